@@ -1,0 +1,91 @@
+"""One tree of errors, raised where the fault is known; `wire.errors` has the table of codes and HTTP statuses.
+
+    HecatonError
+    ├── BadRequest        the request makes no sense
+    ├── Unauthenticated   no token, or one that does not hold
+    ├── Forbidden         known, but not allowed
+    ├── NotFound          no such job, image, user, worker (also: not yours)
+    ├── Conflict          clashes with what is there
+    ├── Fenced            said under an attempt that is no longer the current one
+    ├── TooLarge          payload, result or upload over its limit
+    ├── TooMany           over a rate or a quota: try again later
+    ├── Unavailable       the server cannot do it now: disk full, shutting down
+    ├── Unreachable       no server answered (client and worker only)
+    ├── WaitTimeout       the job goes on, the wait is over (client only)
+    └── JobFailed         the job ended without a result (client only)
+
+The message says what happened and to which object; `hint` says what to do next.
+"""
+
+from __future__ import annotations
+
+
+class HecatonError(Exception):
+    code = "error"
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class BadRequest(HecatonError):
+    code = "bad_request"
+
+
+class Unauthenticated(HecatonError):
+    code = "unauthenticated"
+
+
+class Forbidden(HecatonError):
+    code = "forbidden"
+
+
+class NotFound(HecatonError):
+    code = "not_found"
+
+
+class Conflict(HecatonError):
+    code = "conflict"
+
+
+class Fenced(HecatonError):
+    code = "fenced"
+
+
+class TooLarge(HecatonError):
+    code = "too_large"
+
+
+class TooMany(HecatonError):
+    code = "too_many"
+
+    def __init__(self, message: str, hint: str | None = None, retry_after: float = 1.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
+
+
+class Unavailable(HecatonError):
+    code = "unavailable"
+
+
+class Unreachable(HecatonError):
+    code = "unreachable"
+
+
+class WaitTimeout(HecatonError):
+    code = "wait_timeout"
+
+
+class JobFailed(HecatonError):
+    """Raised by `result()` for FAILED and CANCELLED jobs; `reason` is a `core.model.Reason` value."""
+
+    code = "job_failed"
+
+    def __init__(self, message: str, hint: str | None = None, *, job_id: str = "", reason: str = "") -> None:
+        super().__init__(message, hint)
+        self.job_id = job_id
+        self.reason = reason

@@ -1,0 +1,106 @@
+"""What may happen to a job: ONE table of moves, and the rule that says where a job goes when an attempt ends.
+
+The store applies these inside its transactions; nothing else changes a state. Drawn in docs/lifecycle.md (a test
+compares).
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from hecaton.core.model import Charged, JobState, Reason
+
+INFRA_LIMIT = 3
+"""Attempts lost to infrastructure before a job is stopped as poison (faults.md C5)."""
+
+RETRY_DELAY = (1.0, 5.0, 30.0)
+"""Seconds before the next attempt, by how many were charged so far; the last one repeats."""
+
+
+class Event(enum.StrEnum):
+    ASSIGN = "assign"
+    START = "start"
+    FINISH = "finish"
+    FAIL = "fail"
+    REQUEUE = "requeue"
+    CANCEL = "cancel"
+
+
+_S = JobState
+TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
+    (_S.IN_QUEUE, Event.ASSIGN): _S.ASSIGNED,
+    (_S.IN_QUEUE, Event.FAIL): _S.FAILED,  # queue_ttl
+    (_S.IN_QUEUE, Event.CANCEL): _S.CANCELLED,
+    (_S.ASSIGNED, Event.START): _S.IN_PROGRESS,
+    (_S.ASSIGNED, Event.FINISH): _S.FINISHED,  # the news of its start came with the result
+    (_S.ASSIGNED, Event.FAIL): _S.FAILED,
+    (_S.ASSIGNED, Event.REQUEUE): _S.IN_QUEUE,
+    (_S.ASSIGNED, Event.CANCEL): _S.CANCELLED,
+    (_S.IN_PROGRESS, Event.FINISH): _S.FINISHED,
+    (_S.IN_PROGRESS, Event.FAIL): _S.FAILED,
+    (_S.IN_PROGRESS, Event.REQUEUE): _S.IN_QUEUE,
+    (_S.IN_PROGRESS, Event.CANCEL): _S.CANCELLED,
+}
+
+
+def sources(event: Event) -> tuple[JobState, ...]:
+    """The states from which `event` is legal: the guard of the store's UPDATE."""
+    return tuple(state for (state, e) in TRANSITIONS if e is event)
+
+
+INFRA = frozenset({Reason.WORKER_LOST, Reason.WORKER_ERROR, Reason.GPU_LOST, Reason.IMAGE_PULL})
+_FREE = frozenset({Reason.OK, Reason.RELEASED, Reason.CANCELLED})
+_HOPELESS = frozenset({Reason.IMAGE_DENIED, Reason.STARTUP_EXIT})
+"""Another attempt would end the same way: never retried."""
+
+
+def charge(reason: Reason) -> Charged:
+    """Who pays for an attempt that ended with `reason`."""
+    if reason in INFRA:
+        return Charged.INFRA
+    return Charged.NONE if reason in _FREE else Charged.USER
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What a job has behind it when one of its attempts ends (the ending attempt not counted)."""
+
+    retries: int
+    user_failures: int
+    infra_failures: int
+    cancel_requested: bool
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    event: Event
+    reason: Reason
+    charged: Charged
+    delay: float = 0.0  # seconds until the next attempt may be assigned
+
+
+def judge(standing: Standing, reason: Reason) -> Verdict:
+    """Where a job goes when its current attempt ended with `reason`."""
+    charged = charge(reason)
+    if reason is Reason.OK:
+        return Verdict(Event.FINISH, reason, charged)
+    if standing.cancel_requested or reason is Reason.CANCELLED:
+        return Verdict(Event.CANCEL, Reason.CANCELLED, Charged.NONE)
+    if reason is Reason.RELEASED:
+        return Verdict(Event.REQUEUE, reason, charged)
+    if charged is Charged.INFRA:
+        losses = standing.infra_failures + 1
+        if losses >= INFRA_LIMIT:
+            end = Reason.POISON if reason is Reason.WORKER_LOST else reason
+            return Verdict(Event.FAIL, end, charged)
+        # A lost worker has cost `lost_after` already; a registry or engine in trouble needs time to recover.
+        delay = 0.0 if reason is Reason.WORKER_LOST else _delay(losses)
+        return Verdict(Event.REQUEUE, reason, charged, delay)
+    failures = standing.user_failures + 1
+    if reason in _HOPELESS or failures > standing.retries:
+        return Verdict(Event.FAIL, reason, charged)
+    return Verdict(Event.REQUEUE, reason, charged, _delay(failures))
+
+
+def _delay(nth: int) -> float:
+    return RETRY_DELAY[min(nth, len(RETRY_DELAY)) - 1]

@@ -1,0 +1,229 @@
+"""The nouns: jobs, attempts, images, users, workers, and the words for their states. Read by every other folder.
+
+Times are seconds since the epoch as the server's clock counts them (`server.clock`: monotonic after start, so that a
+jump of the wall clock expires nothing). Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NewType
+
+import msgspec
+
+JobId = NewType("JobId", str)
+"""UUIDv7 in its 36-character form (RFC 9562): ids sort by submission."""
+
+WorkerId = NewType("WorkerId", str)
+
+INLINE_LIMIT = 1024 * 1024
+"""Payloads and results up to this size travel inside messages and live in the store; larger ones are blobs."""
+
+
+class JobState(enum.StrEnum):
+    IN_QUEUE = "IN_QUEUE"
+    ASSIGNED = "ASSIGNED"
+    IN_PROGRESS = "IN_PROGRESS"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def terminal(self) -> bool:
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({JobState.FINISHED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Reason(enum.StrEnum):
+    """Why an attempt or a job ended. Stored and shown to users: a new one is an API change."""
+
+    OK = "ok"
+    HANDLER_ERROR = "handler_error"  # the handler raised
+    HANDLER_EXIT = "handler_exit"  # the container or script ended with an exit code other than 0 during the job
+    STARTUP_EXIT = "startup_exit"  # the container ended without ever asking for work
+    NO_RESULT = "no_result"  # the container ended with exit code 0 in the middle of the job
+    RESULT_INVALID = "result_invalid"  # not JSON, bytes or a file
+    RESULT_TOO_LARGE = "result_too_large"
+    TIMEOUT = "timeout"
+    QUEUE_TTL = "queue_ttl"  # waited longer in the queue than it was allowed to
+    OOM_HOST = "oom_host"  # killed by the kernel for its memory
+    OOM_GPU = "oom_gpu"
+    GPU_LOST = "gpu_lost"
+    IMAGE_PULL = "image_pull"  # registry unreachable, rate limit, disk full: may pass
+    IMAGE_DENIED = "image_denied"  # does not exist, no access, wrong platform: will not pass
+    CANCELLED = "cancelled"
+    POISON = "poison"  # too many workers were lost while running it
+    WORKER_LOST = "worker_lost"  # the worker was silent for longer than `lost_after`
+    WORKER_ERROR = "worker_error"  # engine or disk of the worker failed
+    RELEASED = "released"  # handed back before it started: drain, revoke, restart
+
+
+class Charged(enum.StrEnum):
+    """Who pays for an ended attempt: only `user` uses up retries, only `infra` counts towards `poison`."""
+
+    USER = "user"
+    INFRA = "infra"
+    NONE = "none"
+
+
+class Role(enum.StrEnum):
+    ADMIN = "admin"
+    USER = "user"
+    WORKER = "worker"
+
+
+class Kind(enum.StrEnum):
+    """How the bytes of a payload or result are to be read."""
+
+    JSON = "json"
+    TEXT = "text"
+    BYTES = "bytes"
+
+
+class Mode(enum.StrEnum):
+    """How the image is spoken to."""
+
+    NATIVE = "native"  # its own command calls `hecaton.serverless.start`
+    HANDLER = "handler"  # a handler file that travelled with the job, run by the image's Python
+    SCRIPT = "script"  # a Python or shell file, a fresh container per attempt
+
+
+class WorkerStatus(enum.StrEnum):
+    ONLINE = "ONLINE"
+    SUSPECT = "SUSPECT"  # silent for a few heartbeats: gets nothing new, keeps what it has
+    DRAINING = "DRAINING"
+    OFFLINE = "OFFLINE"
+
+
+class AttemptRef(msgspec.Struct, frozen=True, array_like=True):
+    """One try at one job. The number is the fencing token: it rises at every assignment and is never used again."""
+
+    job: JobId
+    attempt: int
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What went wrong, for people."""
+
+    message: str
+    type: str | None = None
+    traceback: str | None = None
+    hint: str | None = None
+
+
+class Body(msgspec.Struct, frozen=True, array_like=True):
+    """A payload or result: inline bytes, or the content hash of a blob (SHA-256, hex) with its size."""
+
+    kind: Kind = Kind.JSON
+    data: bytes = b""
+    blob: str | None = None
+    size: int = 0
+
+    @classmethod
+    def inline(cls, kind: Kind, data: bytes) -> Body:
+        return cls(kind, data, None, len(data))
+
+
+class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a user asks for besides the payload. Stored with the job as it was asked."""
+
+    mode: Mode = Mode.NATIVE
+    file: str | None = None  # handler or script: content hash of its blob (SHA-256, hex)
+    file_name: str | None = None
+    args: tuple[str, ...] = ()
+    timeout: float | None = None  # seconds of running; None: as long as it takes
+    retries: int = 0  # attempts beyond the first that may be charged to the user
+    priority: int = 0  # higher goes first
+    queue_ttl: float | None = None  # seconds in the queue after which it is not worth starting
+
+
+class User(msgspec.Struct, frozen=True):
+    id: int
+    name: str
+    role: Role
+    password_hash: str
+    token_version: int
+    created_at: float
+
+
+class Image(msgspec.Struct, frozen=True):
+    id: int
+    name: str  # as registered: `python:3.9-slim`
+    digest: str | None  # of the manifest at the registry; None: never seen there, used by its tag
+    description: str
+    env: dict[str, str]
+    env_revision: int
+    created_at: float
+    updated_at: float
+
+
+class Gpu(msgspec.Struct, frozen=True, omit_defaults=True):
+    uuid: str
+    name: str
+    memory: int
+
+
+class WorkerRecord(msgspec.Struct, frozen=True):
+    """A worker as the store knows it. What it is doing right now is in the server's memory (`server.fleet`)."""
+
+    id: WorkerId
+    name: str
+    registered_by: str
+    token_hash: bytes
+    created_at: float
+    last_seen: float
+    removed: bool = False
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    number: int
+    worker: str  # its name
+    assigned_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    reason: Reason | None = None
+    charged: Charged | None = None
+    exit_code: int | None = None
+    failure: Failure | None = None
+
+
+class Job(msgspec.Struct, frozen=True):
+    """A job without the bytes of its payload and result. `attempt` 0: never assigned."""
+
+    index: int  # short number for people, rises by one with each job
+    id: JobId
+    owner: str
+    owner_id: int
+    image: str
+    image_id: int
+    lane: int
+    spec: JobSpec
+    state: JobState
+    created_at: float
+    attempt: int = 0
+    worker_id: WorkerId | None = None
+    worker: str | None = None
+    slot: int | None = None
+    run_after: float = 0.0
+    assigned_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    reason: Reason | None = None
+    failure: Failure | None = None
+    exit_code: int | None = None
+    user_failures: int = 0
+    infra_failures: int = 0
+    cancel_requested: bool = False
+    retry_of: JobId | None = None
+    payload_kind: Kind = Kind.JSON
+    payload_size: int = 0
+    payload_blob: str | None = None
+    result_kind: Kind | None = None
+    result_size: int = 0
+    result_blob: str | None = None
+
+    @property
+    def ref(self) -> AttemptRef:
+        return AttemptRef(self.id, self.attempt)

@@ -1,0 +1,251 @@
+"""HTTP bodies of the people's API under /v1, for server and client. The OpenAPI description is generated from these.
+
+Times are seconds since the epoch, sizes bytes, durations seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hecaton.core.model import Attempt, Failure, Gpu, JobState, Kind, Mode, Reason, Role, WorkerStatus
+
+API = "/v1"
+"""Prefix of every route but /healthz and /openapi.json."""
+
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+
+
+class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Unknown fields are errors: a typo in `retires` must not silently mean no retries."""
+
+
+class _Reply(msgspec.Struct, frozen=True):
+    """Clients ignore fields they do not know: a newer server may send more."""
+
+
+# -- who -------------------------------------------------------------------------------------------
+
+
+class Login(_Request, frozen=True):
+    username: str
+    password: str
+
+
+class Token(_Reply, frozen=True):
+    token: str
+    username: str
+    role: Role
+    expires_at: float
+
+
+class NewUser(_Request, frozen=True):
+    username: str
+    password: str
+    role: Role = Role.USER
+
+
+class NewPassword(_Request, frozen=True):
+    password: str
+
+
+class UserView(_Reply, frozen=True):
+    username: str
+    role: Role
+    created_at: float
+
+
+# -- images ----------------------------------------------------------------------------------------
+
+
+class NewImage(_Request, frozen=True):
+    name: str
+    description: str = ""
+    verify: bool = True  # ask the image's registry whether it exists
+
+
+class ImageChange(_Request, frozen=True):
+    """Fields left out stay as they are. `env` replaces the whole environment."""
+
+    env: dict[str, str] | None = None
+    description: str | None = None
+    refresh: bool = False  # resolve the tag to its digest again
+
+
+class ImageView(_Reply, frozen=True):
+    """`env` is None for everyone but admins. `warning`: why the registry could not confirm the image."""
+
+    name: str
+    digest: str | None
+    description: str
+    env: dict[str, str] | None
+    env_revision: int
+    created_at: float
+    updated_at: float
+    warning: str | None = None
+
+
+# -- jobs ------------------------------------------------------------------------------------------
+
+
+class BlobRef(_Request, frozen=True):
+    """Bytes uploaded before with PUT /v1/blobs/{sha256}."""
+
+    sha256: str
+    size: int
+    kind: Kind = Kind.BYTES
+
+
+class NewJob(_Request, frozen=True):
+    """Exactly one of: `input` (any JSON value), `text`, `base64`, `payload` (an uploaded blob)."""
+
+    image: str
+    input: msgspec.Raw = msgspec.Raw(b"")
+    text: str | None = None
+    base64: str | None = None
+    payload: BlobRef | None = None
+    mode: Mode = Mode.NATIVE
+    file: str | None = None  # handler or script: SHA-256 of its uploaded blob
+    file_name: str | None = None
+    args: tuple[str, ...] = ()
+    timeout: float | None = None
+    retries: int = 0
+    priority: int = 0
+    queue_ttl: float | None = None
+
+
+class Submitted(_Reply, frozen=True):
+    id: str
+    index: int
+    duplicate: bool = False  # the idempotency key was known: this is the first job, unchanged
+
+
+class Waiting(_Reply, frozen=True):
+    """Why one worker does not run a waiting job now."""
+
+    worker: str
+    why: str
+
+
+class JobSummary(_Reply, frozen=True):
+    id: str
+    index: int
+    state: JobState
+    image: str
+    owner: str
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    attempt: int
+    worker: str | None
+    reason: Reason | None
+
+
+class JobView(_Reply, frozen=True):
+    """Everything about a job. Results: `result` (JSON), `result_text` or `result_base64` up to 1 MiB;
+    `result_size` always; the bytes themselves at GET /v1/jobs/{id}/result."""
+
+    id: str
+    index: int
+    state: JobState
+    image: str
+    owner: str
+    mode: Mode
+    created_at: float
+    assigned_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    attempt: int
+    worker: str | None
+    reason: Reason | None
+    failure: Failure | None
+    exit_code: int | None
+    cancel_requested: bool
+    retry_of: str | None
+    timeout: float | None
+    retries: int
+    priority: int
+    queue_ttl: float | None
+    payload_kind: Kind
+    payload_size: int
+    payload: msgspec.Raw = msgspec.Raw(b"null")  # JSON or text payloads up to 64 KiB, else null
+    result_kind: Kind | None = None
+    result_size: int = 0
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    result_base64: str | None = None
+    progress: Any = None  # what the handler reported last
+    note: str | None = None  # what the worker is doing for it: "pulling python:3.9-slim, 40 %"
+    queue_position: int | None = None  # jobs before it in its own lane
+    waiting: tuple[Waiting, ...] = ()
+    attempts: tuple[Attempt, ...] = ()  # oldest first, the current one last
+    log_tail: str | None = None  # failed jobs: the last 50 lines
+
+
+class JobPage(_Reply, frozen=True):
+    jobs: tuple[JobSummary, ...]
+    next: str | None  # pass as ?before= to get the next older page
+
+
+class JobEvent(_Reply, frozen=True):
+    """One line of GET /v1/jobs/{id}/events (NDJSON), until the job is terminal.
+
+    event: "state" (value: the state), "log" (value: text, offset: of its end), "progress", "note",
+    "end" (value: JobView)."""
+
+    event: str
+    value: Any = None
+    attempt: int = 0
+    offset: int = 0
+
+
+# -- workers ---------------------------------------------------------------------------------------
+
+
+class NewWorker(_Request, frozen=True):
+    name: str
+
+
+class WorkerCredentials(_Reply, frozen=True):
+    id: str
+    name: str
+    token: str  # 256 random bits; shown once
+
+
+class SlotView(_Reply, frozen=True):
+    index: int
+    gpu: Gpu | None
+    state: str  # "idle", "busy"
+    image: str | None  # of the warm container on it
+    jobs: tuple[str, ...]
+
+
+class WorkerView(_Reply, frozen=True):
+    id: str
+    name: str
+    status: WorkerStatus
+    last_seen: float
+    runtime: str | None
+    version: str | None
+    registered_by: str
+    slots: tuple[SlotView, ...] = ()
+
+
+# -- server ----------------------------------------------------------------------------------------
+
+
+class Health(_Reply, frozen=True):
+    status: str
+    version: str
+    server_id: str
+    time: float
+
+
+class ServerInfo(_Reply, frozen=True):
+    """GET /v1/server: who am I here, and which limits hold."""
+
+    version: str
+    username: str
+    role: Role
+    max_payload: int
+    max_result: int

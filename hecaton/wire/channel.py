@@ -1,0 +1,268 @@
+"""The whole protocol between server and worker.
+
+One WebSocket (GET /v1/worker/channel, `Authorization: Bearer <worker token>`). A frame is a MessagePack list of messages:
+many jobs, results or acknowledgements share one frame, one wake-up and one fsync. The worker speaks first (`Hello`), the
+server answers `Welcome`; then both send what they have. Bodies over 64 KiB do not travel here but beside it, over HTTP
+with the same token (GET and PUT /v1/worker/jobs/{job}/blobs/{sha256}).
+
+Rules: an assignment carries its attempt number, the fence; whatever is said about a job names both. A result is sent
+until `Accepted` names it (also as refused: `fenced`). Times here are ages in seconds: the two clocks never meet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hecaton.core.model import AttemptRef, Body, Failure, Gpu, Kind, Mode, Reason
+
+PROTOCOL = 1
+PATH = "/v1/worker/channel"
+
+CLOSE_UNAUTHENTICATED = 4401
+CLOSE_SUPERSEDED = 4409
+"""Another connection with the same worker token took over: this one must not come back by itself."""
+CLOSE_PROTOCOL = 4400
+
+DIRECT_LIMIT = 64 * 1024
+"""Bodies up to this size travel inside frames."""
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag_field="t"):
+    pass
+
+
+# -- server to worker ------------------------------------------------------------------------------
+
+
+class Welcome(_Message, frozen=True, tag="welcome"):
+    """`keep`: what the worker holds and still owns. `drop`: what it holds but no longer owns (fenced): stop, forget."""
+
+    protocol: int
+    server_id: str
+    heartbeat: float  # send a Beat after this many seconds without another frame
+    max_result: int
+    keep: tuple[AttemptRef, ...]
+    drop: tuple[AttemptRef, ...]
+
+
+class ImageRef(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    digest: str | None
+    env: dict[str, str]
+    env_revision: int
+
+
+class FileRef(msgspec.Struct, frozen=True, array_like=True):
+    sha256: str
+    size: int
+    name: str
+
+
+class Assignment(msgspec.Struct, frozen=True, array_like=True):
+    """One job for one slot. `key`: the idempotency key that stays the same over all attempts."""
+
+    ref: AttemptRef
+    slot: int
+    image: ImageRef
+    owner: str
+    warm: str | None  # jobs with the same key may share a container; None: a fresh one
+    mode: Mode
+    payload: Body
+    key: str
+    file: FileRef | None = None
+    args: tuple[str, ...] = ()
+    timeout: float | None = None
+
+
+class Assign(_Message, frozen=True, tag="assign"):
+    jobs: tuple[Assignment, ...]
+
+
+class Revoke(_Message, frozen=True, tag="revoke"):
+    """Give these back if they have not started. Answered by `Released` or by what they are doing anyway."""
+
+    refs: tuple[AttemptRef, ...]
+
+
+class Cancel(_Message, frozen=True, tag="cancel"):
+    """Stop these; a `Result` with reason `cancelled` says when the slot is really free."""
+
+    refs: tuple[AttemptRef, ...]
+
+
+class Accepted(_Message, frozen=True, tag="accepted"):
+    """The results are durable, or refused for good: forget them."""
+
+    refs: tuple[AttemptRef, ...]
+    fenced: tuple[AttemptRef, ...] = ()
+
+
+class Retire(_Message, frozen=True, tag="retire"):
+    """The worker was removed by an admin: stop everything and exit."""
+
+    message: str
+
+
+class ServerBeat(_Message, frozen=True, tag="beat"):
+    pass
+
+
+ToWorker = Welcome | Assign | Revoke | Cancel | Accepted | Retire | ServerBeat
+
+
+# -- worker to server ------------------------------------------------------------------------------
+
+
+class SlotInfo(msgspec.Struct, frozen=True, array_like=True):
+    index: int
+    gpu: Gpu | None
+    warm: str | None
+    image: str | None
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """A job that the worker still has at connect: queued beside a slot, running, or done with a result to deliver."""
+
+    ref: AttemptRef
+    slot: int
+    phase: str  # "queued" | "running" | "done"
+    age: float = 0.0  # seconds since it started
+
+
+class Hello(_Message, frozen=True, tag="hello"):
+    """`serves`: the images that the process runtime has handlers for; None: any. `boot_id` changes with a reboot."""
+
+    protocol: int
+    version: str
+    runtime: str
+    slots: tuple[SlotInfo, ...]
+    held: tuple[Held, ...]
+    serves: tuple[str, ...] | None = None
+    boot_id: str = ""
+
+
+class Started(_Message, frozen=True, tag="started"):
+    refs: tuple[AttemptRef, ...]
+
+
+class Released(_Message, frozen=True, tag="released"):
+    """Handed back, never started: costs no attempt."""
+
+    refs: tuple[AttemptRef, ...]
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True):
+    """How an attempt ended. `ran` and `age`: seconds that it ran, and seconds since it ended."""
+
+    ref: AttemptRef
+    reason: Reason
+    body: Body | None = None
+    failure: Failure | None = None
+    exit_code: int | None = None
+    ran: float | None = None
+    age: float = 0.0
+    log_size: int = 0
+
+
+class Results(_Message, frozen=True, tag="results"):
+    outcomes: tuple[Outcome, ...]
+
+
+class Progress(_Message, frozen=True, tag="progress"):
+    ref: AttemptRef
+    value: Any
+
+
+class Log(_Message, frozen=True, tag="log"):
+    """A piece of an attempt's log; `offset` counts bytes from the attempt's first."""
+
+    ref: AttemptRef
+    offset: int
+    data: bytes
+
+
+class Note(_Message, frozen=True, tag="note"):
+    """What the worker is doing for a job that has not started: pulling, starting."""
+
+    ref: AttemptRef
+    text: str
+
+
+class Warm(_Message, frozen=True, tag="warm"):
+    """The container on a slot came or went."""
+
+    slot: int
+    warm: str | None
+    image: str | None
+
+
+class Draining(_Message, frozen=True, tag="draining"):
+    """The worker is stopping: give it nothing more."""
+
+
+class WorkerBeat(_Message, frozen=True, tag="beat"):
+    pass
+
+
+FromWorker = Hello | Started | Released | Results | Progress | Log | Note | Warm | Draining | WorkerBeat
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker = msgspec.msgpack.Decoder(list[ToWorker])
+_from_worker = msgspec.msgpack.Decoder(list[FromWorker])
+
+
+def encode(messages: list[ToWorker] | list[FromWorker]) -> bytes:
+    return _encoder.encode(messages)
+
+
+def decode_for_worker(frame: bytes) -> list[ToWorker]:
+    """Raises msgspec.DecodeError (or ValidationError, its subclass) for anything else."""
+    return _to_worker.decode(frame)
+
+
+def decode_for_server(frame: bytes) -> list[FromWorker]:
+    """Raises msgspec.DecodeError (or ValidationError, its subclass) for anything else."""
+    return _from_worker.decode(frame)
+
+
+__all__ = [
+    "CLOSE_PROTOCOL",
+    "CLOSE_SUPERSEDED",
+    "CLOSE_UNAUTHENTICATED",
+    "DIRECT_LIMIT",
+    "PATH",
+    "PROTOCOL",
+    "Accepted",
+    "Assign",
+    "Assignment",
+    "AttemptRef",
+    "Body",
+    "Cancel",
+    "Draining",
+    "FileRef",
+    "FromWorker",
+    "Held",
+    "Hello",
+    "ImageRef",
+    "Kind",
+    "Log",
+    "Note",
+    "Outcome",
+    "Progress",
+    "Released",
+    "Results",
+    "Retire",
+    "Revoke",
+    "ServerBeat",
+    "SlotInfo",
+    "Started",
+    "ToWorker",
+    "Warm",
+    "Welcome",
+    "WorkerBeat",
+    "decode_for_server",
+    "decode_for_worker",
+    "encode",
+]
