@@ -1,9 +1,9 @@
 """The whole protocol between server and worker.
 
-One WebSocket (GET /v1/worker/channel, `Authorization: Bearer <worker token>`). A frame is a MessagePack list of messages:
-many jobs, results or acknowledgements share one frame, one wake-up and one fsync. The worker speaks first (`Hello`), the
-server answers `Welcome`; then both send what they have. Bodies over 64 KiB do not travel here but beside it, over HTTP
-with the same token (GET and PUT /v1/worker/jobs/{job}/blobs/{sha256}).
+One WebSocket (GET /v1/worker/channel, `Authorization: Bearer <worker token>`). A frame is a MessagePack list of
+messages: many jobs, results or acknowledgements share one frame, one wake-up and one fsync. The worker speaks first
+(`Hello`), the server answers `Welcome`; then both send what they have. Bodies over 64 KiB do not travel here but beside
+it, over HTTP with the same token (GET and PUT /v1/worker/jobs/{job}/blobs/{sha256}).
 
 Rules: an assignment carries its attempt number, the fence; whatever is said about a job names both. A result is sent
 until `Accepted` names it (also as refused: `fenced`). Times here are ages in seconds: the two clocks never meet.

@@ -1,0 +1,276 @@
+"""What is remembered, as a port: one method = one domain verb, guarded by the state or attempt that it expects.
+
+`Store` methods are plain and synchronous; they run inside a transaction that `Database` opens. So a use case combines
+verbs in one function, and a hundred callers share one commit (group commit):
+
+    await database.write(lambda store: store.submit(jobs))      durable (fsynced) when this returns
+    await database.read(lambda store: store.job(job_id))        a consistent snapshot, never blocked by writers
+
+Verbs of the hot path take and return lists. Payloads, results and logs are bytes: no engine ever parses them.
+Contract: tests/contracts/store_contract.py, run on every adapter. Adapters raise `core.errors` only: `Conflict` and `NotFound` for
+domain cases, `Unavailable` when the disk is full or the engine is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from hecaton.core.lifecycle import Verdict
+from hecaton.core.matching import Lane
+from hecaton.core.model import (
+    Attempt,
+    AttemptRef,
+    Body,
+    Failure,
+    Image,
+    Job,
+    JobId,
+    JobSpec,
+    JobState,
+    Reason,
+    Role,
+    User,
+    WorkerId,
+    WorkerRecord,
+)
+
+T = TypeVar("T")
+
+
+class NewJob(msgspec.Struct, frozen=True):
+    """A job to store. `key`: idempotency key, unique per owner; `key_digest`: of the request it came with."""
+
+    id: JobId
+    owner_id: int
+    image_id: int
+    lane: Lane
+    spec: JobSpec
+    payload: Body
+    created_at: float
+    key: str
+    key_digest: bytes
+    retry_of: JobId | None = None
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """`duplicate`: the owner used this key before with the same request; id and index are of that first job."""
+
+    id: JobId
+    index: int
+    duplicate: bool
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Assign up to `count` jobs of a lane, highest priority first, then oldest, to one slot of one worker."""
+
+    lane: int
+    worker_id: WorkerId
+    slot: int
+    count: int
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """An assigned job with all that its worker needs."""
+
+    ref: AttemptRef
+    index: int
+    owner: str
+    image_id: int
+    spec: JobSpec
+    payload: Body
+    key: str
+    claim: int  # position in the list of claims it answers
+
+
+class AttemptEnd(msgspec.Struct, frozen=True):
+    """How an attempt ended. `by`: the worker that says so, or None for the server itself (lease expired)."""
+
+    ref: AttemptRef
+    by: WorkerId | None
+    reason: Reason
+    at: float
+    body: Body | None = None
+    failure: Failure | None = None
+    exit_code: int | None = None
+    started_at: float | None = None
+    log_size: int = 0
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """`accepted`: this call ended it. `repeated`: it had ended so before (lost acknowledgement). Neither: fenced.
+
+    `verdict` and `state` tell where the job went; `lane` is set when it waits again."""
+
+    ref: AttemptRef
+    accepted: bool
+    repeated: bool
+    state: JobState | None
+    verdict: Verdict | None = None
+    lane: int | None = None
+
+
+class CancelResult(msgspec.Struct, frozen=True):
+    """`state`: after the call. A running job stays as it is with `cancel_requested`; its worker must be told."""
+
+    id: JobId
+    state: JobState
+    ref: AttemptRef
+    worker_id: WorkerId | None
+
+
+class LaneInfo(msgspec.Struct, frozen=True):
+    """Jobs that wait in a lane; those with a `run_after` in the future are not counted in `count`."""
+
+    key: int
+    lane: Lane
+    count: int
+    priority: int  # of the first
+    since: float  # created_at of the first
+    next_run_after: float | None  # when the first delayed one may run
+
+
+class Page(msgspec.Struct, frozen=True):
+    jobs: tuple[Job, ...]
+    next_index: int | None  # pass as `before` for the next older page
+
+
+class Store(Protocol):
+    # -- users ---------------------------------------------------------------------------------
+    def create_user(self, name: str, password_hash: str, role: Role, now: float) -> User:
+        """Conflict if the name is taken (names are compared without case)."""
+
+    def user(self, user_id: int) -> User | None: ...
+    def user_by_name(self, name: str) -> User | None: ...
+    def users(self) -> list[User]: ...
+    def set_password(self, name: str, password_hash: str) -> User:
+        """Raises the token version: tokens issued before no longer hold. NotFound."""
+
+    def delete_user(self, name: str) -> User:
+        """NotFound; Conflict for the last admin and for owners of unfinished jobs. Ended jobs stay, under the name."""
+
+    # -- images --------------------------------------------------------------------------------
+    def add_image(self, name: str, digest: str | None, description: str, now: float) -> Image:
+        """Conflict if registered."""
+
+    def image(self, image_id: int) -> Image | None: ...
+    def image_by_name(self, name: str) -> Image | None: ...
+    def images(self) -> list[Image]: ...
+    def update_image(
+        self, name: str, now: float, *, env: dict[str, str] | None, description: str | None, digest: str | None
+    ) -> Image:
+        """None leaves a field as it is; `env` replaces and raises `env_revision` when it differs. NotFound."""
+
+    def delete_image(self, name: str) -> Image:
+        """NotFound; Conflict while jobs of it are unfinished. Ended jobs stay and keep its name."""
+
+    # -- workers -------------------------------------------------------------------------------
+    def add_worker(self, worker_id: WorkerId, name: str, registered_by: str, token_hash: bytes, now: float) -> None:
+        """Conflict if a worker that was not removed has the name."""
+
+    def worker_by_token(self, token_hash: bytes) -> WorkerRecord | None:
+        """None also for removed workers."""
+
+    def workers(self) -> list[WorkerRecord]:
+        """Without the removed ones, by name."""
+
+    def seen(self, workers: Sequence[WorkerId], now: float) -> None: ...
+    def remove_worker(self, name_or_id: str) -> WorkerRecord:
+        """Its token stops to hold. Its jobs are the caller's to end. NotFound."""
+
+    # -- jobs: the hot path --------------------------------------------------------------------
+    def submit(self, jobs: Sequence[NewJob]) -> list[Stored]:
+        """All or none. A known (owner, key) with the same digest returns its job; with another, Conflict naming it."""
+
+    def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed]:
+        """Waiting -> ASSIGNED with the next attempt number. Fewer than asked: the lane has no more that may run now."""
+
+    def start(self, refs: Sequence[AttemptRef], at: float) -> None:
+        """ASSIGNED -> IN_PROGRESS where the attempt is current; anything else is silently left alone."""
+
+    def end(self, ends: Sequence[AttemptEnd]) -> list[Ended]:
+        """End attempts by `core.lifecycle.judge`, each only if it is current, unfinished and `by` holds it (or None).
+
+        A requeued job keeps its ended attempt in its history."""
+
+    # -- jobs: the rest ------------------------------------------------------------------------
+    def job(self, id_or_index: str) -> Job | None:
+        """By full id, unique id prefix of at least 8 characters, or index."""
+
+    def payload(self, job: JobId) -> Body | None: ...
+    def result(self, job: JobId) -> Body | None: ...
+    def attempts(self, job: JobId) -> list[Attempt]:
+        """All of them, oldest first, the current or last one included."""
+
+    def jobs(self, *, owner_id: int | None, state: JobState | None, before: int | None, limit: int) -> Page:
+        """Newest first."""
+
+    def held(self, worker_id: WorkerId) -> list[Claimed]:
+        """What a worker has been assigned and has not ended, with all it needs to start (claim is 0)."""
+
+    def assigned(self) -> list[tuple[WorkerId, int, AttemptRef, JobState]]:
+        """Every held attempt with its worker and slot: the leases after a start of the server."""
+
+    def cancel(self, job: JobId, now: float) -> CancelResult:
+        """Waiting -> CANCELLED; running: asks. Terminal: as it is. NotFound."""
+
+    def expire_queued(self, now: float, limit: int = 1000) -> list[JobId]:
+        """Waiting longer than their `queue_ttl` -> FAILED(queue_ttl)."""
+
+    def lanes(self, now: float) -> list[LaneInfo]:
+        """Every lane with waiting jobs. Cost grows with the queue: for the start and a slow tick, not the hot path."""
+
+    def queue_position(self, job: JobId) -> int | None:
+        """Jobs of its lane that go first (stops counting at 10,000); None if it does not wait."""
+
+    # -- logs and blobs ------------------------------------------------------------------------
+    def append_log(self, ref: AttemptRef, offset: int, data: bytes) -> int:
+        """Pieces may repeat or overlap: what is there stays. Returns the length now. Only for attempts that exist."""
+
+    def read_log(self, job: JobId, attempt: int, offset: int, limit: int) -> bytes: ...
+    def log_tail(self, job: JobId, attempt: int, limit: int) -> bytes: ...
+    def add_blob(self, sha256: str, owner_id: int, size: int, now: float) -> None:
+        """Repeatable."""
+
+    def has_blob(self, sha256: str, owner_id: int) -> bool: ...
+    def unused_blobs(self, before: float, limit: int = 1000) -> list[str]:
+        """Blobs that no job refers to and that nobody added since `before`."""
+
+    def forget_blobs(self, sha256s: Sequence[str]) -> None: ...
+
+    # -- meta ----------------------------------------------------------------------------------
+    def meta(self, key: str) -> str | None: ...
+    def set_meta(self, key: str, value: str) -> None: ...
+
+
+class Database(Protocol):
+    """Opens, migrates and closes; runs functions over a `Store` inside transactions."""
+
+    async def write(self, work: Callable[[Store], T]) -> T:
+        """Run `work` in order of the calls; return when it is durable. An exception undoes this work alone."""
+        ...
+
+    async def read(self, work: Callable[[Store], T]) -> T: ...
+    async def close(self) -> None: ...
+
+
+class Blobs(Protocol):
+    """Files named by the SHA-256 of their content. A blob is complete or absent, and fsynced when there."""
+
+    def path(self, sha256: str) -> str | None:
+        """A local file to read, or None if there is no such blob."""
+
+    def writer(self) -> BlobWriter: ...
+    def delete(self, sha256: str) -> None: ...
+
+
+class BlobWriter(Protocol):
+    """Blocking: call from a thread for big bodies. Exactly one of `commit` or `abort` ends it."""
+
+    def write(self, data: bytes) -> None: ...
+    def commit(self, expected_sha256: str | None = None) -> str:
+        """Fsync, move in place, return the hash. BadRequest if it is not the expected one."""
+
+    def abort(self) -> None: ...

@@ -1,0 +1,116 @@
+"""The port to what runs containers. Adapters: `runtimes.docker`, `runtimes.process`; `testing.runtime` for faults.
+
+Contract: tests/contracts/runtime_contract.py. A container is created and removed, never restarted; everything that a
+worker starts carries its labels, and an adapter never touches what does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from hecaton.core.model import Reason
+from hecaton.wire.channel import ImageRef
+
+CHANNEL_TARGET = "/run/hecaton"
+"""Where the channel folder (socket, log, in/, out/) appears inside a container."""
+
+PYTHON_TARGET = "/opt/hecaton"
+"""Where the worker's own `hecaton.serverless` is mounted, read-only, for images that lack it."""
+
+LABEL_WORKER = "hecaton.worker"
+LABEL_SLOT = "hecaton.slot"
+LABEL_WARM = "hecaton.warm"
+LABEL_CONTAINER = "hecaton.container"
+"""Labels of every container: worker id, slot index, warm key (empty: none), our own container id."""
+
+
+class RuntimeFault(Exception):
+    """The engine could not do it. `reason` says whether the image, the registry or this machine is at fault."""
+
+    def __init__(self, reason: Reason, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.hint = hint
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """An image that is here: what to start it by, and the parts of its configuration that matter."""
+
+    image_id: str
+    env: dict[str, str]
+    has_command: bool
+
+
+class ContainerSpec(msgspec.Struct, frozen=True):
+    """`folder`: the channel folder on this host. `python`: folder to appear at PYTHON_TARGET. `command` None: the image's.
+
+    `commands` are tried in turn while the engine says that the executable does not exist in the image."""
+
+    id: str
+    name: str
+    image: Prepared
+    image_name: str
+    env: dict[str, str]
+    labels: dict[str, str]
+    folder: str
+    python: str
+    gpu: str | None = None  # UUID of the one card it may see; None: no card
+    commands: tuple[tuple[str, ...], ...] | None = None
+
+
+class Exit(msgspec.Struct, frozen=True):
+    code: int
+    oom: bool = False
+    error: str = ""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A container with this worker's label, running or not."""
+
+    handle: str
+    labels: dict[str, str]
+    running: bool
+
+
+class Runtime(Protocol):
+    """`handle` is the adapter's own name of a container (engine id, process id): opaque to callers.
+
+    Every call has a deadline of its own and raises `RuntimeFault`; cancelling a call is safe."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def serves(self) -> tuple[str, ...] | None:
+        """Image names that it can run; None: any."""
+
+    async def check(self) -> str:
+        """One line about the engine ("Docker 20.10.24, overlay2"), or RuntimeFault that says what to install or start."""
+        ...
+
+    async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:
+        """Have the image here: local if its digest (or, without one, its tag) is, else pulled. One pull at a time per image,
+        shared by all who wait; `note` hears the progress. Raises with `image_denied` or `image_pull`."""
+        ...
+
+    async def start(self, spec: ContainerSpec) -> str: ...
+    async def wait(self, handle: str) -> Exit:
+        """Until it ends, however long; survives an engine that goes away and comes back."""
+        ...
+
+    async def stop(self, handle: str, grace: float) -> None:
+        """SIGTERM, after `grace` seconds SIGKILL, and remove. Repeatable; returns when it is really gone."""
+        ...
+
+    async def output(self, handle: str, limit: int) -> bytes:
+        """The last bytes of what it wrote outside its log (start-up errors). Before `stop`."""
+        ...
+
+    async def found(self) -> list[Found]:
+        """All containers with this worker's label."""
+        ...
+
+    async def close(self) -> None: ...
