@@ -6,9 +6,9 @@ verbs in one function, and a hundred callers share one commit (group commit):
     await database.write(lambda store: store.submit(jobs))      durable (fsynced) when this returns
     await database.read(lambda store: store.job(job_id))        a consistent snapshot, never blocked by writers
 
-Verbs of the hot path take and return lists. Payloads, results and logs are bytes: no engine ever parses them.
-Contract: tests/contracts/store_contract.py, run on every adapter. Adapters raise `core.errors` only: `Conflict` and `NotFound` for
-domain cases, `Unavailable` when the disk is full or the engine is away.
+Verbs of the hot path take and return lists. Payloads, results and logs are bytes: no engine ever parses them. Adapters
+raise `core.errors` only: `Conflict` and `NotFound` for domain cases, `Unavailable` when the disk is full or the engine
+is away. Contract: tests/contracts/store_contract.py, run on every adapter.
 """
 
 from __future__ import annotations

@@ -46,9 +46,9 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class ContainerSpec(msgspec.Struct, frozen=True):
-    """`folder`: the channel folder on this host. `python`: folder to appear at PYTHON_TARGET. `command` None: the image's.
+    """`folder`: the channel folder on this host. `python`: the folder to appear at PYTHON_TARGET.
 
-    `commands` are tried in turn while the engine says that the executable does not exist in the image."""
+    `commands` are tried in turn while the engine says that the executable is not in the image; None: the image's own."""
 
     id: str
     name: str
@@ -88,12 +88,14 @@ class Runtime(Protocol):
         """Image names that it can run; None: any."""
 
     async def check(self) -> str:
-        """One line about the engine ("Docker 20.10.24, overlay2"), or RuntimeFault that says what to install or start."""
+        """One line about the engine ("Docker 20.10.24, overlay2"); RuntimeFault says what to install or start."""
         ...
 
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:
-        """Have the image here: local if its digest (or, without one, its tag) is, else pulled. One pull at a time per image,
-        shared by all who wait; `note` hears the progress. Raises with `image_denied` or `image_pull`."""
+        """Have the image here: local if its digest (or, without one, its tag) is, else pulled.
+
+        One pull at a time per image, shared by all who wait; `note` hears the progress. Raises with `image_denied`
+        or `image_pull`."""
         ...
 
     async def start(self, spec: ContainerSpec) -> str: ...
