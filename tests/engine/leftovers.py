@@ -1,0 +1,100 @@
+"""What a test run has left on the machine: processes, containers, networks, temporary folders.
+
+Every process that a test starts inherits a marker in its environment: daemons that lost their parent are found too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.engine.daemon import docker
+
+MARKER = "HECATON_TEST_RUN"
+WORKER_LABEL = "hecaton.worker"
+# Helpers of Python's multiprocessing belong to the test process and end with it.
+OWN_HELPERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver")
+
+
+@dataclass
+class Traces:
+    """Finds what started after it was made. `folder` is the run's own: all of its tests work below it."""
+
+    folder: Path
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    engine_in_use: bool = False
+    _before: frozenset[str] = frozenset()
+
+    @property
+    def scratch(self) -> Path:
+        """What TMPDIR names during the run; programs that clean up leave it empty."""
+        return self.folder / "scratch"
+
+    def watch_engine(self) -> None:
+        """From now on containers and networks count; those that exist already belong to somebody else."""
+        self._before = frozenset([*_containers(), *_networks()])
+        self.engine_in_use = True
+
+    def found(self) -> list[str]:
+        """One line for each thing that is still there."""
+        lines = [f"process {pid}: {command}" for pid, command in self._processes().items()]
+        lines += [f"temporary file or folder {path}" for path in self._temporary()]
+        if self.engine_in_use:
+            lines += [f"container {name}: {text}" for name, text in self._new_containers().items()]
+            lines += [f"network {name}" for name in _networks() if name not in self._before]
+        return lines
+
+    def wait_until_none(self, seconds: float = 10) -> list[str]:
+        """Give what is just ending the time to end; returns what is left after that."""
+        deadline = time.monotonic() + seconds
+        while (left := self.found()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return left
+
+    def remove(self) -> None:
+        """End the left-over processes and containers, so that the next run starts clean."""
+        for pid in self._processes():
+            os.kill(pid, signal.SIGKILL)
+        if self.engine_in_use:
+            for name in self._new_containers():
+                docker("rm", "--force", "--volumes", name)
+
+    def _processes(self) -> dict[int, str]:
+        wanted = f"{MARKER}={self.mark}".encode()
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                environment = (folder / "environ").read_bytes().split(b"\0")
+                command = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if wanted in environment and not any(helper in command for helper in OWN_HELPERS):
+                found[int(folder.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+        return found
+
+    def _temporary(self) -> list[Path]:
+        entries = self.scratch.iterdir() if self.scratch.exists() else []
+        return [entry for entry in entries if not entry.name.startswith("pymp-")]
+
+    def _new_containers(self) -> dict[str, str]:
+        new = {name: text for name, text in _containers().items() if name not in self._before}
+        return {name: text for name, text in new.items() if not self._of_another_run(name)}
+
+    def _of_another_run(self, container: str) -> bool:
+        """Another run on the same engine has its folder beside ours, and its containers mount from there."""
+        sources = docker("inspect", "--format", "{{range .Mounts}}{{println .Source}}{{end}}", container).split("\n")
+        beside = [source for source in sources if source.startswith(f"{self.folder.parent}/")]
+        return bool(beside) and not any(source.startswith(f"{self.folder}/") for source in beside)
+
+
+def _containers() -> dict[str, str]:
+    form = "{{.ID}}\t{{.Image}} ({{.Names}}, {{.Status}})"
+    rows = docker("ps", "--all", "--no-trunc", "--filter", f"label={WORKER_LABEL}", "--format", form).splitlines()
+    return {name: text for name, _, text in (row.partition("\t") for row in rows)}
+
+
+def _networks() -> list[str]:
+    return docker("network", "ls", "--quiet", "--no-trunc", "--filter", f"label={WORKER_LABEL}").splitlines()
