@@ -48,7 +48,7 @@ class Prepared(msgspec.Struct, frozen=True):
 class ContainerSpec(msgspec.Struct, frozen=True):
     """`folder`: the channel folder on this host. `python`: the folder to appear at PYTHON_TARGET.
 
-    `commands` are tried in turn while the engine says that the executable is not in the image; None: the image's own."""
+    `commands` are tried in turn while the engine says that the executable is not in the image; None: its own."""
 
     id: str
     name: str

@@ -1,0 +1,177 @@
+"""Who is calling: passwords (argon2id), people's tokens (JWT) and workers' tokens (256 random bits, stored as SHA-256).
+
+A person's token names the user and the version of his token; both are checked against the store's user on every call,
+so a changed password, role or a deleted user ends all his tokens at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import argon2
+import jwt
+import msgspec
+
+from hecaton.core.errors import BadRequest, TooMany, Unauthenticated
+from hecaton.core.model import Role, User
+
+WORKER_PREFIX = "hkw_"
+_ALGORITHM = "HS256"
+_ISSUER = "hecaton"
+_REQUIRED = ["exp", "iat", "iss", "aud", "sub", "jti"]
+MIN_PASSWORD, MAX_PASSWORD = 8, 128
+
+
+class Caller(msgspec.Struct, frozen=True):
+    user_id: int
+    name: str
+    role: Role
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role is Role.ADMIN
+
+
+class Passwords:
+    """Hashing in at most two threads: a check costs 20-30 ms and 19 MiB, so a flood of logins must queue here and not
+    stop the event loop (a synchronous hash raised other calls to 3.1 s: reference-defects.md R14)."""
+
+    def __init__(self) -> None:
+        # OWASP's argon2id profile: 19 MiB, two passes, one lane.
+        self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="password")
+        self._decoy = self._hasher.hash(secrets.token_hex(16))
+
+    async def hash(self, password: str) -> str:
+        if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+            raise BadRequest(
+                f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters, this one has {len(password)}"
+            )
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._hasher.hash, password)
+
+    async def verify(self, user: User | None, password: str) -> bool:
+        """As long for unknown names as for known ones: the time must not tell whether a user exists."""
+        stored = user.password_hash if user else self._decoy
+        matches = await asyncio.get_running_loop().run_in_executor(self._pool, self._verify, stored, password)
+        return matches and user is not None
+
+    def _verify(self, stored: str, password: str) -> bool:
+        if len(password) > MAX_PASSWORD:
+            return False
+        try:
+            return self._hasher.verify(stored, password)
+        except argon2.exceptions.VerificationError:
+            return False
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+class Throttle:
+    """Wrong passwords per name and address: `burst` at once, then one every `interval` seconds. Right ones are free."""
+
+    def __init__(self, burst: int = 10, interval: float = 30.0) -> None:
+        self._burst, self._interval = burst, interval
+        self._failures: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def check(self, name: str, address: str, now: float) -> None:
+        level = self._level((name, address), now)
+        if level > self._burst - 1:
+            wait = (level - self._burst + 1) * self._interval
+            raise TooMany(f"too many wrong passwords for {name!r}", f"Try again in {wait:.0f} s.", retry_after=wait)
+
+    def failed(self, name: str, address: str, now: float) -> None:
+        if len(self._failures) > 10_000:  # a flood of names must not fill the memory
+            self._failures.clear()
+        self._failures[name, address] = (self._level((name, address), now) + 1, now)
+
+    def _level(self, key: tuple[str, str], now: float) -> float:
+        count, at = self._failures.get(key, (0.0, now))
+        return max(0.0, count - (now - at) / self._interval)
+
+
+class Tokens:
+    """Issues and reads people's tokens. `find` looks a user up by id in memory."""
+
+    def __init__(self, secret: bytes, server_id: str, life: float, now: Callable[[], float]) -> None:
+        self._secret, self._audience, self._life, self._now = secret, server_id, life, now
+        # hot: benchmarks/latency.py - a signature check costs 30 us, a look-up nothing; bounded, and dropped when full.
+        self._read: dict[str, _Claims] = {}
+
+    def issue(self, user: User) -> tuple[str, float]:
+        now = self._now()
+        claims = {
+            "iss": _ISSUER, "aud": self._audience, "sub": str(user.id), "ver": user.token_version,
+            "iat": int(now), "exp": int(now + self._life), "jti": secrets.token_hex(8),
+        }  # fmt: skip
+        return jwt.encode(claims, self._secret, algorithm=_ALGORITHM), float(int(now + self._life))
+
+    def read(self, token: str, find: Callable[[int], User | None]) -> Caller:
+        claims = self._read.get(token) or self._check(token)
+        if claims.exp < self._now():
+            raise _refused("the token has expired")
+        user = find(claims.user_id)
+        if user is None or user.token_version != claims.version:
+            raise _refused("the token no longer holds: the user was deleted or the password changed")
+        return Caller(user.id, user.name, user.role)
+
+    def _check(self, token: str) -> _Claims:
+        try:
+            claims = jwt.decode(
+                token, self._secret, algorithms=[_ALGORITHM], audience=self._audience, issuer=_ISSUER,
+                # Expiry is judged by the server's own clock, which no jump of the wall clock moves.
+                options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False},
+            )  # fmt: skip
+            result = _Claims(int(claims["sub"]), int(claims["ver"]), float(claims["exp"]))
+        except (jwt.PyJWTError, KeyError, ValueError):
+            raise _refused("the token does not hold on this server") from None
+        if len(self._read) >= 10_000:
+            self._read.clear()
+        self._read[token] = result
+        return result
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    user_id: int
+    version: int
+    exp: float
+
+
+def _refused(why: str) -> Unauthenticated:
+    return Unauthenticated(why, "Log in again: hecaton server login NAME")
+
+
+def new_worker_token() -> tuple[str, bytes]:
+    """The token and the hash to store. No slow hash: 256 random bits cannot be guessed, and 1,000 workers that come
+    back at once would cost minutes of argon2 (faults.md, conclusion 10)."""
+    token = WORKER_PREFIX + secrets.token_urlsafe(32)
+    return token, hash_worker_token(token)
+
+
+def hash_worker_token(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def load_secret(path: Path) -> bytes:
+    """The key that signs people's tokens: 32 random bytes, made on the first start, readable by the owner alone."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        secret = path.read_bytes()
+        if len(secret) != 32:
+            raise BadRequest(
+                f"{path} is damaged ({len(secret)} bytes, not 32)", "Remove it: all users log in again."
+            ) from None
+        return secret
+    secret = secrets.token_bytes(32)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secret)
+        file.flush()
+        os.fsync(file.fileno())
+    return secret

@@ -1,0 +1,127 @@
+"""Asks an image's registry whether the image exists, and for its digest (OCI distribution spec 1.1, `HEAD
+/v2/…/manifests/…`).
+
+Blocking; the caller runs it in a thread. Anonymous: an image that needs a login is reported as closed, and registered
+with a warning, since the workers may well have the credentials.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import urllib3
+
+from hecaton.core.errors import NotFound
+from hecaton.core.references import DOCKER_HUB, Reference
+
+_HUB_HOST = "registry-1.docker.io"
+_ACCEPT = ", ".join(
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    )
+)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_TIMEOUT = urllib3.Timeout(connect=3.0, read=7.0)
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """`digest` None: the registry could not say; `warning` tells why."""
+
+    digest: str | None
+    warning: str | None = None
+
+
+class _Closed(Exception):
+    """The registry did not answer the question; the message says why."""
+
+
+def check(reference: Reference) -> Checked:
+    """Raises NotFound if the registry says that the image does not exist."""
+    try:
+        digest = _Query(reference).digest()
+    except _Closed as closed:
+        host = _host(reference)
+        return Checked(None, f"could not check {reference.familiar}:{reference.tag} at {host}: {closed}")
+    return Checked(digest)
+
+
+def _host(reference: Reference) -> str:
+    return _HUB_HOST if reference.registry == DOCKER_HUB else reference.registry
+
+
+def _schemes(host: str) -> tuple[str, ...]:
+    """Plain HTTP only for registries on this machine, as the Docker engine does."""
+    name = host.rsplit(":", 1)[0]
+    return ("https", "http") if name == "localhost" or name.startswith("127.") or name == "[::1]" else ("https",)
+
+
+class _Query:
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
+        self.pool = urllib3.PoolManager(timeout=_TIMEOUT, retries=False)
+
+    def digest(self) -> str:
+        with self.pool:
+            response = self._head({})
+            if response.status == 401:
+                token = self._token(response.headers.get("WWW-Authenticate", ""))
+                response = self._head({"Authorization": f"Bearer {token}"})
+        return self._read(response)
+
+    def _read(self, response: urllib3.BaseHTTPResponse) -> str:
+        if response.status == 404:
+            name = f"{self.reference.familiar}:{self.reference.tag}"
+            raise NotFound(
+                f"image {name!r} does not exist at {_host(self.reference)}",
+                "Check the name and the tag; --no-verify registers it all the same.",
+            )
+        if response.status in (401, 403):
+            raise _Closed("it wants a login")
+        if response.status == 429:
+            raise _Closed("it limits the rate of requests (429)")
+        if response.status != 200:
+            raise _Closed(f"it answered with status {response.status}")
+        digest = response.headers.get("Docker-Content-Digest", "")
+        if not _DIGEST.fullmatch(digest):
+            raise _Closed("it names no digest")
+        return digest
+
+    def _head(self, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        host = _host(self.reference)
+        version = self.reference.digest or self.reference.tag
+        path = f"/v2/{self.reference.repository}/manifests/{version}"
+        failure: Exception | None = None
+        for scheme in _schemes(host):
+            try:
+                return self.pool.request("HEAD", f"{scheme}://{host}{path}", headers={"Accept": _ACCEPT, **headers})
+            except urllib3.exceptions.HTTPError as error:
+                failure = error
+        raise _Closed(_why(failure))
+
+    def _token(self, challenge: str) -> str:
+        """The bearer flow of the distribution spec: the 401 names who gives out tokens."""
+        fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        realm = fields.get("realm", "")
+        if not challenge.lower().startswith("bearer") or not realm.startswith(("https://", "http://")):
+            raise _Closed("it wants a login")
+        query = {"scope": f"repository:{self.reference.repository}:pull"}
+        if "service" in fields:
+            query["service"] = fields["service"]
+        try:
+            response = self.pool.request("GET", realm, fields=query)
+            body = msgspec.json.decode(response.data, type=dict[str, object])
+        except (urllib3.exceptions.HTTPError, msgspec.DecodeError) as error:
+            raise _Closed(f"no token from {realm}: {_why(error)}") from None
+        token = body.get("token") or body.get("access_token")
+        if not isinstance(token, str):
+            raise _Closed("it wants a login")
+        return token
+
+
+def _why(error: Exception | None) -> str:
+    text = str(getattr(error, "reason", None) or error)
+    return re.sub(r"^.*?Connection object at 0x[0-9a-f]+>: ", "", text).removeprefix("<").strip() or "no answer"

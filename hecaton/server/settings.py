@@ -1,0 +1,27 @@
+"""Flags and environment of the server, read once into one frozen value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+DEFAULT_PORT = 8181
+MIB = 1024 * 1024
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Sizes in bytes, times in seconds. `lost_after`, `suspect_after` and `heartbeat` are those of faults.md C3."""
+
+    folder: Path  # <HECATON_HOME>/server
+    host: str = "0.0.0.0"  # workers and clients come from other machines; start-up warns without TLS
+    port: int = DEFAULT_PORT
+    ssl_keyfile: str | None = None
+    ssl_certfile: str | None = None
+    max_payload: int = 256 * MIB
+    max_result: int = 256 * MIB
+    heartbeat: float = 5.0
+    suspect_after: float = 15.0
+    lost_after: float = 60.0
+    token_life: float = 7 * 86400.0
+    blob_grace: float = 86400.0  # an upload that no job refers to lives this long
