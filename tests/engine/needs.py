@@ -27,7 +27,7 @@ def find(program: str) -> str | None:
 
 
 def require(*programs: str) -> None:
-    """Make sure that the programs exist: as root on Debian install them, otherwise raise EngineError with their names."""
+    """Make sure that the programs exist: install them as root on Debian, otherwise raise EngineError naming them."""
     missing = [program for program in programs if find(program) is None]
     if not missing:
         return

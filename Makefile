@@ -1,0 +1,66 @@
+# Everything a developer runs, on a machine that has a Python 3.11 or newer and nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+READY := .venv/ready
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help
+help: ## List these targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: setup
+setup: $(READY) ## Make .venv with everything that the other targets need
+
+# A name in PATH may be a stub that starts nothing, so each candidate has to prove its version.
+$(READY): requirements-dev.txt pyproject.toml
+	@if [ ! -x $(BIN)/python ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  for python in python3.11 python3.12 python3.13 python3.14 python3 python \
+	      "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[1-9]*/bin/python; do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$${found:-}" ]; then \
+	    echo "Hecaton's server, client and worker need Python 3.11 or newer, and none was found. Install one and run make again." >&2; exit 1; \
+	  fi; \
+	  echo "Making .venv with $$("$$found" --version)"; \
+	  if ! "$$found" -m venv --clear .venv; then rm -rf .venv; \
+	    echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; \
+	  fi; \
+	fi
+	@echo "Installing what requirements-dev.txt pins"
+	@$(PIP) install --requirement requirements-dev.txt
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@$(PIP) check
+	@touch $@
+
+.PHONY: demo
+demo: setup ## Run server, worker, a real handler and a batch of jobs, then clean up
+	@$(BIN)/hecaton demo
+
+.PHONY: test
+test: setup ## Run all tests, with a real Docker engine (as root on Debian it is installed when missing)
+	@$(BIN)/python -m tests.engine up
+	@$(BIN)/python -m pytest
+
+.PHONY: check
+check: setup ## Check format, lint and strict types of code and tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+.PHONY: bench
+bench: setup ## Measure throughput and latency
+	@$(BIN)/python -m benchmarks
+
+.PHONY: screenshots
+screenshots: setup ## Make the pictures of the README again
+	@$(BIN)/python docs/screenshots/make.py
+
+.PHONY: clean
+clean: ## Remove .venv, caches and build results
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
