@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.engine import daemon, images, python_image
+from tests.engine import daemon, images, python_image, systemd
 from tests.engine.needs import EngineError, require
 
 USAGE = """\
@@ -19,7 +19,7 @@ usage: python -m tests.engine COMMAND
 def up() -> None:
     require("docker", "dockerd", "iptables", "docker-registry", "debootstrap")
     daemon.up()
-    images_()
+    build()
     status()
 
 
@@ -34,14 +34,14 @@ def status() -> None:
     print(f"Docker engine {version} answers{started}" if version else "no Docker engine answers")
 
 
-def images_() -> None:
+def build() -> None:
     daemon.up()
-    for name in (images.base_image(), python_image.python_image()):
+    for name in (images.base_image(), python_image.python_image(), systemd.systemd_image()):
         print(f"{name}  {images.image_id(name)}")
 
 
 def main(arguments: list[str]) -> int:
-    commands = {"up": up, "down": down, "status": status, "images": images_}
+    commands = {"up": up, "down": down, "status": status, "images": build}
     if len(arguments) != 1 or arguments[0] not in commands:
         print(USAGE, file=sys.stderr)
         return 2

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.engine import daemon, images, python_image
+from tests.engine import daemon, images, python_image, systemd
 from tests.engine.leftovers import MARKER, Traces
 from tests.engine.registry import Registry, running_registry
 
@@ -49,6 +49,12 @@ def base_image(engine: str) -> str:
 def python39_image(engine: str) -> str:
     """`python:3.9-slim`: real Python 3.9, and `pip install hecaton` gives the working tree's wheel."""
     return python_image.python_image()
+
+
+@pytest.fixture(scope="session")
+def systemd_image(engine: str) -> str:
+    """Name of an image whose PID 1 is systemd; `tests.engine.systemd.systemd_container` runs it."""
+    return systemd.systemd_image()
 
 
 @pytest.fixture(scope="session")

@@ -142,7 +142,7 @@ def _unpack(executable: Path, root: Path) -> None:
     (target / "site-packages").mkdir()
     (root / "usr/local/bin").mkdir(parents=True)
     shutil.copy2(executable, root / "usr/local/bin/python3.9")
-    for library in _libraries([executable, *target.glob("lib-dynload/*.so")]):
+    for library in libraries([executable, *target.glob("lib-dynload/*.so")]):
         shutil.copy2(library, root / "usr/local/lib" / library.name)
 
 
@@ -153,7 +153,7 @@ def _ignore(folder: str, names: list[str]) -> set[str]:
     return set(shutil.ignore_patterns(*patterns)(folder, names))
 
 
-def _libraries(binaries: list[Path]) -> set[Path]:
+def libraries(binaries: list[Path]) -> set[Path]:
     """The shared libraries that the binaries load, but not the C library's own: that one comes with the base image."""
     done = subprocess.run(["ldd", *map(str, binaries)], stdout=subprocess.PIPE, text=True, check=True)
     found = {Path(path) for path in re.findall(r"=> (/\S+)", done.stdout)}

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from hecaton import __version__
 from tests.engine.daemon import docker
 from tests.engine.images import build_image, image_id
 from tests.engine.leftovers import WORKER_LABEL, Traces
 from tests.engine.needs import EngineError, require
 from tests.engine.registry import Registry
+from tests.engine.systemd import systemd_container
 
 README_DOCKERFILE = """\
 FROM python:3.9-slim
@@ -57,6 +59,15 @@ def test_an_image_can_be_pushed_and_pulled(base_image: str, registry: Registry) 
     assert image_id(reference) == image_id(base_image)
     assert registry.digest(reference) == digest
     registry.forget_local(reference)
+
+
+@pytest.mark.usefixtures("systemd_image")
+def test_the_checkout_runs_in_a_container_with_a_real_systemd() -> None:
+    with systemd_container() as container:
+        assert container.run("cat", "/proc/1/comm") == "systemd"
+        program = "import ssl, sqlite3, aiohttp, msgspec, hecaton; print(hecaton.__version__)"
+        assert container.run("systemd-run", "--quiet", "--pipe", "--wait", sys.executable, "-c", program) == __version__
+    assert docker("ps", "--all", "--quiet", "--filter", f"name={container.name}") == ""
 
 
 def test_a_process_that_lost_its_parent_is_found(tmp_path: Path) -> None:
