@@ -1,0 +1,186 @@
+"""Which workers are connected and what they hold: the server's memory of leases. No I/O; times are monotonic seconds.
+
+A lease is an attempt that the store has committed to one slot of one worker. It stays here while the worker is away,
+until the worker comes back and is asked (`reconcile`) or has been silent for `lost_after` (`lost`). Built anew from
+the store when the server starts: every lease then gets one full `lost_after`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import msgspec
+
+from hecaton.core.matching import Host, Slot
+from hecaton.core.model import AttemptRef, Gpu, JobId, WorkerId, WorkerStatus
+from hecaton.wire.channel import Hello, ToWorker
+
+
+class Link(Protocol):
+    """The way to one connected worker. Never blocks; messages of one loop turn share a frame."""
+
+    def send(self, message: ToWorker) -> None: ...
+    def close(self, code: int, reason: str) -> None: ...
+
+
+class Lease(msgspec.Struct):
+    ref: AttemptRef
+    slot: int
+    lane: int
+    warm: str | None
+    started: bool = False
+    revoking: bool = False
+
+
+class SlotState(msgspec.Struct):
+    index: int
+    gpu: Gpu | None = None
+    warm: str | None = None
+    image: str | None = None
+    reserved: int = 0  # planned, not yet committed
+    promised: str | None = None  # warm key of what was planned last
+    used_at: float = 0.0
+    depth: int = 1
+    held: dict[JobId, Lease] = {}
+
+    def view(self) -> Slot:
+        taken = len(self.held) + self.reserved
+        return Slot(self.index, taken, self.depth, self.promised if taken else self.warm, self.used_at)
+
+
+class Member(msgspec.Struct):
+    """A worker that is connected or still holds leases."""
+
+    id: WorkerId
+    name: str
+    link: Link | None = None
+    last_contact: float = 0.0
+    suspect: bool = False
+    draining: bool = False
+    runtime: str | None = None
+    version: str | None = None
+    serves: frozenset[str] | None = None
+    slots: dict[int, SlotState] = {}
+
+    @property
+    def status(self) -> WorkerStatus:
+        if self.link is None:
+            return WorkerStatus.OFFLINE
+        if self.draining:
+            return WorkerStatus.DRAINING
+        return WorkerStatus.SUSPECT if self.suspect else WorkerStatus.ONLINE
+
+    def slot(self, index: int) -> SlotState:
+        return self.slots.setdefault(index, SlotState(index))
+
+    def host(self) -> Host:
+        slots = tuple(slot.view() for slot in self.slots.values())
+        return Host(self.id, self.name, self.status, slots, self.serves)
+
+    def leases(self) -> Iterator[Lease]:
+        for slot in self.slots.values():
+            yield from slot.held.values()
+
+    def lease(self, ref: AttemptRef) -> Lease | None:
+        for slot in self.slots.values():
+            lease = slot.held.get(ref.job)
+            if lease is not None and lease.ref == ref:
+                return lease
+        return None
+
+
+class Reconciled(msgspec.Struct, frozen=True):
+    """What a returning worker still owns, must drop, and has lost (by whether it had started)."""
+
+    keep: tuple[AttemptRef, ...]
+    drop: tuple[AttemptRef, ...]
+    lost_started: tuple[AttemptRef, ...]
+    lost_waiting: tuple[AttemptRef, ...]
+
+
+class Fleet:
+    def __init__(self) -> None:
+        self.members: dict[WorkerId, Member] = {}
+
+    def restore(self, leases: Iterable[tuple[WorkerId, str, int, AttemptRef, bool]], now: float) -> None:
+        """At start: the leases that the store knows, each with a full `lost_after` from now."""
+        for worker_id, name, slot, ref, started in leases:
+            member = self.members.setdefault(worker_id, Member(worker_id, name, last_contact=now))
+            member.slot(slot).held[ref.job] = Lease(ref, slot, 0, None, started)
+
+    def join(self, worker_id: WorkerId, name: str, link: Link, hello: Hello, now: float) -> Reconciled:
+        """A worker connected. The caller ends what was lost and tells the worker what to keep and drop."""
+        member = self.members.setdefault(worker_id, Member(worker_id, name))
+        owned = {lease.ref: lease for lease in member.leases()}
+        member.name, member.link, member.last_contact = name, link, now
+        member.suspect = member.draining = False
+        member.runtime, member.version = hello.runtime, hello.version
+        member.serves = None if hello.serves is None else frozenset(hello.serves)
+        member.slots = {info.index: SlotState(info.index, info.gpu, info.warm, info.image) for info in hello.slots}
+        keep, drop = [], []
+        for held in hello.held:
+            lease = owned.pop(held.ref, None)
+            if lease is None:
+                drop.append(held.ref)
+                continue
+            keep.append(held.ref)
+            lease.slot, lease.revoking = held.slot, False
+            lease.started = lease.started or held.phase != "queued"
+            member.slot(held.slot).held[held.ref.job] = lease
+        started = tuple(ref for ref, lease in owned.items() if lease.started)
+        waiting = tuple(ref for ref, lease in owned.items() if not lease.started)
+        return Reconciled(tuple(keep), tuple(drop), started, waiting)
+
+    def leave(self, worker_id: WorkerId, link: Link) -> bool:
+        """The connection ended; False if a newer one has taken over. Leases stay."""
+        member = self.members.get(worker_id)
+        if member is None or member.link is not link:
+            return False
+        member.link = None
+        if not any(member.leases()):
+            del self.members[worker_id]
+        return True
+
+    def contact(self, worker_id: WorkerId, now: float) -> None:
+        member = self.members.get(worker_id)
+        if member is not None:
+            member.last_contact, member.suspect = now, False
+
+    def grant(self, worker_id: WorkerId, lease: Lease) -> Member | None:
+        """A claim was committed. None: the worker is gone; its lease waits for it all the same."""
+        member = self.members.get(worker_id)
+        if member is None:
+            return None
+        member.slot(lease.slot).held[lease.ref.job] = lease
+        return member
+
+    def release(self, worker_id: WorkerId, ref: AttemptRef, now: float) -> Lease | None:
+        """The attempt is over on this worker; its place on the slot is free."""
+        member = self.members.get(worker_id)
+        lease = member.lease(ref) if member else None
+        if member is None or lease is None:
+            return None
+        slot = member.slot(lease.slot)
+        del slot.held[ref.job]
+        slot.used_at = now
+        if member.link is None and not any(member.leases()):
+            del self.members[worker_id]
+        return lease
+
+    def silent(self, now: float, suspect_after: float, lost_after: float) -> list[Member]:
+        """Mark workers that have not been heard from; return those whose leases are over."""
+        lost = []
+        for member in list(self.members.values()):
+            quiet = now - member.last_contact
+            member.suspect = quiet > suspect_after
+            if quiet > lost_after:
+                lost.append(member)
+        return lost
+
+    def holder(self, job: JobId) -> tuple[Member, Lease] | None:
+        for member in self.members.values():
+            for slot in member.slots.values():
+                if job in slot.held:
+                    return member, slot.held[job]
+        return None

@@ -1,0 +1,72 @@
+"""Who waits for what: events of jobs, published in memory to the requests that watch them. Nobody polls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from hecaton.core.model import JobId
+from hecaton.wire.api import JobEvent
+
+QUEUE_LIMIT = 256
+"""Events that a slow reader may lag behind; then logs and progress are skipped (the reader reads logs from the
+store)."""
+
+
+class Watch:
+    """One request that watches one job. `next()` returns what happened since, at least one event."""
+
+    def __init__(self) -> None:
+        self.events: deque[JobEvent] = deque(maxlen=QUEUE_LIMIT)
+        self._wake = asyncio.Event()
+        self.ended = False
+
+    def put(self, event: JobEvent) -> None:
+        self.events.append(event)
+        self.ended = self.ended or event.event == "end"
+        self._wake.set()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """True when something happened within that time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        self._wake.clear()
+        return True
+
+
+class Hub:
+    def __init__(self) -> None:
+        self._watches: dict[JobId, set[Watch]] = {}
+        self.closing = False
+
+    def watch(self, job: JobId) -> Watch:
+        watch = Watch()
+        self._watches.setdefault(job, set()).add(watch)
+        return watch
+
+    def unwatch(self, job: JobId, watch: Watch) -> None:
+        watches = self._watches.get(job)
+        if watches is not None:
+            watches.discard(watch)
+            if not watches:
+                del self._watches[job]
+
+    def watched(self, job: JobId) -> bool:
+        return job in self._watches
+
+    def publish(self, job: JobId, event: JobEvent) -> None:
+        for watch in self._watches.get(job, ()):
+            watch.put(event)
+
+    def close(self) -> None:
+        """The server stops: everyone who waits gets an answer now."""
+        self.closing = True
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.wake()

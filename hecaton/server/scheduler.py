@@ -1,0 +1,225 @@
+"""Which lane has work, which slot has room, and who gets what: memory only, decided by `core.matching.place`.
+
+A decision is three steps, so that the claim shares the transaction (one fsync) of whatever caused it:
+
+    claims = scheduler.plan()                  reserves room in memory
+    claimed = store.claim(claims)              commits attempt numbers, in the store's order of priority and age
+    scheduler.settle(claims, claimed)          turns reservations into leases and pushes the jobs
+
+Counts of waiting jobs may be too high (a duplicate, a cancelled job): a claim then comes back short, and nothing is
+lost. They are never too low, so no job is forgotten; a slow tick of `duties` reads them anew all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from hecaton.core.matching import Host, Lane, Want, place, warm_key
+from hecaton.core.model import AttemptRef, Image, Mode, WorkerStatus
+from hecaton.server.fleet import Fleet, Lease, Member
+from hecaton.store.port import Claim, Claimed, LaneInfo
+from hecaton.wire.channel import Assign, Assignment, FileRef, ImageRef, Revoke
+
+MAX_DEPTH = 64
+
+
+class LaneState(msgspec.Struct):
+    key: int
+    lane: Lane
+    count: int = 0
+    priority: int = 0
+    since: float = 0.0
+    pace: float | None = None  # seconds that a job of this lane runs, exponentially averaged: how many to prefetch
+
+
+class Scheduler:
+    def __init__(self, fleet: Fleet, image: Callable[[int], Image | None], now: Callable[[], float]) -> None:
+        self.fleet = fleet
+        self._image = image
+        self._now = now
+        self._lanes: dict[int, LaneState] = {}
+
+    # -- what waits ----------------------------------------------------------------------------
+
+    def load(self, infos: Iterable[LaneInfo]) -> None:
+        """What the store says is waiting; replaces all counts."""
+        for state in self._lanes.values():
+            state.count = 0
+        for info in infos:
+            state = self._lane(info.lane)
+            state.count, state.priority, state.since = info.count, info.priority, info.since
+
+    def add(self, lane: Lane, priority: int, since: float, count: int = 1) -> None:
+        state = self._lane(lane)
+        if state.count <= 0:
+            state.count, state.priority, state.since = 0, priority, since
+        state.priority = max(state.priority, priority)
+        state.since = min(state.since, since)
+        state.count += count
+
+    def remove(self, lane: Lane, count: int = 1) -> None:
+        state = self._lane(lane)
+        state.count = max(0, state.count - count)
+
+    def again(self, key: int) -> None:
+        """A job of a known lane waits once more."""
+        state = self._lanes.get(key)
+        if state is not None:
+            self.add(state.lane, state.priority, state.since or self._now())
+
+    def knows(self, key: int) -> bool:
+        return key in self._lanes
+
+    def _lane(self, lane: Lane) -> LaneState:
+        key = lane.key()
+        return self._lanes.setdefault(key, LaneState(key, lane))
+
+    def want(self, key: int) -> Want | None:
+        state = self._lanes.get(key)
+        return None if state is None else self._want(state)
+
+    def _want(self, state: LaneState) -> Want | None:
+        image = self._image(state.lane.image_id)
+        if image is None:
+            return None
+        warm = warm_key(state.lane, image.digest, image.env_revision)
+        return Want(state.key, image.name, state.lane.mode, warm, state.count, state.priority, state.since)
+
+    # -- decide --------------------------------------------------------------------------------
+
+    def plan(self) -> list[Claim]:
+        # hot: benchmarks/throughput.py - runs with every submit and every result
+        waiting = [state for state in self._lanes.values() if state.count > 0]
+        if not waiting:
+            return []
+        hosts = [host for member in self.fleet.members.values() if (host := _open(member))]
+        if not hosts:
+            return []
+        wants = {want.lane: want for state in waiting if (want := self._want(state))}
+        claims = []
+        for placed in place(wants.values(), hosts, self._now()):
+            slot = self.fleet.members[placed.worker].slot(placed.slot)
+            slot.reserved += placed.count
+            slot.promised = wants[placed.lane].warm
+            self._lanes[placed.lane].count -= placed.count
+            claims.append(Claim(placed.lane, placed.worker, placed.slot, placed.count))
+        return claims
+
+    def undo(self, claims: Sequence[Claim]) -> None:
+        """The transaction failed: nothing was claimed."""
+        for claim in claims:
+            self._lanes[claim.lane].count += claim.count
+            self._unreserve(claim)
+
+    def _unreserve(self, claim: Claim) -> None:
+        member = self.fleet.members.get(claim.worker_id)
+        if member is not None:
+            slot = member.slot(claim.slot)
+            slot.reserved = max(0, slot.reserved - claim.count)
+
+    def settle(self, claims: Sequence[Claim], claimed: Sequence[Claimed]) -> None:
+        for claim in claims:
+            self._unreserve(claim)
+        pushes: dict[str, tuple[Member, list[Assignment]]] = {}
+        for job in claimed:
+            claim = claims[job.claim]
+            state = self._lanes[claim.lane]
+            want = self._want(state)
+            lease = Lease(job.ref, claim.slot, claim.lane, want.warm if want else None)
+            member = self.fleet.grant(claim.worker_id, lease)
+            if member is None or member.link is None:
+                continue  # it left in between: the lease expires, or the worker returns and is asked
+            slot = member.slot(claim.slot)
+            slot.promised = lease.warm
+            slot.depth = _depth(state)
+            assignment = self._assignment(job, claim, state.lane)
+            if assignment is not None:
+                pushes.setdefault(member.id, (member, []))[1].append(assignment)
+        for member, jobs in pushes.values():
+            if member.link is not None:
+                member.link.send(Assign(tuple(jobs)))
+
+    def _assignment(self, job: Claimed, claim: Claim, lane: Lane) -> Assignment | None:
+        image = self._image(job.image_id)
+        if image is None:
+            return None
+        spec = job.spec
+        file = FileRef(spec.file, 0, spec.file_name or "file") if spec.file else None
+        return Assignment(
+            ref=job.ref,
+            slot=claim.slot,
+            image=ImageRef(image.name, image.digest, image.env, image.env_revision),
+            owner=job.owner,
+            warm=warm_key(lane, image.digest, image.env_revision),
+            mode=spec.mode,
+            payload=job.payload,
+            key=job.key,
+            file=file,
+            args=spec.args,
+            timeout=spec.timeout,
+        )
+
+    def ran(self, key: int, seconds: float | None) -> None:
+        state = self._lanes.get(key)
+        if state is not None and seconds is not None:
+            state.pace = seconds if state.pace is None else state.pace + 0.2 * (seconds - state.pace)
+
+    # -- take back -----------------------------------------------------------------------------
+
+    def revoke(self) -> int:
+        """Jobs that wait beside a running one while another slot is idle: ask for them back. Returns how many."""
+        idle = [host for member in self.fleet.members.values() if (host := _idle(member))]
+        room = sum(1 for host in idle for slot in host.slots if slot.held == 0)
+        asked = 0
+        for member in self.fleet.members.values():
+            if asked >= room or member.link is None:
+                continue
+            refs = self._revocable(member, idle, room - asked)
+            if refs:
+                member.link.send(Revoke(refs))
+                asked += len(refs)
+        return asked
+
+    def _revocable(self, member: Member, idle: Sequence[Host], limit: int) -> tuple[AttemptRef, ...]:
+        refs: list[AttemptRef] = []
+        for slot in member.slots.values():
+            waiting = [lease for lease in slot.held.values() if not lease.started and not lease.revoking]
+            # The first of a slot is about to start; what is behind it waits.
+            first = 0 if any(lease.started for lease in slot.held.values()) else 1
+            for lease in reversed(waiting[first:]):
+                if len(refs) < limit and self._would_run(lease, idle):
+                    lease.revoking = True
+                    refs.append(lease.ref)
+        return tuple(refs)
+
+    def _would_run(self, lease: Lease, idle: Sequence[Host]) -> bool:
+        want = self.want(lease.lane)
+        if want is None:
+            return False
+        return bool(place([msgspec.structs.replace(want, count=1)], idle, self._now()))
+
+
+def _open(member: Member) -> Host | None:
+    """The member as the matching sees it, if it has room at all."""
+    if member.status is not WorkerStatus.ONLINE:
+        return None
+    for slot in member.slots.values():
+        if len(slot.held) + slot.reserved < slot.depth:
+            return member.host()
+    return None
+
+
+def _idle(member: Member) -> Host | None:
+    host = _open(member)
+    return host if host and any(slot.held == 0 for slot in host.slots) else None
+
+
+def _depth(state: LaneState) -> int:
+    """How many jobs a slot holds: enough to cover about two round trips to the server (10 ms), at most 64.
+
+    Jobs of a second or more wait in the queue instead, where any free slot can take them."""
+    if state.lane.mode is Mode.SCRIPT or state.pace is None or state.pace >= 1.0:
+        return 1
+    return max(2, min(MAX_DEPTH, int(0.02 / max(state.pace, 0.0003)) + 1))
