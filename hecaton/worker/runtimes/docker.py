@@ -1,0 +1,315 @@
+"""Runs containers on a Docker engine: the worker's default runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import posixpath
+import struct
+import uuid
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import aiohttp
+from aiodocker import DockerError
+from aiodocker.containers import DockerContainer
+
+from hecaton.core.model import Reason
+from hecaton.wire.channel import ImageRef
+from hecaton.worker.runtime import (
+    CHANNEL_TARGET,
+    LABEL_CONTAINER,
+    LABEL_WORKER,
+    PYTHON_TARGET,
+    ContainerSpec,
+    Exit,
+    Found,
+    Prepared,
+    RuntimeFault,
+)
+from hecaton.worker.runtimes.docker_engine import CONFLICT, NOT_FOUND, Engine
+from hecaton.worker.runtimes.docker_images import Images
+
+DEFAULT_SHM_SIZE = 1 << 30
+"""Bytes of /dev/shm per container. Docker's 64 MiB break PyTorch's data loaders; unused, it costs nothing."""
+
+PIDS_LIMIT = 4096
+"""Enough for a training job with many threads, too few for a fork bomb."""
+
+_SHORT_SECONDS = 20.0
+_START_SECONDS = 120.0
+_REMOVE_SECONDS = 60.0
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ALREADY_STOPPED = (NOT_FOUND, CONFLICT)
+_FRAME = struct.Struct("!4xI")
+
+T = TypeVar("T")
+
+
+class DockerRuntime:
+    """`shm_size`: bytes of /dev/shm per container. A handle is the engine's container id."""
+
+    name = "docker"
+    serves = None
+
+    def __init__(self, worker_id: str, *, shm_size: int = DEFAULT_SHM_SIZE) -> None:
+        self._worker_id = worker_id
+        self._shm_size = shm_size
+        self._engine = Engine()
+        self._images = Images(self._engine)
+        self._executables: dict[tuple[str, ...], str] = {}
+
+    async def check(self) -> str:
+        try:
+            info = await self._ask("tell its version", self._engine.client.system.info())
+        except DockerError as error:
+            raise _refused(error) from error
+        return f"Docker {info['ServerVersion']}, {info['Driver']}"
+
+    async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:
+        return await self._images.prepare(image, note)
+
+    async def start(self, spec: ContainerSpec) -> str:
+        """Two calls to the engine. A start that is cancelled is brought to its end and removed: no orphan stays."""
+        starting = asyncio.create_task(self._start(spec))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with suppress(RuntimeFault):
+                await self.stop(await starting, 0)
+            raise
+
+    async def wait(self, handle: str) -> Exit:
+        container = self._engine.client.containers.container(handle)
+        interrupted = False
+        pause = 0.05
+        while True:
+            try:
+                state = (await self._ask("inspect a container", container.show()))["State"]
+                if not state["Running"]:
+                    return _exit(state, interrupted)
+                interrupted, pause = False, 0.05
+                await container.wait()
+                continue
+            except DockerError as error:
+                if error.status == NOT_FOUND:
+                    return Exit(-1, error="the container was removed by somebody else")
+            except (RuntimeFault, aiohttp.ClientError, OSError, ValueError, LookupError):
+                pass  # the engine went away; it is asked again when it is back
+            interrupted = True
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 2.0)
+
+    async def stop(self, handle: str, grace: float) -> None:
+        container = self._engine.client.containers.container(handle)
+        if grace > 0:
+            try:
+                await self._ask("signal a container", container.kill(signal="SIGTERM"))
+                async with asyncio.timeout(grace):
+                    await container.wait()
+            except DockerError as error:
+                if error.status not in _ALREADY_STOPPED:
+                    raise _refused(error) from error
+            except (RuntimeFault, aiohttp.ClientError, OSError, ValueError):
+                pass  # the engine went away, or the time is over: what follows is the force
+        await self._remove(container)
+
+    async def output(self, handle: str, limit: int) -> bytes:
+        params = {"stdout": "1", "stderr": "1", "tail": "400"}
+        try:
+            raw = await self._ask("give a container's log", self._engine.read(f"containers/{handle}/logs", params))
+        except DockerError as error:
+            if error.status == NOT_FOUND:
+                return b""
+            raise _refused(error) from error
+        return _demultiplexed(raw)[-limit:] if limit > 0 else b""
+
+    async def found(self) -> list[Found]:
+        filters = json.dumps({"label": [f"{LABEL_WORKER}={self._worker_id}"]})
+        try:
+            listed = await self._ask(
+                "list its containers", self._engine.client.containers.list(all="true", filters=filters)
+            )
+        except DockerError as error:
+            raise _refused(error) from error
+        return [Found(entry.id, entry["Labels"], entry["State"] == "running") for entry in listed]
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    # -- starting ----------------------------------------------------------------------------------
+
+    async def _start(self, spec: ContainerSpec) -> str:
+        container = await self._create(spec, self._first_command(spec))
+        try:
+            if spec.commands and self._known_command(spec) is None:
+                command = await self._find_command(container, spec)
+                if command != spec.commands[0]:
+                    await self._remove(container)
+                    container = await self._create(spec, command)
+            await self._engine.call("start a container", container.start(), _START_SECONDS)
+        except DockerError as error:
+            await self._discard(container)
+            raise _start_fault(spec, error) from error
+        except RuntimeFault:
+            await self._discard(container)
+            raise
+        return container.id
+
+    async def _create(self, spec: ContainerSpec, command: tuple[str, ...] | None) -> DockerContainer:
+        config = self._config(spec, command)
+        containers = self._engine.client.containers
+        try:
+            try:
+                return await self._ask("create a container", containers.create(config, name=spec.name))
+            except DockerError as error:
+                if error.status != CONFLICT:
+                    raise
+                name = f"{spec.name}-{uuid.uuid4().hex[:8]}"  # the name is for people: a clash must not block a job
+                return await self._ask("create a container", containers.create(config, name=name))
+        except DockerError as error:
+            raise _start_fault(spec, error) from error
+
+    def _config(self, spec: ContainerSpec, command: tuple[str, ...] | None) -> dict[str, Any]:
+        devices = [{"DeviceIDs": [spec.gpu], "Capabilities": [["gpu"]]}] if spec.gpu else []
+        config: dict[str, Any] = {
+            "Image": spec.image.image_id,
+            "Env": [f"{key}={value}" for key, value in _environment(spec).items()],
+            "Labels": spec.labels | {LABEL_WORKER: self._worker_id, LABEL_CONTAINER: spec.id},
+            "StopSignal": "SIGTERM",
+            "Healthcheck": {"Test": ["NONE"]},  # the channel tells whether it works
+            "HostConfig": {
+                "Init": True,
+                "SecurityOpt": ["no-new-privileges", "label=disable"],
+                "CapDrop": ["NET_RAW"],
+                "PidsLimit": PIDS_LIMIT,
+                "ShmSize": self._shm_size,
+                "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
+                "RestartPolicy": {"Name": "no"},
+                "DeviceRequests": devices,
+                "Mounts": [
+                    {"Type": "bind", "Source": spec.folder, "Target": CHANNEL_TARGET},
+                    {"Type": "bind", "Source": spec.python, "Target": PYTHON_TARGET, "ReadOnly": True},
+                ],
+            },
+        }
+        if command:
+            config |= {"Entrypoint": [command[0]], "Cmd": list(command[1:])}
+        return config
+
+    def _first_command(self, spec: ContainerSpec) -> tuple[str, ...] | None:
+        return self._known_command(spec) or (spec.commands[0] if spec.commands else None)
+
+    def _known_command(self, spec: ContainerSpec) -> tuple[str, ...] | None:
+        """The command whose executable was found in this image before."""
+        executable = self._executables.get(_executables_of(spec))
+        return next((command for command in spec.commands or () if command[0] == executable), None)
+
+    async def _find_command(self, container: DockerContainer, spec: ContainerSpec) -> tuple[str, ...]:
+        """The first command whose executable is in the image.
+
+        Looked up before the start: with an init process in front, a missing executable is no error of the engine."""
+        path = spec.env.get("PATH") or spec.image.env.get("PATH") or _DEFAULT_PATH
+        for command in spec.commands or ():
+            for folder in path.split(":"):
+                file = posixpath.join(folder or "/", command[0])
+                looking = self._engine.exists(container.id, file)
+                if await self._ask("look into a container", looking):
+                    self._executables[_executables_of(spec)] = command[0]
+                    return command
+        missing = " or ".join(command[0] for command in spec.commands or ())
+        raise RuntimeFault(
+            Reason.STARTUP_EXIT,
+            f"there is no {missing} in {spec.image_name}",
+            "A script or a handler file needs an image with its interpreter in PATH, such as python:3.9-slim.",
+        )
+
+    # -- ending ------------------------------------------------------------------------------------
+
+    async def _remove(self, container: DockerContainer) -> None:
+        """Kill and remove; returns when the engine does not know it any more. Anonymous volumes go with it."""
+        deadline = asyncio.get_running_loop().time() + _REMOVE_SECONDS
+        while True:
+            try:
+                await self._ask("remove a container", container.delete(force=True, v=True))
+                return
+            except DockerError as error:
+                if error.status == NOT_FOUND:
+                    return
+                fault = _refused(error)  # CONFLICT: somebody else is removing it already
+            except RuntimeFault as silent:
+                fault = silent
+            if asyncio.get_running_loop().time() > deadline:
+                raise fault
+            await asyncio.sleep(0.1)
+
+    async def _discard(self, container: DockerContainer) -> None:
+        with suppress(RuntimeFault):
+            await self._remove(container)
+
+    async def _ask(self, what: str, call: Coroutine[Any, Any, T]) -> T:
+        return await self._engine.call(what, call, _SHORT_SECONDS)
+
+
+def _environment(spec: ContainerSpec) -> dict[str, str]:
+    environment = dict(spec.env)
+    own_path = environment.get("PYTHONPATH") or spec.image.env.get("PYTHONPATH")
+    environment["PYTHONPATH"] = f"{own_path}:{PYTHON_TARGET}" if own_path else PYTHON_TARGET
+    environment["HECATON_DIR"] = CHANNEL_TARGET
+    # Where the nvidia runtime is the engine's default it obeys this variable, which CUDA images set to "all".
+    environment["NVIDIA_VISIBLE_DEVICES"] = spec.gpu or "void"
+    return environment
+
+
+def _executables_of(spec: ContainerSpec) -> tuple[str, ...]:
+    return (spec.image.image_id, *(command[0] for command in spec.commands or ()))
+
+
+def _exit(state: dict[str, Any], interrupted: bool) -> Exit:
+    error = str(state.get("Error") or "")
+    if interrupted and not error:
+        error = "the Docker engine went away while the container ran, and stopped it"
+    return Exit(int(state["ExitCode"]), oom=bool(state.get("OOMKilled")), error=error)
+
+
+def _demultiplexed(raw: bytes) -> bytes:
+    """Frames of (stream, 0, 0, 0, length as 4 bytes) as the engine sends them for containers without a terminal."""
+    pieces = []
+    while len(raw) >= _FRAME.size:
+        (length,) = _FRAME.unpack_from(raw)
+        pieces.append(raw[_FRAME.size : _FRAME.size + length])
+        raw = raw[_FRAME.size + length :]
+    return b"".join(pieces)
+
+
+def _refused(error: DockerError) -> RuntimeFault:
+    return RuntimeFault(Reason.WORKER_ERROR, f"the Docker engine refused: {error.message}")
+
+
+def _start_fault(spec: ContainerSpec, error: DockerError) -> RuntimeFault:
+    text = error.message
+    if error.status == NOT_FOUND and "no such image" in text.lower():
+        return RuntimeFault(
+            Reason.IMAGE_PULL, f"{spec.image_name} was removed from the worker before it could start: {text}"
+        )
+    if "could not select device driver" in text:
+        return RuntimeFault(
+            Reason.WORKER_ERROR,
+            f"the Docker engine cannot give a GPU to a container: {text}",
+            "Install the NVIDIA Container Toolkit on the worker and restart Docker.",
+        )
+    if "no command specified" in text.lower():
+        return RuntimeFault(
+            Reason.STARTUP_EXIT,
+            f"{spec.image_name} has no command of its own to run",
+            "Its Dockerfile needs a CMD that calls hecaton.serverless.start(handler); or use --script or --handler.",
+        )
+    if "invalid mount config" in text:
+        return _refused(error)
+    if error.status < 500 or "OCI runtime" in text or "unable to find user" in text:
+        return RuntimeFault(Reason.STARTUP_EXIT, f"{spec.image_name} cannot be started: {text}")
+    return _refused(error)
+
+
+__all__ = ["DEFAULT_SHM_SIZE", "PIDS_LIMIT", "DockerRuntime"]

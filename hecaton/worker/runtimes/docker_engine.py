@@ -1,0 +1,87 @@
+"""The Docker runtime's connection to its engine: every call has a deadline; faults come in two kinds.
+
+DockerError: the engine said no. RuntimeFault (worker_error): it did not answer, or not in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+import aiohttp
+from aiodocker import Docker, DockerError
+
+from hecaton.core.model import Reason
+from hecaton.worker.runtime import RuntimeFault
+
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+NOT_FOUND = 404
+CONFLICT = 409
+_UNREACHABLE = 900  # what aiodocker calls an engine that it cannot connect to
+_START_HINT = "Is Docker installed and running on this machine, and may this user use it? (systemctl status docker)"
+
+T = TypeVar("T")
+
+
+class Engine:
+    """The engine that DOCKER_HOST names, by default the one on this machine's socket. Connects with the first call."""
+
+    def __init__(self) -> None:
+        self.host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+        self._client: Docker | None = None
+        self._connector: aiohttp.BaseConnector | None = None
+
+    @property
+    def client(self) -> Docker:
+        if self._client is None:
+            if self.host.startswith("unix://"):
+                # No limit: each container keeps a connection that waits for its end.
+                self._connector = aiohttp.UnixConnector(self.host.removeprefix("unix://"), limit=0)
+                self._client = Docker(url="unix://localhost", connector=self._connector)
+            else:
+                self._client = Docker(url=self.host)
+        return self._client
+
+    async def call(self, what: str, call: Coroutine[Any, Any, T], seconds: float) -> T:
+        """`what` completes the sentence "the engine did not ..."."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await call
+        except TimeoutError:
+            raise self.silent(f"did not {what} within {seconds:g} s") from None
+        except DockerError as error:
+            if error.status == _UNREACHABLE:
+                raise self.silent("cannot be reached") from error
+            raise
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: an answer that was cut off
+            raise self.silent(f"did not {what}: {error or type(error).__name__}") from error
+
+    def silent(self, what: str) -> RuntimeFault:
+        return RuntimeFault(Reason.WORKER_ERROR, f"the Docker engine at {self.host} {what}", _START_HINT)
+
+    async def read(self, path: str, params: Mapping[str, str]) -> bytes:
+        """A raw answer that aiodocker would decode or keep whole as text."""
+        async with self.client._query(path, params=dict(params)) as response:
+            return await response.read()
+
+    async def exists(self, container: str, path: str) -> bool:
+        """Whether a file is in a container, running or not."""
+        try:
+            async with self.client._query(f"containers/{container}/archive", "HEAD", params={"path": path}):
+                return True
+        except DockerError as error:
+            if error.status == NOT_FOUND:
+                return False
+            raise
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+        if self._connector is not None:
+            await self._connector.close()
+        self._client = self._connector = None
+
+
+__all__ = ["CONFLICT", "NOT_FOUND", "Engine"]

@@ -1,0 +1,228 @@
+"""Runs named handler files as child processes: for development and machines without a container engine.
+
+It isolates nothing. A process carries its labels in its environment: the next worker finds what this one left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from hecaton.core.model import Reason
+from hecaton.wire.channel import ImageRef
+from hecaton.worker.runtime import (
+    LABEL_CONTAINER,
+    LABEL_WORKER,
+    ContainerSpec,
+    Exit,
+    Found,
+    Prepared,
+    RuntimeFault,
+)
+
+LABELS_VARIABLE = "HECATON_LABELS"
+"""Environment variable that holds a process's labels as JSON."""
+
+_NOT_FOR_HANDLERS = ("HECATON_USERNAME", "HECATON_PASSWORD", "HECATON_TOKEN", "HECATON_ADMIN_PASS")
+_KEPT_OUTPUT = 256 * 1024
+_KILL_DEADLINE = 10.0
+
+
+class _Child:
+    """A process that this runtime started, the last bytes of its output, and its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: int) -> None:
+        self.process = process
+        self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.tail = bytearray()
+        self._output = output
+        self._pidfd = os.pidfd_open(process.pid)
+        os.set_blocking(output, False)
+        asyncio.get_running_loop().add_reader(output, self._read)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
+
+    def _read(self) -> None:
+        """Reads also when nobody asks: a full pipe would stop the handler. One read empties the pipe."""
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(self._output, 1 << 20)
+            self.tail += data
+            del self.tail[:-_KEPT_OUTPUT]
+            if not data:
+                asyncio.get_running_loop().remove_reader(self._output)
+
+    def _ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        self._read()
+        code = self.process.wait()
+        if not self.exit.done():
+            self.exit.set_result(Exit(code if code >= 0 else 128 - code))
+
+    def close(self) -> None:
+        for fd in (self._output, self._pidfd):
+            asyncio.get_running_loop().remove_reader(fd)
+            os.close(fd)
+
+
+class ProcessRuntime:
+    """`handlers`: image name -> path of the handler file that stands for it. A handle is the spec's container id."""
+
+    name = "process"
+
+    def __init__(self, worker_id: str, handlers: Mapping[str, Path]) -> None:
+        self._worker_id = worker_id
+        self._handlers = {image: path.absolute() for image, path in handlers.items()}
+        self._children: dict[str, _Child] = {}
+
+    @property
+    def serves(self) -> tuple[str, ...]:
+        return tuple(self._handlers)
+
+    async def check(self) -> str:
+        missing = [str(path) for path in self._handlers.values() if not path.is_file()]
+        if missing:
+            raise RuntimeFault(
+                Reason.WORKER_ERROR,
+                f"no such handler file: {', '.join(missing)}",
+                "Give existing files: --handler NAME=handler.py",
+            )
+        return "process runtime: handlers run as this user, without isolation"
+
+    async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:
+        if image.name not in self._handlers:
+            known = ", ".join(sorted(self._handlers)) or "none"
+            raise RuntimeFault(
+                Reason.IMAGE_DENIED,
+                f"this worker's process runtime has no handler for {image.name}; it has: {known}",
+                f"Start the worker with --handler {image.name}=handler.py, or use the docker runtime.",
+            )
+        return Prepared(image_id=image.name, env={}, has_command=True)
+
+    async def start(self, spec: ContainerSpec) -> str:
+        handler = self._handlers.get(spec.image.image_id)
+        if handler is None or spec.commands is not None:
+            raise RuntimeFault(
+                Reason.IMAGE_DENIED,
+                f"the process runtime runs only the handler files it was given, nothing else for {spec.image_name}",
+                "Scripts and handler files of a job need a worker with the docker runtime.",
+            )
+        read_end, write_end = os.pipe()
+        try:
+            process = subprocess.Popen(  # noqa: ASYNC220 - a vfork takes a millisecond, less than a thread would
+                [sys.executable, str(handler)],
+                cwd=handler.parent,
+                env=self._environment(spec),
+                stdin=subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=write_end,
+                start_new_session=True,  # Ctrl-C at the worker's terminal is for the worker
+            )
+        except OSError as error:
+            os.close(read_end)
+            raise RuntimeFault(Reason.WORKER_ERROR, f"cannot start {handler}: {error}") from error
+        finally:
+            os.close(write_end)
+        self._children[spec.id] = _Child(process, read_end)
+        return spec.id
+
+    async def wait(self, handle: str) -> Exit:
+        if child := self._children.get(handle):
+            return await asyncio.shield(child.exit)
+        while pids := list(self._processes(handle)):
+            await _until_ended(pids[0])
+        return Exit(-1, error="the exit code went with the worker that had started this process")
+
+    async def stop(self, handle: str, grace: float) -> None:
+        pids = list(self._processes(handle))
+        _signal(pids, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                for pid in pids:
+                    await _until_ended(pid)
+        try:
+            async with asyncio.timeout(_KILL_DEADLINE):
+                while pids := list(self._processes(handle)):  # again: a process may have started another one
+                    _signal(pids, signal.SIGKILL)
+                    await _until_ended(pids[0])
+                if child := self._children.get(handle):
+                    await asyncio.shield(child.exit)
+        except TimeoutError:
+            raise RuntimeFault(Reason.WORKER_ERROR, f"process {pids} does not end, even by SIGKILL") from None
+        if child := self._children.pop(handle, None):
+            child.close()
+
+    async def output(self, handle: str, limit: int) -> bytes:
+        child = self._children.get(handle)
+        return bytes(child.tail[-limit:]) if child and limit > 0 else b""
+
+    async def found(self) -> list[Found]:
+        labels_by_container: dict[str, dict[str, str]] = {}
+        for _, labels in _labelled():
+            if labels.get(LABEL_WORKER) == self._worker_id and LABEL_CONTAINER in labels:
+                labels_by_container[labels[LABEL_CONTAINER]] = labels
+        return [Found(handle, labels, running=True) for handle, labels in labels_by_container.items()]
+
+    async def close(self) -> None:
+        for child in self._children.values():
+            child.close()
+        self._children.clear()
+
+    def _environment(self, spec: ContainerSpec) -> dict[str, str]:
+        labels = spec.labels | {LABEL_WORKER: self._worker_id, LABEL_CONTAINER: spec.id}
+        inherited = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_HANDLERS}
+        environment = inherited | spec.env
+        path = environment.get("PYTHONPATH")
+        return {
+            **environment,
+            "HECATON_DIR": spec.folder,
+            "PYTHONPATH": f"{path}:{spec.python}" if path else spec.python,
+            "CUDA_VISIBLE_DEVICES": spec.gpu or "",
+            LABELS_VARIABLE: json.dumps(labels),
+        }
+
+    def _processes(self, handle: str) -> Iterator[int]:
+        """Every live process of the container, also those that left its process group."""
+        for pid, labels in _labelled():
+            if labels.get(LABEL_WORKER) == self._worker_id and labels.get(LABEL_CONTAINER) == handle:
+                yield pid
+
+
+def _labelled() -> Iterator[tuple[int, dict[str, str]]]:
+    prefix = f"{LABELS_VARIABLE}=".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            for entry in (folder / "environ").read_bytes().split(b"\0"):
+                if entry.startswith(prefix):
+                    yield int(folder.name), json.loads(entry[len(prefix) :])
+                    break
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+async def _until_ended(pid: int) -> None:
+    """Until the process has ended; a process that is gone, or is nobody's child any more, ended too."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(pidfd, ended.cancel)
+    try:
+        await asyncio.wait([ended])
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+
+
+__all__ = ["LABELS_VARIABLE", "ProcessRuntime"]
