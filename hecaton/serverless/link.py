@@ -1,0 +1,226 @@
+"""The container's connection to its worker: opened anew whenever it breaks; keeps results until acknowledged."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import socket
+import sys
+import time
+
+from hecaton import __version__
+from hecaton.serverless.protocol import (
+    DEFAULT_MAX_RESULT,
+    MAX_PROGRESS,
+    PROTOCOL_VERSION,
+    ProtocolError,
+    encode,
+    read_frame,
+    socket_address,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Tuple
+
+    from hecaton.serverless.protocol import Frame, Header
+
+    Key = Tuple[str, int]
+
+FIRST_DELAY = 0.05
+LAST_DELAY = 1.0
+
+
+class Link:
+    """Blocking; one thread serves jobs, others may report progress.
+
+    Blocking, because a thread that the kernel wakes is the fastest way over a Unix socket, and because a handler has
+    the process to itself while it runs: there is nothing else to do meanwhile.
+    """
+
+    def __init__(self, folder: str, nonce: str) -> None:
+        self.max_result = DEFAULT_MAX_RESULT
+        self._folder = folder
+        self._nonce = nonce
+        self._pid = os.getpid()
+        self._lock = _thread.allocate_lock()  # guards the socket for writing, and what is running and pending
+        self._socket: socket.socket | None = None
+        self._identity: tuple[int, int] | None = None
+        self._running: Key | None = None
+        # Results that the worker has not acknowledged, as frames. It acknowledges each one once that is on its disk,
+        # which may be after it gave the next job; it gives the jobs, so it decides how many there can be.
+        self._pending: dict[Key, bytes] = {}
+        self._delay = 0.0
+
+    def next_job(self) -> Frame:
+        """Wait for a job that is not done yet, through any number of broken connections."""
+        while True:
+            header, body = self._receive()
+            try:
+                with self._lock:
+                    if self._take(header):
+                        return header, body
+            except (KeyError, TypeError, ValueError) as error:
+                self._give_up_on("a bad {} frame: {} {}".format(header["type"], type(error).__name__, error))
+
+    def send_result(self, header: Header, body: bytes) -> None:
+        """Hand over the result of the job that runs; it is kept, and sent again if need be, until acknowledged."""
+        # One buffer and one send: a second one would cost a system call here and a second wake-up of the worker,
+        # which is more than copying at most 1 MiB.
+        frame = encode(header, body)
+        with self._lock:
+            self._running = None
+            self._pending[_key(header)] = frame
+            self._send(frame)
+
+    def send_progress(self, value: Any, size: int, index: int | None = None) -> bool:
+        """Report `value` (`size` bytes as JSON) on the running job; False if nothing runs.
+
+        A report that does not get through is lost: it says what is now, and the result is what counts.
+        """
+        if os.getpid() != self._pid:
+            raise RuntimeError("progress() belongs in the process that runs start(), this is a child process of it")
+        if size > MAX_PROGRESS:
+            raise ValueError(f"a progress value has {size} bytes as JSON, the limit is {MAX_PROGRESS}")
+        with self._lock:
+            if self._running is None:
+                return False
+            job, attempt = self._running
+            header = {"type": "progress", "job": job, "attempt": attempt, "value": value}
+            if index is not None:
+                header["yielded"] = index
+            frame = encode(header)
+            # A worker that was restarted learns in this way that the job still runs: `hello` says so.
+            if not self._send(frame) and self._connect():
+                self._send(frame)
+        return True
+
+    def _take(self, header: Header) -> bool:
+        """Deal with one frame; whether it is a job to run. Frames of a kind unknown here are for later versions."""
+        kind = header["type"]
+        if kind == "job":
+            key = _key(header)
+            if key not in self._pending:
+                self._running = key
+                return True
+            self._send(self._pending[key])
+        elif kind == "ack":
+            self._pending.pop(_key(header), None)
+        elif kind == "welcome":
+            self._welcomed(header)
+        return False
+
+    def _welcomed(self, header: Header) -> None:
+        if header["protocol"] != PROTOCOL_VERSION:
+            sys.exit(
+                f"hecaton.serverless {__version__} speaks protocol {PROTOCOL_VERSION}, "
+                f"the worker answers with {header['protocol']!r}: update hecaton in the image, or the worker"
+            )
+        self.max_result = int(header["max_result"])
+        self._delay = 0.0  # only now: a worker that accepts and closes again must not be asked in a tight loop
+
+    def _receive(self) -> Frame:
+        while True:
+            sock = self._socket
+            if sock is None:
+                self._wait_and_connect()
+                continue
+            try:
+                return read_frame(sock)
+            except OSError:
+                self._drop()
+            except ProtocolError as error:
+                self._give_up_on(str(error))
+
+    def _give_up_on(self, reason: str) -> None:
+        sys.stderr.write(f"hecaton.serverless: connecting to the worker again after {reason}\n")
+        self._drop()
+        self._delay = LAST_DELAY
+
+    def _wait_and_connect(self) -> None:
+        time.sleep(self._delay)
+        self._delay = min(LAST_DELAY, max(FIRST_DELAY, 2 * self._delay))
+        with self._lock:
+            self._connect()
+
+    def _connect(self) -> bool:
+        """Try once. `hello` and everything pending go out together: the worker's answer is read when it comes."""
+        try:
+            sock = _dial(self._folder)
+        except OSError:
+            return False
+        self._socket = sock
+        status = os.fstat(sock.fileno())
+        self._identity = (status.st_dev, status.st_ino)
+        return self._send(b"".join([self._hello(), *self._pending.values()]))
+
+    def _hello(self) -> bytes:
+        return encode(
+            {
+                "type": "hello",
+                "protocol": PROTOCOL_VERSION,
+                "nonce": self._nonce,
+                "sdk": __version__,
+                "python": ".".join(map(str, sys.version_info[:3])),
+                "pid": self._pid,
+                "pending": [_named(key) for key in self._pending],
+                "running": None if self._running is None else _named(self._running),
+            }
+        )
+
+    def _send(self, data: bytes) -> bool:
+        """Whether all of it went out. If not, the connection is dropped, and what is pending goes with the next one."""
+        sock = self._socket
+        if sock is None:
+            return False
+        if self._is_own(sock):
+            try:
+                sock.sendall(data)
+                return True
+            except OSError:
+                pass
+        self._drop()
+        return False
+
+    def _drop(self) -> None:
+        sock, self._socket = self._socket, None
+        if sock is None:
+            return
+        if not self._is_own(sock):
+            sock.detach()
+            return
+        try:  # noqa: SIM105  (contextlib takes longer to import than this whole module)
+            sock.shutdown(socket.SHUT_RDWR)  # a child process may hold a copy: closing ours alone would not end it
+        except OSError:
+            pass  # the worker was faster
+        sock.close()
+
+    def _is_own(self, sock: socket.socket) -> bool:
+        """Whether the descriptor is still our socket: a handler may have closed all, and reused the number."""
+        try:
+            status = os.fstat(sock.fileno())
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
+
+
+def _key(header: Header) -> Key:
+    return header["job"], header["attempt"]
+
+
+def _named(key: Key) -> dict[str, Any]:
+    return {"job": key[0], "attempt": key[1]}
+
+
+def _dial(folder: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            sock.connect(socket_address(folder, folder_fd))
+        finally:
+            os.close(folder_fd)
+    except OSError:
+        sock.close()
+        raise
+    return sock

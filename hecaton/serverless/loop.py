@@ -1,0 +1,146 @@
+"""`start()`, the life of a container: from the log file to the next job; and `progress()`. Called by handler files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from hecaton.serverless.calling import Caller, Outcome
+from hecaton.serverless.job import ServerLessInput
+from hecaton.serverless.link import Link
+from hecaton.serverless.output import Log
+from hecaton.serverless.protocol import IN_NAME, LOG_NAME, MAX_PROGRESS, OUT_NAME
+from hecaton.serverless.results import pack
+from hecaton.serverless.values import NotJson, to_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, NoReturn
+
+    from hecaton.serverless.protocol import Header
+
+#: The connection of this process, once `start` serves a worker: `progress` has no other way to find it.
+_link: Link | None = None
+
+
+def start(handler: Callable[[ServerLessInput], Any]) -> NoReturn:
+    """Run `handler` for every job that the worker sends; never returns.
+
+    The handler may be a function, an async function, a generator or an async generator (each item is shown at once,
+    the result is the list of items), or any callable. It returns JSON, `bytes` or the `pathlib.Path` of a file; what it
+    raises fails the job, and the next one is served.
+
+    Without a worker (`HECATON_DIR` is not set) it is a try-out: `python handler.py payload.json` runs the handler once,
+    prints the result to stdout and everything else to stderr; exit code 0, or 1 if the handler failed.
+
+    On SIGTERM the process ends at once, even within a handler: exit code 143 (128 + 15), as a shell or an engine
+    reports it. A handler for SIGTERM that was set before is kept. Raises TypeError when `handler` cannot be called.
+    """
+    if not callable(handler):
+        raise TypeError(
+            f"start() needs the handler function itself, as in start(my_handler); it got a {type(handler).__name__}"
+        )
+    folder = os.environ.get("HECATON_DIR")
+    if not folder:
+        from hecaton.serverless.tryout import try_out
+
+        sys.exit(try_out(handler, sys.argv))
+    # Out of the environment, so that a handler that prints it, or a child process, does not have the secret.
+    nonce = os.environ.pop("HECATON_NONCE", None)
+    if nonce is None:
+        sys.exit(
+            "hecaton.serverless: HECATON_DIR is set but HECATON_NONCE is not: start() was called twice, or in a child "
+            'process; put it under `if __name__ == "__main__":`'
+        )
+    _serve(handler, folder, nonce)
+
+
+def progress(value: Any) -> None:
+    """Report how far the running job is: any JSON value of less than 1 MiB; whoever waits for the job sees it.
+
+    Callable from any thread of the handler's process. Outside of a job it prints the value to stderr, so that a handler
+    can be tried and tested alone. Raises ValueError when the value is not JSON or too large, RuntimeError in a child
+    process.
+    """
+    try:
+        encoded = to_json(value)
+    except NotJson as error:
+        raise ValueError(f"progress(): {error}") from None
+    if _link is None or not _link.send_progress(value, len(encoded)):
+        sys.stderr.write("progress: {}\n".format(encoded.decode("utf-8")))
+
+
+def _serve(handler: Callable[[ServerLessInput], Any], folder: str, nonce: str) -> NoReturn:
+    global _link
+    _end_on_sigterm()
+    log = Log(os.path.join(folder, LOG_NAME))
+    try:
+        log.attach()
+    except OSError as error:
+        sys.exit(f"hecaton.serverless: the worker's log file cannot be opened: {error}")
+    caller = Caller(handler)
+    link = _link = Link(folder, nonce)
+    while True:
+        _work(link, caller, log, folder)
+
+
+def _work(link: Link, caller: Caller, log: Log, folder: str) -> None:
+    """One job. In a function of its own, so that nothing of it is kept in memory while the next one is awaited."""
+    header, body = link.next_job()
+    job, attempt, file = header["job"], header["attempt"], header.get("file")
+
+    def on_item(item: Any, encoded: bytes, index: int) -> None:
+        if len(encoded) <= MAX_PROGRESS:  # a larger one comes with the result only
+            link.send_progress(item, len(encoded), index)
+
+    data = ServerLessInput.from_payload(
+        header.get("kind", "json"),
+        body,
+        None if file is None else os.path.join(folder, IN_NAME, file),
+        job,
+        attempt,
+        header.get("key", ""),
+    )
+    outcome = caller.call(data, on_item, link.max_result)
+    outcome, name = pack(outcome, os.path.join(folder, OUT_NAME), f"{job}.{attempt}", link.max_result)
+    link.send_result(_result_header(job, attempt, outcome, name, _log_end(log)), outcome.body)
+
+
+def _result_header(job: str, attempt: int, outcome: Outcome, file: str | None, log_end: int) -> Header:
+    header: Header = {
+        "type": "result",
+        "job": job,
+        "attempt": attempt,
+        "status": outcome.status,
+        "kind": outcome.kind,
+        "log_end": log_end,
+    }
+    if file is not None:
+        header["file"] = file
+    if outcome.error is not None:
+        header["error"] = outcome.error
+    return header
+
+
+def _log_end(log: Log) -> int:
+    try:
+        return log.settle()
+    except OSError:
+        return 0  # the log is lost, the result need not be
+
+
+def _end_on_sigterm() -> None:
+    if callable(signal.getsignal(signal.SIGTERM)):
+        return  # the user's own
+    if os.getpid() == 1:
+        # The kernel does not apply default actions to process 1: without `--init` a stop would take until SIGKILL.
+        signal.signal(signal.SIGTERM, _exit_terminated)
+    else:
+        # The default action ends the process in the midst of C code too, where a Python function would have to wait.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit_terminated(number: int, frame: object) -> NoReturn:
+    # Not SystemExit: a handler might catch it, and threads of the user's would hold up the end.
+    os._exit(128 + number)

@@ -1,0 +1,182 @@
+"""The frames between a worker and a container, protocol version 1; both ends use this module.
+
+The worker mounts a folder into the container; `HECATON_DIR` names it there (by default `/run/hecaton`):
+
+    socket   Unix stream socket on which the worker listens; one container per socket
+    log      append-only file that takes what the handler prints (file descriptors 1 and 2)
+    in/      payloads over `MAX_INLINE` bytes; the container only reads
+    out/     results over `MAX_INLINE` bytes; a file belongs to the worker from the `result` frame on
+
+`HECATON_NONCE` holds a secret (hex) that the worker made for this container and expects back in `hello`.
+
+A frame is two unsigned 32-bit big-endian lengths (bytes), a header (a UTF-8 JSON object), a body (raw bytes).
+A receiver ignores types and fields that it does not know: images live for years, so version 1 only ever grows.
+
+    field          type         in                 meaning
+    type           str          every frame        hello, result, progress (container); welcome, job, ack (worker)
+    job            str          job, result, ...   the job's id; safe as a part of a file name
+    attempt        int          with `job`         number of the assignment; (job, attempt) names one execution
+    protocol       int          hello, welcome     protocol version that the sender speaks
+    nonce          str          hello              the value of HECATON_NONCE
+    sdk            str          hello              version of the hecaton package in the container
+    python         str          hello              Python version in the container, such as 3.9.18
+    pid            int          hello              process id inside the container
+    pending        list         hello              [{job, attempt}, ...]: results not acknowledged; they follow at once
+    running        object|null  hello              {job, attempt} that the handler works on at this moment
+    max_result     int          welcome            largest result that the worker takes, in bytes
+    key            str          job                idempotency key: the same for every attempt of a job
+    kind           str          job, result        what the body or file is: json, text or bytes (a result: json, bytes)
+    file           str          job, result        optional: name in in/ (job) or out/ (result); then the body is empty
+    status         str          result             ok, handler_error, result_invalid or result_too_large
+    error          object       result, not ok     {type, message, traceback}, all str, at most `MAX_TRACEBACK` long
+    log_end        int          result             size of `log` in bytes when all output of this attempt was in it
+    value          JSON         progress           what the handler reported or yielded
+    yielded        int          progress           optional: index of the item that a generator handler yielded
+
+The order of a connection: the container sends `hello` and, right behind it, the results that are pending; the worker
+answers `welcome`, then sends `job` and `ack` frames in any order. The container works on one job at a time; the
+worker may send the next `job` before it acknowledges the last `result`, but keeps few of them waiting: the container
+holds each in memory. An `ack` says that the result is safe and may be forgotten. A `job` whose result is still pending
+is not run again: its result is sent again. When a connection breaks the container opens a new one, at once and then
+with pauses of 0.05 s to 1 s. It cannot see the break while a handler runs: then the new connection comes with the next
+progress report or with the result. A `job` that is neither running nor pending in a `hello` never reached the handler.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+
+TYPE_CHECKING = False  # `typing` takes longer to import than this module; only type checkers need it
+if TYPE_CHECKING:
+    import socket
+    from typing import Any, Dict, Tuple
+
+    Header = Dict[str, Any]
+    Frame = Tuple[Header, bytes]
+else:
+    Header, Frame = dict, tuple
+
+PROTOCOL_VERSION = 1
+SOCKET_NAME = "socket"
+LOG_NAME = "log"
+IN_NAME = "in"
+OUT_NAME = "out"
+
+#: Payloads and results up to this many bytes travel as a frame's body, larger ones as files.
+MAX_INLINE = 1 << 20
+#: Longest header in bytes.
+MAX_HEADER = 1 << 20
+#: Longest body in bytes: `MAX_INLINE` and slack, so that a limit checked on one side never fails by one on the other.
+MAX_BODY = MAX_INLINE + (64 << 10)
+#: Longest `value` of a progress frame, as bytes of JSON: the header's other fields need the rest.
+MAX_PROGRESS = MAX_HEADER - (4 << 10)
+#: Longest `error.message` and `error.traceback`, in characters.
+MAX_MESSAGE = 8 << 10
+MAX_TRACEBACK = 64 << 10
+#: Largest result in bytes until `welcome` says otherwise.
+DEFAULT_MAX_RESULT = 256 << 20
+
+_LENGTHS = struct.Struct("!II")
+
+
+class ProtocolError(Exception):
+    """What came, or was about to be sent, is not a frame of this protocol: close the connection."""
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_loads = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def encode(header: Header, body: bytes = b"") -> bytes:
+    """One frame as one buffer. Raises ProtocolError when it is over the limits or the header is not JSON."""
+    try:
+        head = _dumps(header).encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"the frame's header is not JSON: {error}") from None
+    _check_lengths(len(head), len(body))
+    return b"".join((_LENGTHS.pack(len(head), len(body)), head, body))
+
+
+def read_frame(sock: socket.socket) -> Frame:
+    """Wait for one frame on a blocking socket.
+
+    Raises ConnectionError when the other side has closed, other OSErrors as they come, ProtocolError for junk.
+    """
+    head_length, body_length = _LENGTHS.unpack(_receive(sock, _LENGTHS.size))
+    _check_lengths(head_length, body_length)
+    data = _receive(sock, head_length + body_length)
+    return _parse_header(data[:head_length]), data[head_length:]
+
+
+class FrameDecoder:
+    """Frames out of pieces of any size, for a side that is handed bytes as they come. Useless after a ProtocolError."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that are complete with `data`, in order. Raises ProtocolError for junk."""
+        buffer = self._buffer
+        buffer += data
+        frames = []
+        start = 0
+        while len(buffer) - start >= _LENGTHS.size:
+            head_length, body_length = _LENGTHS.unpack_from(buffer, start)
+            _check_lengths(head_length, body_length)
+            body_start = start + _LENGTHS.size + head_length
+            end = body_start + body_length
+            if end > len(buffer):
+                break
+            header = _parse_header(bytes(buffer[start + _LENGTHS.size : body_start]))
+            frames.append((header, bytes(buffer[body_start:end])))
+            start = end
+        if start:
+            del buffer[:start]
+        return frames
+
+
+def socket_address(folder: str, folder_fd: int) -> str:
+    """The address to bind or connect to for the socket in `folder`, which is open as `folder_fd`.
+
+    A Unix socket's address is at most 108 bytes long and a state folder's path may be longer, so the address goes
+    through the open folder; without a mounted /proc it is the plain path.
+    """
+    through_proc = f"/proc/self/fd/{folder_fd}"
+    return os.path.join(through_proc if os.path.isdir(through_proc) else folder, SOCKET_NAME)
+
+
+def _check_lengths(head: int, body: int) -> None:
+    if head > MAX_HEADER:
+        raise ProtocolError(f"a frame's header has {head} bytes, the limit is {MAX_HEADER}")
+    if body > MAX_BODY:
+        raise ProtocolError(f"a frame's body has {body} bytes, the limit is {MAX_BODY}")
+
+
+def _parse_header(data: bytes) -> Header:
+    try:
+        header = _loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a frame's header is not JSON: {error}") from None
+    if not isinstance(header, dict) or not isinstance(header.get("type"), str):
+        raise ProtocolError('a frame\'s header is not a JSON object with a "type"')
+    return header
+
+
+def _receive(sock: socket.socket, count: int) -> bytes:
+    data = sock.recv(count)
+    if len(data) == count:  # nearly always: the other side sends a frame in one piece
+        return data
+    pieces = [data]
+    while data:
+        count -= len(data)
+        if not count:
+            return b"".join(pieces)
+        data = sock.recv(count)
+        pieces.append(data)
+    raise ConnectionError("the other side closed the connection")
