@@ -1,0 +1,119 @@
+"""Large payloads, results and handler files as files in a folder, named by their SHA-256. Made by the server.
+
+<root>/ab/cdef…      complete, fsynced content; the folder is the first byte of the hash
+<root>/incoming/…    being written; emptied at start, so one process at a time may own the folder
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hecaton.core.errors import BadRequest, HecatonError, Unavailable
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class FolderBlobs:
+    """The `Blobs` port over a local folder. Unavailable if the disk is full or the folder cannot be used."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._incoming = root / "incoming"
+        with _disk(root):
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._incoming.mkdir(mode=0o700, exist_ok=True)
+            for leftover in self._incoming.iterdir():
+                leftover.unlink()
+
+    def path(self, sha256: str) -> str | None:
+        file = self._file(sha256)
+        return str(file) if file and file.is_file() else None
+
+    def writer(self) -> FolderBlobWriter:
+        return FolderBlobWriter(self._root, self._incoming / uuid.uuid4().hex)
+
+    def delete(self, sha256: str) -> None:
+        if file := self._file(sha256):
+            with _disk(file):
+                file.unlink(missing_ok=True)
+
+    def _file(self, sha256: str) -> Path | None:
+        """None for what is no hash: such a name must never become part of a path."""
+        return self._root / sha256[:2] / sha256[2:] if _SHA256.fullmatch(sha256) else None
+
+
+class FolderBlobWriter:
+    """Hashes while it writes. Two writers of the same content are fine: the second replaces equal with equal."""
+
+    def __init__(self, root: Path, temporary: Path) -> None:
+        self._root = root
+        self._temporary = temporary
+        self._hash = hashlib.sha256()
+        with _disk(temporary):
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+            self._file = os.fdopen(os.open(temporary, flags, 0o600), "wb", buffering=0)
+
+    def write(self, data: bytes) -> None:
+        self._hash.update(data)
+        rest = memoryview(data)
+        with _disk(self._temporary):
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def commit(self, expected_sha256: str | None = None) -> str:
+        sha256 = self._hash.hexdigest()
+        try:
+            if expected_sha256 is not None and expected_sha256 != sha256:
+                raise BadRequest(
+                    f"the upload was to have the SHA-256 {expected_sha256} but has {sha256}",
+                    "It was changed or cut off on its way: send it again.",
+                )
+            with _disk(self._temporary):
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self._move_in_place(self._root / sha256[:2], sha256[2:])
+        except BaseException:
+            self.abort()
+            raise
+        return sha256
+
+    def _move_in_place(self, folder: Path, name: str) -> None:
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(self._root)
+        self._temporary.rename(folder / name)
+        _sync_folder(folder)
+
+    def abort(self) -> None:
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """Puts errors of the disk into words."""
+    try:
+        yield
+    except HecatonError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable(
+                f"the disk is full: {path} cannot be written", "Free some space; the server goes on by itself."
+            ) from error
+        raise Unavailable(f"{path} cannot be read or written: {error}", "Check its owner and its disk.") from error

@@ -1,0 +1,276 @@
+"""What moves jobs in SQLite: submit, claim, start, end, cancel, expire. Part of store.sqlite_store; hot.
+
+Every move is taken from `core.lifecycle`; the state names inside the SQL only repeat the conditions of the partial
+indexes (a test compares them with the table of moves).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hecaton.core.errors import Conflict, NotFound
+from hecaton.core.lifecycle import TRANSITIONS, Event, Standing, Verdict, judge, sources
+from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobState, Reason
+from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, Ended, NewJob, Stored
+from hecaton.store.sqlite_rows import STATE, Row, Verbs, body_of, decode_spec, failure_text, json_text
+
+_INSERT = """
+    INSERT INTO job (state, id, owner_id, image_id, lane, priority, expires_at, key, key_digest, created_at, mode, file,
+                     spec, retries, retry_of, payload_kind, payload_size, payload_blob)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO NOTHING
+"""
+
+CLAIMED = """
+    SELECT job.seq, job.id, job.attempt, user.name, job.image_id, job.spec, job.payload_kind, job.payload_size,
+           job.payload_blob, payload.data, job.key
+    FROM job CROSS JOIN user ON user.id = job.owner_id LEFT JOIN payload ON payload.seq = job.seq
+"""
+"""To be followed by WHERE."""
+
+CLAIM = f"""{CLAIMED}
+    WHERE job.state = 'IN_QUEUE' AND job.run_after = 0 AND job.lane = ?
+      AND (job.expires_at IS NULL OR job.expires_at > ?)
+    ORDER BY job.priority DESC, job.seq LIMIT ?
+"""
+
+_DUE = "UPDATE job SET run_after = 0 WHERE state = 'IN_QUEUE' AND run_after > 0 AND run_after <= ?"
+
+_ASSIGN = "UPDATE job SET state = ?, attempt = ?, worker_id = ?, slot = ?, assigned_at = ? WHERE seq = ?"
+
+_START = "UPDATE job SET state = ?, started_at = ? WHERE id = ? AND attempt = ? AND state = ?"
+
+_CURRENT = """
+    SELECT seq, state, attempt, worker_id, lane, started_at, retries, user_failures, infra_failures, cancel_requested,
+           coalesce(attempt_reason, reason)
+    FROM job WHERE id = ?
+"""
+
+_END = """
+    UPDATE job SET state = ?, started_at = ?, ended_at = ?, reason = ?, attempt_reason = ?, charged = ?, exit_code = ?,
+                   failure = ?, user_failures = ?, infra_failures = ?, result_kind = ?, result_size = ?, result_blob = ?
+    WHERE seq = ?
+"""
+
+_KEEP_ATTEMPT = """
+    INSERT INTO attempt (seq, number, worker_id, assigned_at, started_at, ended_at, reason, charged, exit_code, failure)
+    SELECT seq, attempt, worker_id, assigned_at, ?, ?, ?, ?, ?, ? FROM job WHERE seq = ?
+"""
+
+_REQUEUE = """
+    UPDATE job SET state = ?, run_after = ?, user_failures = ?, infra_failures = ?,
+                   worker_id = NULL, slot = NULL, assigned_at = NULL, started_at = NULL
+    WHERE seq = ?
+"""
+
+_END_IN_QUEUE = "UPDATE job SET state = ?, ended_at = ?, reason = ?, failure = ? WHERE seq = ?"
+
+_HELD = frozenset(sources(Event.REQUEUE))
+"""The states in which a worker holds the job."""
+
+
+class QueueVerbs(Verbs):
+    # -- submit --------------------------------------------------------------------------------
+    def submit(self, jobs: Sequence[NewJob]) -> list[Stored]:
+        for owner_id, image_id in {(job.owner_id, job.image_id) for job in jobs}:
+            self._check_alive(owner_id, image_id)
+        if len(jobs) == 1:
+            return [self._submit(jobs[0])]
+        self._sql("SAVEPOINT submit")
+        try:
+            return [self._submit(job) for job in jobs]
+        except BaseException:
+            self._sql("ROLLBACK TO submit")
+            raise
+        finally:
+            self._sql("RELEASE submit")
+
+    def _check_alive(self, owner_id: int, image_id: int) -> None:
+        if self._row("SELECT 1 FROM user WHERE id = ? AND deleted = 0", owner_id) is None:
+            raise NotFound(f"there is no user with number {owner_id}: deleted meanwhile?")
+        if self._row("SELECT 1 FROM image WHERE id = ? AND deleted = 0", image_id) is None:
+            raise NotFound(f"there is no image with number {image_id}: deleted meanwhile?")
+
+    def _submit(self, job: NewJob) -> Stored:
+        spec, payload, lane = job.spec, job.payload, job.lane
+        values = (
+            "IN_QUEUE",
+            job.id,
+            job.owner_id,
+            job.image_id,
+            lane.key(),
+            spec.priority,
+            None if spec.queue_ttl is None else job.created_at + spec.queue_ttl,
+            job.key,
+            job.key_digest,
+            job.created_at,
+            lane.mode.value,
+            lane.file,
+            json_text(spec),
+            spec.retries,
+            job.retry_of,
+            payload.kind.value,
+            payload.size,
+            payload.blob,
+        )
+        cursor = self._sql(_INSERT, values)
+        if not cursor.rowcount:
+            return self._known(job)
+        index = cursor.lastrowid
+        assert index is not None
+        if payload.blob is None:
+            self._sql("INSERT INTO payload (seq, data) VALUES (?, ?)", (index, payload.data))
+        return Stored(job.id, index, False)
+
+    def _known(self, job: NewJob) -> Stored:
+        row = self._row("SELECT id, seq, key_digest FROM job WHERE owner_id = ? AND key = ?", job.owner_id, job.key)
+        if row is None:
+            raise Conflict(f"there is a job {job.id} already")
+        if row[2] != job.key_digest:
+            raise Conflict(
+                f"the idempotency key {job.key!r} was used before for another request: job {row[0]} (index {row[1]})",
+                "Use a new key for a new job.",
+            )
+        return Stored(row[0], row[1], True)
+
+    # -- claim and start -----------------------------------------------------------------------
+    def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed]:
+        self._sql(_DUE, (now,))
+        state = TRANSITIONS[JobState.IN_QUEUE, Event.ASSIGN].value
+        claimed: list[Claimed] = []
+        for position, claim in enumerate(claims):
+            rows = self._sql(CLAIM, (claim.lane, now, claim.count)).fetchall()
+            self._sql_many(_ASSIGN, [(state, row[2] + 1, claim.worker_id, claim.slot, now, row[0]) for row in rows])
+            claimed += [claimed_of(row, row[2] + 1, position) for row in rows]
+        return claimed
+
+    def start(self, refs: Sequence[AttemptRef], at: float) -> None:
+        for source in sources(Event.START):
+            target = TRANSITIONS[source, Event.START].value
+            self._sql_many(_START, [(target, at, ref.job, ref.attempt, source.value) for ref in refs])
+
+    # -- end -----------------------------------------------------------------------------------
+    def end(self, ends: Sequence[AttemptEnd]) -> list[Ended]:
+        return [self._end(end) for end in ends]
+
+    def _end(self, end: AttemptEnd) -> Ended:
+        row = self._row(_CURRENT, end.ref.job)
+        if row is None:
+            return Ended(end.ref, False, False, None)
+        state, attempt, worker_id = STATE[row[1]], row[2], row[3]
+        if state not in _HELD or attempt != end.ref.attempt or (end.by is not None and end.by != worker_id):
+            return Ended(end.ref, False, self._ended_so(row, end), state)
+        verdict = judge(Standing(row[6], row[7], row[8], bool(row[9])), end.reason)
+        target = TRANSITIONS[state, verdict.event]
+        if target.terminal:
+            self._finish(row, end, verdict, target)
+            return Ended(end.ref, True, False, target, verdict)
+        self._requeue(row, end, verdict, target)
+        return Ended(end.ref, True, False, target, verdict, row[4])
+
+    def _finish(self, row: Row, end: AttemptEnd, verdict: Verdict, target: JobState) -> None:
+        body = end.body
+        self._sql(
+            _END,
+            (
+                target.value,
+                row[5] if row[5] is not None else end.started_at,
+                end.at,
+                verdict.reason.value,
+                end.reason.value if end.reason is not verdict.reason else None,
+                verdict.charged.value,
+                end.exit_code,
+                failure_text(end.failure),
+                row[7] + (verdict.charged is Charged.USER),
+                row[8] + (verdict.charged is Charged.INFRA),
+                body.kind.value if body else None,
+                body.size if body else 0,
+                body.blob if body else None,
+                row[0],
+            ),
+        )
+        if body and body.blob is None:
+            self._sql("INSERT INTO result (seq, data) VALUES (?, ?)", (row[0], body.data))
+
+    def _requeue(self, row: Row, end: AttemptEnd, verdict: Verdict, target: JobState) -> None:
+        seq = row[0]
+        started_at = row[5] if row[5] is not None else end.started_at
+        self._sql(
+            _KEEP_ATTEMPT,
+            (
+                started_at,
+                end.at,
+                end.reason.value,
+                verdict.charged.value,
+                end.exit_code,
+                failure_text(end.failure),
+                seq,
+            ),
+        )
+        self._sql(
+            _REQUEUE,
+            (
+                target.value,
+                end.at + verdict.delay if verdict.delay else 0,
+                row[7] + (verdict.charged is Charged.USER),
+                row[8] + (verdict.charged is Charged.INFRA),
+                seq,
+            ),
+        )
+        if started_at is not None:  # it was worth starting: its time in the queue counts anew
+            spec = decode_spec(self._sql("SELECT spec FROM job WHERE seq = ?", (seq,)).fetchone()[0])
+            if spec.queue_ttl is not None:
+                self._sql("UPDATE job SET expires_at = ? WHERE seq = ?", (end.at + spec.queue_ttl, seq))
+
+    def _ended_so(self, row: Row, end: AttemptEnd) -> bool:
+        """Did this attempt end before, by the same worker and for the same reason?"""
+        seq, attempt, worker_id, reason = row[0], row[2], row[3], row[10]
+        if attempt != end.ref.attempt or worker_id is None:
+            kept = self._row("SELECT worker_id, reason FROM attempt WHERE seq = ? AND number = ?", seq, end.ref.attempt)
+            if kept is None:
+                return False
+            worker_id, reason = kept
+        return reason == end.reason.value and end.by in (None, worker_id)
+
+    # -- ends in the queue ---------------------------------------------------------------------
+    def cancel(self, job: JobId, now: float) -> CancelResult:
+        row = self._row("SELECT seq, state, attempt, worker_id FROM job WHERE id = ?", job)
+        if row is None:
+            raise NotFound(f"there is no job {job!r}")
+        seq, state, attempt, worker_id = row[0], STATE[row[1]], row[2], row[3]
+        if state is JobState.IN_QUEUE:
+            state = TRANSITIONS[state, Event.CANCEL]
+            self._sql(_END_IN_QUEUE, (state.value, now, Reason.CANCELLED.value, None, seq))
+        elif not state.terminal:
+            self._sql("UPDATE job SET cancel_requested = 1 WHERE seq = ?", (seq,))
+        return CancelResult(job, state, AttemptRef(job, attempt), worker_id)
+
+    def expire_queued(self, now: float, limit: int = 1000) -> list[JobId]:
+        rows = self._sql(
+            "SELECT seq, id, spec FROM job WHERE state = 'IN_QUEUE' AND expires_at IS NOT NULL AND expires_at <= ?"
+            " ORDER BY expires_at LIMIT ?",
+            (now, limit),
+        ).fetchall()
+        state = TRANSITIONS[JobState.IN_QUEUE, Event.FAIL].value
+        for seq, _, spec in rows:
+            ttl = decode_spec(spec).queue_ttl
+            failure = Failure(
+                message=f"no worker started the job within the {ttl:g} s it was to wait in the queue (queue_ttl)",
+                hint="Submit it again with a longer queue_ttl, or add workers.",
+            )
+            self._sql(_END_IN_QUEUE, (state, now, Reason.QUEUE_TTL.value, failure_text(failure), seq))
+        return [row[1] for row in rows]
+
+
+def claimed_of(row: Row, attempt: int, position: int) -> Claimed:
+    """A row of `CLAIMED`."""
+    return Claimed(
+        ref=AttemptRef(row[1], attempt),
+        index=row[0],
+        owner=row[3],
+        image_id=row[4],
+        spec=decode_spec(row[5]),
+        payload=body_of(row[6], row[7], row[8], row[9]),
+        key=row[10],
+        claim=position,
+    )
