@@ -1,0 +1,250 @@
+"""The address of a server as people write it, and which scheme to speak there. For client, CLI and worker.
+
+`http://` and `https://` are taken literally. Without a scheme TLS is tried first; plain HTTP is accepted, with a
+warning, on this machine and on private networks only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import re
+import socket
+import ssl
+import time
+from typing import NoReturn
+
+import msgspec
+
+from hecaton.core.errors import BadRequest, Unreachable
+from hecaton.wire import tls
+
+DEFAULT_PORT = 8181
+"""For addresses without a scheme; `http://host` means port 80 and `https://host` 443, as everywhere."""
+
+_SCHEME_PORT = {"http": 80, "https": 443}
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_EXAMPLES = "Write host:port (gpu.example.com:8181, 192.168.1.5:8181, [::1]:8181) or https://host."
+_RUNNING = "Is hecaton-server running there, is the port right, and does no firewall stop it?"
+
+_LOCAL_NETWORKS = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/32",  # connects to this machine
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "100.64.0.0/10",  # overlay networks such as Tailscale
+        "::/128",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A parsed address. `scheme` is None when it was not written."""
+
+    scheme: str | None
+    host: str  # IPv6 literals without brackets
+    port: int
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def url(self, scheme: str) -> str:
+        return f"{scheme}://{self.authority}"
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where to connect. `warning`: what a person has to be told about this connection, once."""
+
+    url: str  # scheme://host:port, no slash at the end
+    scheme: str
+    warning: str | None = None
+
+
+def parse(address: str) -> Place:
+    """Raises BadRequest, naming the address, for anything that is not [http[s]://]host[:port][/]."""
+    if "@" in address:
+        # Not repeated in the message: it may hold a password.
+        raise BadRequest("an address with a user name or password in it is not supported", _EXAMPLES)
+    scheme, separator, rest = address.strip().rpartition("://")
+    scheme = scheme.lower()
+    if separator and scheme not in _SCHEME_PORT:
+        raise BadRequest(f"the address {address!r} starts with neither http:// nor https://", _EXAMPLES)
+    authority, slash, path = rest.partition("/")
+    if slash and path:
+        raise BadRequest(f"the address {address!r} has a path: a Hecaton server has none", _EXAMPLES)
+    host, port = _split_port(address, authority)
+    return Place(scheme or None, _host(address, host), port or _SCHEME_PORT.get(scheme, DEFAULT_PORT))
+
+
+def _split_port(address: str, authority: str) -> tuple[str, int | None]:
+    """(host without brackets, port or None). A bare IPv6 literal has no port."""
+    if authority.startswith("["):
+        host, bracket, rest = authority[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")) or ":" not in host:
+            raise BadRequest(f"the address {address!r} has an incomplete IPv6 literal", _EXAMPLES)
+        port = rest[1:]
+        has_port = bool(rest)
+    elif authority.count(":") > 1:
+        return authority, None
+    else:
+        host, colon, port = authority.partition(":")
+        has_port = bool(colon)
+    if not has_port:
+        return host, None
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535):
+        raise BadRequest(f"the address {address!r} has no valid port: {port!r} is not 1 to 65535", _EXAMPLES)
+    return host, int(port)
+
+
+def _host(address: str, host: str) -> str:
+    if ":" in host:
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.IPv6Address(host.replace("%25", "%")))
+    else:
+        with contextlib.suppress(UnicodeError):
+            plain = host.encode("idna").decode("ascii")
+            if _HOST_NAME.fullmatch(plain):
+                return plain.lower()
+    raise BadRequest(f"the address {address!r} names no host", _EXAMPLES)
+
+
+def is_local(address: str) -> bool:
+    """True for IP addresses that plain HTTP may be spoken with unasked: loopback, private (RFC 1918, fc00::/7),
+    link-local and overlay (100.64.0.0/10)."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    return any(ip.version == network.version and ip in network for network in _LOCAL_NETWORKS)
+
+
+def resolve(
+    address: str,
+    ca_file: str | os.PathLike[str] | None = None,
+    pinned_scheme: str | None = None,
+    *,
+    timeout: float = 5.0,
+) -> Address:
+    """Decide how to speak with the server at `address`; connects only when no scheme is written or pinned.
+
+    `pinned_scheme`: what was found before and remembered: "https" never becomes "http" again. `timeout` is in
+    seconds and holds for each of the at most two connections.
+    Raises BadRequest (malformed address, public address without TLS) and Unreachable (nobody there, certificate
+    not trusted).
+    """
+    place = parse(address)
+    if place.scheme:
+        return Address(place.url(place.scheme), place.scheme)
+    if pinned_scheme == "https":
+        return Address(place.url("https"), "https")
+    addresses = _look_up(place)
+    if pinned_scheme == "http":
+        _require_local(place, addresses)
+        return Address(place.url("http"), "http")
+    if _answers_tls(place, ca_file, timeout):
+        return Address(place.url("https"), "https")
+    _require_local(place, addresses)
+    if not _answers_http(place, timeout):
+        raise Unreachable(f"what answers at {place.authority} speaks neither TLS nor HTTP", _RUNNING)
+    return Address(
+        place.url("http"),
+        "http",
+        f"{place.authority} does not speak TLS: using plain HTTP, unencrypted. That is acceptable on this machine or "
+        "a private network; elsewhere start hecaton-server with --ssl-keyfile and --ssl-certfile.",
+    )
+
+
+def _look_up(place: Place) -> list[str]:
+    try:
+        found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Unreachable(f"cannot find the host {place.host!r}: {reason}", "Check the name for typos.") from error
+    return [str(entry[4][0]) for entry in found]
+
+
+def _require_local(place: Place, addresses: list[str]) -> None:
+    public = [address for address in addresses if not is_local(address)]
+    if public:
+        raise BadRequest(
+            f"{place.authority} does not speak TLS and has a public address ({public[0]}): passwords and payloads "
+            "would travel unencrypted",
+            f"Start hecaton-server with --ssl-keyfile and --ssl-certfile, or write {place.url('http')} to accept it.",
+        )
+
+
+def _connect(place: Place, timeout: float) -> socket.socket:
+    try:
+        return socket.create_connection((place.host, place.port), timeout)
+    except TimeoutError as error:
+        raise Unreachable(f"no answer from {place.authority} within {timeout:g} s", _RUNNING) from error
+    except OSError as error:
+        _raise_unreachable(place, error)
+
+
+def _raise_unreachable(place: Place, error: OSError) -> NoReturn:
+    reason = (error.strerror or str(error)).lower()
+    raise Unreachable(f"no server answers at {place.authority}: {reason}", _RUNNING) from error
+
+
+def _answers_tls(place: Place, ca_file: str | os.PathLike[str] | None, timeout: float) -> bool:
+    """True: a trusted server. False: whoever is there does not speak TLS. Everything between is raised."""
+    context = tls.context(ca_file)
+    with _connect(place, timeout) as connection:
+        try:
+            return _handshake(connection, context, place, time.monotonic() + timeout)
+        except ssl.SSLError as error:
+            raise tls.explain(error, place.authority) from error
+
+
+def _handshake(connection: socket.socket, context: ssl.SSLContext, place: Place, deadline: float) -> bool:
+    """The handshake by hand, because only the raw bytes tell a TLS server that refuses from one that speaks no TLS."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = context.wrap_bio(incoming, outgoing, server_hostname=place.host.partition("%")[0])
+    answered = False
+    while True:
+        try:
+            session.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        else:
+            return True
+        try:
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
+            connection.sendall(outgoing.read())
+            data = connection.recv(16384)
+        except OSError:
+            data = b""
+        if not answered and data[:1] not in {b"\x16", b"\x15"}:  # a TLS record: handshake, alert
+            return False
+        if not data:
+            raise Unreachable(f"{place.authority} broke off the TLS handshake", _RUNNING)
+        answered = True
+        incoming.write(data)
+
+
+def _answers_http(place: Place, timeout: float) -> bool:
+    request = f"GET /healthz HTTP/1.1\r\nHost: {place.authority}\r\nConnection: close\r\n\r\n"
+    deadline = time.monotonic() + timeout
+    answer = b""
+    with _connect(place, timeout) as connection:
+        try:
+            connection.sendall(request.encode())
+            while len(answer) < 5:
+                connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                data = connection.recv(4096)
+                if not data:
+                    break
+                answer += data
+        except OSError:
+            return False
+    return answer.startswith(b"HTTP/")

@@ -1,0 +1,21 @@
+"""Where Hecaton keeps its state on this machine: one rule for server, client and worker."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ENVIRONMENT = "HECATON_HOME"
+
+
+def home() -> Path:
+    """The folder that holds `server/`, `client/` and `worker/<name>/`; it need not exist yet.
+
+    HECATON_HOME if it is set and not empty, else `hecaton` in the user's data folder.
+    """
+    chosen = os.environ.get(ENVIRONMENT)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("hecaton", appauthor=False)

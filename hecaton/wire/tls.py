@@ -1,0 +1,92 @@
+"""Whom a connection trusts, and what to tell people when it does not. For client and worker."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+from hecaton.core.errors import BadRequest, Unreachable
+
+CA_ENVIRONMENT = "HECATON_CA_FILE"
+
+_TRUST_HINT = (
+    "If it is your own server, name the certificate (or the CA that signed it): "
+    "`hecaton server new --ip {where} --name NAME --ca-file CERT.pem`, or set HECATON_CA_FILE=CERT.pem."
+)
+
+# X509_V_ERR_* of OpenSSL.
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_SELF_SIGNED = frozenset({18, 19})
+_UNKNOWN_ISSUER = frozenset({2, 20, 21})
+_OTHER_NAME = frozenset({62, 64})
+
+
+def context(ca_file: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
+    """What a client of ours trusts: `ca_file`, else the file named by HECATON_CA_FILE, else the system's CAs.
+
+    A given file replaces the system's CAs. It may hold CAs or the server's own certificate.
+    Raises BadRequest when the file cannot be used.
+    """
+    chosen = ca_file or os.environ.get(CA_ENVIRONMENT)
+    if not chosen:
+        return ssl.create_default_context()
+    try:
+        made = ssl.create_default_context(cafile=os.fspath(chosen))
+    except ssl.SSLError as error:
+        raise BadRequest(
+            f"the CA file {chosen} holds no certificate in PEM form", "It starts with -----BEGIN CERTIFICATE-----."
+        ) from error
+    except OSError as error:
+        raise BadRequest(
+            f"cannot read the CA file {chosen}: {error.strerror}", f"Check --ca-file and {CA_ENVIRONMENT}."
+        ) from error
+    # Home-made certificates: the file may be the leaf itself, and rarely has every extension that RFC 5280 asks for.
+    made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    made.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return made
+
+
+def explain(error: ssl.SSLError, where: str) -> Unreachable:
+    """A refused or broken TLS connection to `where` (host:port), in words that say what to do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _explain_certificate(error, where)
+    if error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
+        return Unreachable(
+            f"the server at {where} does not speak TLS",
+            f"It may serve plain HTTP: write http://{where} if that is meant, or start it with --ssl-keyfile and "
+            "--ssl-certfile.",
+        )
+    return Unreachable(
+        f"the TLS handshake with {where} failed: {error.reason or error}",
+        "The server may want other TLS versions, or something in between interferes.",
+    )
+
+
+def _explain_certificate(error: ssl.SSLCertVerificationError, where: str) -> Unreachable:
+    code = error.verify_code
+    if code in _SELF_SIGNED:
+        return Unreachable(
+            f"the certificate of {where} is self-signed and not known here", _TRUST_HINT.format(where=where)
+        )
+    if code in _UNKNOWN_ISSUER:
+        return Unreachable(
+            f"the certificate of {where} was signed by a CA that is not known here", _TRUST_HINT.format(where=where)
+        )
+    if code in _OTHER_NAME:
+        return Unreachable(
+            f"the certificate of {where} was made for another name: {error.verify_message}",
+            "Use the address that is in the certificate, or make one that lists this address as a "
+            "subjectAltName (DNS:name or IP:address).",
+        )
+    if code == _EXPIRED:
+        return Unreachable(
+            f"the certificate of {where} has expired, or the clock of this machine is wrong",
+            "Check `date`; then renew the certificate of the server.",
+        )
+    if code == _NOT_YET_VALID:
+        return Unreachable(
+            f"the certificate of {where} is not valid yet, or the clock of this machine is wrong", "Check `date`."
+        )
+    return Unreachable(
+        f"the certificate of {where} is not trusted: {error.verify_message}", _TRUST_HINT.format(where=where)
+    )
