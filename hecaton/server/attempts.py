@@ -1,0 +1,353 @@
+"""Use cases of the workers' side: a worker comes and goes, starts jobs, delivers results. Called by `channel` and
+`duties`.
+
+Every change of a job goes to the store first and to memory, waiters and workers after the commit; only the *place* on
+the slot is free the moment the news arrives, because the worker's container is already at the next job by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+
+import msgspec
+import structlog
+
+from hecaton.core.errors import Fenced, HecatonError
+from hecaton.core.lifecycle import Event
+from hecaton.core.model import AttemptRef, JobId, JobState, Reason, WorkerId, WorkerRecord
+from hecaton.server.clock import Clock
+from hecaton.server.fleet import Fleet, Link, Member
+from hecaton.server.hub import Hub
+from hecaton.server.scheduler import Scheduler
+from hecaton.server.settings import Settings
+from hecaton.store.port import AttemptEnd, Claim, Claimed, Database, Ended, Store
+from hecaton.wire.api import JobEvent
+from hecaton.wire.channel import (
+    PROTOCOL,
+    Accepted,
+    Hello,
+    Log,
+    Note,
+    Outcome,
+    Progress,
+    Retire,
+    Warm,
+    Welcome,
+)
+
+START_DELAY = 0.05
+"""Seconds that `Started` may wait for the result to make it superfluous: most jobs are shorter, and cost one write
+less."""
+
+REVOKE_DELAY = 0.02
+"""Seconds between a slot becoming idle and asking other slots for their waiting jobs: a burst settles by itself."""
+
+_log = structlog.get_logger("hecaton.attempts")
+
+
+class Live(msgspec.Struct):
+    """What a running attempt reported last. In memory only: it means nothing once the attempt is over."""
+
+    ref: AttemptRef
+    progress: object = None
+    note: str | None = None
+
+
+class Attempts:
+    def __init__(
+        self,
+        database: Database,
+        fleet: Fleet,
+        scheduler: Scheduler,
+        hub: Hub,
+        clock: Clock,
+        settings: Settings,
+        server_id: str,
+    ) -> None:
+        self._database = database
+        self._fleet = fleet
+        self._scheduler = scheduler
+        self._hub = hub
+        self._clock = clock
+        self._settings = settings
+        self._server_id = server_id
+        self.live: dict[JobId, Live] = {}
+        self._starting: dict[AttemptRef, float] = {}
+        self._revoke_timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- hand out ------------------------------------------------------------------------------
+
+    async def dispatch(self) -> int:
+        """Give waiting work to free slots until nothing fits. Returns how many jobs were assigned."""
+        total = 0
+        while claims := self._scheduler.plan():
+            total += len(await self._claim(claims))
+        self._consider_revoking()
+        return total
+
+    async def _claim(self, claims: list[Claim]) -> list[Claimed]:
+        now = self._clock.now()
+        try:
+            claimed = await self._database.write(lambda store: store.claim(claims, now))
+        except BaseException:
+            self._scheduler.undo(claims)
+            raise
+        self._scheduler.settle(claims, claimed)
+        return claimed
+
+    def kick(self) -> None:
+        """Dispatch soon, for callers that need not wait for it."""
+        self._run(self._dispatch_logged())
+
+    async def _dispatch_logged(self) -> None:
+        try:
+            await self.dispatch()
+        except HecatonError as error:
+            _log.warning("could not hand out jobs", error=str(error))
+
+    def _run(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def requeue_later(self, lane: int, delay: float) -> None:
+        """A job of this lane waits again, and may be assigned after `delay` seconds."""
+        asyncio.get_running_loop().call_later(delay, self._again, lane)
+
+    def _again(self, lane: int) -> None:
+        self._scheduler.again(lane)
+        self.kick()
+
+    def _consider_revoking(self) -> None:
+        if self._revoke_timer is None:
+            self._revoke_timer = asyncio.get_running_loop().call_later(REVOKE_DELAY, self._revoke)
+
+    def _revoke(self) -> None:
+        self._revoke_timer = None
+        self._scheduler.revoke()
+
+    # -- workers come and go -------------------------------------------------------------------
+
+    async def join(self, worker: WorkerRecord, link: Link, hello: Hello) -> None:
+        now = self._clock.now()
+        reconciled = self._fleet.join(worker.id, worker.name, link, hello, now)
+        settings = self._settings
+        link.send(
+            Welcome(
+                PROTOCOL, self._server_id, settings.heartbeat, settings.max_result, reconciled.keep, reconciled.drop
+            )
+        )
+        await self._database.write(lambda store: store.seen([worker.id], now))
+        await self._end_lost(reconciled.lost_started, Reason.WORKER_LOST)
+        await self._end_lost(reconciled.lost_waiting, Reason.RELEASED)
+        _log.info("worker connected", worker=worker.name, slots=len(hello.slots), runtime=hello.runtime)
+        await self.dispatch()
+
+    def leave(self, worker: WorkerRecord, link: Link) -> None:
+        if self._fleet.leave(worker.id, link):
+            _log.info("worker disconnected", worker=worker.name)
+
+    def drain(self, worker: WorkerId) -> None:
+        member = self._fleet.members.get(worker)
+        if member is not None:
+            member.draining = True
+
+    async def remove(self, record: WorkerRecord) -> None:
+        """An admin removed the worker: what it held waits again."""
+        member = self._fleet.members.get(record.id)
+        if member is None:
+            return
+        refs = tuple(lease.ref for lease in member.leases())
+        for ref in refs:
+            self._fleet.release(record.id, ref, self._clock.now())
+        if member.link is not None:
+            member.link.send(Retire("this worker was removed from the server by an admin"))
+        await self._end_lost(refs, Reason.RELEASED)
+        await self.dispatch()
+
+    async def lose(self, member: Member) -> None:
+        """The worker was silent for `lost_after`: its jobs wait again, and it is fenced."""
+        refs = tuple(lease.ref for lease in member.leases())
+        now = self._clock.now()
+        for ref in refs:
+            self._fleet.release(member.id, ref, now)
+        if member.link is not None:
+            member.link.close(1001, "silent for too long")
+        self._fleet.members.pop(member.id, None)
+        _log.warning("worker lost", worker=member.name, jobs=len(refs))
+        await self._end_lost(refs, Reason.WORKER_LOST)
+        await self.dispatch()
+
+    async def _end_lost(self, refs: Sequence[AttemptRef], reason: Reason) -> None:
+        if refs:
+            now = self._clock.now()
+            ends = [AttemptEnd(ref, None, reason, now) for ref in refs]
+            ended = await self._database.write(lambda store: store.end(ends))
+            self._after(ended, {})
+
+    # -- attempts run --------------------------------------------------------------------------
+
+    def started(self, worker: WorkerId, refs: Sequence[AttemptRef]) -> None:
+        member = self._fleet.members.get(worker)
+        if member is None:
+            return
+        if not self._starting:
+            asyncio.get_running_loop().call_later(START_DELAY, self._write_starts)
+        now = self._clock.now()
+        for ref in refs:
+            lease = member.lease(ref)
+            if lease is not None:
+                lease.started = True
+                self._starting[ref] = now
+                self._publish(ref, "state", JobState.IN_PROGRESS)
+
+    def _write_starts(self) -> None:
+        starts, self._starting = self._starting, {}
+        by_time: dict[float, list[AttemptRef]] = {}
+        for ref, at in starts.items():
+            by_time.setdefault(at, []).append(ref)
+
+        def write(store: Store) -> None:
+            for at, refs in by_time.items():
+                store.start(refs, at)
+
+        if starts:
+            self._run(self._background(write))
+
+    async def _background(self, work: Callable[[Store], object]) -> None:
+        """A write that nobody waits for. If it fails, what it would have said comes again or matters little."""
+        try:
+            await self._database.write(work)
+        except HecatonError as error:
+            _log.warning("could not write", error=str(error))
+
+    async def released(self, worker: WorkerId, refs: Sequence[AttemptRef]) -> None:
+        await self.results(worker, [Outcome(ref, Reason.RELEASED) for ref in refs])
+
+    async def results(self, worker: WorkerId, outcomes: Sequence[Outcome]) -> None:
+        """Store how attempts ended, together with the claims for the room that they leave, in one transaction."""
+        # hot: benchmarks/throughput.py
+        now = self._clock.now()
+        ends = [self._end(worker, outcome, now) for outcome in outcomes]
+        for outcome in outcomes:
+            lease = self._fleet.release(worker, outcome.ref, now)
+            if lease is not None:
+                self._scheduler.ran(lease.lane, outcome.ran)
+        claims = self._scheduler.plan()
+
+        def write(store: Store) -> tuple[list[Ended], list[Claimed]]:
+            return store.end(ends), store.claim(claims, now) if claims else []
+
+        try:
+            ended, claimed = await self._database.write(write)
+        except BaseException:
+            self._scheduler.undo(claims)
+            raise
+        self._scheduler.settle(claims, claimed)
+        self._acknowledge(worker, ended)
+        self._after(ended, {outcome.ref: outcome for outcome in outcomes})
+        await self.dispatch()
+
+    def _end(self, worker: WorkerId, outcome: Outcome, now: float) -> AttemptEnd:
+        at = now - max(0.0, outcome.age)
+        self._starting.pop(outcome.ref, None)
+        return AttemptEnd(
+            outcome.ref,
+            worker,
+            outcome.reason,
+            at,
+            outcome.body,
+            outcome.failure,
+            outcome.exit_code,
+            None if outcome.ran is None else at - outcome.ran,
+            outcome.log_size,
+        )
+
+    def _acknowledge(self, worker: WorkerId, ended: Sequence[Ended]) -> None:
+        member = self._fleet.members.get(worker)
+        if member is not None and member.link is not None:
+            good = tuple(end.ref for end in ended if end.accepted or end.repeated)
+            bad = tuple(end.ref for end in ended if not (end.accepted or end.repeated))
+            member.link.send(Accepted(good, bad))
+
+    def _after(self, ended: Sequence[Ended], outcomes: dict[AttemptRef, Outcome]) -> None:
+        """After the commit: wake who waits, and put what must run again back in line."""
+        for end in ended:
+            if not end.accepted or end.state is None:
+                continue
+            self.live.pop(end.ref.job, None)
+            if end.state.terminal:
+                self._publish(end.ref, "end", outcomes.get(end.ref))
+            elif end.verdict is not None and end.verdict.event is Event.REQUEUE and end.lane is not None:
+                self._publish(end.ref, "state", JobState.IN_QUEUE)
+                self._wait_again(end.lane, end.verdict.delay)
+
+    def _wait_again(self, lane: int, delay: float) -> None:
+        if not self._scheduler.knows(lane):
+            self._run(self.refresh())
+        elif delay > 0:
+            self.requeue_later(lane, delay)
+        else:
+            self._scheduler.again(lane)
+
+    async def refresh(self) -> None:
+        """Read from the store what waits. Through the writer's queue, so that it sees every submission before it."""
+        now = self._clock.now()
+        infos = await self._database.write(lambda store: store.lanes(now))
+        self._scheduler.load(infos)
+        for info in infos:
+            if info.next_run_after is not None:
+                self.requeue_later(info.key, max(0.0, info.next_run_after - now))
+        await self.dispatch()
+
+    # -- what they report ----------------------------------------------------------------------
+
+    def progress(self, worker: WorkerId, message: Progress) -> None:
+        live = self._live(worker, message.ref)
+        if live is not None:
+            live.progress = message.value
+            self._publish(message.ref, "progress", message.value)
+
+    def note(self, worker: WorkerId, message: Note) -> None:
+        live = self._live(worker, message.ref)
+        if live is not None:
+            live.note = message.text
+            self._publish(message.ref, "note", message.text)
+
+    def log(self, worker: WorkerId, message: Log) -> None:
+        """Not waited for: a result comes after its log on the same connection, and so into the same or a later
+        commit."""
+        if self._live(worker, message.ref) is None:
+            return
+        self._run(self._background(lambda store: store.append_log(message.ref, message.offset, message.data)))
+        end = message.offset + len(message.data)
+        text = message.data.decode("utf-8", "replace")
+        self._hub.publish(message.ref.job, JobEvent("log", text, message.ref.attempt, end))
+
+    def warm(self, worker: WorkerId, message: Warm) -> None:
+        member = self._fleet.members.get(worker)
+        if member is not None:
+            slot = member.slot(message.slot)
+            slot.warm, slot.image = message.warm, message.image
+
+    def _live(self, worker: WorkerId, ref: AttemptRef) -> Live | None:
+        """None for attempts that this worker does not hold: whatever it says about them is ignored."""
+        member = self._fleet.members.get(worker)
+        if member is None or member.lease(ref) is None:
+            return None
+        live = self.live.get(ref.job)
+        if live is None or live.ref != ref:
+            live = self.live[ref.job] = Live(ref)
+        return live
+
+    def _publish(self, ref: AttemptRef, event: str, value: object) -> None:
+        if self._hub.watched(ref.job):
+            self._hub.publish(ref.job, JobEvent(event, value, ref.attempt))
+
+    def require_holder(self, worker: WorkerId, job: JobId) -> None:
+        """Raises Fenced unless this worker holds an attempt at the job: the guard of payload and result transfers."""
+        found = self._fleet.holder(job)
+        if found is None or found[0].id != worker:
+            raise Fenced(f"job {job} is not assigned to this worker")

@@ -1,0 +1,346 @@
+"""Use cases around jobs, for people: submit, look, wait, cancel, retry, read logs. No HTTP, no SQL."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+
+from hecaton.core.errors import BadRequest, Conflict, NotFound, TooLarge, Unavailable
+from hecaton.core.matching import Lane, Want, why_waiting
+from hecaton.core.model import INLINE_LIMIT, Body, Job, JobId, JobSpec, JobState, Kind, Mode
+from hecaton.server.attempts import Attempts
+from hecaton.server.auth import Caller
+from hecaton.server.clock import Clock, uuid7
+from hecaton.server.directory import Directory
+from hecaton.server.fleet import Fleet
+from hecaton.server.hub import Hub, Watch
+from hecaton.server.scheduler import Scheduler
+from hecaton.server.settings import Settings
+from hecaton.server.views import JobParts, job_summary, job_view
+from hecaton.store import port
+from hecaton.store.port import Claimed, Database, Store, Stored
+from hecaton.wire import api
+from hecaton.wire.channel import Cancel
+
+MAX_WAIT = 60.0
+"""Seconds that one request may wait. Clients ask again: proxies cut longer silences."""
+
+KEEP_ALIVE = 10.0
+LOG_CHUNK = 256 * 1024
+TAIL_BYTES = 16 * 1024
+
+
+class Jobs:
+    def __init__(
+        self,
+        database: Database,
+        directory: Directory,
+        fleet: Fleet,
+        scheduler: Scheduler,
+        attempts: Attempts,
+        hub: Hub,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._directory = directory
+        self._fleet = fleet
+        self._scheduler = scheduler
+        self._attempts = attempts
+        self._hub = hub
+        self._clock = clock
+        self._settings = settings
+
+    # -- submit --------------------------------------------------------------------------------
+
+    async def submit(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> api.Submitted:
+        job = await self._new_job(caller, request, key, digest)
+        return await self._store(job)
+
+    async def _new_job(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> port.NewJob:
+        image = self._directory.find_image(request.image)
+        spec = _spec(request)
+        payload = _payload(request, self._settings.max_payload)
+        for blob in (payload.blob, spec.file):
+            await self._require_blob(caller, blob)
+        lane = Lane(caller.user_id, image.id, spec.mode, spec.file if spec.mode is Mode.HANDLER else None)
+        now = self._clock.now()
+        job_id = JobId(uuid7(now))
+        return port.NewJob(job_id, caller.user_id, image.id, lane, spec, payload, now, key or job_id, digest)
+
+    async def _require_blob(self, caller: Caller, sha256: str | None) -> None:
+        if sha256 is None:
+            return
+        if not await self._database.read(lambda store: store.has_blob(sha256, caller.user_id)):
+            raise NotFound(f"no upload with SHA-256 {sha256[:80]}", "Upload it first: PUT /v1/blobs/{sha256}")
+
+    async def _store(self, job: port.NewJob) -> api.Submitted:
+        """The job and the claims for free slots in one transaction: a job that can start at once costs one fsync."""
+        # hot: benchmarks/latency.py
+        if self._hub.closing:
+            raise Unavailable("the server is stopping", "Try again in a moment.")
+        now = job.created_at
+        self._scheduler.add(job.lane, job.spec.priority, now)
+        claims = self._scheduler.plan()
+
+        def write(store: Store) -> tuple[list[Stored], list[Claimed]]:
+            return store.submit([job]), store.claim(claims, now) if claims else []
+
+        try:
+            stored, claimed = await self._database.write(write)
+        except BaseException:
+            self._scheduler.undo(claims)
+            self._scheduler.remove(job.lane)
+            raise
+        self._scheduler.settle(claims, claimed)
+        first = stored[0]
+        return api.Submitted(first.id, first.index, first.duplicate)
+
+    async def retry(self, caller: Caller, job_id: str) -> api.Submitted:
+        """A new job with the same payload and options: a terminal state is never opened again."""
+        old = await self._job(caller, job_id)
+        if not old.state.terminal:
+            raise Conflict(f"job {old.id} is {old.state}: only ended jobs can be retried")
+        payload = await self._database.read(lambda store: store.payload(old.id))
+        if payload is None:
+            raise NotFound(f"the payload of job {old.id} is gone")
+        self._directory.find_image(old.image)
+        file = old.spec.file if old.spec.mode is Mode.HANDLER else None
+        now = self._clock.now()
+        new_id = JobId(uuid7(now))
+        lane = Lane(old.owner_id, old.image_id, old.spec.mode, file)
+        return await self._store(
+            port.NewJob(new_id, old.owner_id, old.image_id, lane, old.spec, payload, now, new_id, b"", old.id)
+        )
+
+    # -- look ----------------------------------------------------------------------------------
+
+    async def _job(self, caller: Caller, job_id: str) -> Job:
+        """The same answer for a job of somebody else as for one that does not exist."""
+        job = await self._database.read(lambda store: store.job(job_id))
+        return self._own(caller, job, job_id)
+
+    def _own(self, caller: Caller, job: Job | None, job_id: str) -> Job:
+        if job is None or (job.owner_id != caller.user_id and not caller.is_admin):
+            raise NotFound(f"no job {job_id[:80]!r}", "hecaton job list shows yours.")
+        return job
+
+    async def show(self, caller: Caller, job_id: str) -> api.JobView:
+        def read(store: Store) -> JobParts | None:
+            job = store.job(job_id)
+            if job is None:
+                return None
+            failed = job.state is JobState.FAILED
+            tail = store.log_tail(job.id, job.attempt, TAIL_BYTES) if failed and job.attempt else b""
+            return JobParts(
+                job,
+                store.payload(job.id) if job.payload_size <= INLINE_LIMIT else None,
+                store.result(job.id) if job.result_kind is not None else None,
+                store.attempts(job.id),
+                store.queue_position(job.id) if job.state is JobState.IN_QUEUE else None,
+                tail,
+            )
+
+        parts = await self._database.read(read)
+        job = self._own(caller, parts.job if parts else None, job_id)
+        assert parts is not None
+        return job_view(parts, self._attempts.live.get(job.id), self._why(job))
+
+    def _why(self, job: Job) -> list[api.Waiting]:
+        if job.state is not JobState.IN_QUEUE:
+            return []
+        image = self._directory.image(job.image_id)
+        want = Want(job.lane, image.name if image else job.image, job.spec.mode, None, 1, 0, job.created_at)
+        hosts = sorted((member.host() for member in self._fleet.members.values()), key=lambda host: host.name)
+        lines = [api.Waiting(host.name, why_waiting(want, host)) for host in hosts]
+        wait = job.run_after - self._clock.now()
+        if wait > 0:
+            lines.insert(0, api.Waiting("*", f"the next attempt starts in {wait:.0f} s (back-off after a failure)"))
+        if not hosts:
+            lines.append(api.Waiting("*", "no worker is connected: start one with `hecaton-gpu run <server>`"))
+        return lines
+
+    async def list(self, caller: Caller, state: JobState | None, before: int | None, limit: int) -> api.JobPage:
+        owner = None if caller.is_admin else caller.user_id
+        page = await self._database.read(
+            lambda store: store.jobs(owner_id=owner, state=state, before=before, limit=limit)
+        )
+        cursor = None if page.next_index is None else str(page.next_index)
+        return api.JobPage(tuple(job_summary(job) for job in page.jobs), cursor)
+
+    async def payload(self, caller: Caller, job_id: str) -> Body:
+        job = await self._job(caller, job_id)
+        body = await self._database.read(lambda store: store.payload(job.id))
+        if body is None:
+            raise NotFound(f"the payload of job {job.id} is gone")
+        return body
+
+    async def result(self, caller: Caller, job_id: str) -> Body:
+        job = await self._job(caller, job_id)
+        body = await self._database.read(lambda store: store.result(job.id))
+        if body is None:
+            raise NotFound(f"job {job.id} has no result: it is {job.state}", f"hecaton job show {job.id}")
+        return body
+
+    async def logs(self, caller: Caller, job_id: str, attempt: int | None, offset: int) -> AsyncIterator[bytes]:
+        """Pieces from `offset` to the end of what is there now. Raises before the first piece, not in mid-stream."""
+        job = await self._job(caller, job_id)
+        number = job.attempt if attempt is None else attempt
+        return self._log_pieces(job.id, number, offset)
+
+    async def _log_pieces(self, job_id: JobId, attempt: int, offset: int) -> AsyncIterator[bytes]:
+        while data := await self._read_log(job_id, attempt, offset):
+            yield data
+            offset += len(data)
+
+    async def _read_log(self, job_id: JobId, attempt: int, offset: int) -> bytes:
+        return await self._database.read(lambda store: store.read_log(job_id, attempt, offset, LOG_CHUNK))
+
+    # -- wait ----------------------------------------------------------------------------------
+
+    async def wait(self, caller: Caller, job_id: str, seconds: float) -> api.JobView:
+        """The job when it is terminal, or as it is when the time is over."""
+        job = await self._job(caller, job_id)
+        watch = self._hub.watch(job.id)
+        try:
+            view = await self.show(caller, job.id)  # again: it may have ended before the watch stood
+            deadline = self._clock.now() + min(seconds, MAX_WAIT)
+            while not view.state.terminal and not self._hub.closing:
+                left = deadline - self._clock.now()
+                if left <= 0 or not await watch.wait(left):
+                    break
+                if watch.ended:
+                    return await self.show(caller, job.id)
+            return view if watch.ended else await self.show(caller, job.id)
+        finally:
+            self._hub.unwatch(job.id, watch)
+
+    async def events(self, caller: Caller, job_id: str, offset: int) -> AsyncIterator[api.JobEvent | None]:
+        """What happens to a job, live, until it is terminal; None is a keep-alive. Logs come from the store by offset,
+        so none is missed or doubled; the hub only says that there is something new."""
+        job = await self._job(caller, job_id)
+        return self._stream(caller, job.id, offset)
+
+    async def _stream(self, caller: Caller, job_id: JobId, offset: int) -> AsyncIterator[api.JobEvent | None]:
+        watch = self._hub.watch(job_id)
+        try:
+            reader = _LogReader(self, job_id, offset)
+            view = await self.show(caller, job_id)
+            yield api.JobEvent("state", view.state, view.attempt)
+            while not view.state.terminal and not self._hub.closing:
+                async for event in reader.new(view.attempt):
+                    yield event
+                if not await watch.wait(KEEP_ALIVE):
+                    yield None
+                    continue
+                for event in _others(watch):
+                    yield event
+                view = await self.show(caller, job_id)
+            async for event in reader.new(view.attempt):
+                yield event
+            if view.state.terminal:
+                yield api.JobEvent("end", view, view.attempt)
+        finally:
+            self._hub.unwatch(job_id, watch)
+
+    # -- cancel --------------------------------------------------------------------------------
+
+    async def cancel(self, caller: Caller, job_id: str) -> api.JobView:
+        job = await self._job(caller, job_id)
+        now = self._clock.now()
+        result = await self._database.write(lambda store: store.cancel(job.id, now))
+        if result.worker_id is not None:
+            member = self._fleet.members.get(result.worker_id)
+            if member is not None and member.link is not None:
+                member.link.send(Cancel((result.ref,)))
+        elif result.state is JobState.CANCELLED and job.state is JobState.IN_QUEUE:
+            self._hub.publish(job.id, api.JobEvent("end", None))
+        return await self.show(caller, job.id)
+
+
+class _LogReader:
+    """Turns stored log bytes into events, from an offset on, over attempts: a new attempt begins at 0."""
+
+    def __init__(self, jobs: Jobs, job_id: JobId, offset: int) -> None:
+        self._jobs, self._job_id, self._offset = jobs, job_id, offset
+        self._attempt = 0
+
+    async def new(self, attempt: int) -> AsyncIterator[api.JobEvent]:
+        if attempt != self._attempt:
+            self._offset = 0 if self._attempt else self._offset
+            self._attempt = attempt
+        async for data in self._jobs._log_pieces(self._job_id, attempt, self._offset):
+            self._offset += len(data)
+            yield api.JobEvent("log", data.decode("utf-8", "replace"), attempt, self._offset)
+
+
+def _others(watch: Watch) -> Sequence[api.JobEvent]:
+    events = [event for event in watch.events if event.event in ("state", "progress", "note")]
+    watch.events.clear()
+    return events
+
+
+def _spec(request: api.NewJob) -> JobSpec:
+    _check_limits(request)
+    if request.mode is not Mode.NATIVE and not request.file:
+        raise BadRequest(f"a {request.mode} job needs its `file`: the SHA-256 of an uploaded blob")
+    if request.mode is Mode.NATIVE and (request.file or request.args):
+        raise BadRequest("`file` and `args` belong to jobs with mode script or handler")
+    name = request.file_name
+    if name is not None and (not 0 < len(name) <= 128 or "/" in name or "\0" in name or name in (".", "..")):
+        raise BadRequest(f"{name[:80]!r} is not a file name")
+    return JobSpec(
+        request.mode, request.file, name, request.args, request.timeout, request.retries, request.priority,
+        request.queue_ttl,
+    )  # fmt: skip
+
+
+def _check_limits(request: api.NewJob) -> None:
+    for name, value in (("timeout", request.timeout), ("queue_ttl", request.queue_ttl)):
+        if value is not None and not 0 < value <= 30 * 86400:
+            raise BadRequest(f"{name} is {value:g} s: expected more than 0 and at most 30 days")
+    if not 0 <= request.retries <= 100:
+        raise BadRequest(f"retries is {request.retries}: expected 0 to 100")
+    if not -1000 <= request.priority <= 1000:
+        raise BadRequest(f"priority is {request.priority}: expected -1000 to 1000")
+
+
+def _payload(request: api.NewJob, limit: int) -> Body:
+    given = [
+        bool(bytes(request.input)),
+        request.text is not None,
+        request.base64 is not None,
+        request.payload is not None,
+    ]
+    if sum(given) > 1:
+        raise BadRequest("give one of `input`, `text`, `base64` and `payload`, not several")
+    if request.payload is not None:
+        blob = request.payload
+        if blob.size > limit:
+            raise TooLarge(f"the payload has {blob.size} bytes, the limit is {limit}")
+        return Body(blob.kind, b"", blob.sha256, blob.size)
+    body = _inline(request)
+    if body.size > INLINE_LIMIT:
+        raise TooLarge(
+            f"the payload has {body.size} bytes: up to {INLINE_LIMIT} may be sent inside the request",
+            "Upload it with PUT /v1/blobs/{sha256} and name it in `payload`.",
+        )
+    return body
+
+
+def _inline(request: api.NewJob) -> Body:
+    if request.text is not None:
+        return Body.inline(Kind.TEXT, request.text.encode())
+    if request.base64 is not None:
+        try:
+            return Body.inline(Kind.BYTES, base64.b64decode(request.base64, validate=True))
+        except binascii.Error as error:
+            raise BadRequest(f"`base64` is not base64: {error}") from None
+    return Body.inline(Kind.JSON, bytes(request.input) or b"null")
+
+
+def request_digest(body: bytes) -> bytes:
+    """Tells whether an idempotency key came with the same request again."""
+    return hashlib.blake2b(body, digest_size=16).digest()
