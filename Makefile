@@ -16,20 +16,18 @@ help: ## List these targets
 .PHONY: setup
 setup: $(READY) ## Make .venv with everything that the other targets need
 
-# A name in PATH may be a stub that starts nothing, so each candidate has to prove its version.
+# A name in PATH may be a stub that starts nothing, and Debian's Python may lack ensurepip: each candidate has to prove itself.
 $(READY): requirements-dev.txt pyproject.toml
 	@if [ ! -x $(BIN)/python ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 	  for python in python3.11 python3.12 python3.13 python3.14 python3 python \
 	      "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[1-9]*/bin/python; do \
-	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
+	    if "$$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
 	  done; \
 	  if [ -z "$${found:-}" ]; then \
-	    echo "Hecaton's server, client and worker need Python 3.11 or newer, and none was found. Install one and run make again." >&2; exit 1; \
+	    echo "No Python 3.11 or newer was found that can make a virtual environment. On Debian and Ubuntu: apt-get install python3 python3-venv" >&2; exit 1; \
 	  fi; \
 	  echo "Making .venv with $$("$$found" --version)"; \
-	  if ! "$$found" -m venv --clear .venv; then rm -rf .venv; \
-	    echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; \
-	  fi; \
+	  "$$found" -m venv --clear .venv; \
 	fi
 	@echo "Installing what requirements-dev.txt pins"
 	@$(PIP) install --requirement requirements-dev.txt

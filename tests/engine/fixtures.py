@@ -28,7 +28,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
         left = traces.wait_until_none()
         traces.remove()
     if left:
-        pytest.fail("Left behind by this test run:\n" + "\n".join(left))
+        pytest.fail("Left behind by this test run:\n" + "\n".join(left), pytrace=False)
 
 
 @pytest.fixture(scope="session")
