@@ -158,7 +158,7 @@ class DockerRuntime:
         return container.id
 
     async def _create(self, spec: ContainerSpec, command: tuple[str, ...] | None) -> DockerContainer:
-        config = self._config(spec, command)
+        config = configuration(spec, self._worker_id, self._shm_size, command)
         containers = self._engine.client.containers
         try:
             try:
@@ -170,33 +170,6 @@ class DockerRuntime:
                 return await self._ask("create a container", containers.create(config, name=name))
         except DockerError as error:
             raise _start_fault(spec, error) from error
-
-    def _config(self, spec: ContainerSpec, command: tuple[str, ...] | None) -> dict[str, Any]:
-        devices = [{"DeviceIDs": [spec.gpu], "Capabilities": [["gpu"]]}] if spec.gpu else []
-        config: dict[str, Any] = {
-            "Image": spec.image.image_id,
-            "Env": [f"{key}={value}" for key, value in _environment(spec).items()],
-            "Labels": spec.labels | {LABEL_WORKER: self._worker_id, LABEL_CONTAINER: spec.id},
-            "StopSignal": "SIGTERM",
-            "Healthcheck": {"Test": ["NONE"]},  # the channel tells whether it works
-            "HostConfig": {
-                "Init": True,
-                "SecurityOpt": ["no-new-privileges", "label=disable"],
-                "CapDrop": ["NET_RAW"],
-                "PidsLimit": PIDS_LIMIT,
-                "ShmSize": self._shm_size,
-                "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
-                "RestartPolicy": {"Name": "no"},
-                "DeviceRequests": devices,
-                "Mounts": [
-                    {"Type": "bind", "Source": spec.folder, "Target": CHANNEL_TARGET},
-                    {"Type": "bind", "Source": spec.python, "Target": PYTHON_TARGET, "ReadOnly": True},
-                ],
-            },
-        }
-        if command:
-            config |= {"Entrypoint": [command[0]], "Cmd": list(command[1:])}
-        return config
 
     def _first_command(self, spec: ContainerSpec) -> tuple[str, ...] | None:
         return self._known_command(spec) or (spec.commands[0] if spec.commands else None)
@@ -250,6 +223,36 @@ class DockerRuntime:
 
     async def _ask(self, what: str, call: Coroutine[Any, Any, T]) -> T:
         return await self._engine.call(what, call, _SHORT_SECONDS)
+
+
+def configuration(
+    spec: ContainerSpec, worker_id: str, shm_size: int, command: tuple[str, ...] | None = None
+) -> dict[str, Any]:
+    """What the engine is asked for. Nothing of the host but the two folders, and one card or none."""
+    config: dict[str, Any] = {
+        "Image": spec.image.image_id,
+        "Env": [f"{key}={value}" for key, value in _environment(spec).items()],
+        "Labels": spec.labels | {LABEL_WORKER: worker_id, LABEL_CONTAINER: spec.id},
+        "StopSignal": "SIGTERM",
+        "Healthcheck": {"Test": ["NONE"]},  # the channel tells whether it works
+        "HostConfig": {
+            "Init": True,
+            "SecurityOpt": ["no-new-privileges", "label=disable"],
+            "CapDrop": ["NET_RAW"],
+            "PidsLimit": PIDS_LIMIT,
+            "ShmSize": shm_size,
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
+            "RestartPolicy": {"Name": "no"},
+            "DeviceRequests": [{"DeviceIDs": [spec.gpu], "Capabilities": [["gpu"]]}] if spec.gpu else [],
+            "Mounts": [
+                {"Type": "bind", "Source": spec.folder, "Target": CHANNEL_TARGET},
+                {"Type": "bind", "Source": spec.python, "Target": PYTHON_TARGET, "ReadOnly": True},
+            ],
+        },
+    }
+    if command:
+        config |= {"Entrypoint": [command[0]], "Cmd": list(command[1:])}
+    return config
 
 
 def _environment(spec: ContainerSpec) -> dict[str, str]:
@@ -312,4 +315,4 @@ def _start_fault(spec: ContainerSpec, error: DockerError) -> RuntimeFault:
     return _refused(error)
 
 
-__all__ = ["DEFAULT_SHM_SIZE", "PIDS_LIMIT", "DockerRuntime"]
+__all__ = ["DEFAULT_SHM_SIZE", "PIDS_LIMIT", "DockerRuntime", "configuration"]

@@ -1,0 +1,266 @@
+"""The Docker runtime on a real engine: the contract, and what only containers have."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from hecaton.core.model import Reason
+from hecaton.wire.channel import ImageRef
+from hecaton.worker import python_mount
+from hecaton.worker.runtime import CHANNEL_TARGET, PYTHON_TARGET, ContainerSpec, Exit, RuntimeFault
+from hecaton.worker.runtimes.docker import DockerRuntime, configuration
+from tests.contracts.runtime_contract import ACTOR, SLEEP, WORKER, RuntimeContract, Start, reference, spec_for
+from tests.engine.daemon import docker
+from tests.engine.images import build_image
+from tests.engine.registry import Registry
+
+ACTOR_DOCKERFILE = 'FROM python:3.9-slim\nCOPY actor.py /app/actor.py\nCMD ["python", "/app/actor.py"]\n'
+
+
+@pytest_asyncio.fixture
+async def runtime(engine: str) -> AsyncIterator[DockerRuntime]:
+    runtime = DockerRuntime(WORKER, shm_size=32 << 20)
+    yield runtime
+    for found in await runtime.found():
+        await runtime.stop(found.handle, 0)
+    await runtime.close()
+
+
+@pytest.fixture(scope="module")
+def actor(python39_image: str) -> ImageRef:
+    build_image("hecaton-test/actor:1", ACTOR_DOCKERFILE, {"actor.py": ACTOR})
+    return reference("hecaton-test/actor:1")
+
+
+def inspect(handle: str) -> dict[str, Any]:
+    (container,) = json.loads(docker("inspect", handle))
+    assert isinstance(container, dict)
+    return container
+
+
+async def run(runtime: DockerRuntime, spec: ContainerSpec) -> tuple[Exit, str]:
+    """How it ended and everything it said, on the engine's log and on its own."""
+    handle = await runtime.start(spec)
+    exit = await runtime.wait(handle)
+    output = await runtime.output(handle, 100_000) + (Path(spec.folder) / "log").read_bytes()
+    await runtime.stop(handle, 0)
+    return exit, output.decode()
+
+
+class TestContract(RuntimeContract):
+    @pytest_asyncio.fixture
+    async def reborn(self, engine: str) -> AsyncIterator[DockerRuntime]:
+        runtime = DockerRuntime(WORKER)
+        yield runtime
+        await runtime.close()
+
+    @pytest_asyncio.fixture
+    async def stranger(self, engine: str) -> AsyncIterator[DockerRuntime]:
+        runtime = DockerRuntime("another-worker")
+        yield runtime
+        await runtime.close()
+
+    @pytest.fixture
+    def missing(self, registry: Registry) -> str:
+        return f"{registry.address}/no/such:image"
+
+    async def test_containers_are_confined(
+        self, runtime: DockerRuntime, start: Start, channel: Path, tmp_path: Path
+    ) -> None:
+        host = inspect(await start(SLEEP))["HostConfig"]
+        assert sorted(host["SecurityOpt"]) == ["label=disable", "no-new-privileges"]
+        assert host["CapDrop"] == ["NET_RAW"]
+        assert (host["PidsLimit"], host["Init"], host["Privileged"]) == (4096, True, False)
+        assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}
+        assert host["ShmSize"] == 32 << 20
+        assert host["RestartPolicy"]["Name"] == "no"
+        assert not host["ReadonlyRootfs"]
+        mounts = {mount["Target"]: (mount["Source"], mount.get("ReadOnly", False)) for mount in host["Mounts"]}
+        assert mounts == {
+            CHANNEL_TARGET: (str(channel), False),
+            PYTHON_TARGET: (str(python_mount.build(tmp_path / "state")), True),
+        }
+
+    async def test_a_slot_without_a_card_sees_none(self, runtime: DockerRuntime, start: Start) -> None:
+        container = inspect(await start(SLEEP, env={"NVIDIA_VISIBLE_DEVICES": "all"}))
+        assert not container["HostConfig"]["DeviceRequests"]
+        assert "NVIDIA_VISIBLE_DEVICES=void" in container["Config"]["Env"]
+        assert "NVIDIA_VISIBLE_DEVICES=all" not in container["Config"]["Env"]
+
+    async def test_an_image_with_a_user_of_its_own_works(
+        self, runtime: DockerRuntime, actor: ImageRef, tmp_path: Path
+    ) -> None:
+        build_image("hecaton-test/nobody:1", f"FROM {actor.name}\nUSER 65534:65534")
+        program = (
+            "import hecaton.serverless; d = os.environ['HECATON_DIR']; open(d + '/out/x', 'w').write(str(os.getuid()));"
+            " open(d + '/log', 'a').write('logged')"
+        )
+        spec = await spec_for(runtime, reference("hecaton-test/nobody:1"), tmp_path, env={"PROGRAM": program})
+        assert await run(runtime, spec) == (Exit(0), "logged")
+        assert (Path(spec.folder) / "out/x").read_text() == "65534"
+
+
+class TestPython:
+    """`hecaton.serverless` in an image: its own when it has one, else the worker's."""
+
+    WHERE = "import hecaton.serverless as s; print(s.__file__)"
+
+    async def where(self, runtime: DockerRuntime, tmp_path: Path, dockerfile: str) -> str:
+        build_image("hecaton-test/where:1", f"{dockerfile}\nCMD []")
+        commands = (("python", "-c", self.WHERE),)
+        spec = await spec_for(runtime, reference("hecaton-test/where:1"), tmp_path, commands=commands)
+        exit, output = await run(runtime, spec)
+        assert exit == Exit(0), output
+        return output.strip()
+
+    async def test_is_mounted_where_there_is_none(
+        self, runtime: DockerRuntime, tmp_path: Path, python39_image: str
+    ) -> None:
+        assert await self.where(runtime, tmp_path, f"FROM {python39_image}") == (
+            f"{PYTHON_TARGET}/hecaton/serverless/__init__.py"
+        )
+
+    async def test_is_the_images_own_where_it_was_installed(
+        self, runtime: DockerRuntime, tmp_path: Path, python39_image: str
+    ) -> None:
+        where = await self.where(runtime, tmp_path, f"FROM {python39_image}\nRUN pip install hecaton")
+        assert where == "/usr/local/lib/python3.9/site-packages/hecaton/serverless/__init__.py"
+
+    async def test_comes_after_the_images_own_python_path(
+        self, runtime: DockerRuntime, tmp_path: Path, python39_image: str
+    ) -> None:
+        own = (
+            f"FROM {python39_image}\nENV PYTHONPATH=/own\nRUN mkdir -p /own/hecaton && touch /own/hecaton/serverless.py"
+        )
+        own += " /own/hecaton/__init__.py"
+        assert await self.where(runtime, tmp_path, own) == "/own/hecaton/serverless.py"
+
+
+class TestCommands:
+    async def test_the_first_one_that_the_image_has_is_run(
+        self, runtime: DockerRuntime, actor: ImageRef, tmp_path: Path
+    ) -> None:
+        for word in ("first", "second"):  # the second time the answer is known; the arguments are the new ones
+            commands = (("no-such-python", "-c", "x"), ("python3", "-c", f"print('{word}')"))
+            spec = await spec_for(runtime, actor, tmp_path, commands=commands)
+            assert await run(runtime, spec) == (Exit(0), f"{word}\n")
+
+    async def test_an_image_without_any_of_them_is_told_so(
+        self, runtime: DockerRuntime, base_image: str, tmp_path: Path
+    ) -> None:
+        spec = await spec_for(runtime, reference(base_image), tmp_path, commands=(("python3", "x"), ("python", "x")))
+        with pytest.raises(RuntimeFault, match="no python3 or python in hecaton-test/base") as fault:
+            await runtime.start(spec)
+        assert fault.value.reason == Reason.STARTUP_EXIT
+        assert await runtime.found() == []
+
+    async def test_scripts_go_through_the_launcher(
+        self, runtime: DockerRuntime, actor: ImageRef, tmp_path: Path
+    ) -> None:
+        command = ("python3", f"{PYTHON_TARGET}/launch.py", f"{CHANNEL_TARGET}/in/train.py", "--fast")
+        spec = await spec_for(runtime, actor, tmp_path, commands=(command,))
+        (Path(spec.folder) / "in/train.py").write_text("import sys; print(sys.argv[1:]); sys.exit(4)")
+        assert await run(runtime, spec) == (Exit(4), "['--fast']\n")
+        assert (Path(spec.folder) / "log").read_text() == "['--fast']\n"
+
+    async def test_an_image_without_a_command_gets_a_hint(
+        self, runtime: DockerRuntime, engine: str, tmp_path: Path
+    ) -> None:
+        build_image("hecaton-test/empty:1", "FROM scratch\nCOPY x /x", {"x": b"x"})
+        spec = await spec_for(runtime, reference("hecaton-test/empty:1"), tmp_path)
+        assert not spec.image.has_command
+        with pytest.raises(RuntimeFault, match="no command of its own") as fault:
+            await runtime.start(spec)
+        assert fault.value.reason == Reason.STARTUP_EXIT
+        assert "hecaton.serverless.start" in str(fault.value.hint)
+
+    async def test_a_command_that_is_not_in_the_image_is_named(
+        self, runtime: DockerRuntime, base_image: str, tmp_path: Path
+    ) -> None:
+        build_image("hecaton-test/wrong:1", f'FROM {base_image}\nCMD ["/no/such/thing"]')
+        exit, output = await run(runtime, await spec_for(runtime, reference("hecaton-test/wrong:1"), tmp_path))
+        assert exit.code == 127
+        assert "/no/such/thing" in output
+
+    async def test_an_unknown_user_is_the_images_fault(
+        self, runtime: DockerRuntime, base_image: str, tmp_path: Path
+    ) -> None:
+        build_image("hecaton-test/user:1", f"FROM {base_image}\nUSER ghost")
+        with pytest.raises(RuntimeFault, match="ghost") as fault:
+            await runtime.start(await spec_for(runtime, reference("hecaton-test/user:1"), tmp_path))
+        assert fault.value.reason == Reason.STARTUP_EXIT
+        assert await runtime.found() == []
+
+
+async def test_a_container_asks_for_its_own_card_only(runtime: DockerRuntime, actor: ImageRef, tmp_path: Path) -> None:
+    config = configuration(await spec_for(runtime, actor, tmp_path, gpu="GPU-0001"), WORKER, 1 << 20)
+    assert config["HostConfig"]["DeviceRequests"] == [{"DeviceIDs": ["GPU-0001"], "Capabilities": [["gpu"]]}]
+    assert "NVIDIA_VISIBLE_DEVICES=GPU-0001" in config["Env"]
+
+
+async def test_a_card_that_the_engine_cannot_give_is_the_workers_fault(
+    runtime: DockerRuntime, actor: ImageRef, tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeFault, match=r"GPU|device") as fault:
+        await runtime.start(await spec_for(runtime, actor, tmp_path, gpu="GPU-0001"))
+    assert fault.value.reason == Reason.WORKER_ERROR
+    assert await runtime.found() == []
+
+
+async def test_a_name_that_is_taken_blocks_nothing(runtime: DockerRuntime, actor: ImageRef, tmp_path: Path) -> None:
+    env = {"PROGRAM": "pass"}
+    first, second = [await spec_for(runtime, actor, tmp_path, name="hecaton-test-twice", env=env) for _ in range(2)]
+    handles = [await runtime.start(first), await runtime.start(second)]
+    assert [await runtime.wait(handle) for handle in handles] == [Exit(0), Exit(0)]
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(
+    runtime: DockerRuntime, actor: ImageRef, tmp_path: Path
+) -> None:
+    spec = await spec_for(runtime, actor, tmp_path, env={"PROGRAM": SLEEP})
+    for delay in (0.0, 0.01, 0.1):
+        starting = asyncio.create_task(runtime.start(spec))
+        await asyncio.sleep(delay)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert await runtime.found() == []
+
+
+async def test_running_out_of_memory_is_told(runtime: DockerRuntime, actor: ImageRef, tmp_path: Path) -> None:
+    program = "import time; go = os.environ['HECATON_DIR'] + '/in/go'\nwhile not os.path.exists(go): time.sleep(0.01)\n"
+    spec = await spec_for(runtime, actor, tmp_path, env={"PROGRAM": program + "x = b'x' * (1 << 30)"})
+    handle = await runtime.start(spec)
+    docker("update", "--memory", "64m", "--memory-swap", "64m", handle)
+    (Path(spec.folder) / "in/go").touch()
+    assert await runtime.wait(handle) == Exit(137, oom=True)
+
+
+async def test_removing_a_container_by_hand_ends_the_wait(
+    runtime: DockerRuntime, actor: ImageRef, tmp_path: Path
+) -> None:
+    handle = await runtime.start(await spec_for(runtime, actor, tmp_path, env={"PROGRAM": SLEEP}))
+    waiting = asyncio.create_task(runtime.wait(handle))
+    await asyncio.to_thread(docker, "rm", "--force", handle)
+    assert (await asyncio.wait_for(waiting, 10)).code in (137, -1)  # killed, and then gone
+    await runtime.stop(handle, 1)
+
+
+async def test_check_names_the_engine(runtime: DockerRuntime, engine: str) -> None:
+    assert (await runtime.check()).startswith(f"Docker {engine}, ")
+
+
+async def test_a_machine_without_an_engine_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
+    runtime = DockerRuntime(WORKER)
+    with pytest.raises(RuntimeFault, match=r"nothing\.sock cannot be reached") as fault:
+        await runtime.check()
+    assert "Is Docker installed and running" in str(fault.value.hint)
+    await runtime.close()
