@@ -1,3 +1,3 @@
-"""Self-hosted GPU access. Only the version lives here: this file runs before `hecaton.serverless` in every container."""
+"""Self-hosted GPU access. Only the version lives here: it runs before `hecaton.serverless` in every container."""
 
 __version__ = "2.0.0"

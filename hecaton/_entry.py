@@ -7,8 +7,8 @@ def _need_python_311(command):
     # type: (str) -> None
     if sys.version_info < (3, 11):
         sys.stderr.write(
-            "%s needs Python 3.11 or newer, this is %d.%d. (hecaton.serverless works here: it is made for images.)\n"
-            % ((command,) + sys.version_info[:2])
+            f"{command} needs Python 3.11 or newer, this is {sys.version_info[0]}.{sys.version_info[1]}."
+            " (hecaton.serverless works here: it is made for images.)\n"
         )
         raise SystemExit(2)
 
