@@ -68,7 +68,7 @@ class Engine:
 
     async def exists(self, container: str, path: str) -> bool:
         """Whether a file is in a container, running or not."""
-        # Past aiodocker, which trips over refusals without a body; the version is known, the container was made with it.
+        # Past aiodocker, which trips over a refusal without a body. It knows the version since it made the container.
         url = self.client._canonicalize_url(f"containers/{container}/archive")
         async with self.client.session.head(url, params={"path": path}) as response:
             if response.status >= 500:

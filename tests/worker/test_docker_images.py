@@ -1,0 +1,276 @@
+"""Images on a real engine: by digest, by tag, from a real registry, and from registries that do not deliver."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from hecaton.core.model import Reason
+from hecaton.worker.runtime import RuntimeFault
+from hecaton.worker.runtimes import docker_images
+from hecaton.worker.runtimes.docker import DockerRuntime
+from hecaton.worker.runtimes.docker_images import credentials, repository
+from tests.contracts.runtime_contract import WORKER, reference, until
+from tests.engine.daemon import docker
+from tests.engine.images import build_image, image_id
+from tests.engine.registry import Registry
+
+Push = Callable[[str, str], str]
+
+
+@pytest_asyncio.fixture
+async def runtime(engine: str) -> AsyncIterator[DockerRuntime]:
+    runtime = DockerRuntime(WORKER)
+    yield runtime
+    await runtime.close()
+
+
+@pytest.fixture
+def push(registry: Registry, base_image: str) -> Push:
+    """Build a new image that says `word`, push it under a name and forget it here; returns the full name."""
+
+    def push(name: str, word: str) -> str:
+        build_image("hecaton-test/pushed:1", f"FROM {base_image}\nENV WORD={word}\nCMD echo {word}")
+        full = registry.push("hecaton-test/pushed:1", name)
+        docker("image", "rm", "hecaton-test/pushed:1")
+        return full
+
+    return push
+
+
+@pytest.fixture
+def name() -> str:
+    return f"team/app-{uuid.uuid4().hex[:8]}:1"
+
+
+def ignore(text: str) -> None:
+    pass
+
+
+class TestPulls:
+    async def test_by_digest_and_says_how_far_it_is(
+        self, runtime: DockerRuntime, registry: Registry, push: Push, name: str
+    ) -> None:
+        full = push(name, "one")
+        digest = registry.digest(full)
+        registry.forget_local(full)
+        notes: list[str] = []
+        image = await runtime.prepare(reference(full, digest), notes.append)
+        assert image.env["WORD"] == "one"
+        assert image.has_command
+        assert notes[0] == f"pulling {full}"
+        assert image.image_id == image_id(f"{repository(full)}@{digest}") == image_id(full)  # people find it by its tag
+
+    async def test_by_tag_where_no_digest_is_known(
+        self, runtime: DockerRuntime, registry: Registry, push: Push, name: str
+    ) -> None:
+        full = push(name, "one")
+        registry.forget_local(full)
+        assert (await runtime.prepare(reference(full), ignore)).env["WORD"] == "one"
+
+    async def test_what_was_registered_though_the_tag_moved_on(
+        self, runtime: DockerRuntime, registry: Registry, push: Push, name: str
+    ) -> None:
+        full = push(name, "old")
+        digest = registry.digest(full)
+        push(name, "new")
+        docker("image", "rm", "--force", f"{repository(full)}@{digest}")
+        image = await runtime.prepare(reference(full, digest), ignore)
+        assert image.env["WORD"] == "old"
+        moved = json.loads(docker("image", "inspect", "--format", "{{json .Config.Env}}", full))
+        assert "WORD=new" in moved  # a tag that is here belongs to its owner and stays where it points
+
+    async def test_once_for_all_who_wait(
+        self, runtime: DockerRuntime, registry: Registry, push: Push, name: str
+    ) -> None:
+        full = push(name, "one")
+        digest = registry.digest(full)
+        registry.forget_local(full)
+        heard: list[list[str]] = [[], [], []]
+        waiting = [asyncio.create_task(runtime.prepare(reference(full, digest), notes.append)) for notes in heard]
+        await until(lambda: all(heard))
+        waiting[0].cancel()  # one who gives up takes nothing away from the others
+        images = await asyncio.gather(*waiting[1:])
+        assert images[0] == images[1]
+        assert waiting[0].cancelled() or waiting[0].result() == images[0]
+
+    async def test_again_after_somebody_removed_the_image(
+        self, runtime: DockerRuntime, registry: Registry, push: Push, name: str
+    ) -> None:
+        full = push(name, "one")
+        digest = registry.digest(full)
+        first = await runtime.prepare(reference(full, digest), ignore)
+        docker("image", "rm", "--force", first.image_id)
+        assert await runtime.prepare(reference(full, digest), ignore) == first
+
+
+class TestUsesWhatIsHere:
+    async def test_an_image_that_was_never_pushed(self, runtime: DockerRuntime, base_image: str) -> None:
+        build_image("never-pushed:1", f"FROM {base_image}\nENV WORD=local")
+        notes: list[str] = []
+        image = await runtime.prepare(reference("never-pushed:1"), notes.append)
+        assert (image.image_id, image.env["WORD"], notes) == (image_id("never-pushed:1"), "local", [])
+        assert await runtime.prepare(reference("never-pushed:1", image.image_id), notes.append) == image
+        assert notes == []
+
+    async def test_without_asking_the_registry(
+        self, runtime: DockerRuntime, registry: Registry, push: Push, name: str
+    ) -> None:
+        full = push(name, "one")
+        notes: list[str] = []
+        await runtime.prepare(reference(full, registry.digest(full)), notes.append)
+        assert notes == []
+
+    async def test_the_same_digest_under_another_repository(
+        self, runtime: DockerRuntime, registry: Registry, push: Push, name: str
+    ) -> None:
+        full = push(name, "one")
+        docker("tag", full, "renamed:1")
+        notes: list[str] = []
+        await runtime.prepare(reference("renamed:1", registry.digest(full)), notes.append)
+        assert notes == []
+
+
+class _Stub(BaseHTTPRequestHandler):
+    """A registry that answers every question about an image in one way."""
+
+    status = 200
+    body = b""
+    hang: threading.Event | None = None
+
+    def do_GET(self) -> None:
+        if self.path == "/v2/":
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if self.hang is not None:
+            self.hang.wait(60)
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stub() -> Iterator[Callable[..., str]]:
+    servers: list[ThreadingHTTPServer] = []
+
+    def serve(status: int = 200, code: str = "", message: str = "", hang: threading.Event | None = None) -> str:
+        body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
+        handler = type("Handler", (_Stub,), {"status": status, "body": body, "hang": hang})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        return f"localhost:{server.server_port}/app:1"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (404, "MANIFEST_UNKNOWN", Reason.IMAGE_DENIED),
+        (401, "UNAUTHORIZED", Reason.IMAGE_DENIED),
+        (403, "DENIED", Reason.IMAGE_DENIED),
+        (429, "TOOMANYREQUESTS", Reason.IMAGE_PULL),
+        (500, "UNKNOWN", Reason.IMAGE_PULL),
+        (503, "UNAVAILABLE", Reason.IMAGE_PULL),
+    ],
+)
+async def test_what_a_registry_answers_decides_whether_it_is_worth_another_try(
+    runtime: DockerRuntime, stub: Callable[..., str], status: int, code: str, reason: Reason
+) -> None:
+    name = stub(status, code, code.lower())
+    with pytest.raises(RuntimeFault, match=name) as fault:
+        await runtime.prepare(reference(name), ignore)
+    assert fault.value.reason == reason, fault.value.message
+
+
+async def test_a_registry_that_is_down_may_come_back(runtime: DockerRuntime) -> None:
+    with pytest.raises(RuntimeFault, match="connection refused") as fault:
+        await runtime.prepare(reference("localhost:9/app:1"), ignore)
+    assert fault.value.reason == Reason.IMAGE_PULL
+
+
+async def test_a_pull_that_stands_still_is_given_up(
+    runtime: DockerRuntime, stub: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker_images, "STALL_SECONDS", 0.5)
+    released = threading.Event()
+    name = stub(404, "MANIFEST_UNKNOWN", hang=released)
+    try:
+        with pytest.raises(RuntimeFault, match=r"no progress for 0\.5 s") as fault:
+            await runtime.prepare(reference(name), ignore)
+    finally:
+        released.set()
+    assert fault.value.reason == Reason.IMAGE_PULL
+
+
+async def test_a_pull_that_nobody_waits_for_any_more_ends(runtime: DockerRuntime, stub: Callable[..., str]) -> None:
+    released = threading.Event()
+    name = stub(404, "MANIFEST_UNKNOWN", hang=released)
+    heard: list[str] = []
+    pulling = asyncio.create_task(runtime.prepare(reference(name), heard.append))
+    await until(lambda: bool(heard))
+    pulling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pulling
+    released.set()
+    with pytest.raises(RuntimeFault, match=name):  # the next one starts a pull of its own
+        await runtime.prepare(reference(name), ignore)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("python:3.9-slim", "python"),
+        ("python", "python"),
+        ("localhost:5000/team/app:1", "localhost:5000/team/app"),
+        ("localhost:5000/app", "localhost:5000/app"),
+        ("ghcr.io/a/b:1@sha256:00", "ghcr.io/a/b"),
+    ],
+)
+def test_repository_of_a_name(name: str, expected: str) -> None:
+    assert repository(name) == expected
+
+
+def test_logins_of_the_host_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert credentials("ghcr.io/a/b") is None
+    login = {"auth": base64.b64encode(b"me:pass:word").decode()}
+    hub = {"auth": base64.b64encode(b"hubber:x").decode()}
+    (tmp_path / "config.json").write_text(
+        json.dumps({"auths": {"ghcr.io": login, "https://index.docker.io/v1/": hub, "helped.io": {}}})
+    )
+    header = credentials("ghcr.io/a/b@sha256:00")
+    assert header is not None
+    assert json.loads(base64.urlsafe_b64decode(header)) == {
+        "username": "me",
+        "password": "pass:word",
+        "serveraddress": "ghcr.io",
+    }
+    for official in ("python:3.9-slim", "user/app", "docker.io/user/app"):
+        header = credentials(official)
+        assert header is not None
+        assert json.loads(base64.urlsafe_b64decode(header))["username"] == "hubber"
+    assert credentials("helped.io/app") is None
+    assert credentials("localhost:5000/app") is None
