@@ -1,0 +1,201 @@
+"""The servers this user knows, with their tokens: `<HECATON_HOME>/client/servers.json`. For the CLI and
+`Client.from_profile`.
+
+Every change is made under a lock and replaces the file as a whole, so that two commands at once lose nothing and a
+crash leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from hecaton.core.errors import BadRequest, Conflict, NotFound
+from hecaton.wire.address import parse
+from hecaton.wire.home import home
+
+
+class Profile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A server under the name that this user gave it.
+
+    `scheme` is what was found at the address ("http", "https"); None: nobody has answered there yet.
+    """
+
+    name: str
+    address: str  # as it was written
+    scheme: str | None = None
+    ca_file: str | None = None  # absolute path
+    username: str | None = None
+    token: str | None = None
+
+    @property
+    def url(self) -> str:
+        """What to connect to: the address as written while its scheme is unknown."""
+        place = parse(self.address)
+        scheme = place.scheme or self.scheme
+        return place.url(scheme) if scheme else self.address
+
+
+class _File(msgspec.Struct, omit_defaults=True):
+    servers: list[Profile] = []
+    active: str | None = None
+
+    def find(self, name: str) -> Profile:
+        for profile in self.servers:
+            if profile.name == name:
+                return profile
+        known = ", ".join(profile.name for profile in self.servers)
+        raise NotFound(
+            f"no server named {name!r} is registered here",
+            f"Known: {known}." if known else "Register one: hecaton server new --ip HOST:8181 --name NAME.",
+        )
+
+
+def all_servers() -> list[Profile]:
+    """In the order in which they were added."""
+    return _read().servers
+
+
+def get(name: str) -> Profile:
+    """Raises NotFound, with the names that are known."""
+    return _read().find(name)
+
+
+def active() -> Profile | None:
+    """The server that commands mean when they name none."""
+    file = _read()
+    return file.find(file.active) if file.active else None
+
+
+def add(profile: Profile) -> None:
+    """Raises Conflict when the name is taken and BadRequest when it or the address makes no sense."""
+    if not profile.name or not profile.name.isprintable() or profile.name != profile.name.strip():
+        raise BadRequest(f"{profile.name!r} is no name for a server", "Choose a short word, for example my-server.")
+    parse(profile.address)
+    with _changing() as file:
+        if any(known.name == profile.name for known in file.servers):
+            raise Conflict(
+                f"a server named {profile.name!r} is registered already",
+                f"Choose another name, or change it: hecaton server update {profile.name} --ip ADDRESS.",
+            )
+        file.servers.append(profile)
+
+
+def remove(name: str) -> None:
+    with _changing() as file:
+        file.servers.remove(file.find(name))
+        if file.active == name:
+            file.active = None
+
+
+def set_active(name: str | None) -> None:
+    """None: no server is active."""
+    with _changing() as file:
+        file.active = file.find(name).name if name is not None else None
+
+
+def set_token(name: str, token: str | None, username: str | None = None) -> None:
+    """None: forget the token."""
+    _replace(name, token=token, username=username)
+
+
+def set_scheme(name: str, scheme: str) -> None:
+    """Remember what answers there, so that "https" never becomes "http" again."""
+    _replace(name, scheme=scheme)
+
+
+def update(name: str, *, address: str | None = None, ca_file: str | None = None) -> Profile:
+    """Change what is given. Another address is another server: its scheme and token are forgotten."""
+    old = get(name)
+    changes: dict[str, str | None] = {}
+    if address is not None and address != old.address:
+        parse(address)
+        changes = {"address": address, "scheme": None, "token": None, "username": None}
+    if ca_file is not None:
+        changes["ca_file"] = ca_file
+    return _replace(name, **changes)
+
+
+def _replace(name: str, **changes: str | None) -> Profile:
+    with _changing() as file:
+        old = file.find(name)
+        new = msgspec.structs.replace(old, **changes)
+        file.servers[file.servers.index(old)] = new
+    return new
+
+
+def _path() -> Path:
+    return home() / "client" / "servers.json"
+
+
+def _read() -> _File:
+    path = _path()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_File)
+    except FileNotFoundError:
+        return _File()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(
+            f"the list of servers in {path} cannot be read: {error}",
+            "Repair it, or move it away and register the servers again.",
+        ) from error
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+@contextlib.contextmanager
+def _changing() -> Iterator[_File]:
+    """The file as it is, written back at the end of the block unless the block raises."""
+    path = _path()
+    try:
+        _private_folder(path.parent)
+        # The lock is a file of its own: the list itself is replaced, and a lock on it would be replaced with it.
+        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        file = _read()
+        yield file
+        _write(path, file)
+    finally:
+        os.close(lock)
+
+
+def _private_folder(folder: Path) -> None:
+    """Made 0700. One that is there already keeps its mode, except `client` itself, which holds tokens."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def _write(path: Path, file: _File) -> None:
+    text = msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
+    # One name for all: whoever writes holds the lock, and what a killed command left is overwritten.
+    new = path.with_suffix(".new")
+    try:
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(new, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> BadRequest:
+    return BadRequest(
+        f"cannot use {error.filename or path}: {error.strerror}",
+        "The list of servers is kept there; HECATON_HOME names another folder.",
+    )
