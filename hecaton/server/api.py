@@ -135,7 +135,7 @@ class Api:
         limit = int(call.number("limit", 50, 1, 1000) or 50)
         before = call.number("before", None, 0, 2**53)
         state = query.get("state")
-        if state is not None and state not in JobState:
+        if state is not None and state not in JobState.__members__:
             raise BadRequest(f"{state[:40]!r} is not a job state", f"One of: {', '.join(JobState)}")
         return await self._jobs.list(
             call.caller, JobState(state) if state else None, None if before is None else int(before), limit
@@ -180,12 +180,11 @@ class Api:
         owner, now = call.caller.user_id, self._clock.now()
         await self._database.write(lambda store: store.add_blob(sha256, owner, size, now))
 
-    async def has_blob(self, call: Call) -> Stream:
+    async def has_blob(self, call: Call) -> None:
         sha256 = require_sha256(call.params["sha256"])
         owner = call.caller.user_id
         if not await self._database.read(lambda store: store.has_blob(sha256, owner)):
             raise NotFound(f"you have uploaded nothing with SHA-256 {sha256}")
-        return send_blob(self._blobs, sha256)
 
     async def worker_get(self, call: Call) -> Stream:
         """A payload or handler file, for the worker that holds the job."""
@@ -208,8 +207,9 @@ class Api:
 
     def routes(self) -> list[Route]:
         """Every endpoint but the channel and /openapi.json. Submission first: the router tries them in this order."""
-        user, admin = Access.USER, Access.ADMIN
+        user, admin, made = Access.USER, Access.ADMIN, api.WorkerCredentials
         job, blob, image = "/v1/jobs/{job}", "/v1/blobs/{sha256}", "/v1/images/{name:path}"
+        account = "/v1/users/{name}"
         content = "/v1/worker/jobs/{job}/blobs/{sha256}"
         return [
             Route("POST", "/v1/jobs", user, self.submit, "Submit a job", api.NewJob, api.Submitted, 201),
@@ -218,9 +218,9 @@ class Api:
             Route("GET", job + "/payload", user, self.payload, "The payload's bytes"),
             Route("GET", job + "/result", user, self.result, "The result's bytes"),
             Route("GET", job + "/logs", user, self.logs, "What the handler printed"),
-            Route("GET", job + "/events", user, self.events, "What happens to a job, live (NDJSON)", None, api.JobEvent),
+            Route("GET", job + "/events", user, self.events, "What happens to it, live (NDJSON)", None, api.JobEvent),
             Route("POST", job + "/cancel", user, self.cancel, "Stop a job", None, api.JobView),
-            Route("POST", job + "/retry", user, self.retry, "Run an ended job again, as a new one", None, api.Submitted, 201),
+            Route("POST", job + "/retry", user, self.retry, "Run it again as a new job", None, api.Submitted, 201),
             Route("PUT", blob, user, self.put_blob, "Upload a large payload or a handler file", status=201),
             Route("HEAD", blob, user, self.has_blob, "Have I uploaded this?"),
             Route("GET", content, Access.WORKER, self.worker_get, "Content of a job that the worker holds"),
@@ -230,15 +230,15 @@ class Api:
             Route("GET", "/healthz", Access.OPEN, self.health, "Does the server work", None, api.Health),
             Route("GET", "/v1/users", admin, self.list_users, "All users", None, list[api.UserView]),
             Route("POST", "/v1/users", admin, self.create_user, "Create a user", api.NewUser, api.UserView, 201),
-            Route("DELETE", "/v1/users/{name}", admin, self.delete_user, "Delete a user", status=204),
-            Route("PUT", "/v1/users/{name}/password", user, self.set_password, "Change a password", api.NewPassword, status=204),
+            Route("DELETE", account, admin, self.delete_user, "Delete a user", status=204),
+            Route("PUT", account + "/password", user, self.set_password, "New password", api.NewPassword, status=204),
             Route("GET", "/v1/images", user, self.list_images, "All images", None, list[api.ImageView]),
             Route("POST", "/v1/images", admin, self.add_image, "Register an image", api.NewImage, api.ImageView, 201),
             Route("GET", image, user, self.show_image, "One image", None, api.ImageView),
             Route("PATCH", image, admin, self.update_image, "Change an image", api.ImageChange, api.ImageView),
             Route("DELETE", image, admin, self.delete_image, "Remove an image", status=204),
             Route("GET", "/v1/workers", user, self.list_workers, "All workers", None, list[api.WorkerView]),
-            Route("POST", "/v1/workers", Access.ENROL, self.add_worker, "Register a worker", api.NewWorker, api.WorkerCredentials, 201),
+            Route("POST", "/v1/workers", Access.ENROL, self.add_worker, "Register a worker", api.NewWorker, made, 201),
             Route("DELETE", "/v1/workers/{name}", admin, self.remove_worker, "Remove a worker", status=204),
         ]  # fmt: skip
 

@@ -21,7 +21,8 @@ from hecaton.server.fleet import Fleet, Link, Member
 from hecaton.server.hub import Hub
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
-from hecaton.store.port import AttemptEnd, Claim, Claimed, Database, Ended, Store
+from hecaton.server.trust import checked
+from hecaton.store.port import AttemptEnd, Blobs, Claim, Claimed, Database, Ended, Store
 from hecaton.wire.api import JobEvent
 from hecaton.wire.channel import (
     PROTOCOL,
@@ -58,6 +59,7 @@ class Attempts:
     def __init__(
         self,
         database: Database,
+        blobs: Blobs,
         fleet: Fleet,
         scheduler: Scheduler,
         hub: Hub,
@@ -66,6 +68,7 @@ class Attempts:
         server_id: str,
     ) -> None:
         self._database = database
+        self._blobs = blobs
         self._fleet = fleet
         self._scheduler = scheduler
         self._hub = hub
@@ -230,6 +233,7 @@ class Attempts:
         """Store how attempts ended, together with the claims for the room that they leave, in one transaction."""
         # hot: benchmarks/throughput.py
         now = self._clock.now()
+        outcomes = [checked(outcome, self._blobs, self._settings.max_result) for outcome in outcomes]
         ends = [self._end(worker, outcome, now) for outcome in outcomes]
         for outcome in outcomes:
             lease = self._fleet.release(worker, outcome.ref, now)

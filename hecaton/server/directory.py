@@ -162,7 +162,10 @@ class Directory:
 def _name(text: str, what: str) -> str:
     """Names appear in URLs, logs, tables and file names: printable, without spaces or slashes."""
     if not 0 < len(text) <= MAX_NAME or not all(char.isalnum() or char in "._@-" for char in text) or text[0] in ".-":
-        raise BadRequest(f"{text[:80]!r} is not a name for a {what}", env=image.env if with_env else None)
+        raise BadRequest(
+            f"{text[:80]!r} is not a name for a {what}",
+            f"Use letters, digits, '.', '_', '@' and '-', at most {MAX_NAME}, beginning with a letter or digit.",
+        )
     return text
 
 

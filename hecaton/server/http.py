@@ -210,7 +210,7 @@ def decode(body: bytes, kind: type[Any]) -> Any:
 
 async def _send_reply(send: Send, call: Call, reply: Any) -> None:
     if reply is None:
-        await send_json(send, 204 if call.status == 200 else call.status, b"")
+        await send_json(send, call.status, b"")
     elif isinstance(reply, Stream):
         await _send_stream(send, call.status, reply)
     else:

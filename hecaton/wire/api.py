@@ -25,6 +25,10 @@ class _Reply(msgspec.Struct, frozen=True):
     """Clients ignore fields they do not know: a newer server may send more."""
 
 
+def _null() -> msgspec.Raw:
+    return msgspec.Raw(b"null")
+
+
 # -- who -------------------------------------------------------------------------------------------
 
 
@@ -101,7 +105,7 @@ class NewJob(_Request, frozen=True):
     """Exactly one of: `input` (any JSON value), `text`, `base64`, `payload` (an uploaded blob)."""
 
     image: str
-    input: msgspec.Raw = msgspec.Raw(b"")
+    input: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     text: str | None = None
     base64: str | None = None
     payload: BlobRef | None = None
@@ -169,10 +173,10 @@ class JobView(_Reply, frozen=True):
     queue_ttl: float | None
     payload_kind: Kind
     payload_size: int
-    payload: msgspec.Raw = msgspec.Raw(b"null")  # JSON or text payloads up to 64 KiB, else null
+    payload: msgspec.Raw = msgspec.field(default_factory=_null)  # JSON or text payloads up to 64 KiB, else null
     result_kind: Kind | None = None
     result_size: int = 0
-    result: msgspec.Raw = msgspec.Raw(b"null")
+    result: msgspec.Raw = msgspec.field(default_factory=_null)
     result_base64: str | None = None
     progress: Any = None  # what the handler reported last
     note: str | None = None  # what the worker is doing for it: "pulling python:3.9-slim, 40 %"

@@ -1,0 +1,156 @@
+"""`hecaton-server`: runs the server in the foreground, or installs it as a systemd service."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from hecaton import __version__
+
+if TYPE_CHECKING:
+    from hecaton.server.app import Started
+    from hecaton.server.settings import Settings
+
+DEFAULT_PORT = 8181
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one."
+)
+@click.option("--ssl-keyfile", type=click.Path(), help="TLS: private key (PEM).")
+@click.option("--ssl-certfile", type=click.Path(), help="TLS: certificate chain (PEM).")
+@click.option(
+    "--max-payload", default=256, show_default=True, type=click.IntRange(1), metavar="MIB", help="Largest payload."
+)
+@click.option(
+    "--max-result", default=256, show_default=True, type=click.IntRange(1), metavar="MIB", help="Largest result."
+)
+@click.option(
+    "--lost-after", default=60.0, show_default=True, type=click.FloatRange(1), metavar="SECONDS",
+    help="A worker that is silent for so long loses its jobs to others.",
+)  # fmt: skip
+@click.version_option(__version__, message="%(version)s")
+@click.pass_context
+def cli(
+    context: click.Context,
+    host: str,
+    port: int,
+    ssl_keyfile: str | None,
+    ssl_certfile: str | None,
+    max_payload: int,
+    max_result: int,
+    lost_after: float,
+) -> None:
+    """Run the Hecaton server.
+
+    On the first start HECATON_ADMIN_PASS makes the user `admin`; without it a password is made up and shown once.
+    HECATON_HOME names the folder for all data.
+
+    \b
+    Example:
+      HECATON_ADMIN_PASS=mysecurepassword hecaton-server --port 8181
+      hecaton-server --ssl-keyfile key.pem --ssl-certfile cert.pem
+    """
+    from hecaton.server.settings import MIB, Settings
+    from hecaton.wire.home import home
+
+    settings = Settings(
+        folder=home() / "server",
+        host=host,
+        port=port,
+        ssl_keyfile=ssl_keyfile,
+        ssl_certfile=ssl_certfile,
+        max_payload=max_payload * MIB,
+        max_result=max_result * MIB,
+        heartbeat=min(5.0, lost_after / 6),
+        suspect_after=min(15.0, lost_after / 2),
+        lost_after=lost_after,
+    )
+    _check_tls(settings)
+    if context.invoked_subcommand is None:
+        _run(settings)
+    else:
+        context.obj = settings
+
+
+@cli.command()
+@click.pass_obj
+def install(settings: Settings) -> None:
+    """Install the server as a systemd service (as root), with the options given before `install`.
+
+    Example: HECATON_ADMIN_PASS=mysecurepassword hecaton-server --port 8181 install
+    """
+    from hecaton.cli.server_unit import install_server
+
+    install_server(settings)
+
+
+@cli.command()
+def uninstall() -> None:
+    """Stop and remove the systemd service. The data stays."""
+    from hecaton.cli.server_unit import uninstall_server
+
+    uninstall_server()
+
+
+def _check_tls(settings: Settings) -> None:
+    """Both or neither, and a pair that fits: found out now, not at the first connection."""
+    if not settings.ssl_keyfile and not settings.ssl_certfile:
+        return
+    if not settings.ssl_keyfile or not settings.ssl_certfile:
+        raise click.UsageError("TLS needs both --ssl-keyfile and --ssl-certfile")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+    except (OSError, ssl.SSLError) as error:
+        pair = f"{settings.ssl_certfile} and {settings.ssl_keyfile}"
+        raise click.UsageError(f"cannot use {pair} for TLS: {error.strerror or error}") from None
+
+
+def _run(settings: Settings) -> None:
+    import uvloop
+
+    from hecaton.logs import configure
+    from hecaton.server.app import serve
+
+    configure()
+    os.umask(0o077)
+    uvloop.run(serve(settings, os.environ.get("HECATON_ADMIN_PASS") or None, announce))
+
+
+def announce(started: Started) -> None:
+    """What a tired person needs to go on."""
+    settings = started.settings
+    scheme = "https" if settings.ssl_certfile else "http"
+    shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+    base = f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{started.port}"
+    lines = [
+        f"Hecaton {__version__} serves at {base}",
+        f"  data             {settings.folder}",
+        f"  API description  {base}/openapi.json",
+        f"  next             hecaton server new --ip <this machine>:{started.port} --name my-server",
+    ]
+    if scheme == "http" and not settings.host.startswith("127.") and settings.host not in ("localhost", "::1"):
+        lines.append("Warning: no TLS, and reachable from other machines: passwords and tokens travel in clear text.")
+        lines.append(
+            "  Use --ssl-keyfile and --ssl-certfile, an overlay network (WireGuard, Tailscale), or --host 127.0.0.1."
+        )
+    if started.admin_password:
+        lines.append("Made the user `admin` (HECATON_ADMIN_PASS was not set). Its password, shown only this once:")
+        lines.append(f"  {started.admin_password}")
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    from hecaton.core.errors import HecatonError
+
+    try:
+        cli(prog_name="hecaton-server")
+    except HecatonError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,255 @@
+"""The composition root: settings -> store, use cases, routes -> one ASGI application, served by uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable
+from types import FrameType
+from typing import IO
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+from starlette.routing import WebSocketRoute
+from starlette.types import ASGIApp
+
+from hecaton.core.errors import Conflict, NotFound
+from hecaton.core.model import JobState, Role, WorkerRecord
+from hecaton.server.api import Api
+from hecaton.server.attempts import Attempts
+from hecaton.server.auth import WORKER_PREFIX, Passwords, Tokens, hash_worker_token, load_secret
+from hecaton.server.channel import Channel
+from hecaton.server.clock import Clock
+from hecaton.server.directory import Directory
+from hecaton.server.duties import Duties
+from hecaton.server.fleet import Fleet
+from hecaton.server.http import Access, Call, Endpoint, Gate, Route, Stream
+from hecaton.server.hub import Hub
+from hecaton.server.jobs import Jobs
+from hecaton.server.openapi import describe
+from hecaton.server.registry import check
+from hecaton.server.scheduler import Scheduler
+from hecaton.server.settings import Settings
+from hecaton.store.blobs import FolderBlobs
+from hecaton.store.port import Store
+from hecaton.store.sqlite import SqliteDatabase, open_database
+from hecaton.wire.api import NewUser
+from hecaton.wire.channel import PATH
+from hecaton.wire.errors import to_reply
+
+ADMIN = "admin"
+STOP_SECONDS = 8
+"""Answers in flight get this long after SIGTERM; faults.md C7 allows ten seconds in all."""
+
+
+class Started(msgspec.Struct, frozen=True):
+    """What there is to say once the server answers. `admin_password`: set if one had to be invented."""
+
+    settings: Settings
+    port: int
+    admin_password: str | None
+
+
+class Server:
+    """Everything that lives as long as the server. Built, then `start`ed inside the event loop that serves it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _lock(settings)
+        self.database: SqliteDatabase = open_database(settings.folder / "hecaton.db")
+        self.blobs = FolderBlobs(settings.folder / "blobs")
+        self.clock = Clock()
+        self.passwords = Passwords()
+        self.directory = Directory(self.database, self.passwords, self.clock, check)
+        self.fleet = Fleet()
+        self.hub = Hub()
+        self.scheduler = Scheduler(self.fleet, self.directory.image, self.clock.now)
+        self._duties: asyncio.Task[None] | None = None
+
+    async def start(self) -> ASGIApp:
+        await self.directory.load()
+        server_id = await self._server_id()
+        settings = self.settings
+        self.attempts = Attempts(
+            self.database, self.blobs, self.fleet, self.scheduler, self.hub, self.clock, settings, server_id
+        )
+        self.jobs = Jobs(
+            self.database, self.directory, self.fleet, self.scheduler, self.attempts, self.hub, self.clock, settings
+        )
+        self.tokens = Tokens(load_secret(settings.folder / "secret"), server_id, settings.token_life, self.clock.now)
+        self.channel = Channel(self.attempts, self.fleet, self.clock, self._find_worker)
+        api = Api(
+            settings=settings,
+            server_id=server_id,
+            clock=self.clock,
+            database=self.database,
+            blobs=self.blobs,
+            directory=self.directory,
+            passwords=self.passwords,
+            tokens=self.tokens,
+            fleet=self.fleet,
+            attempts=self.attempts,
+            jobs=self.jobs,
+        )
+        await self._restore()
+        duties = Duties(self.database, self.blobs, self.fleet, self.attempts, self.hub, self.clock, settings)
+        self._duties = asyncio.ensure_future(duties.loop())
+        return self._application(api.routes())
+
+    async def ensure_admin(self, password: str | None) -> str | None:
+        """Make the user `admin` if there is no admin yet. Returns the password if it had to be invented."""
+        if self.directory.has_admin:
+            return None
+        chosen = password or secrets.token_urlsafe(12)
+        await self.directory.create_user(NewUser(ADMIN, chosen, Role.ADMIN))
+        return None if password else chosen
+
+    async def _server_id(self) -> str:
+        def get(store: Store) -> str:
+            known = store.meta("server_id")
+            if known is None:
+                known = secrets.token_hex(8)
+                store.set_meta("server_id", known)
+            return known
+
+        return await self.database.write(get)
+
+    async def _find_worker(self, token: str) -> WorkerRecord | None:
+        return await self.directory.worker_by_token(hash_worker_token(token))
+
+    async def _restore(self) -> None:
+        """Leases of workers that may come back, and what waits."""
+        held, workers = await self.database.read(lambda store: (store.assigned(), store.workers()))
+        names = {worker.id: worker.name for worker in workers}
+        leases = [
+            (worker, names.get(worker, worker), slot, ref, state is JobState.IN_PROGRESS)
+            for worker, slot, ref, state in held
+        ]
+        self.fleet.restore(leases, self.clock.now())
+        await self.attempts.refresh()
+
+    def _application(self, routes: list[Route]) -> ASGIApp:
+        gate = Gate(lambda token: self.tokens.read(token, self.directory.user), self._find_worker, WORKER_PREFIX)
+        description = msgspec.json.encode(describe(routes))
+
+        async def openapi(call: Call) -> Stream:
+            async def once() -> AsyncIterator[bytes]:
+                yield description
+
+            return Stream(once(), "application/json", len(description))
+
+        every = [*routes, Route("GET", "/openapi.json", Access.OPEN, openapi, "This description")]
+        table: list[StarletteRoute | WebSocketRoute] = [
+            StarletteRoute(route.path, Endpoint(route, gate), methods=[route.method]) for route in every
+        ]
+        table.append(WebSocketRoute(PATH, self.channel.serve))
+        return Starlette(routes=table, exception_handlers={404: _no_route, 405: _no_route})
+
+    def closing(self) -> None:
+        """SIGTERM arrived: everyone who waits is answered now, workers are sent away."""
+        self.hub.close()
+
+    async def stop(self) -> None:
+        if self._duties is not None:
+            self._duties.cancel()
+            await asyncio.gather(self._duties, return_exceptions=True)
+        await self.channel.close()
+        await self.database.close()
+        self.passwords.close()
+        self._lock.close()
+
+
+def _lock(settings: Settings) -> IO[str]:
+    """One server per folder. The lock goes with the process, however it ends."""
+    path = settings.folder / "lock"
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise Conflict(
+            f"another server (process {holder}) already uses {settings.folder}",
+            "Stop it first, or give this one a folder of its own: HECATON_HOME=/some/folder hecaton-server",
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _no_route(request: Request, error: Exception) -> Response:
+    missing = NotFound(f"{request.method} {request.url.path} is not part of the API", "See /openapi.json")
+    status, reply = to_reply(missing)
+    return Response(msgspec.json.encode(reply), status, media_type="application/json")
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn waits for open requests before it runs the application's shutdown; long polls must end before that."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], closing: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started, self._on_closing = started, closing
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_closing()
+        super().handle_exit(sig, frame)
+
+
+async def serve(settings: Settings, admin_password: str | None, say: Callable[[Started], None]) -> None:
+    """Until SIGTERM or SIGINT. `say` is called once the server answers."""
+    listener = _listen(settings)
+    server = Server(settings)
+    try:
+        application = await server.start()
+        invented = await server.ensure_admin(admin_password)
+        started = Started(settings, listener.getsockname()[1], invented)
+        web = _Uvicorn(_config(settings, application), lambda: say(started), server.closing)
+        await web.serve([listener])
+    finally:
+        await server.stop()
+        listener.close()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise Conflict(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}",
+            "Is another server running there? --port chooses another port, --host another address.",
+        ) from None
+
+
+def _config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        ssl_keyfile=settings.ssl_keyfile,
+        ssl_certfile=settings.ssl_certfile,
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=64 * 1024 * 1024,
+        ws_ping_interval=None,  # the channel has its own heartbeat
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )

@@ -1,0 +1,195 @@
+"""The server's end of the workers' connection: WebSocket frames in, use cases of `attempts` called, messages out.
+
+One reader per connection. What needs the store runs beside the reader, so that a slow commit never delays a
+heartbeat; the store keeps the order in which work was handed to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from hecaton.core.errors import HecatonError
+from hecaton.core.model import WorkerId, WorkerRecord
+from hecaton.server.attempts import Attempts
+from hecaton.server.auth import WORKER_PREFIX
+from hecaton.server.clock import Clock
+from hecaton.server.fleet import Fleet
+from hecaton.wire.channel import (
+    CLOSE_PROTOCOL,
+    CLOSE_SUPERSEDED,
+    CLOSE_UNAUTHENTICATED,
+    PROTOCOL,
+    Draining,
+    FromWorker,
+    Hello,
+    Log,
+    Note,
+    Progress,
+    Released,
+    Results,
+    ServerBeat,
+    Started,
+    ToWorker,
+    Warm,
+    WorkerBeat,
+    decode_for_server,
+    encode,
+)
+
+HELLO_TIMEOUT = 10.0
+OUTBOX_LIMIT = 10_000
+"""Messages waiting for a worker that does not read; then the connection is cut, and the worker comes back."""
+
+_log = structlog.get_logger("hecaton.channel")
+
+
+class _Link:
+    """Messages of one loop turn leave in one frame; the writer task sleeps while there are none."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+        self._outbox: list[ToWorker] = []
+        self._wake = asyncio.Event()
+        self._close: tuple[int, str] | None = None
+
+    def send(self, message: ToWorker) -> None:
+        self._outbox.append(message)
+        if len(self._outbox) > OUTBOX_LIMIT:
+            self.close(1013, "the worker does not read")
+        self._wake.set()
+
+    def close(self, code: int, reason: str) -> None:
+        self._close = self._close or (code, reason)
+        self._wake.set()
+
+    async def write(self) -> None:
+        """Runs until the connection is to be closed."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            frame, self._outbox = self._outbox, []
+            if frame:
+                await self._socket.send_bytes(encode(frame))
+            if self._close is not None and not self._outbox:
+                await self._socket.close(*self._close)
+                return
+
+
+class Channel:
+    def __init__(
+        self,
+        attempts: Attempts,
+        fleet: Fleet,
+        clock: Clock,
+        find: Callable[[str], Awaitable[WorkerRecord | None]],
+    ) -> None:
+        self._attempts, self._fleet, self._clock, self._find = attempts, fleet, clock, find
+        self._links: dict[WorkerId, _Link] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, socket: WebSocket) -> None:
+        """One connection, from its handshake to its end."""
+        token = socket.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        worker = await self._find(token) if token.startswith(WORKER_PREFIX) else None
+        await socket.accept()
+        if worker is None:
+            await socket.close(CLOSE_UNAUTHENTICATED, "the worker's token does not hold: was the worker removed?")
+            return
+        link = _Link(socket)
+        writer = asyncio.ensure_future(link.write())
+        try:
+            await self._talk(socket, worker, link)
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            pass  # it went away; its leases stay until it returns or `lost_after` has passed
+        except msgspec.DecodeError as error:
+            _log.warning("worker does not speak the protocol", worker=worker.name, error=str(error))
+            link.close(CLOSE_PROTOCOL, f"not understood: {error}"[:120])
+        finally:
+            self._attempts.leave(worker, link)
+            if self._links.get(worker.id) is link:
+                del self._links[worker.id]
+            await _finish(writer)
+
+    async def _talk(self, socket: WebSocket, worker: WorkerRecord, link: _Link) -> None:
+        async with asyncio.timeout(HELLO_TIMEOUT):
+            hello, *rest = decode_for_server(await socket.receive_bytes())
+        if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
+            spoken = hello.protocol if isinstance(hello, Hello) else "none"
+            link.close(
+                CLOSE_PROTOCOL, f"this server speaks protocol {PROTOCOL}, the worker {spoken}: upgrade the older one"
+            )
+            return
+        former = self._links.get(worker.id)
+        if former is not None:
+            _log.warning("worker connected twice: the newer connection stays", worker=worker.name)
+            former.close(CLOSE_SUPERSEDED, "another connection with this worker's token took over")
+        self._links[worker.id] = link
+        await self._attempts.join(worker, link, hello)
+        self._take(worker, link, rest)
+        while True:
+            messages = decode_for_server(await socket.receive_bytes())
+            if self._links.get(worker.id) is not link:
+                return
+            self._fleet.contact(worker.id, self._clock.now())
+            self._take(worker, link, messages)
+
+    def _take(self, worker: WorkerRecord, link: _Link, messages: list[FromWorker]) -> None:
+        for message in messages:
+            self._take_one(worker.id, link, message)
+
+    def _take_one(self, worker: WorkerId, link: _Link, message: FromWorker) -> None:
+        match message:
+            case Results(outcomes):
+                self._run(link, self._attempts.results(worker, outcomes))
+            case Started(refs):
+                self._attempts.started(worker, refs)
+            case WorkerBeat():
+                link.send(ServerBeat())
+            case Log():
+                self._attempts.log(worker, message)
+            case Progress():
+                self._attempts.progress(worker, message)
+            case Note():
+                self._attempts.note(worker, message)
+            case Warm():
+                self._attempts.warm(worker, message)
+            case Released(refs):
+                self._run(link, self._attempts.released(worker, refs))
+            case Draining():
+                self._attempts.drain(worker)
+            case Hello():
+                link.close(CLOSE_PROTOCOL, "hello comes once")
+
+    def _run(self, link: _Link, work: Awaitable[None]) -> None:
+        """A result that could not be stored is not acknowledged: the connection is cut, and the worker sends it
+        again."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except HecatonError as error:
+                _log.warning("could not store what a worker sent", error=str(error))
+                link.close(1013, "the server cannot store results now")
+
+        task = asyncio.ensure_future(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """The server stops: workers keep their jobs running and come back."""
+        for link in list(self._links.values()):
+            link.close(1012, "the server restarts")
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+
+async def _finish(writer: asyncio.Future[None]) -> None:
+    """Let the last frame and the close code out, but do not wait for a peer that does not read."""
+    await asyncio.wait([writer], timeout=1)
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)

@@ -1,0 +1,102 @@
+"""What the server does by the clock: leases, queue times, a fresh count of what waits, uploads that nobody used.
+
+Each duty has a `run_once` that tests call; the loop around them survives a failing duty and says so in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from hecaton.core.model import Reason
+from hecaton.server.attempts import Attempts
+from hecaton.server.clock import Clock
+from hecaton.server.fleet import Fleet
+from hecaton.server.hub import Hub
+from hecaton.server.settings import Settings
+from hecaton.store.port import Blobs, Database
+from hecaton.wire.api import JobEvent
+
+REFRESH_EVERY = 30.0
+CLEAN_EVERY = 600.0
+
+_log = structlog.get_logger("hecaton.duties")
+
+
+class Duties:
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        fleet: Fleet,
+        attempts: Attempts,
+        hub: Hub,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._database, self._blobs = database, blobs
+        self._fleet, self._attempts, self._hub = fleet, attempts, hub
+        self._clock, self._settings = clock, settings
+        self._refreshed = self._cleaned = clock.now()
+
+    async def loop(self) -> None:
+        """Until cancelled. The pace follows `lost_after`, so that tests with short leases are served as exactly."""
+        pause = min(1.0, self._settings.lost_after / 10)
+        while True:
+            before = self._clock.now()
+            await asyncio.sleep(pause)
+            late = self._clock.now() - before - pause
+            if late > self._settings.suspect_after:
+                self._forgive(late)
+            await self.run_once()
+
+    def _forgive(self, seconds: float) -> None:
+        """This process was paused (a frozen VM, a debugger): the silence was ours, not the workers'."""
+        for member in self._fleet.members.values():
+            member.last_contact += seconds
+
+    async def run_once(self) -> None:
+        for duty in (self.expire_leases, self.expire_queued, self.refresh, self.clean):
+            try:
+                await duty()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                _log.exception("a duty failed", duty=duty.__name__)
+
+    async def expire_leases(self) -> int:
+        """Workers silent for `lost_after` lose their jobs. Returns how many workers."""
+        settings = self._settings
+        lost = self._fleet.silent(self._clock.now(), settings.suspect_after, settings.lost_after)
+        for member in lost:
+            await self._attempts.lose(member)
+        return len(lost)
+
+    async def expire_queued(self) -> int:
+        now = self._clock.now()
+        expired = await self._database.write(lambda store: store.expire_queued(now))
+        for job in expired:
+            self._hub.publish(job, JobEvent("end", Reason.QUEUE_TTL))
+        return len(expired)
+
+    async def refresh(self) -> None:
+        """The safety net under the scheduler's memory of what waits, and the workers' `last seen`."""
+        now = self._clock.now()
+        if now - self._refreshed < REFRESH_EVERY:
+            return
+        self._refreshed = now
+        present = [member.id for member in self._fleet.members.values() if member.link is not None]
+        await self._database.write(lambda store: store.seen(present, now))
+        await self._attempts.refresh()
+
+    async def clean(self) -> None:
+        now = self._clock.now()
+        if now - self._cleaned < CLEAN_EVERY:
+            return
+        self._cleaned = now
+        before = now - self._settings.blob_grace
+        unused = await self._database.write(lambda store: store.unused_blobs(before))
+        await self._database.write(lambda store: store.forget_blobs(unused))
+        for sha256 in unused:
+            await asyncio.to_thread(self._blobs.delete, sha256)
