@@ -27,6 +27,7 @@ from hecaton.wire.api import JobEvent
 from hecaton.wire.channel import (
     PROTOCOL,
     Accepted,
+    Cancel,
     Hello,
     Log,
     Note,
@@ -143,10 +144,21 @@ class Attempts:
             )
         )
         await self._database.write(lambda store: store.seen([worker.id], now))
+        await self._ask_again(link, reconciled.keep)
         await self._end_lost(reconciled.lost_started, Reason.WORKER_LOST)
         await self._end_lost(reconciled.lost_waiting, Reason.RELEASED)
         _log.info("worker connected", worker=worker.name, slots=len(hello.slots), runtime=hello.runtime)
         await self.dispatch()
+
+    async def _ask_again(self, link: Link, kept: Sequence[AttemptRef]) -> None:
+        """Cancellations that were asked for while the worker was away."""
+
+        def asked(store: Store) -> tuple[AttemptRef, ...]:
+            return tuple(ref for ref in kept if (job := store.job(ref.job)) is not None and job.cancel_requested)
+
+        refs = await self._database.read(asked) if kept else ()
+        if refs:
+            link.send(Cancel(refs))
 
     def leave(self, worker: WorkerRecord, link: Link) -> None:
         if self._fleet.leave(worker.id, link):
