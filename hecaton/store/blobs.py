@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hecaton.core.errors import BadRequest, HecatonError, Unavailable
+from hecaton.core.errors import BadRequest, Unavailable
+from hecaton.store.durable import sync_folder
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -31,6 +32,9 @@ class FolderBlobs:
             self._incoming.mkdir(mode=0o700, exist_ok=True)
             for leftover in self._incoming.iterdir():
                 leftover.unlink()
+            for first_byte in range(256):
+                (root / f"{first_byte:02x}").mkdir(mode=0o700, exist_ok=True)
+            sync_folder(root)
 
     def path(self, sha256: str) -> str | None:
         file = self._file(sha256)
@@ -78,30 +82,17 @@ class FolderBlobWriter:
             with _disk(self._temporary):
                 os.fsync(self._file.fileno())
                 self._file.close()
-                self._move_in_place(self._root / sha256[:2], sha256[2:])
+                folder = self._root / sha256[:2]
+                self._temporary.rename(folder / sha256[2:])
+                sync_folder(folder)
         except BaseException:
             self.abort()
             raise
         return sha256
 
-    def _move_in_place(self, folder: Path, name: str) -> None:
-        if not folder.exists():
-            folder.mkdir(mode=0o700, exist_ok=True)
-            _sync_folder(self._root)
-        self._temporary.rename(folder / name)
-        _sync_folder(folder)
-
     def abort(self) -> None:
         self._file.close()
         self._temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -109,8 +100,6 @@ def _disk(path: Path) -> Iterator[None]:
     """Puts errors of the disk into words."""
     try:
         yield
-    except HecatonError:
-        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Unavailable(

@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 
 from hecaton.core.errors import Conflict, Unavailable
+from hecaton.store.durable import sync_folder
 from hecaton.store.migrate import migrate
 
 MEMORY = Path(":memory:")
@@ -102,15 +103,7 @@ def _create(path: Path) -> None:
     except sqlite3.Error as error:
         raise unavailable(error, path) or error from error
     building.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)
 
 
 def _refuse_unfit(path: Path) -> None:

@@ -7,9 +7,11 @@ indexes (a test compares them with the table of moves).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.lifecycle import TRANSITIONS, Event, Standing, Verdict, judge, sources
+from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobState, Reason
 from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, Ended, NewJob, Stored
 from hecaton.store.sqlite_rows import STATE, Row, Verbs, body_of, decode_spec, failure_text, json_text
@@ -69,6 +71,12 @@ _HELD = frozenset(sources(Event.REQUEUE))
 """The states in which a worker holds the job."""
 
 
+@lru_cache(maxsize=1024)
+def _lane_key(lane: Lane) -> int:
+    """Hashing a lane costs as much as storing a third of a job, and most jobs are of few lanes."""
+    return lane.key()
+
+
 class QueueVerbs(Verbs):
     # -- submit --------------------------------------------------------------------------------
     def submit(self, jobs: Sequence[NewJob]) -> list[Stored]:
@@ -98,7 +106,7 @@ class QueueVerbs(Verbs):
             job.id,
             job.owner_id,
             job.image_id,
-            lane.key(),
+            _lane_key(lane),
             spec.priority,
             None if spec.queue_ttl is None else job.created_at + spec.queue_ttl,
             job.key,

@@ -1,0 +1,15 @@
+"""Makes new names in a folder survive a power cut. Called by store.blobs and store.sqlite_file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Fsync a folder: what was created in it or renamed into it is there for good afterwards. OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

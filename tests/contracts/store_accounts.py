@@ -1,0 +1,148 @@
+"""What the store promises about users, images, workers and meta. Part of tests.contracts.store_contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from hecaton.core.errors import Conflict, NotFound
+from hecaton.core.model import Reason, Role, WorkerId
+from hecaton.store.port import Database
+from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene
+
+
+class AccountContract:
+    # -- users ---------------------------------------------------------------------------------
+    async def test_a_user_is_found_by_number_and_by_name_in_any_case(self, database: Database) -> None:
+        user = await database.write(lambda store: store.create_user("Jörg", "hash", Role.USER, NOW))
+        assert (user.name, user.role, user.created_at) == ("Jörg", Role.USER, NOW)
+        assert await database.read(lambda store: store.user(user.id)) == user
+        assert await database.read(lambda store: store.user_by_name("JÖRG")) == user
+        assert await database.read(lambda store: store.user_by_name("nobody")) is None
+        assert await database.read(lambda store: store.users()) == [user]
+
+    async def test_a_name_is_taken_in_any_case(self, database: Database) -> None:
+        await database.write(lambda store: store.create_user("ann", "hash", Role.USER, NOW))
+        with pytest.raises(Conflict, match="Ann"):
+            await database.write(lambda store: store.create_user("Ann", "other", Role.ADMIN, NOW))
+
+    async def test_a_new_password_makes_old_tokens_void(self, database: Database) -> None:
+        old = await database.write(lambda store: store.create_user("ann", "hash", Role.USER, NOW))
+        new = await database.write(lambda store: store.set_password("ANN", "other"))
+        assert (new.id, new.password_hash) == (old.id, "other")
+        assert new.token_version > old.token_version
+        with pytest.raises(NotFound, match="bob"):
+            await database.write(lambda store: store.set_password("bob", "other"))
+
+    async def test_a_deleted_user_is_gone_and_the_name_is_free(self, database: Database) -> None:
+        await database.write(lambda store: store.create_user("root", "hash", Role.ADMIN, NOW))
+        old = await database.write(lambda store: store.create_user("ann", "hash", Role.USER, NOW))
+        await database.write(lambda store: store.delete_user("ann"))
+        assert await database.read(lambda store: store.user(old.id)) is None
+        assert await database.read(lambda store: store.user_by_name("ann")) is None
+        assert [user.name for user in await database.read(lambda store: store.users())] == ["root"]
+        new = await database.write(lambda store: store.create_user("ann", "hash", Role.USER, NOW))
+        assert new.id != old.id
+        with pytest.raises(NotFound, match="bob"):
+            await database.write(lambda store: store.delete_user("bob"))
+
+    async def test_the_last_admin_stays(self, database: Database) -> None:
+        await database.write(lambda store: store.create_user("root", "hash", Role.ADMIN, NOW))
+        with pytest.raises(Conflict, match="last admin"):
+            await database.write(lambda store: store.delete_user("root"))
+        await database.write(lambda store: store.create_user("second", "hash", Role.ADMIN, NOW))
+        await database.write(lambda store: store.delete_user("root"))
+
+    async def test_an_owner_of_unfinished_jobs_stays_until_they_end(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        await database.write(lambda store: store.create_user("second", "hash", Role.ADMIN, NOW))
+        job = await scene.submit(retries=1)
+
+        async def refused() -> None:
+            with pytest.raises(Conflict, match="unfinished"):
+                await database.write(lambda store: store.delete_user("ann"))
+
+        await refused()  # waiting
+        [first] = await scene.claim()
+        await refused()  # assigned
+        await scene.end(first.ref, Reason.HANDLER_ERROR, 1)
+        await refused()  # waits for its delay
+        [second] = await scene.claim(at=100)
+        await scene.end(second.ref, Reason.OK, 101)
+        await database.write(lambda store: store.delete_user("ann"))
+        assert (await scene.job(job)).owner == "ann"
+
+    # -- images --------------------------------------------------------------------------------
+    async def test_an_image_is_registered_once(self, database: Database) -> None:
+        image = await database.write(lambda store: store.add_image("python:3.9-slim", "sha256:a", "Python", NOW))
+        assert (image.digest, image.description, image.env, image.env_revision) == ("sha256:a", "Python", {}, 0)
+        assert await database.read(lambda store: store.image(image.id)) == image
+        assert await database.read(lambda store: store.image_by_name("python:3.9-slim")) == image
+        assert await database.read(lambda store: store.images()) == [image]
+        with pytest.raises(Conflict, match="registered already"):
+            await database.write(lambda store: store.add_image("python:3.9-slim", None, "", NOW))
+
+    async def test_an_update_changes_only_what_it_names(self, database: Database) -> None:
+        await database.write(lambda store: store.add_image("a:1", "sha256:a", "old", NOW))
+        described = await database.write(
+            lambda store: store.update_image("a:1", NOW + 1, env=None, description="new", digest=None)
+        )
+        assert (described.digest, described.description, described.env_revision) == ("sha256:a", "new", 0)
+        assert (described.created_at, described.updated_at) == (NOW, NOW + 1)
+        with pytest.raises(NotFound, match="b:1"):
+            await database.write(lambda store: store.update_image("b:1", NOW, env=None, description="", digest=None))
+
+    async def test_a_changed_environment_has_a_new_revision_an_equal_one_has_not(self, database: Database) -> None:
+        await database.write(lambda store: store.add_image("a:1", None, "", NOW))
+        for env, revision in [({"KEY": "ä=1"}, 1), ({"KEY": "ä=1"}, 1), ({}, 2)]:
+            image = await database.write(
+                lambda store, env=env: store.update_image("a:1", NOW, env=env, description=None, digest=None)  # type: ignore[misc]
+            )
+            assert (image.env, image.env_revision) == (env, revision)
+
+    async def test_an_image_with_unfinished_jobs_stays_and_old_jobs_keep_its_name(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        job = await scene.submit()
+        with pytest.raises(Conflict, match="unfinished"):
+            await database.write(lambda store: store.delete_image("python:3.9-slim"))
+        await database.write(lambda store: store.cancel(job, NOW))
+        await database.write(lambda store: store.delete_image("python:3.9-slim"))
+        assert await database.read(lambda store: store.image(scene.image.id)) is None
+        assert await database.read(lambda store: store.images()) == []
+        assert (await scene.job(job)).image == "python:3.9-slim"
+        again = await database.write(lambda store: store.add_image("python:3.9-slim", None, "", NOW))
+        assert again.id != scene.image.id
+
+    # -- workers -------------------------------------------------------------------------------
+    async def test_a_worker_is_known_by_its_token_until_it_is_removed(self, database: Database) -> None:
+        await Scene.on(database)
+        record = await database.read(lambda store: store.worker_by_token(b"token-1"))
+        assert record is not None
+        assert (record.id, record.name, record.registered_by, record.removed) == (WORKER, "gpu-1", "ann", False)
+        removed = await database.write(lambda store: store.remove_worker("gpu-1"))
+        assert (removed.id, removed.removed) == (WORKER, True)
+        assert await database.read(lambda store: store.worker_by_token(b"token-1")) is None
+        assert [worker.name for worker in await database.read(lambda store: store.workers())] == ["gpu-2"]
+        await database.write(lambda store: store.remove_worker(OTHER))
+        with pytest.raises(NotFound, match="gpu-1"):
+            await database.write(lambda store: store.remove_worker("gpu-1"))
+
+    async def test_a_workers_name_is_unique_among_those_not_removed(self, database: Database) -> None:
+        await Scene.on(database)
+        third = WorkerId("third")
+        with pytest.raises(Conflict, match="gpu-1"):
+            await database.write(lambda store: store.add_worker(third, "gpu-1", "ann", b"token-3", NOW))
+        await database.write(lambda store: store.remove_worker("gpu-1"))
+        await database.write(lambda store: store.add_worker(third, "gpu-1", "ann", b"token-3", NOW))
+
+    async def test_a_worker_is_seen(self, database: Database) -> None:
+        await Scene.on(database)
+        await database.write(lambda store: store.seen([WORKER], NOW + 60))
+        workers = await database.read(lambda store: store.workers())
+        assert [(worker.name, worker.last_seen - NOW) for worker in workers] == [("gpu-1", 60), ("gpu-2", 0)]
+
+    # -- meta ----------------------------------------------------------------------------------
+    async def test_a_meta_value_is_replaced(self, database: Database) -> None:
+        assert await database.read(lambda store: store.meta("secret")) is None
+        await database.write(lambda store: store.set_meta("secret", "one"))
+        await database.write(lambda store: store.set_meta("secret", "two"))
+        assert await database.read(lambda store: store.meta("secret")) == "two"
