@@ -1,0 +1,212 @@
+"""What the worker's brain (`state`) hears and what it orders: events in, actions out. Carried by `agent`.
+
+`now` is monotonic seconds. A container is named by the id that the brain gave it, a job by its `AttemptRef`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from hecaton.core.model import AttemptRef, Body, Failure, Reason
+from hecaton.wire.channel import Assignment, FromWorker, Outcome
+from hecaton.worker.runtime import Exit
+
+
+class Event(msgspec.Struct, frozen=True):
+    now: float
+
+
+# -- from the server ---------------------------------------------------------------------------------
+
+
+class Assigned(Event, frozen=True):
+    jobs: tuple[Assignment, ...]
+
+
+class Revoked(Event, frozen=True):
+    refs: tuple[AttemptRef, ...]
+
+
+class CancelAsked(Event, frozen=True):
+    refs: tuple[AttemptRef, ...]
+
+
+class ResultsAccepted(Event, frozen=True):
+    """The server has these, or refuses them for good (`fenced`)."""
+
+    refs: tuple[AttemptRef, ...]
+    fenced: tuple[AttemptRef, ...] = ()
+
+
+class Welcomed(Event, frozen=True):
+    """The connection is up and the two sides have compared notes. `drop`: held here, owned no longer."""
+
+    drop: tuple[AttemptRef, ...] = ()
+
+
+class LinkLost(Event, frozen=True):
+    pass
+
+
+# -- from the containers -----------------------------------------------------------------------------
+
+
+class ImageReady(Event, frozen=True):
+    """The image is here; the engine is asked to start the container now."""
+
+    container: str
+
+
+class ContainerStarted(Event, frozen=True):
+    container: str
+
+
+class ContainerNote(Event, frozen=True):
+    """Progress of a container that is not up yet, for people: "pulling python:3.9-slim: 40 %"."""
+
+    container: str
+    text: str
+
+
+class ContainerFailed(Event, frozen=True):
+    """It could not be prepared or started, and nothing of it is left."""
+
+    container: str
+    reason: Reason
+    message: str
+    hint: str | None = None
+
+
+class ContainerReady(Event, frozen=True):
+    """It asks for work: for the first time, or again after its connection broke.
+
+    `busy`: what it says that it works on or has a result of."""
+
+    container: str
+    busy: tuple[AttemptRef, ...] = ()
+
+
+class ContainerExited(Event, frozen=True):
+    """Its process ended; the container is still to be removed. `output`: the last lines that it wrote."""
+
+    container: str
+    exit: Exit
+    output: str = ""
+
+
+class ContainerGone(Event, frozen=True):
+    """Removed: nothing of it runs any more."""
+
+    container: str
+
+
+class JobAnswered(Event, frozen=True):
+    container: str
+    ref: AttemptRef
+    reason: Reason
+    body: Body | None = None
+    failure: Failure | None = None
+
+
+# -- from this machine -------------------------------------------------------------------------------
+
+
+class Fetched(Event, frozen=True):
+    """The payload of a job is on this machine."""
+
+    ref: AttemptRef
+
+
+class FetchFailed(Event, frozen=True):
+    ref: AttemptRef
+    message: str
+
+
+class ResultsSafe(Event, frozen=True):
+    """These results survive a crash of this machine."""
+
+    refs: tuple[AttemptRef, ...]
+
+
+class Tick(Event, frozen=True):
+    """Time has passed; due by `WorkerState.deadline()`, harmless at any other time."""
+
+
+class StopAsked(Event, frozen=True):
+    """First: let what runs finish, up to the drain timeout. Second, or `at_once`: stop it and hand it back."""
+
+    at_once: bool = False
+
+
+class ShutdownAsked(Event, frozen=True):
+    """The server wants nothing of this worker any more: stop everything, report nothing, exit."""
+
+    code: int
+    message: str
+
+
+# -- actions -----------------------------------------------------------------------------------------
+
+
+class Action(msgspec.Struct, frozen=True):
+    pass
+
+
+class Fetch(Action, frozen=True):
+    """Bring the payload of this job, a blob, to this machine. Answered by `Fetched` or `FetchFailed`."""
+
+    assignment: Assignment
+
+
+class StartContainer(Action, frozen=True):
+    """For this job first. Answered by `ImageReady`, `ContainerStarted`, `ContainerReady`, or by `ContainerFailed`."""
+
+    container: str
+    slot: int
+    assignment: Assignment
+
+
+class StopContainer(Action, frozen=True):
+    """Wherever it is on its way; also removes one that ended by itself. Answered by `ContainerGone`."""
+
+    container: str
+
+
+class GiveJob(Action, frozen=True):
+    container: str
+    assignment: Assignment
+
+
+class Acknowledge(Action, frozen=True):
+    """Tell the container that it may forget this result."""
+
+    container: str
+    ref: AttemptRef
+
+
+class Report(Action, frozen=True):
+    message: FromWorker
+
+
+class Deliver(Action, frozen=True):
+    """Make this result safe and send it, its log first. `again`: it was sent on an earlier connection.
+
+    `output`: what stands in the log if the handler wrote nothing (a container that never came up)."""
+
+    outcome: Outcome
+    container: str | None = None
+    output: str = ""
+    again: bool = False
+
+
+class Forget(Action, frozen=True):
+    """Nothing of this attempt is needed any more: not its payload, its result, nor its log."""
+
+    ref: AttemptRef
+
+
+class Leave(Action, frozen=True):
+    """Everything is stopped: end the process."""
+
+    code: int
+    message: str

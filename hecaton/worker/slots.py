@@ -1,0 +1,104 @@
+"""The things that the worker's brain keeps in mind: held jobs, containers, slots, results to deliver. For `state`."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections import deque
+
+import msgspec
+
+from hecaton.core.model import AttemptRef, Gpu
+from hecaton.wire.channel import Assignment, Outcome
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """How a worker behaves. Durations in seconds.
+
+    `slots`: without a card; with cards there is one slot per card. `idle_timeout`: a warm container without work is
+    stopped after this. `startup_timeout`: a container that has not asked for work by then is given up.
+    `grace`: between SIGTERM and SIGKILL."""
+
+    slots: int = 1
+    idle_timeout: float = 900.0
+    drain_timeout: float = 30.0
+    startup_timeout: float = 600.0
+    grace: float = 5.0
+
+
+class Phase(enum.IntEnum):
+    """Of a container, in the order in which it lives."""
+
+    PREPARING = 0  # its image is being pulled, its files fetched
+    STARTING = 1  # the engine is at it
+    BOOTING = 2  # runs, has not asked for work
+    READY = 3  # asked for work; may be at work
+    STOPPING = 4  # to be removed; nothing more is given to it
+
+
+class Ending(enum.Enum):
+    """Why a held job ends when its container is gone."""
+
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+    DROPPED = "dropped"
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Job:
+    """A job that this worker holds and that has no result yet. `here`: its payload is on this machine."""
+
+    assignment: Assignment
+    here: bool
+    started_at: float | None = None
+    ending: Ending | None = None
+
+    @property
+    def ref(self) -> AttemptRef:
+        return self.assignment.ref
+
+    @property
+    def warm(self) -> str | None:
+        return self.assignment.warm
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Container:
+    """`started_for`: the job whose start this is; failures of the start are that job's and no other's.
+
+    `since`: when it came up, or when its last job ended."""
+
+    id: str
+    slot: int
+    warm: str | None
+    image: str
+    started_for: AttemptRef
+    since: float
+    phase: Phase = Phase.PREPARING
+    running: Job | None = None
+    served: bool = False  # has been given a job
+
+    def suits(self, job: Job) -> bool:
+        return self.started_for == job.ref if self.warm is None else self.warm == job.warm
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Slot:
+    """Room for one container at a time. `jobs`: first in, first out; the first one runs or is being prepared for."""
+
+    index: int
+    gpu: Gpu | None
+    container: Container | None = None
+    jobs: deque[Job] = dataclasses.field(default_factory=deque)
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Done:
+    """A result that the server has not accepted yet. `ended_at` is monotonic, and may lie before the worker's start."""
+
+    outcome: Outcome
+    slot: int
+    ended_at: float
+    container: str | None = None
+    acknowledged: bool = False

@@ -1,0 +1,219 @@
+"""The worker's brain under any sequence of events: a machine plays server, engine and containers, and sees to it that
+the invariants hold after each event, that orders make sense, and that no job is lost."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from hecaton.core.model import AttemptRef, Reason
+from hecaton.wire.channel import Released
+from hecaton.worker import events as ev
+from hecaton.worker.slots import WorkerSettings
+from tests.worker.brain import Brain, assignment, ref
+
+SLOTS = 2
+_pick = st.integers(min_value=0, max_value=999)
+
+
+def _by_name(item: AttemptRef) -> tuple[str, int]:
+    return item.job, item.attempt
+
+
+class Machine(RuleBasedStateMachine):
+    """`open`: jobs given to the worker and not yet answered for, as the server counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.brain = Brain(WorkerSettings(slots=SLOTS, idle_timeout=50, drain_timeout=20, startup_timeout=100))
+        self.made = 0
+        self.open: set[AttemptRef] = set()
+        self.ended: set[AttemptRef] = set()
+        self.alive: dict[str, str] = {}  # containers of the engine: preparing, starting, up, ready, stopping
+        self.at_work: dict[str, AttemptRef] = {}
+        self.fetching: list[AttemptRef] = []
+        self.left = False
+        self.stopping = False
+
+    # -- what the brain orders -----------------------------------------------------------------------
+
+    def hear(self, event: ev.Event) -> None:
+        for action in self.brain.hear(event):
+            self.obey(action)
+
+    def obey(self, action: ev.Action) -> None:
+        assert not self.left, "an order after Leave"
+        if isinstance(action, ev.StartContainer):
+            assert action.container not in self.alive, "an id was used twice"
+            assert not self.stopping
+            self.alive[action.container] = "preparing"
+        elif isinstance(action, ev.StopContainer):
+            assert self.alive[action.container] != "stopping"
+            self.alive[action.container] = "stopping"
+        elif isinstance(action, ev.GiveJob):
+            assert self.alive[action.container] == "ready"
+            assert action.assignment.ref not in self.ended
+            self.at_work[action.container] = action.assignment.ref
+        elif isinstance(action, ev.Acknowledge):
+            assert action.container in self.alive
+        elif isinstance(action, ev.Deliver):
+            self.on_result(action)
+        elif isinstance(action, ev.Fetch):
+            self.fetching.append(action.assignment.ref)
+        elif isinstance(action, ev.Report):
+            if isinstance(action.message, Released):
+                self.open -= set(action.message.refs)
+        elif isinstance(action, ev.Leave):
+            assert not self.alive, "it leaves and containers are still there"
+            self.left = True
+
+    def on_result(self, action: ev.Deliver) -> None:
+        job = action.outcome.ref
+        assert action.again == (job in self.ended), "a second result for one attempt"
+        if action.outcome.reason in (Reason.CANCELLED, Reason.TIMEOUT):
+            for container, at_work in self.at_work.items():
+                assert at_work != job or container not in self.alive, "ended, and its container still runs"
+        self.ended.add(job)
+
+    # -- what happens --------------------------------------------------------------------------------
+
+    @precondition(lambda self: not self.left)
+    @rule(slot=st.integers(0, SLOTS - 1), warm=st.sampled_from(["w1", "w2", None]), blob=st.booleans(), pick=_pick)
+    def assign(self, slot: int, warm: str | None, blob: bool, pick: int) -> None:
+        if not self.brain.state.connected:
+            return
+        self.made += 1
+        job = assignment(
+            f"job{self.made}", slot=slot, warm=warm, blob=blob, timeout=30 if pick % 3 else None
+        )  # fmt: skip
+        self.open.add(job.ref)
+        self.hear(ev.Assigned(self.brain.now, (job,)))
+
+    def some(self, pick: int) -> AttemptRef:
+        known = sorted(self.open, key=_by_name)
+        return known[pick % len(known)] if known else ref("unknown")
+
+    @precondition(lambda self: not self.left)
+    @rule(pick=_pick, what=st.sampled_from(["revoke", "cancel", "again", "newer"]))
+    def server_asks(self, pick: int, what: str) -> None:
+        target = self.some(pick)
+        now = self.brain.now
+        if what == "revoke":
+            self.hear(ev.Revoked(now, (target,)))
+        elif what == "cancel":
+            self.hear(ev.CancelAsked(now, (target,)))
+        elif what == "again":
+            if self.brain.state.holds(target):
+                self.hear(ev.Assigned(now, (assignment(target.job, attempt=target.attempt),)))
+        elif self.brain.state.connected and target in self.open:
+            newer = assignment(target.job, attempt=target.attempt + 1)
+            self.open -= {target}
+            self.open.add(newer.ref)
+            self.hear(ev.Assigned(now, (newer,)))
+
+    @precondition(lambda self: not self.left)
+    @rule(pick=_pick, fenced=st.booleans())
+    def server_accepts(self, pick: int, fenced: bool) -> None:
+        waiting = sorted(self.brain.state.done, key=_by_name)
+        if waiting:
+            target = (waiting[pick % len(waiting)],)
+            self.open -= set(target)
+            refs, gone = ((), target) if fenced else (target, ())
+            self.hear(ev.ResultsAccepted(self.brain.now, refs, gone))
+
+    @precondition(lambda self: not self.left)
+    @rule(up=st.booleans(), pick=_pick)
+    def link(self, up: bool, pick: int) -> None:
+        if not up:
+            self.hear(ev.LinkLost(self.brain.now))
+            return
+        held = {item.ref for item in self.brain.state.held(self.brain.now)}
+        self.open &= held  # what it does not list it does not have
+        drop = (self.some(pick),) if pick % 3 == 0 else ()
+        self.open -= set(drop)
+        self.hear(ev.Welcomed(self.brain.now, drop))
+
+    @precondition(lambda self: bool(self.alive) and not self.left)
+    @rule(pick=_pick, broken=st.integers(0, 5))
+    def container_moves(self, pick: int, broken: int) -> None:
+        names = sorted(self.alive)
+        name = names[pick % len(names)]
+        phase, now = self.alive[name], self.brain.now
+        if phase == "stopping":
+            self.vanish(name)
+            self.hear(ev.ContainerGone(now, name))
+        elif phase == "preparing" and broken:
+            self.alive[name] = "starting"
+            self.hear(ev.ImageReady(now, name))
+        elif phase == "starting" and broken:
+            self.alive[name] = "up"
+            self.hear(ev.ContainerStarted(now, name))
+        elif phase in ("preparing", "starting"):
+            self.vanish(name)
+            self.hear(ev.ContainerFailed(now, name, Reason.IMAGE_PULL, "registry away"))
+        elif not broken:
+            self.at_work.pop(name, None)
+            self.hear(ev.ContainerExited(now, name, ev.Exit(1), ""))
+        elif phase == "up":
+            self.alive[name] = "ready"
+            self.hear(ev.ContainerReady(now, name))
+        elif name in self.at_work:
+            self.hear(ev.JobAnswered(now, name, self.at_work.pop(name), Reason.OK))
+        else:
+            self.hear(ev.ContainerReady(now, name))
+
+    def vanish(self, name: str) -> None:
+        del self.alive[name]
+        self.at_work.pop(name, None)
+
+    @precondition(lambda self: bool(self.fetching) and not self.left)
+    @rule(works=st.booleans())
+    def fetched(self, works: bool) -> None:
+        job = self.fetching.pop(0)
+        self.hear(ev.Fetched(self.brain.now, job) if works else ev.FetchFailed(self.brain.now, job, "no"))
+
+    @precondition(lambda self: not self.left)
+    @rule(seconds=st.sampled_from([0.1, 5.0, 40.0, 120.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.brain.now += seconds
+        self.hear(ev.Tick(self.brain.now))
+        due = self.brain.state.deadline()
+        assert due is None or due > self.brain.now, "a tick that changes nothing would ring for ever"
+
+    @precondition(lambda self: not self.left)
+    @rule(pick=_pick)
+    def stop(self, pick: int) -> None:
+        if pick % 10 == 0:  # rarely: most stories should go on
+            self.stopping = True
+            self.hear(ev.StopAsked(self.brain.now, at_once=pick % 20 == 0))
+
+    @precondition(lambda self: self.left)
+    @rule()
+    def nothing_more(self) -> None:
+        self.hear(ev.Tick(self.brain.now + 1000.0))
+
+    # -- at the end ----------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """Given time and working parts, every job ends and the server hears of each."""
+        if not self.left:
+            self.link(True, 1)
+        for step in range(2000):
+            if self.left or not (self.alive or self.fetching or self.brain.state.jobs):
+                break
+            if self.fetching:
+                self.fetched(True)
+            if self.alive:
+                self.container_moves(step, 5)
+            if step > 1000:
+                self.time_passes(40.0)
+            if not self.brain.state.jobs and all(phase == "ready" for phase in self.alive.values()):
+                break
+        assert not self.brain.state.jobs, "a job never ended"
+        if not self.left:
+            assert self.open <= set(self.brain.state.done), "the server was never told what became of a job"
+
+
+Machine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestAnySequenceOfEvents = Machine.TestCase
