@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.serverless.worker_side import WorkerSide
+from tests.serverless.worker_side import WorkerSide, opens_for_writing, wait_for
 
 SEED_HANDLER = """
 def my_handler(data: ServerLessInput):
@@ -157,7 +157,7 @@ def test_each_item_of_a_generator_is_shown_at_once(worker: WorkerSide, keyword: 
     first, _ = worker.read()
     expected = {"type": "progress", "job": "job-1", "attempt": 1, "value": {"step": 0}, "yielded": 0}
     assert first == expected
-    (worker.folder / "gate").open("w").close()
+    wait_for(lambda: opens_for_writing(worker.folder / "gate"))
     header, body = worker.result()
     assert [(item["value"], item["yielded"]) for item in worker.progress] == [({"step": 1}, 1), ({"step": 2}, 2)]
     assert header["status"] == "ok"

@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hecaton.serverless.protocol import (
@@ -36,6 +36,7 @@ headers = st.dictionaries(
 frames = st.lists(st.tuples(headers, st.binary(max_size=200)), max_size=6)
 
 
+@settings(deadline=None)
 @given(sent=frames, cuts=st.lists(st.integers(0, 2000), max_size=12))
 def test_frames_come_out_of_pieces_of_any_size(sent: list[Frame], cuts: list[int]) -> None:
     stream = b"".join(encode(header, body) for header, body in sent)
@@ -45,6 +46,7 @@ def test_frames_come_out_of_pieces_of_any_size(sent: list[Frame], cuts: list[int
     assert received == sent
 
 
+@settings(deadline=None)
 @given(sent=frames)
 def test_a_blocking_reader_reads_the_same_frames(sent: list[Frame]) -> None:
     ours, theirs = socket.socketpair()
@@ -86,6 +88,7 @@ def test_a_header_that_is_not_an_object_with_a_type_is_refused(header: bytes) ->
         FrameDecoder().feed(struct.pack("!II", len(header), 0) + header)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_junk_is_refused_or_waits_for_more_but_nothing_else_happens(junk: bytes) -> None:
     with contextlib.suppress(ProtocolError):

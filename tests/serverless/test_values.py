@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hecaton.serverless.values import MAX_DEPTH, NotJson, bounded, from_json, to_json
@@ -52,6 +52,7 @@ def as_read_back(value: Any) -> Any:
     return {key: as_read_back(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
+@settings(deadline=None)
 @given(anything)
 def test_what_is_accepted_reads_back_the_same_everywhere(value: Any) -> None:
     try:
@@ -63,6 +64,7 @@ def test_what_is_accepted_reads_back_the_same_everywhere(value: Any) -> None:
     assert "\0" not in json.dumps(json.loads(encoded), ensure_ascii=False).replace("\\u0000", "\0")
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.integers(-(2**63), 2**64 - 1) | st.text("aé\U0001f600\\u0"), st.lists))
 def test_ordinary_values_are_never_refused(value: Any) -> None:
     assert json.loads(to_json(value)) == value
@@ -145,6 +147,7 @@ def test_a_class_that_fails_while_it_is_read_is_refused() -> None:
         to_json({"x": Broken(a=1)})
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(80, 200))
 def test_bounded_text_is_short_and_fit_for_storage(text: str, limit: int) -> None:
     cut = bounded(text * 20, limit)

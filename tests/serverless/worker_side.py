@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,8 @@ import signal
 import socket
 import subprocess
 import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -147,6 +150,11 @@ class WorkerSide:
         assert self._sock is not None
         return read_frame(self._sock)
 
+    def read_some(self, count: int) -> None:
+        """Read a part of a frame, to break the connection in its middle."""
+        assert self._sock is not None
+        assert self._sock.recv(count)
+
     def job(self, payload: Any = None, name: str = "job-1", attempt: int = 1) -> None:
         """Send a job with a JSON payload."""
         self.job_of("json", json.dumps(payload).encode(), name, attempt)
@@ -181,6 +189,25 @@ class WorkerSide:
         assert header["status"] == "ok", header
         assert header["kind"] == "json"
         return json.loads(body)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition outside of the connection holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def opens_for_writing(fifo: Path) -> bool:
+    """Whether somebody reads from a FIFO at this moment; opening and closing it ends the reader's wait."""
+    try:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return False
+    return True
 
 
 def unshare() -> list[str]:
