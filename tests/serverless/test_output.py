@@ -94,6 +94,8 @@ import io, socket
 kept = []
 def handler(data):
     print("before")
+    if data.input == "print from a child":
+        os.system("echo from a child")
     if data.input == "close 1 and 2":
         os.close(1)
         os.close(2)
@@ -102,6 +104,7 @@ def handler(data):
         os.closerange(0, 1000)
     elif data.input == "close all and take the numbers":
         os.closerange(0, 1000)
+        kept.extend(os.open(os.devnull, os.O_RDWR) for _ in range(3))
         kept.extend(socket.socketpair() for _ in range(20))
     elif data.input == "close sys.stdout":
         sys.stdout.close()
@@ -136,9 +139,9 @@ def test_a_handler_that_ruins_its_descriptors_loses_neither_result_nor_later_out
         worker.ack(header)
         assert (header["status"], json.loads(body)) == ("ok", how)
         start = header["log_end"]
-        header, _ = worker.run("nothing", f"after {how}")
+        header, _ = worker.run("print from a child", f"after {how}")
         output = (worker.folder / "log").read_bytes()[start : header["log_end"]]
-        assert output == b"before\n", how
+        assert output == b"before\nfrom a child\n", how
     assert worker.value(name="last") is None
     assert worker.log().count("kept for later") == 1
 

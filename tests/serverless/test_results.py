@@ -148,6 +148,26 @@ def test_a_result_over_the_workers_limit_is_refused_with_both_sizes(worker: Work
     assert list((worker.folder / "out").iterdir()) == []
 
 
+def test_a_small_limit_holds_for_results_in_the_frame_too(worker: WorkerSide) -> None:
+    worker.serve("start(lambda data: b'x' * data.input)", max_result=10)
+    assert worker.run(10, "fits")[0]["status"] == "ok"
+    header, body = worker.run(11, "too-large")
+    assert (header["status"], body) == ("result_too_large", b"")
+
+
+def test_a_result_that_is_only_partly_written_leaves_no_file(worker: WorkerSide) -> None:
+    worker.serve(
+        """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
+        start(lambda data: b'x' * data.input)
+        """
+    )
+    header, body = worker.run(3_000_000, "large")
+    assert (header["status"], header["error"]["type"], body) == ("handler_error", "OSError", b"")
+    assert list((worker.folder / "out").iterdir()) == []
+
+
 def test_a_result_that_cannot_be_written_is_a_failed_job_with_the_cause(worker: WorkerSide) -> None:
     worker.serve("start(lambda data: b'x' * data.input)")
     (worker.folder / "out").rmdir()
