@@ -81,11 +81,21 @@ class WaitTimeout(HecatonError):
 
 
 class JobFailed(HecatonError):
-    """Raised by `result()` for FAILED and CANCELLED jobs; `reason` is a `core.model.Reason` value."""
+    """Raised by `result()` for FAILED and CANCELLED jobs; `reason` is a `core.model.Reason` value, `traceback` that of
+    the handler if it raised."""
 
     code = "job_failed"
 
-    def __init__(self, message: str, hint: str | None = None, *, job_id: str = "", reason: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        *,
+        job_id: str = "",
+        reason: str = "",
+        traceback: str | None = None,
+    ) -> None:
         super().__init__(message, hint)
         self.job_id = job_id
         self.reason = reason
+        self.traceback = traceback

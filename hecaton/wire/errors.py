@@ -31,7 +31,8 @@ STATUS: dict[type[errors.HecatonError], int] = {
     errors.Unavailable: 503,
 }
 
-_BY_CODE = {error.code: error for error in STATUS}
+_BY_CODE: dict[str, type[errors.HecatonError]] = {errors.HecatonError.code: errors.HecatonError}
+_BY_CODE.update((error.code, error) for error in STATUS)
 _BY_STATUS = {status: error for error, status in reversed(STATUS.items())}
 
 

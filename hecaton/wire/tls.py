@@ -21,6 +21,10 @@ _UNKNOWN_ISSUER = frozenset({2, 20, 21})
 _OTHER_NAME = frozenset({62, 64})
 
 
+class Untrusted(Unreachable):
+    """Somebody answered, and must not be talked to: trying again changes nothing."""
+
+
 def context(ca_file: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
     """What a client of ours trusts: `ca_file`, else the file named by HECATON_CA_FILE, else the system's CAs.
 
@@ -47,11 +51,13 @@ def context(ca_file: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
 
 
 def explain(error: ssl.SSLError, where: str) -> Unreachable:
-    """A refused or broken TLS connection to `where` (host:port), in words that say what to do."""
+    """A refused or broken TLS connection to `where` (host:port), in words that say what to do.
+
+    Untrusted, unless it may pass by itself."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _explain_certificate(error, where)
     if error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
-        return Unreachable(
+        return Untrusted(
             f"the server at {where} does not speak TLS",
             f"It may serve plain HTTP: write http://{where} if that is meant, or start it with --ssl-keyfile and "
             "--ssl-certfile.",
@@ -62,31 +68,31 @@ def explain(error: ssl.SSLError, where: str) -> Unreachable:
     )
 
 
-def _explain_certificate(error: ssl.SSLCertVerificationError, where: str) -> Unreachable:
+def _explain_certificate(error: ssl.SSLCertVerificationError, where: str) -> Untrusted:
     code = error.verify_code
     if code in _SELF_SIGNED:
-        return Unreachable(
+        return Untrusted(
             f"the certificate of {where} is self-signed and not known here", _TRUST_HINT.format(where=where)
         )
     if code in _UNKNOWN_ISSUER:
-        return Unreachable(
+        return Untrusted(
             f"the certificate of {where} was signed by a CA that is not known here", _TRUST_HINT.format(where=where)
         )
     if code in _OTHER_NAME:
-        return Unreachable(
+        return Untrusted(
             f"the certificate of {where} was made for another name: {error.verify_message}",
             "Use the address that is in the certificate, or make one that lists this address as a "
             "subjectAltName (DNS:name or IP:address).",
         )
     if code == _EXPIRED:
-        return Unreachable(
+        return Untrusted(
             f"the certificate of {where} has expired, or the clock of this machine is wrong",
             "Check `date`; then renew the certificate of the server.",
         )
     if code == _NOT_YET_VALID:
-        return Unreachable(
+        return Untrusted(
             f"the certificate of {where} is not valid yet, or the clock of this machine is wrong", "Check `date`."
         )
-    return Unreachable(
+    return Untrusted(
         f"the certificate of {where} is not trusted: {error.verify_message}", _TRUST_HINT.format(where=where)
     )

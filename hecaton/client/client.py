@@ -1,0 +1,246 @@
+"""The SDK: one typed method per endpoint. Whatever goes wrong is raised as an error of `hecaton.core.errors`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from hecaton.client import jobs as job_calls
+from hecaton.client import profiles, submission
+from hecaton.client.http import Transport
+from hecaton.client.jobs import JobHandle, path_of
+from hecaton.core.errors import BadRequest, NotFound, Unauthenticated
+from hecaton.core.model import JobState, Mode, Role
+from hecaton.wire import api
+from hecaton.wire.api import API
+
+Choice = TypeVar("Choice", Role, Mode, JobState)
+
+
+class Client:
+    """A connection to one server. Thread-safe; connects with the first call.
+
+        with Client("localhost:8181", token) as client:
+            job = client.submit("my/image", {"prompt": "a cat"})
+            print(job.result(timeout=600))
+
+    `address`: with or without scheme; without one TLS is tried first, and a fall-back to plain HTTP gives a warning.
+    `ca_file`: what to trust instead of the system's CAs (also: HECATON_CA_FILE). `timeout`: seconds for one call, its
+    retries included; uploads, downloads and waits take as long as they need, but not as long without a sign of life.
+
+    Every method raises Unreachable when no server answers, Unauthenticated when the token does not hold, Forbidden
+    when the role does not suffice, and NotFound, Conflict or BadRequest by what was asked.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str | None = None,
+        *,
+        ca_file: str | os.PathLike[str] | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self._transport = Transport(address, token, ca_file=ca_file, timeout=timeout)
+
+    @classmethod
+    def from_profile(cls, name: str | None = None, *, token: str | None = None, timeout: float = 30.0) -> Client:
+        """The server that `hecaton server new` registered as `name`, by default the active one, with its token."""
+        profile = profiles.get(name) if name is not None else profiles.active()
+        if profile is None:
+            raise NotFound(
+                "no server is active",
+                "Register one: hecaton server new --ip HOST:8181 --name NAME, or choose one: hecaton server connect "
+                "NAME",
+            )
+        return cls(profile.url, token or profile.token, ca_file=profile.ca_file, timeout=timeout)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. The client can still be used: it opens them again."""
+        self._transport.close()
+
+    # -- server and login ----------------------------------------------------------------------
+
+    def health(self) -> api.Health:
+        """Needs no token."""
+        return self._transport.call("GET", "/healthz", api.Health)
+
+    def server_info(self) -> api.ServerInfo:
+        """Version and limits of the server, and who this client is there."""
+        return self._transport.call("GET", f"{API}/server", api.ServerInfo)
+
+    def login(self, username: str, password: str) -> api.Token:
+        """Get a token and use it from now on."""
+        token = self._transport.call("POST", f"{API}/login", api.Token, api.Login(username, password))
+        self._transport.token = token.token
+        return token
+
+    # -- users (admins) ------------------------------------------------------------------------
+
+    def create_user(self, username: str, password: str, role: Role | str = Role.USER) -> api.UserView:
+        body = api.NewUser(username, password, _member(Role, role))
+        return self._transport.call("POST", f"{API}/users", api.UserView, body)
+
+    def users(self) -> list[api.UserView]:
+        return self._transport.call("GET", f"{API}/users", list[api.UserView])
+
+    def delete_user(self, username: str) -> None:
+        self._transport.command("DELETE", _path("users", username))
+
+    def set_password(self, username: str, password: str) -> None:
+        """Users may change their own, admins everybody's."""
+        self._transport.command("PUT", _path("users", username) + "/password", api.NewPassword(password))
+
+    # -- images --------------------------------------------------------------------------------
+
+    def add_image(self, name: str, description: str = "", verify: bool = True) -> api.ImageView:
+        """Register an image. `verify`: ask its registry whether it exists; `warning` of the answer says why that was
+        not possible."""
+        return self._transport.call("POST", f"{API}/images", api.ImageView, api.NewImage(name, description, verify))
+
+    def images(self) -> list[api.ImageView]:
+        return self._transport.call("GET", f"{API}/images", list[api.ImageView])
+
+    def image(self, name: str) -> api.ImageView:
+        return self._transport.call("GET", _path("images", name), api.ImageView)
+
+    def update_image(
+        self,
+        name: str,
+        *,
+        env: Mapping[str, str] | None = None,
+        description: str | None = None,
+        refresh: bool = False,
+    ) -> api.ImageView:
+        """What is not given stays. `env` replaces the whole environment; `refresh` resolves the tag again."""
+        change = api.ImageChange(dict(env) if env is not None else None, description, refresh)
+        return self._transport.call("PATCH", _path("images", name), api.ImageView, change)
+
+    def delete_image(self, name: str) -> None:
+        self._transport.command("DELETE", _path("images", name))
+
+    # -- workers -------------------------------------------------------------------------------
+
+    def add_worker(self, name: str) -> api.WorkerCredentials:
+        """Register a worker; its token is shown this once. `hecaton-gpu` does this by itself."""
+        return self._transport.call("POST", f"{API}/workers", api.WorkerCredentials, api.NewWorker(name))
+
+    def workers(self) -> list[api.WorkerView]:
+        return self._transport.call("GET", f"{API}/workers", list[api.WorkerView])
+
+    def remove_worker(self, name: str) -> None:
+        """`name`: of the worker, or its id."""
+        self._transport.command("DELETE", _path("workers", name))
+
+    # -- jobs ----------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        image: str,
+        input: Any = None,
+        *,
+        payload: bytes | None = None,
+        payload_file: str | os.PathLike[str] | None = None,
+        mode: Mode | str = Mode.NATIVE,
+        file: str | os.PathLike[str] | None = None,
+        args: Sequence[str] = (),
+        timeout: float | None = None,
+        retries: int = 0,
+        priority: int = 0,
+        queue_ttl: float | None = None,
+        key: str | None = None,
+    ) -> JobHandle:
+        """Submit a job; the answer means that it is stored durably.
+
+        At most one of `input` (a JSON value), `payload` and `payload_file`. Bytes and files that parse as JSON reach
+        the handler as that value, other UTF-8 as `str`, anything else as `bytes`. Over 1 MiB they are uploaded first,
+        in pieces, and only if the server does not have them yet.
+
+        mode, file, args: "handler" runs the local handler file `file` in the image's Python, "script" the script
+            `file` with `args`; "native" what is in the image.
+        timeout: seconds that one attempt may run. retries: attempts beyond the first when the handler fails.
+        priority: higher goes first. queue_ttl: seconds in the queue after which it is not worth starting.
+        key: idempotency key: submitting again with the same one gives the first job. By default a fresh one, so that
+            the retries of this call never make two jobs.
+        """
+        chosen = _member(Mode, mode)
+        body = submission.payload_of(self._transport, input, payload, payload_file)
+        submitted = submission.submit(
+            self._transport, image, body,
+            mode=chosen, file=file, args=args, timeout=timeout, retries=retries, priority=priority,
+            queue_ttl=queue_ttl, key=key,
+        )  # fmt: skip
+        return JobHandle(self._transport, submitted)
+
+    def job(self, job: str | int, wait: float = 0) -> api.JobView:
+        """A job by its id or short number. `wait`: seconds (at most 60) to wait for its end first."""
+        query = {"wait": wait} if wait else None
+        return self._transport.call(
+            "GET", path_of(job), api.JobView, query=query, within=self._transport.timeout + min(wait, 60.0)
+        )
+
+    def jobs(self, state: JobState | str | None = None, limit: int = 50, before: str | None = None) -> api.JobPage:
+        """Newest first. `before`: `next` of the page before."""
+        chosen = _member(JobState, state) if state is not None else None
+        query = {"state": chosen, "limit": limit, "before": before}
+        return self._transport.call("GET", f"{API}/jobs", api.JobPage, query=query)
+
+    def wait(self, job: str | int, timeout: float | None = None) -> api.JobView:
+        """The ended job, however it ended. Goes on over a restart of the server. Raises WaitTimeout after `timeout`
+        seconds."""
+        return job_calls.wait(self._transport, job, timeout)
+
+    def result(self, job: str | int | api.JobView) -> Any:
+        """What the handler of an ended job returned: a JSON value, `str` or `bytes`. Raises JobFailed when the job
+        failed or was cancelled, Conflict while it has not ended."""
+        view = job if isinstance(job, api.JobView) else self.job(job)
+        return job_calls.outcome(self._transport, job_calls.ended(view))
+
+    def download_result(self, job: str | int, path: str | os.PathLike[str]) -> int:
+        """The result's bytes into a file, which appears when it is complete; its size."""
+        return job_calls.download_result(self._transport, job, path)
+
+    def cancel(self, job: str | int) -> api.JobView:
+        return self._transport.call("POST", path_of(job, "/cancel"), api.JobView)
+
+    def retry(self, job: str | int) -> JobHandle:
+        """An ended job once more, as a new job."""
+        return JobHandle(self._transport, self._transport.call("POST", path_of(job, "/retry"), api.Submitted))
+
+    def logs(self, job: str | int, attempt: int | None = None) -> bytes:
+        """What the handler has printed up to now in the last attempt, or in the one named."""
+        return job_calls.read_logs(self._transport, job, attempt)
+
+    def events(self, job: str | int, offset: int = 0) -> Iterator[api.JobEvent]:
+        """What happens to a job, live, up to and with the event "end". Goes on over a restart of the server.
+
+        `offset`: bytes of the log to leave out."""
+        return job_calls.events(self._transport, job, offset)
+
+    @property
+    def token(self) -> str:
+        """The token in use. Raises Unauthenticated when there is none."""
+        if self._transport.token is None:
+            raise Unauthenticated("this client is not logged in", "Client.login(username, password)")
+        return self._transport.token
+
+
+def _path(noun: str, name: str) -> str:
+    """Names of images hold slashes and colons: they travel percent-encoded."""
+    if name in ("", ".", ".."):
+        raise BadRequest(f"{name!r} names nothing in {noun}")
+    return f"{API}/{noun}/{quote(name, safe='')}"
+
+
+def _member(kind: type[Choice], value: Choice | str) -> Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        raise BadRequest(f"{value!r} is no {kind.__name__.lower()}", f"One of: {', '.join(kind)}") from None

@@ -1,0 +1,104 @@
+"""One pooled HTTP(S) connection to one server, and what its failures mean. The only module that knows urllib3, whose
+import costs 70 ms: `http` loads it with the first request.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+import urllib3
+from urllib3 import exceptions
+from urllib3.response import BaseHTTPResponse
+
+from hecaton.core.errors import HecatonError, Unreachable
+from hecaton.wire import tls
+
+CONNECT_LIMIT = 10.0
+"""Seconds for the connection itself, within the deadline of the whole call."""
+
+_RUNNING = "Is hecaton-server running there, is the port right, and does no firewall stop it?"
+
+
+class Fault(Exception):
+    """A try that failed on the way. `sent`: the server may have acted on it. `after`: seconds that it asks to wait."""
+
+    def __init__(self, error: HecatonError, *, sent: bool, after: float = 0.0) -> None:
+        super().__init__(error)
+        self.error = error
+        self.sent = sent
+        self.after = after
+
+
+class Connection:
+    """Thread-safe; up to 64 connections are kept open for reuse."""
+
+    def __init__(self, url: str, ca_file: str | os.PathLike[str] | None) -> None:
+        self.url = url
+        self._where = url.partition("://")[2]
+        secure = url.startswith("https://")
+        extra = {"ssl_context": tls.context(ca_file)} if secure else {}
+        self._pool = urllib3.connection_from_url(url, maxsize=64, block=False, **extra)
+
+    def send(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[bytes] | None,
+        *,
+        limit: float,
+    ) -> BaseHTTPResponse:
+        """The head of the answer, whatever its status. `limit`: seconds for each step. Raises Fault or Untrusted."""
+        timeout = urllib3.Timeout(connect=min(limit, CONNECT_LIMIT), read=limit)
+        try:
+            return self._pool.urlopen(
+                method, target, body, headers,
+                retries=False, redirect=False, preload_content=False, timeout=timeout,
+            )  # fmt: skip
+        except exceptions.HTTPError as error:
+            raise self._fault(error, limit) from error
+
+    def pieces(self, response: BaseHTTPResponse, deadline: float | None = None) -> Iterator[bytes]:
+        """The body as it arrives. `deadline`: by time.monotonic(). Raises Fault when it breaks off."""
+        try:
+            while piece := response.read1():
+                yield piece
+                if deadline is not None and time.monotonic() > deadline:
+                    late = Unreachable(f"the answer of {self.url} took too long", "Try again, or allow more time.")
+                    raise Fault(late, sent=True)
+        except (exceptions.HTTPError, OSError) as error:
+            raise self._fault(error, None) from error
+        finally:
+            # Read to its end the connection is back in the pool already; else nobody can use it any more.
+            if response.connection is not None:
+                response.close()
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _fault(self, error: Exception, limit: float | None) -> Exception:
+        cause = error.__cause__ or error.__context__
+        tls_error = next((e for e in (*error.args, cause) if isinstance(e, ssl.SSLError)), None)
+        if tls_error is not None:
+            explained = tls.explain(tls_error, self._where)
+            return explained if isinstance(explained, tls.Untrusted) else Fault(explained, sent=True)
+        if isinstance(cause, socket.gaierror):
+            host = self._where.rpartition(":")[0]
+            unknown = Unreachable(f"cannot find the host {host!r}: {cause.strerror}", "Check the name for typos.")
+            return Fault(unknown, sent=False)
+        if isinstance(error, exceptions.ConnectTimeoutError | exceptions.NewConnectionError):
+            reason = (getattr(cause, "strerror", None) or "no answer in time").lower()
+            return Fault(Unreachable(f"no server answers at {self.url}: {reason}", _RUNNING), sent=False)
+        if isinstance(error, exceptions.ReadTimeoutError | TimeoutError):
+            within = f" within {limit:.3g} s" if limit else ""
+            return Fault(Unreachable(f"{self.url} took the request, but did not answer{within}", _RUNNING), sent=True)
+        return Fault(Unreachable(f"the connection to {self.url} broke off", self._broken_hint()), sent=True)
+
+    def _broken_hint(self) -> str:
+        if self.url.startswith("http://"):
+            return f"If the server speaks TLS, write https://{self._where}. {_RUNNING}"
+        return _RUNNING

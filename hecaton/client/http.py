@@ -1,0 +1,274 @@
+"""Typed requests to one server: deadlines on every call, retries where they are safe, errors always of core.errors."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from hecaton import __version__
+from hecaton.client.payload import Source
+from hecaton.core import errors
+from hecaton.wire.address import parse, resolve
+from hecaton.wire.api import IDEMPOTENCY_HEADER
+from hecaton.wire.errors import from_reply
+from hecaton.wire.tls import Untrusted
+
+if TYPE_CHECKING:
+    from urllib3.response import BaseHTTPResponse
+
+    from hecaton.client.connection import Connection
+
+T = TypeVar("T")
+
+TRIES = 5
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0  # seconds; full jitter below them
+_REPEATABLE = frozenset({"GET", "HEAD", "PUT"})
+_AWAY = frozenset({502, 503, 504})
+_ERROR_LIMIT = 1024 * 1024
+
+
+def may_pass(error: errors.HecatonError) -> bool:
+    """True for errors of a server that is away or restarting: whoever waits for it may go on waiting."""
+    return isinstance(error, errors.Unreachable | errors.Unavailable) and not isinstance(error, Untrusted)
+
+
+class Transport:
+    """Thread-safe. `reached` is True from the first answer on."""
+
+    def __init__(
+        self,
+        address: str,
+        token: str | None = None,
+        *,
+        ca_file: str | os.PathLike[str] | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        parse(address)
+        self.address = address
+        self.token = token
+        self.timeout = timeout
+        self.reached = False
+        self._ca_file = ca_file
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        reply: type[T],
+        body: msgspec.Struct | None = None,
+        *,
+        query: Mapping[str, object] | None = None,
+        key: str | None = None,
+        within: float | None = None,
+    ) -> T:
+        """One request and its decoded answer.
+
+        `key`: the idempotency key, which makes a POST repeatable. `within`: seconds for everything, retries included.
+        """
+        data = msgspec.json.encode(body) if body is not None else None
+        headers = {IDEMPOTENCY_HEADER: key} if key else {}
+        if data is not None:
+            headers["Content-Type"] = "application/json"
+        deadline = time.monotonic() + (within or self.timeout)
+
+        def attempt() -> T:
+            with self._open(method, _target(path, query), headers, data, deadline=deadline) as (response, connection):
+                content = b"".join(connection.pieces(response, deadline))
+            return self._decode(content, reply, f"{method} {path}")
+
+        return self._persist(attempt, repeatable=key is not None or method in _REPEATABLE, deadline=deadline)
+
+    def command(self, method: str, path: str, body: msgspec.Struct | None = None) -> None:
+        """A request whose answer has no body."""
+        self.call(method, path, _Nothing, body)
+
+    def exists(self, path: str) -> bool:
+        """HEAD: 404 is an answer, not an error."""
+        try:
+            self.command("HEAD", path)
+        except errors.NotFound:
+            return False
+        return True
+
+    def upload(self, path: str, source: Source) -> None:
+        """PUT a file in pieces. Each step has the transport's time-out, the whole may take as long as it needs."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(source.size)}
+
+        def attempt() -> None:
+            with self._open("PUT", path, headers, source.pieces) as (response, connection):
+                for _ in connection.pieces(response):
+                    pass
+
+        self._persist(attempt, repeatable=True)
+
+    def download(
+        self, path: str, write: Callable[[Iterable[bytes]], T], query: Mapping[str, object] | None = None
+    ) -> T:
+        """GET a body in pieces; `write` is called again, from the start, when one breaks off."""
+
+        def attempt() -> T:
+            with self._open("GET", _target(path, query), {}, None) as (response, connection):
+                return write(connection.pieces(response))
+
+        return self._persist(attempt, repeatable=True)
+
+    def lines(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[bytes]:
+        """The lines of an endless answer; empty ones, which keep the connection alive, are left out.
+
+        Never retried. Raises Unreachable when it breaks off or is silent for longer than the time-out.
+        """
+        from hecaton.client.connection import Fault
+
+        rest = b""
+        try:
+            with self._open("GET", _target(path, query), {}, None) as (response, connection):
+                for piece in connection.pieces(response):
+                    *lines, rest = (rest + piece).split(b"\n")
+                    yield from filter(None, lines)
+        except Fault as fault:
+            raise fault.error from fault.__cause__
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _persist(self, attempt: Callable[[], T], *, repeatable: bool, deadline: float | None = None) -> T:
+        from hecaton.client.connection import Fault
+
+        for number in itertools.count(1):
+            try:
+                return attempt()
+            except Fault as fault:
+                pause = max(fault.after, random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (number - 1))))
+                too_late = deadline is not None and time.monotonic() + pause >= deadline
+                if number == TRIES or too_late or (fault.sent and not repeatable) or fault.after > self.timeout:
+                    raise fault.error from fault.__cause__
+            time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    @contextlib.contextmanager
+    def _open(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | Callable[[], Iterable[bytes]] | None,
+        *,
+        deadline: float | None = None,
+    ) -> Iterator[tuple[BaseHTTPResponse, Connection]]:
+        """An answer with a 2xx status. Raises Fault for what may be tried again, else what the server said."""
+        connection = self._connect()
+        limit = max(deadline - time.monotonic(), 0.001) if deadline is not None else self.timeout
+        sent = {"User-Agent": f"hecaton/{__version__}", **headers}
+        if self.token:
+            sent["Authorization"] = f"Bearer {_header_value(self.token)}"
+        response = connection.send(method, target, sent, body() if callable(body) else body, limit=limit)
+        try:
+            self.reached = True
+            if response.status >= 300:
+                raise self._refusal(response, connection)
+            yield response, connection
+        finally:
+            if response.connection is not None:
+                response.close()
+
+    def _connect(self) -> Connection:
+        from hecaton.client.connection import Connection, Fault
+
+        with self._lock:
+            if self._connection is None:
+                try:
+                    address = resolve(self.address, self._ca_file)
+                except Untrusted:
+                    raise
+                except errors.Unreachable as error:
+                    raise Fault(error, sent=False) from error.__cause__
+                if address.warning:
+                    warnings.warn(address.warning, stacklevel=2)
+                self._connection = Connection(address.url, self._ca_file)
+            return self._connection
+
+    def _refusal(self, response: BaseHTTPResponse, connection: Connection) -> Exception:
+        """What an answer with a status of 300 or more stands for."""
+        from hecaton.client.connection import Fault
+
+        if response.status < 400:
+            elsewhere = response.headers.get("Location", "nowhere")
+            return errors.BadRequest(
+                f"{connection.url} redirects to {elsewhere}: it is not the Hecaton server itself",
+                "Register the address that it redirects to.",
+            )
+        after = _seconds(response.headers.get("Retry-After"))
+        content = b""
+        with contextlib.suppress(Fault):
+            for piece in connection.pieces(response, time.monotonic() + self.timeout):
+                content += piece
+                if len(content) > _ERROR_LIMIT:
+                    break
+        error = from_reply(response.status, content)
+        if isinstance(error, errors.TooMany):
+            error.retry_after = after or error.retry_after
+            return Fault(error, sent=True, after=error.retry_after)
+        if isinstance(error, errors.Unauthenticated) and error.hint is None and self.token:
+            error.hint = "Log in again: hecaton server login NAME, or Client.login(username, password)."
+        if response.status in _AWAY:
+            return Fault(error, sent=True, after=after)
+        return error
+
+    def _decode(self, content: bytes, reply: type[T], request: str) -> T:
+        from hecaton.client.connection import Fault
+
+        if reply is _Nothing:
+            return reply()
+        try:
+            return msgspec.json.decode(content, type=reply)
+        except msgspec.ValidationError as error:
+            raise errors.HecatonError(
+                f"{self.address} answered {request} with what a Hecaton {__version__} server does not say: {error}",
+                "Is another program on that port, or a server of another version?",
+            ) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            strange = errors.Unreachable(
+                f"what answers at {self.address} is not a Hecaton server: no JSON came from {request}",
+                "Something between here and the server may have answered instead: check the address and any proxy.",
+            )
+            raise Fault(strange, sent=True) from error
+
+
+class _Nothing:
+    """The reply type of commands."""
+
+
+def _header_value(token: str) -> str:
+    """Tokens come from files and environment variables: a line break at the end is no part of them."""
+    token = token.strip()
+    if not (token.isascii() and token.isprintable()):
+        raise errors.Unauthenticated("the token holds characters that no token has", "Copy it again, or log in again.")
+    return token
+
+
+def _target(path: str, query: Mapping[str, object] | None) -> str:
+    given = {name: value for name, value in (query or {}).items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Of a Retry-After header in seconds; its other form, a date, is not worth a clock that may be wrong."""
+    try:
+        return min(max(float(retry_after or 0), 0.0), 3600.0)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,225 @@
+"""What takes longer than one request: waiting for a job, following it, fetching its result. All of it goes on over a
+restart of the server. `JobHandle` is what `Client.submit` gives."""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from hecaton.client.http import Transport, may_pass
+from hecaton.core.errors import BadRequest, Conflict, HecatonError, JobFailed, WaitTimeout
+from hecaton.core.model import JobState, Kind
+from hecaton.wire.api import API, JobEvent, JobView, Submitted
+
+LONG_POLL = 50.0
+"""Seconds that one request waits: less than the server's limit of 60, and than the patience of most proxies."""
+
+PACE = 0.5
+"""Seconds at least between two requests of one wait, whatever the server answers."""
+
+
+def path_of(job: str | int, part: str = "") -> str:
+    """`job`: the id, or the short number."""
+    return f"{API}/jobs/{quote(str(job), safe='')}{part}"
+
+
+def wait(transport: Transport, job: str | int, timeout: float | None = None) -> JobView:
+    """The ended job. Raises WaitTimeout after `timeout` seconds (None: never)."""
+    deadline = time.monotonic() + timeout if timeout is not None else float("inf")
+    while True:
+        started = time.monotonic()
+        step = max(0.0, min(LONG_POLL, deadline - started))
+        within = step + min(transport.timeout, 10.0)
+        try:
+            view = transport.call("GET", path_of(job), JobView, query={"wait": round(step, 3)}, within=within)
+        except HecatonError as error:
+            if not _goes_on(transport, error) or time.monotonic() >= deadline:
+                raise
+        else:
+            if view.state.terminal:
+                return view
+            if time.monotonic() >= deadline:
+                raise WaitTimeout(
+                    f"job {view.index} ({view.id}) is still {view.state} after {timeout:g} s",
+                    "It goes on. Wait again, or see what it does: hecaton job show " + str(view.index),
+                )
+        _keep_pace(started, deadline)
+
+
+def events(transport: Transport, job: str | int, offset: int = 0) -> Iterator[JobEvent]:
+    """What happens to the job, live, up to and with the event "end". `offset`: bytes of the log to leave out.
+
+    Reconnects by itself and takes the log up where it was.
+    """
+    attempt = 0
+    told: JobEvent | None = None
+    while True:
+        started = time.monotonic()
+        try:
+            for number, event in enumerate(_connected(transport, job, offset)):
+                if event.attempt > attempt:
+                    # The log of another attempt begins at 0, which is not what was asked for if it began meanwhile.
+                    misread = bool(attempt and offset and number == 0)
+                    offset = 0 if attempt else offset
+                    attempt = event.attempt
+                    if misread:
+                        break
+                if event.event == "state" and event == told:
+                    continue  # said again at each connect
+                if event.event == "state":
+                    told = event
+                elif event.event == "log":
+                    offset = event.offset
+                yield event
+                if event.event == "end":
+                    return
+        except HecatonError as error:
+            if not _goes_on(transport, error):
+                raise
+        _keep_pace(started)
+
+
+def _connected(transport: Transport, job: str | int, offset: int) -> Iterator[JobEvent]:
+    for line in transport.lines(path_of(job, "/events"), {"offset": offset or None}):
+        try:
+            yield msgspec.json.decode(line, type=JobEvent)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise HecatonError(
+                f"{transport.address} sent an event that is none: {error}", "Is the server of another version?"
+            ) from error
+
+
+def read_logs(transport: Transport, job: str | int, attempt: int | None = None) -> bytes:
+    return transport.download(path_of(job, "/logs"), b"".join, {"attempt": attempt})
+
+
+def _goes_on(transport: Transport, error: HecatonError) -> bool:
+    """A server that has answered before is expected back; one that never did is not."""
+    return transport.reached and may_pass(error)
+
+
+def _keep_pace(started: float, deadline: float = float("inf")) -> None:
+    now = time.monotonic()
+    pause = started + PACE * random.uniform(1.0, 1.5) - now
+    time.sleep(max(0.0, min(pause, deadline - now)))
+
+
+def ended(view: JobView) -> JobView:
+    """The same job. Raises Conflict while it has not ended."""
+    if not view.state.terminal:
+        raise Conflict(f"job {view.index} ({view.id}) has no result yet: it is {view.state}", "Wait for it first.")
+    return view
+
+
+def outcome(transport: Transport, view: JobView) -> Any:
+    """The result of an ended job as a Python value. Raises JobFailed for FAILED and CANCELLED."""
+    if view.state is not JobState.FINISHED:
+        raise failure(view)
+    if view.result_kind is None:
+        return None
+    if view.result_kind is Kind.BYTES:
+        if view.result_base64 is not None:
+            return base64.b64decode(view.result_base64)
+    elif bytes(view.result) != b"null" or view.result_size == len(b"null"):
+        value = msgspec.json.decode(view.result)
+        if view.result_kind is Kind.JSON or value is not None:
+            return value
+    return _decoded(view.result_kind, transport.download(path_of(view.id, "/result"), b"".join))
+
+
+def _decoded(kind: Kind, data: bytes) -> Any:
+    if kind is Kind.BYTES:
+        return data
+    return data.decode() if kind is Kind.TEXT else msgspec.json.decode(data)
+
+
+def failure(view: JobView) -> JobFailed:
+    reason = view.reason or view.state.lower()
+    why, hint, traceback = "", None, None
+    if view.failure is not None:
+        named = f"{view.failure.type}: " if view.failure.type else ""
+        why, hint, traceback = f": {named}{view.failure.message}", view.failure.hint, view.failure.traceback
+    error = JobFailed(
+        f"job {view.index} ({view.id}) is {view.state} ({reason}){why}",
+        hint,
+        job_id=view.id,
+        reason=reason,
+        traceback=traceback,
+    )
+    if traceback:
+        error.add_note(f"Traceback of the handler:\n{traceback.rstrip()}")
+    return error
+
+
+def download_result(transport: Transport, job: str | int, path: str | os.PathLike[str]) -> int:
+    """The result's bytes into a file, which appears when it is complete. Gives the size. Memory stays flat."""
+    # What a link points to is replaced, not the link.
+    target = Path(os.path.realpath(path))
+    return transport.download(path_of(job, "/result"), lambda pieces: _save(pieces, target))
+
+
+def _save(pieces: Iterable[bytes], target: Path) -> int:
+    try:
+        if target.exists() and not target.is_file():  # a device or a pipe cannot be replaced, and a folder must not be
+            with open(target, "wb") as file:
+                return sum(map(file.write, pieces))
+        new = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}")
+        try:
+            with open(new, "xb") as file:
+                size = sum(map(file.write, pieces))
+            os.replace(new, target)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise BadRequest(f"cannot write {target}: {error.strerror or error}", "Name another file.") from error
+    return size
+
+
+class JobHandle:
+    """A submitted job. Methods ask the server each time; they raise what `Client` raises."""
+
+    def __init__(self, transport: Transport, submitted: Submitted) -> None:
+        self._transport = transport
+        self.id = submitted.id
+        self.index = submitted.index
+        self.duplicate = submitted.duplicate
+        """The idempotency key was known: this is the job that it was used for first."""
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.index} {self.id}>"
+
+    def view(self) -> JobView:
+        """Everything about the job as it is now."""
+        return self._transport.call("GET", path_of(self.id), JobView)
+
+    def status(self) -> JobState:
+        return self.view().state
+
+    def wait(self, timeout: float | None = None) -> JobView:
+        """The ended job, however it ended. Raises WaitTimeout after `timeout` seconds."""
+        return wait(self._transport, self.id, timeout)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the handler returned. Raises JobFailed when there is none, WaitTimeout after `timeout` seconds."""
+        return outcome(self._transport, self.wait(timeout))
+
+    def cancel(self) -> JobView:
+        return self._transport.call("POST", path_of(self.id, "/cancel"), JobView)
+
+    def logs(self, attempt: int | None = None) -> bytes:
+        """What the handler has printed in the last attempt, or in the one named."""
+        return read_logs(self._transport, self.id, attempt)
+
+    def events(self, offset: int = 0) -> Iterator[JobEvent]:
+        """What happens to the job, live, until it has ended."""
+        return events(self._transport, self.id, offset)
