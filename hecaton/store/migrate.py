@@ -7,6 +7,7 @@ at any moment leaves either the old or the new version, and the next start goes 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from importlib import resources
 
 from hecaton.core.errors import Unavailable
@@ -24,8 +25,12 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:
-    """Apply what is missing. Unavailable if `name` (for the message) was written by a newer release."""
-    known = migrations()
+    """Bring the database to this release. Unavailable if `name` (for the message) was written by a newer one."""
+    apply(connection, name, migrations())
+
+
+def apply(connection: sqlite3.Connection, name: str, known: Sequence[tuple[int, str]]) -> None:
+    """Apply those migrations that the database has not seen."""
     newest = known[-1][0]
     current = version_of(connection)
     if current > newest:

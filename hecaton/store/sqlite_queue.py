@@ -6,6 +6,7 @@ indexes (a test compares them with the table of moves).
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -20,7 +21,6 @@ _INSERT = """
     INSERT INTO job (state, id, owner_id, image_id, lane, priority, expires_at, key, key_digest, created_at, mode, file,
                      spec, retries, retry_of, payload_kind, payload_size, payload_blob)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT DO NOTHING
 """
 
 CLAIMED = """
@@ -36,7 +36,7 @@ CLAIM = f"""{CLAIMED}
     ORDER BY job.priority DESC, job.seq LIMIT ?
 """
 
-_DUE = "UPDATE job SET run_after = 0 WHERE state = 'IN_QUEUE' AND run_after > 0 AND run_after <= ?"
+DUE = "UPDATE job SET run_after = 0 WHERE state = 'IN_QUEUE' AND run_after > 0 AND run_after <= ?"
 
 _ASSIGN = "UPDATE job SET state = ?, attempt = ?, worker_id = ?, slot = ?, assigned_at = ? WHERE seq = ?"
 
@@ -63,6 +63,11 @@ _REQUEUE = """
     UPDATE job SET state = ?, run_after = ?, user_failures = ?, infra_failures = ?,
                    worker_id = NULL, slot = NULL, assigned_at = NULL, started_at = NULL
     WHERE seq = ?
+"""
+
+EXPIRED = """
+    SELECT seq, id, spec FROM job WHERE state = 'IN_QUEUE' AND expires_at IS NOT NULL AND expires_at <= ?
+    ORDER BY expires_at LIMIT ?
 """
 
 _END_IN_QUEUE = "UPDATE job SET state = ?, ended_at = ?, reason = ?, failure = ? WHERE seq = ?"
@@ -121,10 +126,10 @@ class QueueVerbs(Verbs):
             payload.size,
             payload.blob,
         )
-        cursor = self._sql(_INSERT, values)
-        if not cursor.rowcount:
+        try:
+            index = self._sql(_INSERT, values).lastrowid
+        except sqlite3.IntegrityError:  # not ON CONFLICT DO NOTHING: that would use up an index
             return self._known(job)
-        index = cursor.lastrowid
         assert index is not None
         if payload.blob is None:
             self._sql("INSERT INTO payload (seq, data) VALUES (?, ?)", (index, payload.data))
@@ -143,7 +148,7 @@ class QueueVerbs(Verbs):
 
     # -- claim and start -----------------------------------------------------------------------
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed]:
-        self._sql(_DUE, (now,))
+        self._sql(DUE, (now,))
         state = TRANSITIONS[JobState.IN_QUEUE, Event.ASSIGN].value
         claimed: list[Claimed] = []
         for position, claim in enumerate(claims):
@@ -254,11 +259,7 @@ class QueueVerbs(Verbs):
         return CancelResult(job, state, AttemptRef(job, attempt), worker_id)
 
     def expire_queued(self, now: float, limit: int = 1000) -> list[JobId]:
-        rows = self._sql(
-            "SELECT seq, id, spec FROM job WHERE state = 'IN_QUEUE' AND expires_at IS NOT NULL AND expires_at <= ?"
-            " ORDER BY expires_at LIMIT ?",
-            (now, limit),
-        ).fetchall()
+        rows = self._sql(EXPIRED, (now, limit)).fetchall()
         state = TRANSITIONS[JobState.IN_QUEUE, Event.FAIL].value
         for seq, _, spec in rows:
             ttl = decode_spec(spec).queue_ttl

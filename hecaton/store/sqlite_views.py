@@ -24,9 +24,16 @@ _ATTEMPTS = """
     ORDER BY 1
 """
 
-_READY_LANES = "SELECT lane, count(*) FROM job WHERE state = 'IN_QUEUE' AND run_after = 0 GROUP BY lane"
+HELD = f"{CLAIMED} WHERE job.state IN ('ASSIGNED', 'IN_PROGRESS') AND job.worker_id = ? ORDER BY job.seq"
 
-_DELAYED_LANES = """
+ASSIGNED = """
+    SELECT worker_id, slot, id, attempt, state FROM job INDEXED BY job_held
+    WHERE state IN ('ASSIGNED', 'IN_PROGRESS') ORDER BY seq
+"""
+
+READY_LANES = "SELECT lane, count(*) FROM job WHERE state = 'IN_QUEUE' AND run_after = 0 GROUP BY lane"
+
+DELAYED_LANES = """
     SELECT lane, count(*) FILTER (WHERE run_after <= ?1), min(run_after) FILTER (WHERE run_after > ?1)
     FROM job WHERE state = 'IN_QUEUE' AND run_after > 0 GROUP BY lane
 """
@@ -37,7 +44,7 @@ _FIRST = (
 _FIRST_READY = f"{_FIRST} AND run_after = 0 ORDER BY priority DESC, seq LIMIT 1"
 _FIRST_DELAYED = f"{_FIRST} AND run_after > 0 AND run_after <= ? ORDER BY priority DESC, seq LIMIT 1"
 
-_BEFORE_IT = """
+BEFORE_IT = """
     SELECT count(*) FROM (
       SELECT 1 FROM job WHERE state = 'IN_QUEUE' AND run_after = 0 AND lane = ?1 AND priority > ?2
       UNION ALL
@@ -103,20 +110,15 @@ class ViewVerbs(Verbs):
         return Page(jobs, jobs[-1].index if len(rows) > limit and jobs else None)
 
     def held(self, worker_id: WorkerId) -> list[Claimed]:
-        where = "WHERE job.state IN ('ASSIGNED', 'IN_PROGRESS') AND job.worker_id = ? ORDER BY job.seq"
-        return [claimed_of(row, row[2], 0) for row in self._sql(f"{CLAIMED} {where}", (worker_id,))]
+        return [claimed_of(row, row[2], 0) for row in self._sql(HELD, (worker_id,))]
 
     def assigned(self) -> list[tuple[WorkerId, int, AttemptRef, JobState]]:
-        rows = self._sql(
-            "SELECT worker_id, slot, id, attempt, state FROM job"
-            " WHERE state IN ('ASSIGNED', 'IN_PROGRESS') ORDER BY seq"
-        )
-        return [(row[0], row[1], AttemptRef(row[2], row[3]), STATE[row[4]]) for row in rows]
+        return [(row[0], row[1], AttemptRef(row[2], row[3]), STATE[row[4]]) for row in self._sql(ASSIGNED)]
 
     # -- the queue -----------------------------------------------------------------------------
     def lanes(self, now: float) -> list[LaneInfo]:
-        ready = dict(self._sql(_READY_LANES).fetchall())
-        delayed = {row[0]: (row[1], row[2]) for row in self._sql(_DELAYED_LANES, (now,))}
+        ready = dict(self._sql(READY_LANES).fetchall())
+        delayed = {row[0]: (row[1], row[2]) for row in self._sql(DELAYED_LANES, (now,))}
         return [
             self._lane(lane, ready.get(lane, 0), *delayed.get(lane, (0, None)), now)
             for lane in sorted({*ready, *delayed})
@@ -136,5 +138,5 @@ class ViewVerbs(Verbs):
         row = self._row("SELECT lane, priority, seq FROM job WHERE id = ? AND state = 'IN_QUEUE'", job)
         if row is None:
             return None
-        count: int = self._sql(_BEFORE_IT, (*row, _POSITION_LIMIT)).fetchone()[0]
+        count: int = self._sql(BEFORE_IT, (*row, _POSITION_LIMIT)).fetchone()[0]
         return count

@@ -55,6 +55,14 @@ class QueueContract:
         first = stored[0].index
         assert [one.index for one in stored] == list(range(first, first + 6))
 
+    async def test_a_repeated_request_uses_up_no_index(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        job = scene.new_job()
+        [first] = await scene.submit_all([job])
+        await scene.submit_all([job])
+        [second] = await scene.submit_all([scene.new_job()])
+        assert second.index == first.index + 1
+
     async def test_the_same_key_with_the_same_request_is_the_same_job(self, database: Database) -> None:
         scene = await Scene.on(database)
         [first] = await scene.submit_all([scene.new_job(key="k", key_digest=b"one")])

@@ -1,0 +1,194 @@
+"""A database file that is unfit is refused with its name and what to do, and never replaced by an empty one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from hecaton.core.errors import Unavailable
+from hecaton.store.migrate import apply, migrations, version_of
+from hecaton.store.sqlite import open_database
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+async def _set_colour(path: Path, colour: str) -> None:
+    database = open_database(path)
+    await database.write(lambda store: store.set_meta("colour", colour))
+    await database.close()
+
+
+async def _colour(path: Path) -> str | None:
+    database = open_database(path)
+    try:
+        return await database.read(lambda store: store.meta("colour"))
+    finally:
+        await database.close()
+
+
+def colour(path: Path) -> str | None:
+    return asyncio.run(_colour(path))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A healthy database with something in it."""
+    path = tmp_path / "server" / "hecaton.db"
+    asyncio.run(_set_colour(path, "red"))
+    return path
+
+
+async def _files_while_open(path: Path) -> dict[str, int]:
+    database = open_database(path)
+    await database.write(lambda store: store.set_meta("colour", "blue"))
+    try:
+        return {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    finally:
+        await database.close()
+
+
+def test_the_file_and_its_folder_are_the_owners_alone(path: Path) -> None:
+    files = asyncio.run(_files_while_open(path))
+    assert files == {"hecaton.db": 0o600, "hecaton.db-shm": 0o600, "hecaton.db-wal": 0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [file.name for file in path.parent.iterdir()] == ["hecaton.db"]
+
+
+def refused(path: Path, *words: str) -> None:
+    """Opening fails, says what is wrong and names the file; nothing was made or changed."""
+    before = {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()}
+    with pytest.raises(Unavailable) as caught:
+        open_database(path)
+    for word in (str(path), *words):
+        assert word in str(caught.value)
+    assert caught.value.hint
+    assert {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()} == before
+
+
+def test_a_newer_schema_is_refused_with_both_versions(path: Path) -> None:
+    newest = migrations()[-1][0]
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {newest + 1}")
+    connection.close()
+    refused(path, f"version {newest + 1}", f"up to {newest}", "newer release")
+
+
+@pytest.mark.parametrize("page", [0, 3, 11])
+def test_a_damaged_file_is_refused(path: Path, page: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[page * 4096 : page * 4096 + 2048] = b"\xa5" * 2048
+    path.write_bytes(content)
+    refused(path, "backup")
+
+
+def test_a_file_cut_off_is_refused(path: Path) -> None:
+    os.truncate(path, 0)
+    refused(path, "empty")
+
+
+def test_another_programs_database_is_refused(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    path.chmod(0o600)
+    refused(path, "not a database of Hecaton")
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    path.write_bytes(b"These are notes, not a database.\n" * 300)
+    refused(path, "damaged")
+
+
+def test_a_missing_file_beside_its_log_is_refused(path: Path) -> None:
+    path.rename(path.with_name("hecaton.db-wal"))
+    refused(path, "hecaton.db-wal")
+
+
+def test_a_file_that_others_can_read_is_refused(path: Path) -> None:
+    path.chmod(0o644)
+    refused(path, "0644", f"chmod 600 {path}")
+
+
+def test_a_file_of_another_user_is_refused(path: Path) -> None:
+    os.chown(path, 12345, -1)
+    refused(path, "12345", "chown")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "server").write_text("a file where the folder belongs")
+    with pytest.raises(Unavailable, match="server"):
+        open_database(tmp_path / "server" / "hecaton.db")
+
+
+def test_a_migration_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "some.db", isolation_level=None)
+    good, bad = (1, "CREATE TABLE one (x);"), (2, "CREATE TABLE two (x); INSERT INTO nowhere VALUES (1);")
+    with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+        apply(connection, "some.db", [good, bad])
+    assert version_of(connection) == 1
+    assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("one",)]
+    apply(connection, "some.db", [good, (2, "CREATE TABLE two (x);")])
+    assert version_of(connection) == 2
+    connection.close()
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from hecaton.store.sqlite import open_database
+print("opening", flush=True)
+open_database(Path(sys.argv[1]))
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_first_start_that_is_killed_is_made_good_by_the_next(tmp_path: Path) -> None:
+    for delay in range(8):
+        path = tmp_path / f"home-{delay}" / "server" / "hecaton.db"
+        with subprocess.Popen(
+            [sys.executable, "-c", OPEN, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=0.003 * delay)
+            process.send_signal(signal.SIGKILL)
+        assert colour(path) is None
+        assert [file.name for file in path.parent.iterdir()] == ["hecaton.db"]
+
+
+def test_the_wheel_contains_the_migrations(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+    )
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.endswith(".sql")}
+    folder = REPOSITORY / "hecaton" / "store" / "migrations" / "sqlite"
+    assert packed == {f"hecaton/store/migrations/sqlite/{file.name}" for file in folder.iterdir()}
+
+
+def test_the_migrations_are_numbered_without_gaps() -> None:
+    assert [version for version, _ in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+def test_a_copied_backup_opens(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "restored" / "hecaton.db"
+    copy.parent.mkdir()
+    shutil.copy(path, copy)
+    assert colour(copy) == "red"

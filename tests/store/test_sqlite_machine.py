@@ -1,0 +1,19 @@
+"""Made-up histories on SQLite, compared with a plain model after every step."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+from hecaton.store.port import Database
+from hecaton.store.sqlite import SqliteDatabase
+from hecaton.store.sqlite_file import MEMORY
+from tests.contracts.store_machine import StoreMachine
+
+
+class SqliteMachine(StoreMachine):
+    def open(self) -> Database:
+        return SqliteDatabase(MEMORY, inline=True)
+
+
+TestSqliteMachine = SqliteMachine.TestCase
+TestSqliteMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None, print_blob=True)
