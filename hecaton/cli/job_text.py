@@ -1,0 +1,184 @@
+"""How one job is shown: a row, all details, why it waits, why it failed, its result. For `jobs`, `live` and `demo`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hecaton.cli import output
+from hecaton.cli.terminal import Column, ago, duration, harmless, is_terminal, size
+
+if TYPE_CHECKING:
+    from hecaton.client import Client
+    from hecaton.core.model import Attempt
+    from hecaton.wire.api import JobSummary, JobView
+
+COLUMNS = [
+    Column("#", right=True),
+    Column("STATUS", flexible=True),
+    Column("IMAGE", flexible=True),
+    Column("SUBMITTED"),
+    Column("RAN", right=True),
+    Column("WORKER", flexible=True),
+    Column("OWNER", flexible=True, optional=True),
+    Column("ID", optional=True),
+]
+
+COPY = 1024 * 1024
+
+NOBODY = "no worker is registered yet. On a machine with a GPU: sudo hecaton-gpu install SERVER"
+
+
+def row(view: JobSummary, now: float) -> list[str]:
+    why = f" ({view.reason})" if view.state == "FAILED" and view.reason else ""
+    ran = duration((view.ended_at or now) - view.started_at) if view.started_at else ""
+    return [
+        str(view.index),
+        view.state + why,
+        view.image,
+        ago(view.created_at, now),
+        ran,
+        view.worker or "",
+        view.owner,
+        view.id,
+    ]
+
+
+def details(view: JobView, now: float) -> list[str]:
+    lines = output.field_lines(_fields(view, now))
+    lines += output.block_lines("payload", _payload(view))
+    if not view.state.terminal:
+        lines += _waiting(view)
+    if view.state == "FINISHED":
+        lines += output.block_lines("result", _result(view))
+    if view.failure or view.state in ("FAILED", "CANCELLED"):
+        lines += ["", *ending(view)]
+        if view.log_tail:
+            lines += output.block_lines("last log lines", view.log_tail)
+    if len(view.attempts) > 1:
+        lines += output.block_lines("attempts", "\n".join(_attempt(attempt) for attempt in view.attempts))
+    return lines
+
+
+def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
+    queued_until = view.assigned_at or view.ended_at or now
+    return [
+        ("id", view.id),
+        ("index", view.index),
+        ("status", view.state + (" (asked to stop)" if view.cancel_requested and not view.state.terminal else "")),
+        ("image", view.image),
+        ("mode", view.mode if view.mode != "native" else None),
+        ("owner", view.owner),
+        ("submitted", ago(view.created_at, now)),
+        ("in the queue", duration(queued_until - view.created_at)),
+        (
+            "starting",
+            duration((view.started_at or view.ended_at or now) - view.assigned_at) if view.assigned_at else None,
+        ),
+        ("running", duration((view.ended_at or now) - view.started_at) if view.started_at else None),
+        ("worker", view.worker),
+        ("doing", view.note if not view.state.terminal else None),
+        ("progress", progress(view.progress) if view.progress is not None else None),
+        ("attempt", f"{view.attempt}, up to {view.retries} retries" if view.retries else view.attempt or None),
+        ("priority", view.priority or None),
+        ("time-out", duration(view.timeout) if view.timeout else None),
+        ("queue ttl", duration(view.queue_ttl) if view.queue_ttl else None),
+        ("retry of", view.retry_of),
+    ]
+
+
+def progress(value: Any) -> str:
+    """What a handler reported: a fraction as per cent, anything else as it is."""
+    if isinstance(value, float) and 0 <= value <= 1:
+        return f"{value:.0%}"
+    if isinstance(value, str):
+        return value
+    import msgspec
+
+    return msgspec.json.encode(value).decode()
+
+
+def _payload(view: JobView) -> str:
+    import msgspec
+
+    raw = bytes(view.payload)
+    if raw == b"null" and (view.payload_kind != "json" or view.payload_size > len(raw)):
+        return f"({view.payload_kind}, {size(view.payload_size)})"
+    if view.payload_kind == "text":
+        return msgspec.json.decode(raw, type=str)
+    return msgspec.json.format(raw, indent=2).decode()
+
+
+def _result(view: JobView) -> str:
+    import msgspec
+
+    raw = bytes(view.result)
+    if raw == b"null" and (view.result_kind != "json" or view.result_size > len(raw)):
+        fetch = f"hecaton job wait {view.index} -o FILE"
+        return f"({view.result_kind or 'none'}, {size(view.result_size)}; {fetch} writes it to a file)"
+    if view.result_kind == "text":
+        return msgspec.json.decode(raw, type=str)
+    return msgspec.json.format(raw, indent=2).decode()
+
+
+def waiting_lines(view: JobView) -> list[str]:
+    """Why a job waits, one line for each worker."""
+    return [f"{waiting.worker} {waiting.why}" for waiting in view.waiting] or [NOBODY]
+
+
+def _waiting(view: JobView) -> list[str]:
+    if view.state != "IN_QUEUE":
+        return []
+    before = f"\n{view.queue_position} jobs are before it" if view.queue_position else ""
+    return output.block_lines("why it waits", "\n".join(waiting_lines(view)) + before)
+
+
+def _attempt(attempt: Attempt) -> str:
+    ended = attempt.ended_at - attempt.assigned_at if attempt.ended_at else None
+    text = f"{attempt.number}  {attempt.worker}  {attempt.reason or 'running'}"
+    text += f" after {duration(ended)}" if ended is not None else ""
+    return text + (f": {attempt.failure.message}" if attempt.failure else "")
+
+
+def ending(view: JobView) -> list[str]:
+    """Why there is no result: reason, message, where it happened, what to do next."""
+    lines = [harmless(f"Job {view.index} is {view.state}" + (f": {view.reason}" if view.reason else ""))]
+    failure = view.failure
+    if failure is None:
+        return lines
+    lines.append(harmless(f"{failure.type}: {failure.message}" if failure.type else failure.message))
+    if failure.traceback:
+        lines += [*output.block_lines("traceback of the handler", failure.traceback), ""]
+    if failure.hint:
+        lines.append(harmless(failure.hint))
+    return lines
+
+
+def print_result(client: Client, view: JobView) -> None:
+    """The result of a finished job on stdout: JSON (indented on a terminal), text, or raw bytes into a pipe."""
+    terminal = is_terminal(sys.stdout)
+    inline = view.result_size <= 1024 * 1024
+    if view.result_kind == "bytes" and terminal:
+        output.say(
+            f"The result is {size(view.result_size)} of bytes: hecaton job wait {view.index} -o FILE writes them."
+        )
+    elif view.result_kind == "bytes" or not inline:
+        _copy_result(client, view.id)
+    elif terminal or view.result_kind != "text":
+        click.echo(_result(view) if view.result_kind == "json" else harmless(_result(view)))
+    else:
+        click.echo(_result(view), nl=False)
+
+
+def _copy_result(client: Client, job_id: str) -> None:
+    """By way of a file: results may be larger than the memory."""
+    with tempfile.TemporaryDirectory(prefix="hecaton-") as folder:
+        path = Path(folder) / "result"
+        client.download_result(job_id, path)
+        with path.open("rb") as file:
+            while piece := file.read(COPY):
+                click.echo(piece, nl=False)

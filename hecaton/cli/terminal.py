@@ -1,0 +1,195 @@
+"""Text for terminals: what comes from outside is made harmless, times and sizes become readable, tables fit the width.
+
+Called by every command. Imports nothing that is slow: `job list` pays for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+# Complete escape sequences: CSI (colours, cursor moves), OSC / DCS / APC / PM / SOS up to their end, two-byte ones.
+_SEQUENCE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"
+    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
+    r"|\x1b[ -/]+[0-~]"
+    r"|\x1b[0-OQ-WYZ\\`-~]"
+)
+_UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)|\r)\Z")
+_HOLD = 4096  # characters of an unfinished sequence that are worth waiting for
+
+# C0 and C1 controls, DEL, and the characters that reorder or hide text: bidi marks and overrides, line separators,
+# zero-width characters, tags. Newline and tab stay.
+_DANGEROUS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return "^" + chr(code + 0x40)
+    return "^?" if code == 0x7F else f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def harmless(text: str) -> str:
+    """`text` without any power over the terminal: escape sequences go, other control characters become visible."""
+    text = _SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _DANGEROUS.sub(_visible, text)
+
+
+def harmless_json(text: str) -> str:
+    """The same for JSON text, which stays the same JSON: such characters only stand inside its strings."""
+
+    def escaped(match: re.Match[str]) -> str:
+        if match[0] < " ":
+            return match[0]  # layout: inside strings JSON has escaped them already
+        units = match[0].encode("utf-16-be", "surrogatepass")
+        return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+    return _DANGEROUS.sub(escaped, text)
+
+
+def one_line(text: str) -> str:
+    """For table cells and error messages."""
+    return " ".join(harmless(text).split())
+
+
+class HarmlessStream:
+    """`harmless` for text that arrives in pieces: a sequence or a CRLF cut in two is recognised."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        text = self._held + text
+        unfinished = _UNFINISHED.search(text)
+        cut = unfinished.start() if unfinished and len(text) - unfinished.start() <= _HOLD else len(text)
+        self._held = text[cut:]
+        return harmless(text[:cut])
+
+    def end(self) -> str:
+        rest, self._held = self._held, ""
+        return harmless(rest)
+
+
+def is_terminal(stream: IO[Any]) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def colour_wanted(stream: IO[Any]) -> bool:
+    """https://no-color.org, and terminals that cannot."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def duration(seconds: float) -> str:
+    """`240 ms`, `1.24 s`, `12 s`, `3 min 4 s`, `2 h 5 min`, `3 d 4 h`."""
+    seconds = max(0.0, seconds)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def ago(then: float, now: float) -> str:
+    passed = now - then
+    if passed < 1:
+        return "now"
+    if passed < 60:
+        return f"{int(passed)} s ago"
+    if passed < 3600:
+        return f"{int(passed // 60)} min ago"
+    if passed < 86400:
+        return f"{int(passed // 3600)} h ago"
+    return f"{int(passed // 86400)} d ago"
+
+
+def size(count: int) -> str:
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def screen_width() -> int:
+    return max(20, shutil.get_terminal_size().columns)
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    flexible: bool = False  # may be cut with an ellipsis when the terminal is narrow
+    optional: bool = False  # left out when the terminal is narrow
+    right: bool = False
+
+
+def cells_wide(text: str) -> int:
+    """Columns that `text` takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def _cut(text: str, width: int) -> str:
+    if cells_wide(text) <= width:
+        return text
+    while text and cells_wide(text) > width - 1:
+        text = text[:-1]
+    return text + "…"
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Lines of a table, titles first, one line for each row. `width` None: as wide as it gets (files, pipes)."""
+    rows = [[one_line(cell) or "-" for cell in row] for row in rows]
+    shown = list(range(len(columns)))
+    wide = [max([cells_wide(column.title), *(cells_wide(row[i]) for row in rows)]) for i, column in enumerate(columns)]
+    if width is not None:
+        _fit(columns, shown, wide, width)
+    lines = [[column.title for column in columns], *rows]
+    return ["  ".join(_padded(line[i], wide[i], columns[i].right) for i in shown).rstrip() for line in lines]
+
+
+def _fit(columns: Sequence[Column], shown: list[int], wide: list[int], width: int) -> None:
+    """Narrow `wide` and `shown` in place until the table fits, or nothing is left that may give way."""
+
+    def excess() -> int:
+        return sum(wide[i] for i in shown) + 2 * (len(shown) - 1) - width
+
+    for i in [i for i, column in enumerate(columns) if column.optional]:
+        if excess() > 0:
+            shown.remove(i)
+    while excess() > 0:
+        candidates = [i for i in shown if columns[i].flexible and wide[i] > 6]
+        if not candidates:
+            return
+        wide[max(candidates, key=lambda i: wide[i])] -= 1
+
+
+def _padded(cell: str, width: int, right: bool) -> str:
+    cell = _cut(cell, width)
+    space = " " * (width - cells_wide(cell))
+    return space + cell if right else cell + space
