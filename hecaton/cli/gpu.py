@@ -1,0 +1,294 @@
+"""`hecaton-gpu`: runs the worker of this machine in the foreground, or as a systemd service."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import msgspec
+
+from hecaton import __version__
+from hecaton.cli import output
+from hecaton.core.errors import BadRequest, HecatonError
+
+UNIT = "hecaton-gpu"
+NOT_RUNNING = 3
+"""Exit code of `status` when the service does not run, as systemctl has it."""
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What `run` and `install` are told about the worker. `shm_size` in bytes, `idle_timeout` in seconds."""
+
+    server: str
+    name: str
+    unit: str  # the service that runs it, if one does
+    runtime: str
+    handlers: dict[str, Path]
+    slots: int
+    idle_timeout: float
+    shm_size: int
+    ca_file: Path | None
+    token: str | None
+    username: str | None
+    password: str | None
+
+
+class Handler(click.ParamType[tuple[str, Path]]):
+    """NAME=PATH; the name may hold a tag: `demo:1=handler.py`."""
+
+    name = "NAME=PATH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        name, separator, path = str(value).partition("=")
+        if not (name and separator and path):
+            self.fail(f"{value!r} is not NAME=PATH, for example demo:1=handler.py", param, ctx)
+        if not Path(path).is_file():
+            self.fail(f"there is no file {path}", param, ctx)
+        return name, Path(path).absolute()
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, or one with the suffix k, m or g."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+)([kmg]?)b?", str(value).lower())
+        if match is None or not int(match[1]):
+            self.fail(f"{value!r} is not a size, for example 512m or 2g", param, ctx)
+        return int(match[1]) * _UNITS[match[2]]
+
+
+def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a worker; the command gets them as one `Options`."""
+
+    @functools.wraps(command)
+    def gathered(
+        server: str, name: str | None, handler: tuple[tuple[str, Path], ...], runtime: str, **rest: Any
+    ) -> Any:
+        from hecaton.worker.registration import default_name
+
+        if handler and runtime != "process":
+            raise click.UsageError("--handler needs --runtime process: containers bring their own handler")
+        if runtime == "process" and not handler:
+            raise click.UsageError("--runtime process runs named handler files: give --handler NAME=PATH")
+        return command(Options(server, name or default_name(), unit_name(name), runtime, dict(handler), **rest))
+
+    decorated: Callable[..., Any] = gathered
+    for option in reversed(_WORKER_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+_WORKER_OPTIONS = (
+    click.argument("server", metavar="SERVER_IP"),
+    click.option("--name", metavar="NAME", help="Name of the worker.  [default: this host's name]"),
+    click.option("--username", envvar="HECATON_USERNAME", show_envvar=True, help="User of role admin or worker."),
+    click.option("--password", envvar="HECATON_PASSWORD", show_envvar=True, help="That user's password."),
+    click.option("--token", envvar="HECATON_TOKEN", show_envvar=True, help="An access token instead of a login."),
+    click.option(
+        "--ca-file",
+        envvar="HECATON_CA_FILE",
+        show_envvar=True,
+        type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+        help="Certificate (PEM) to trust: that of the server itself, or of who signed it.",
+    ),
+    click.option(
+        "--runtime", type=click.Choice(["docker", "process"]), default="docker", show_default=True,
+        help="What runs the jobs: containers, or the files given with --handler, without any isolation.",
+    ),
+    click.option("--handler", type=Handler(), multiple=True, help="A handler file and its image name (repeatable)."),
+    click.option(
+        "--slots", type=click.IntRange(1, 1024), default=1, show_default=True,
+        help="Jobs at a time on a machine without a GPU; with GPUs it is one for each.",
+    ),
+    click.option(
+        "--idle-timeout", type=click.FloatRange(0), default=900.0, show_default=True, metavar="SECONDS",
+        help="How long a container without work stays warm.",
+    ),
+    click.option("--shm-size", type=Size(), default="1g", show_default=True, help="/dev/shm of each container."),
+)  # fmt: skip
+
+service_option = click.option("--name", metavar="NAME", help="The worker, where several are installed.")
+
+EXAMPLES = """\b
+Examples:
+  sudo hecaton-gpu install 192.168.1.5:8181
+  sudo hecaton-gpu logs -f
+  hecaton-gpu run localhost:8181 --runtime process --handler demo:1=handler.py
+
+\b
+Completion, in ~/.bashrc (bash) or ~/.zshrc (zsh):
+  eval "$(_HECATON_GPU_COMPLETE=bash_source hecaton-gpu)"
+  eval "$(_HECATON_GPU_COMPLETE=zsh_source hecaton-gpu)"
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EXAMPLES)
+@click.version_option(__version__, prog_name="hecaton-gpu", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Run this machine as a worker of a Hecaton server. Docker workers need root."""
+
+
+@cli.command()
+@worker_options
+def run(options: Options) -> int:
+    """Run the worker in the foreground (useful for debugging).
+
+    The first time it registers with the server; later it knows it. Ctrl-C stops it: running jobs get 30 seconds to end,
+    the rest goes back to the queue.
+    """
+    from hecaton.cli.gpu_worker import run_worker
+
+    return run_worker(options)
+
+
+@cli.command()
+@worker_options
+def install(options: Options) -> None:
+    """Install the worker as a systemd service that starts with the machine, and start it."""
+    from hecaton.cli.gpu_worker import install_worker
+
+    install_worker(options)
+
+
+@cli.command()
+@service_option
+def uninstall(name: str | None) -> None:
+    """Stop the service and remove it. The worker stays registered."""
+    from hecaton.worker import systemd
+
+    systemd.require("hecaton-gpu uninstall")
+    unit = _unit(name)
+    systemd.uninstall(unit)
+    output.say(f"Removed the service {unit}.")
+    output.say(
+        "The worker stays registered, so that it can be installed again; to end that: hecaton worker remove NAME"
+    )
+
+
+@cli.command()
+@service_option
+def start(name: str | None) -> None:
+    """Start the worker service."""
+    _control("start", name)
+
+
+@cli.command()
+@service_option
+def stop(name: str | None) -> None:
+    """Stop the worker service until the next boot. Running jobs get 30 seconds to end."""
+    _control("stop", name)
+
+
+@cli.command()
+@service_option
+def restart(name: str | None) -> None:
+    """Restart the worker service."""
+    _control("restart", name)
+
+
+@cli.command()
+@service_option
+@click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+def status(name: str | None, as_json: bool) -> int:
+    """Check if the service is running. Exit code 0: it runs, 3: it does not."""
+    from hecaton.worker import systemd
+
+    found = systemd.status(_unit(name))
+    if as_json:
+        output.print_json(found)
+    else:
+        fields = [
+            ("service", found.name),
+            ("state", f"{found.active} ({found.detail})"),
+            ("since", found.since or None),
+            ("process", found.pid or None),
+            ("at boot", "starts" if found.enabled else "does not start"),
+            ("worker", found.text or None),
+        ]
+        output.print_lines(output.field_lines(fields))
+    return 0 if found.active == "active" else NOT_RUNNING
+
+
+@cli.command()
+@service_option
+@click.option("-f", "--follow", is_flag=True, help="Follow logs: show new lines as they come, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="Number of lines.")
+def logs(name: str | None, follow: bool, lines: int) -> int:
+    """View service logs."""
+    from hecaton.worker import systemd
+
+    return systemd.logs(_unit(name), lines, follow)
+
+
+def unit_name(name: str | None) -> str:
+    """Of the service of a worker; None: the worker that has the host's name."""
+    return f"{UNIT}-{name.replace('@', '_')}" if name else UNIT
+
+
+def _unit(name: str | None) -> str:
+    """The service that a command without --name means: the only one, or the one with the host's name."""
+    from hecaton.worker import systemd
+
+    units = systemd.installed(UNIT)
+    if name is None and UNIT not in units and units:
+        if len(units) > 1:
+            raise BadRequest(f"several workers are installed: {', '.join(units)}", "Say which one: --name NAME")
+        return units[0]
+    return unit_name(name)
+
+
+def _control(action: str, name: str | None) -> None:
+    from hecaton.worker import systemd
+
+    systemd.require(f"hecaton-gpu {action}")
+    unit = _unit(name)
+    systemd.control(action, unit)
+    output.say(f"{unit}: {systemd.status(unit).active}")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    raise SystemExit(_main(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(arguments: Sequence[str]) -> int:
+    """One command line to its exit code; no traceback unless HECATON_DEBUG=1."""
+    try:
+        code = cli.main(list(arguments), prog_name="hecaton-gpu", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        output.say("Interrupted.")
+        return output.INTERRUPTED
+    except (HecatonError, click.ClickException, OSError) as error:
+        if os.environ.get("HECATON_DEBUG"):
+            raise
+        explained = _explained(error)
+        output.show_error(explained, as_json="--json" in arguments)
+        return output.exit_code(explained)
+
+
+def _explained(error: HecatonError | click.ClickException | OSError) -> HecatonError:
+    if isinstance(error, HecatonError):
+        return error
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx else "hecaton-gpu"
+        return BadRequest(error.format_message(), f"See: {command} --help")
+    if isinstance(error, click.ClickException):
+        return BadRequest(error.format_message())
+    where = f"{error.filename}: " if error.filename else ""
+    return HecatonError(f"{where}{error.strerror or error}")
+
+
+if __name__ == "__main__":
+    main()

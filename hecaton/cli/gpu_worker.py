@@ -1,0 +1,166 @@
+"""What `hecaton-gpu run` and `install` do: register this machine once, look around, build the worker and run it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+import click
+
+from hecaton import __version__
+from hecaton.cli import output
+from hecaton.cli.gpu import Options
+from hecaton.core.errors import BadRequest, Conflict, HecatonError, Unavailable, Unreachable
+from hecaton.wire import address
+from hecaton.wire.home import ENVIRONMENT
+from hecaton.worker import gpus, registration, systemd
+from hecaton.worker.registration import WorkerConfig
+from hecaton.worker.runtime import Runtime, RuntimeFault
+from hecaton.worker.runtimes.docker import DockerRuntime
+from hecaton.worker.runtimes.process import ProcessRuntime
+from hecaton.worker.slots import WorkerSettings
+
+CONNECT_SECONDS = 20.0
+"""How long `install` watches the new service to tell how it went."""
+
+
+def run_worker(options: Options) -> int:
+    """Until the worker is stopped; its exit code."""
+    config = identity(options)
+    with registration.exclusive(config):
+        runtime = _runtime(options, config)
+        engine = _check(runtime)
+        found = gpus.discover()
+        output.print_lines(
+            output.field_lines(
+                [
+                    ("hecaton-gpu", __version__),
+                    ("engine", engine),
+                    *(("card", f"{gpu.name}, {gpu.memory >> 30} GiB ({gpu.uuid})") for gpu in found.gpus),
+                    ("card", None if found.gpus else _without_card(found.reason, options.slots)),
+                    ("server", config.url),
+                    ("worker", config.name),
+                ]
+            )
+        )
+        from hecaton.worker.app import run
+
+        return run(config, runtime, found.gpus, WorkerSettings(slots=options.slots, idle_timeout=options.idle_timeout))
+
+
+def install_worker(options: Options) -> None:
+    """Check what can be checked first, so that a service that is installed also works."""
+    systemd.require(f"hecaton-gpu install {options.server}")
+    config = identity(options)
+    _check(_runtime(options, config))
+    systemd.install(service(options, config))
+    output.say(f"Installed the service {options.unit} as worker {config.name!r} of {config.url}.")
+    output.say(_first_state(options.unit))
+    output.say(f"Its log: hecaton-gpu logs -f{'' if options.unit == 'hecaton-gpu' else f' --name {options.name}'}")
+
+
+def service(options: Options, config: WorkerConfig) -> systemd.Service:
+    """The unit of a registered worker: it names no credentials, those of the worker itself are in its folder."""
+    arguments = ["run", config.url, "--name", config.name, "--runtime", options.runtime]
+    for name, path in options.handlers.items():
+        arguments += ["--handler", f"{name}={path}"]
+    arguments += ["--slots", str(options.slots), "--idle-timeout", f"{options.idle_timeout:g}"]
+    arguments += ["--shm-size", str(options.shm_size)]
+    environment = {ENVIRONMENT: str(registration.worker_home()), "PYTHONUNBUFFERED": "1"}
+    if host := os.environ.get("DOCKER_HOST"):
+        environment["DOCKER_HOST"] = host
+    return systemd.Service(
+        name=options.unit,
+        description=f"Hecaton GPU worker {config.name}",
+        command=systemd.python_command("hecaton.cli.gpu", *arguments),
+        environment=environment,
+        after=("network-online.target", "docker.service"),
+        oom_score_adjust=-900,  # a job that eats all memory must not take the worker along
+        final_codes=(0,),  # it was removed on the server, or asked to end
+    )
+
+
+def identity(options: Options) -> WorkerConfig:
+    """The registration of this worker: the one it has, or a new one.
+
+    Credentials that were given are used although there is a registration: it may have been removed on the server. Where
+    the server says that the name is taken, or nothing, the registration at hand is as good as ever."""
+    known = registration.load(options.name)
+    if known is not None and not registration.matches(known, options.server):
+        raise Conflict(
+            f"the worker {options.name!r} of this machine is registered with {known.url}, not with {options.server}",
+            f"Choose another --name, or remove {known.folder / 'worker.json'} to register it anew.",
+        )
+    if known is not None and options.token is None and options.password is None:
+        return known
+    try:
+        return _register(options)
+    except (Conflict, Unreachable, Unavailable):
+        if known is None:
+            raise
+        return known
+
+
+def _register(options: Options) -> WorkerConfig:
+    server = address.resolve(options.server, options.ca_file)
+    if server.warning:
+        output.warn(server.warning)
+    username = password = None
+    if options.token is None:
+        username = options.username or _ask("username", "Username", hidden=False)
+        password = options.password or _ask("password", "Password", hidden=True)
+    return registration.register(
+        server, options.name, username=username, password=password, token=options.token, ca_file=options.ca_file
+    )
+
+
+def _ask(option: str, label: str, *, hidden: bool) -> str:
+    if not sys.stdin.isatty():
+        raise BadRequest(
+            f"--{option} is missing, and there is no terminal to ask on",
+            f"Give it as an option or in HECATON_{option.upper()}; or an access token in HECATON_TOKEN.",
+        )
+    answer: str = click.prompt(label, hide_input=hidden, err=True)
+    return answer
+
+
+def _runtime(options: Options, config: WorkerConfig) -> Runtime:
+    if options.runtime == "process":
+        return ProcessRuntime(config.worker_id, options.handlers)
+    return DockerRuntime(config.worker_id, shm_size=options.shm_size)
+
+
+def _check(runtime: Runtime) -> str:
+    async def ask() -> str:
+        try:
+            return await runtime.check()
+        finally:
+            await runtime.close()  # its connections belong to this short event loop
+
+    try:
+        return asyncio.run(ask())
+    except RuntimeFault as fault:
+        raise HecatonError(fault.message, fault.hint) from fault
+
+
+def _without_card(reason: str, slots: int) -> str:
+    return f"no GPU found ({reason}): CPU-only, {slots} slot{'s' if slots > 1 else ''}"
+
+
+def _first_state(unit: str) -> str:
+    """What became of the service, as soon as it is connected or has failed."""
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        state = systemd.status(unit)
+        if state.active == "active" and state.text.startswith("connected"):
+            return f"It runs and is {state.text}."
+        if time.monotonic() > deadline:
+            said = f" ({state.text})" if state.text else ""
+            return f"It is {state.active}, but not connected yet{said}. It goes on trying."
+        if state.active == "failed":
+            raise HecatonError(
+                f"the service {unit} failed: {state.detail}", f"See: journalctl --unit {unit} --lines 50"
+            )
+        time.sleep(0.1)
