@@ -170,14 +170,14 @@ class Client:
         key: idempotency key: submitting again with the same one gives the first job. By default a fresh one, so that
             the retries of this call never make two jobs.
         """
-        chosen = _member(Mode, mode)
-        body = submission.payload_of(self._transport, input, payload, payload_file)
-        submitted = submission.submit(
-            self._transport, image, body,
-            mode=chosen, file=file, args=args, timeout=timeout, retries=retries, priority=priority,
-            queue_ttl=queue_ttl, key=key,
+        request = submission.new_job(
+            image, mode=_member(Mode, mode), file=file, args=args, timeout=timeout, retries=retries,
+            priority=priority, queue_ttl=queue_ttl,
         )  # fmt: skip
-        return JobHandle(self._transport, submitted)
+        request = submission.with_payload(self._transport, request, input, payload, payload_file)
+        if file is not None:
+            request = submission.with_file(self._transport, request, file)
+        return JobHandle(self._transport, submission.send(self._transport, request, key))
 
     def job(self, job: str | int, wait: float = 0) -> api.JobView:
         """A job by its id or short number. `wait`: seconds (at most 60) to wait for its end first."""

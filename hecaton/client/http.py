@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TRIES = 5
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0  # seconds; full jitter below them
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0  # seconds; full jitter below them
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT"})
 _AWAY = frozenset({502, 503, 504})
 _ERROR_LIMIT = 1024 * 1024
@@ -153,7 +153,7 @@ class Transport:
             try:
                 return attempt()
             except Fault as fault:
-                pause = max(fault.after, random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (number - 1))))
+                pause = max(fault.after, random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (number - 1))))
                 too_late = deadline is not None and time.monotonic() + pause >= deadline
                 if number == TRIES or too_late or (fault.sent and not repeatable) or fault.after > self.timeout:
                     raise fault.error from fault.__cause__

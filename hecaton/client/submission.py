@@ -27,15 +27,6 @@ _ESCAPED_LIMIT = INLINE_LIMIT * 3 // 2
 """Of text inside a message: control characters take six bytes there, and the server takes 2 MiB in all."""
 
 
-class Payload(msgspec.Struct, frozen=True):
-    """The fields of NewJob that carry a payload."""
-
-    input: msgspec.Raw = msgspec.Raw(b"")
-    text: str | None = None
-    base64: str | None = None
-    payload: BlobRef | None = None
-
-
 def new_key() -> str:
     """An idempotency key that no other submit has: a UUIDv7, because keys that come in order cost an index least."""
     stamp = time.time_ns() // 1_000_000
@@ -43,10 +34,8 @@ def new_key() -> str:
     return str(uuid.UUID(int=bits))
 
 
-def submit(
-    transport: Transport,
+def new_job(
     image: str,
-    payload: Payload,
     *,
     mode: Mode,
     file: PathLike | None,
@@ -55,9 +44,8 @@ def submit(
     retries: int,
     priority: int,
     queue_ttl: float | None,
-    key: str | None,
-) -> Submitted:
-    """Uploads the handler or script if the server lacks it, then submits."""
+) -> NewJob:
+    """The request without what has to be read: payload and file. BadRequest for what makes no sense."""
     if isinstance(args, str):
         raise BadRequest(f"args is the text {args!r}: give a list of arguments")
     if (file is None) != (mode is Mode.NATIVE):
@@ -65,16 +53,9 @@ def submit(
             f"a {mode} job needs its file" if file is None else f"a file was given, but the mode is {mode}",
             'mode="handler" or mode="script" goes with file=PATH; native jobs run what is in the image.',
         )
-    if key is not None and not (0 < len(key) <= 128 and key.isascii() and key.isprintable()):
-        raise BadRequest(f"{key[:130]!r} is no idempotency key: give 1 to 128 printable ASCII characters")
-    request = NewJob(
+    return NewJob(
         image=image,
-        input=payload.input,
-        text=payload.text,
-        base64=payload.base64,
-        payload=payload.payload,
         mode=mode,
-        file=_upload_file(transport, file) if file is not None else None,
         file_name=Path(file).name if file is not None else None,
         args=tuple(args),
         timeout=timeout,
@@ -82,52 +63,59 @@ def submit(
         priority=priority,
         queue_ttl=queue_ttl,
     )
+
+
+def send(transport: Transport, request: NewJob, key: str | None) -> Submitted:
+    """Safe to repeat: `key`, or a fresh one, makes one job of all tries."""
+    if key is not None and not (0 < len(key) <= 128 and key.isascii() and key.isprintable()):
+        raise BadRequest(f"{key[:130]!r} is no idempotency key: give 1 to 128 printable ASCII characters")
     return transport.call("POST", f"{API}/jobs", Submitted, request, key=key or new_key())
 
 
-def payload_of(transport: Transport, value: Any, data: bytes | None, file: PathLike | None) -> Payload:
+def with_file(transport: Transport, request: NewJob, file: PathLike) -> NewJob:
+    """The handler or script is uploaded if the server lacks it."""
+    with payloads.open_source(file) as source:
+        return msgspec.structs.replace(request, file=_upload(transport, source))
+
+
+def with_payload(
+    transport: Transport, request: NewJob, value: Any, data: bytes | None, file: PathLike | None
+) -> NewJob:
     """At most one of the three: a Python value, bytes, a file. None of them: the input is null."""
     if sum(given is not None for given in (value, data, file)) > 1:
         raise BadRequest("give one of input, payload and payload_file, not several")
     if file is not None:
         with payloads.open_source(file) as source:
             kind = source.kind()
-            return _inline_or_upload(transport, kind, source)
+            small = _inline(request, kind, source.read()) if source.size <= INLINE_LIMIT else None
+            return small or _uploaded(transport, request, kind, source)
     if data is None:
         data, kind = payloads.encode(value), Kind.JSON
     else:
         data = payloads.without_bom(data)
         kind = payloads.kind_of(data)
-    if len(data) <= INLINE_LIMIT:
-        small = _inline(kind, data)
-        if small is not None:
-            return small
+    small = _inline(request, kind, data) if len(data) <= INLINE_LIMIT else None
+    if small is not None:
+        return small
     with payloads.bytes_source(data) as source:
-        return _upload_payload(transport, kind, source)
+        return _uploaded(transport, request, kind, source)
 
 
-def _inline_or_upload(transport: Transport, kind: Kind, source: Source) -> Payload:
-    small = _inline(kind, source.read()) if source.size <= INLINE_LIMIT else None
-    return small or _upload_payload(transport, kind, source)
-
-
-def _inline(kind: Kind, data: bytes) -> Payload | None:
-    """None when it grows too much inside a message."""
+def _inline(request: NewJob, kind: Kind, data: bytes) -> NewJob | None:
+    """None when the payload grows too much inside a message."""
     if kind is Kind.JSON:
-        return Payload(input=msgspec.Raw(data))
+        return msgspec.structs.replace(request, input=msgspec.Raw(data))
     if kind is Kind.BYTES:
-        return Payload(base64=base64.b64encode(data).decode())
+        return msgspec.structs.replace(request, base64=base64.b64encode(data).decode())
     text = data.decode()
-    return Payload(text=text) if len(msgspec.json.encode(text)) <= _ESCAPED_LIMIT else None
+    if len(msgspec.json.encode(text)) > _ESCAPED_LIMIT:
+        return None
+    return msgspec.structs.replace(request, text=text)
 
 
-def _upload_payload(transport: Transport, kind: Kind, source: Source) -> Payload:
-    return Payload(payload=BlobRef(_upload(transport, source), source.size, kind))
-
-
-def _upload_file(transport: Transport, file: PathLike) -> str:
-    with payloads.open_source(file) as source:
-        return _upload(transport, source)
+def _uploaded(transport: Transport, request: NewJob, kind: Kind, source: Source) -> NewJob:
+    reference = BlobRef(_upload(transport, source), source.size, kind)
+    return msgspec.structs.replace(request, payload=reference)
 
 
 def _upload(transport: Transport, source: Source) -> str:

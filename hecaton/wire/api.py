@@ -105,7 +105,7 @@ class NewJob(_Request, frozen=True):
     """Exactly one of: `input` (any JSON value), `text`, `base64`, `payload` (an uploaded blob)."""
 
     image: str
-    input: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     text: str | None = None
     base64: str | None = None
     payload: BlobRef | None = None

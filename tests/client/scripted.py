@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,7 @@ class Seen:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    client_port: int  # the same one: the same connection
 
     def json(self) -> Any:
         return msgspec.json.decode(self.body)
@@ -76,6 +78,10 @@ class ScriptedServer:
 
     def asked(self, method: str, path: str) -> list[Seen]:
         return [seen for seen in self.seen if (seen.method, seen.path) == (method, path)]
+
+    def cut_connections(self) -> None:
+        """Ends every connection that is open; waits until each is really closed."""
+        self._server.cut_connections()
 
     def take(self, seen: Seen) -> Answer:
         with self._lock:
@@ -132,6 +138,8 @@ class _Server(ThreadingHTTPServer):
         for connection in list(self.open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        while self.open:
+            time.sleep(0.001)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that go away are part of the game."""
@@ -147,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         query = {name: values[-1] for name, values in parse_qs(split.query).items()}
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self._send(self.server.owner.take(Seen(self.command, split.path, query, headers, body)))
+        self._send(self.server.owner.take(Seen(self.command, split.path, query, headers, body, self.client_address[1])))
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _serve
 
