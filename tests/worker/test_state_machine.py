@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from hecaton.core.model import AttemptRef, Reason
 from hecaton.wire.channel import Released
 from hecaton.worker import events as ev
+from hecaton.worker.runtime import Exit
 from hecaton.worker.slots import WorkerSettings
 from tests.worker.brain import Brain, assignment, ref
 
@@ -154,7 +155,7 @@ class Machine(RuleBasedStateMachine):
             self.hear(ev.ContainerFailed(now, name, Reason.IMAGE_PULL, "registry away"))
         elif not broken:
             self.at_work.pop(name, None)
-            self.hear(ev.ContainerExited(now, name, ev.Exit(1), ""))
+            self.hear(ev.ContainerExited(now, name, Exit(1), ""))
         elif phase == "up":
             self.alive[name] = "ready"
             self.hear(ev.ContainerReady(now, name))

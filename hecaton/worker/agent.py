@@ -1,0 +1,343 @@
+"""Carries out what the worker's brain (`state`) orders, and tells it what happens. One method per action.
+
+All on one event loop: events are handled one after the other, in the order in which they were posted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+import hecaton
+from hecaton.core.model import AttemptRef, Gpu, Reason
+from hecaton.serverless.protocol import DEFAULT_MAX_RESULT, LOG_NAME
+from hecaton.wire.channel import (
+    PROTOCOL,
+    Accepted,
+    Assign,
+    Assignment,
+    Cancel,
+    Hello,
+    Revoke,
+    ToWorker,
+    Welcome,
+)
+from hecaton.worker import events as ev
+from hecaton.worker.bodies import Bodies, BodyRefused
+from hecaton.worker.containers import LiveContainer, Site
+from hecaton.worker.journal import Ended, Journal
+from hecaton.worker.link import Link
+from hecaton.worker.logs import AttemptLog
+from hecaton.worker.outbox import Outbox
+from hecaton.worker.registration import WorkerConfig
+from hecaton.worker.runtime import Runtime
+from hecaton.worker.slots import Done, WorkerSettings
+from hecaton.worker.spool import Spool
+from hecaton.worker.state import WorkerState
+
+LOG_INTERVAL = 0.25
+"""Seconds between two looks at the logs of running jobs."""
+
+IDLE_INTERVAL = 5.0
+"""The same for containers without a job: only to give back the space of what they print."""
+
+_log = structlog.get_logger("hecaton.worker.agent")
+
+
+class Agent:
+    """`link` and `bodies` are the way to the server; `attach` comes before `start`. Raises OSError for its folder."""
+
+    def __init__(self, config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], settings: WorkerSettings) -> None:
+        self._config = config
+        self._runtime = runtime
+        self._folder = config.folder
+        self._loop = asyncio.get_running_loop()
+        self._journal = Journal(config.folder / "journal", self._results_safe)
+        self._spool = Spool(config.folder, self._journal.ended)
+        self._live: dict[str, LiveContainer] = {}
+        self._old_logs: dict[str, int] = {}
+        self._fetches: dict[AttemptRef, asyncio.Task[None]] = {}
+        self._events: deque[ev.Event] = deque()
+        self._handling = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._log_timer: asyncio.TimerHandle | None = None
+        self._max_result = DEFAULT_MAX_RESULT
+        self.left: asyncio.Future[tuple[int, str]] = self._loop.create_future()
+        prefix = secrets.token_hex(3)
+        self.state = WorkerState(gpus, settings, prefix, map(self._restored, self._journal.ended.values()))
+        self._carry: dict[type[ev.Action], Callable[[Any], None]] = {
+            ev.Fetch: self._fetch,
+            ev.StartContainer: self._start_container,
+            ev.StopContainer: self._stop_container,
+            ev.GiveJob: self._give_job,
+            ev.Acknowledge: self._acknowledge,
+            ev.Report: self._report,
+            ev.Deliver: self._deliver,
+            ev.Forget: self._forget,
+            ev.Leave: self._leave,
+        }
+
+    def attach(self, link: Link, bodies: Bodies, python: Path) -> None:
+        self._link = link
+        self._bodies = bodies
+        self._outbox = Outbox(link, bodies, self._spool)
+        self._site = Site(
+            worker_id=self._config.worker_id,
+            folder=self._folder / "c",
+            python=python,
+            runtime=self._runtime,
+            bodies=bodies,
+            spool=self._spool,
+            outbox=self._outbox,
+            grace=self.state.settings.grace,
+            max_result=lambda: self._max_result,
+            post=self.post,
+            now=self._loop.time,
+        )
+
+    async def start(self) -> None:
+        """Clear what an earlier process of this worker left: its containers and their folders. Raises RuntimeFault."""
+        found = await self._runtime.found()
+        if found:
+            _log.info(f"Removing {len(found)} containers of an earlier run of this worker")
+            await asyncio.gather(*(self._runtime.stop(item.handle, self.state.settings.grace) for item in found))
+        containers = self._folder / "c"
+        containers.mkdir(mode=0o700, exist_ok=True)
+        containers.chmod(0o700)
+        for record in self._journal.ended.values():
+            self._restore_log(record)
+        for folder in containers.iterdir():
+            if folder.name not in self._old_logs:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def close(self) -> None:
+        """After `left`: nothing of this worker runs any more."""
+        for timer in (self._timer, self._log_timer):
+            if timer is not None:
+                timer.cancel()
+        for task in self._fetches.values():
+            task.cancel()
+        await asyncio.gather(*self._fetches.values(), return_exceptions=True)
+        for container in list(self._live.values()):
+            await container.close()
+        await self._outbox.close()
+        await self._journal.close()
+        for container in self._live.values():
+            if container.log is None or not container.log.needed:
+                container.remove_folder()
+
+    # -- events --------------------------------------------------------------------------------------
+
+    def post(self, event: ev.Event) -> None:
+        """Handle it now, or, when called from within, right after what is being handled."""
+        self._events.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._events:
+                for action in self.state.handle(self._events.popleft()):
+                    self._carry[type(action)](action)
+        finally:
+            self._handling = False
+        self._set_timer()
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self.post(ev.StopAsked(self._loop.time()))
+
+    def _set_timer(self) -> None:
+        due = self.state.deadline()
+        if due is None or (self._timer is not None and self._timer.when() <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.post(ev.Tick(self._loop.time()))
+
+    def _results_safe(self, refs: tuple[AttemptRef, ...]) -> None:
+        self.post(ev.ResultsSafe(self._loop.time(), refs))
+
+    # -- what the link says --------------------------------------------------------------------------
+
+    def hello(self) -> Hello:
+        return Hello(
+            protocol=PROTOCOL,
+            version=hecaton.__version__,
+            runtime=self._runtime.name,
+            slots=self.state.slot_infos(),
+            held=self.state.held(self._loop.time()),
+            serves=self._runtime.serves,
+            boot_id=_boot_id(),
+        )
+
+    def welcome(self, message: Welcome) -> None:
+        self._max_result = message.max_result
+        self.post(ev.Welcomed(self._loop.time(), message.drop))
+
+    def hear(self, message: ToWorker) -> None:
+        now = self._loop.time()
+        if isinstance(message, Assign):
+            self.post(ev.Assigned(now, message.jobs))
+        elif isinstance(message, Accepted):
+            self.post(ev.ResultsAccepted(now, message.refs, message.fenced))
+        elif isinstance(message, Revoke):
+            self.post(ev.Revoked(now, message.refs))
+        elif isinstance(message, Cancel):
+            self.post(ev.CancelAsked(now, message.refs))
+
+    def lost(self) -> None:
+        self._outbox.lost()
+        self.post(ev.LinkLost(self._loop.time()))
+
+    def dismissed(self, code: int, message: str) -> None:
+        self.post(ev.ShutdownAsked(self._loop.time(), code, message))
+
+    # -- actions -------------------------------------------------------------------------------------
+
+    def _fetch(self, action: ev.Fetch) -> None:
+        task = self._loop.create_task(self._fetch_payload(action.assignment))
+        ref = action.assignment.ref
+        self._fetches[ref] = task
+        task.add_done_callback(lambda done: self._fetches.pop(ref, None))
+
+    async def _fetch_payload(self, job: Assignment) -> None:
+        try:
+            await self._bodies.fetch(job.ref.job, job.payload.blob or "", self._spool.payload(job.ref))
+        except BodyRefused as refused:
+            self.post(ev.FetchFailed(self._loop.time(), job.ref, refused.error.message))
+        except OSError as error:
+            self.post(ev.FetchFailed(self._loop.time(), job.ref, str(error)))
+        else:
+            self.post(ev.Fetched(self._loop.time(), job.ref))
+
+    def _start_container(self, action: ev.StartContainer) -> None:
+        gpu = self.state.slots[action.slot].gpu
+        self._live[action.container] = LiveContainer(self._site, action, gpu)
+
+    def _stop_container(self, action: ev.StopContainer) -> None:
+        self._live[action.container].stop()
+
+    def _give_job(self, action: ev.GiveJob) -> None:
+        job = action.assignment
+        self._journal.give(job.ref, action.container)
+        self._live[action.container].give(job)
+        if self._log_timer is None:
+            self._log_timer = self._loop.call_later(LOG_INTERVAL, self._look_at_logs)
+
+    def _acknowledge(self, action: ev.Acknowledge) -> None:
+        self._live[action.container].acknowledge(action.ref)
+
+    def _report(self, action: ev.Report) -> None:
+        self._link.send(action.message)
+
+    def _deliver(self, action: ev.Deliver) -> None:
+        outcome = action.outcome
+        if not action.again:
+            self._settle_log(action)
+            log = self._outbox.log_of(outcome.ref)
+            start, end = (log.start, log.end or log.start) if log else (0, 0)
+            self._journal.end(Ended(outcome, time.time(), 0, action.container, start, end))
+            _say_end(action)
+        self._outbox.deliver(outcome)
+
+    def _settle_log(self, action: ev.Deliver) -> None:
+        """A log ends with its job; one that was never begun says why the container did not come up."""
+        ref = action.outcome.ref
+        log = self._outbox.log_of(ref)
+        container = self._live.get(action.container or "")
+        if log is not None and log.end is None:
+            log.finish()
+        elif log is None and action.output and container is not None and container.log is not None:
+            self._outbox.track(container.log.write(ref, action.output))
+
+    def _forget(self, action: ev.Forget) -> None:
+        ref = action.ref
+        fetch = self._fetches.get(ref)
+        if fetch is not None:
+            fetch.cancel()
+        self._outbox.forget(ref)
+        self._spool.forget(ref)
+        self._journal.forget(ref)
+        for container in list(self._live.values()):
+            if container.log is not None:
+                container.log.forget(ref)
+        self._remove_dead()
+
+    def _leave(self, action: ev.Leave) -> None:
+        if not self.left.done():
+            self.left.set_result((action.code, action.message))
+
+    # -- logs ----------------------------------------------------------------------------------------
+
+    def _look_at_logs(self) -> None:
+        self._log_timer = None
+        self._remove_dead()
+        self._outbox.tick()
+        at_work = any(job.started_at is not None for job in self.state.jobs.values())
+        for container in self._live.values():
+            if container.log is not None:
+                container.log.trim_idle()
+        if self._live:
+            self._log_timer = self._loop.call_later(LOG_INTERVAL if at_work else IDLE_INTERVAL, self._look_at_logs)
+
+    def _remove_dead(self) -> None:
+        """Containers that are gone leave their folder behind until their last result is with the server."""
+        for container in [item for item in self._live.values() if item.gone]:
+            if container.log is None or not container.log.needed:
+                del self._live[container.id]
+                self._loop.run_in_executor(None, container.remove_folder)
+
+    # -- after a restart -----------------------------------------------------------------------------
+
+    def _restored(self, record: Ended) -> Done:
+        age = max(0.0, time.time() - record.at)
+        return Done(record.outcome, record.slot, self._loop.time() - age, record.container)
+
+    def _restore_log(self, record: Ended) -> None:
+        """The log of a result that the earlier process could not deliver, if its container's folder is still there."""
+        name = record.container
+        if not name or "/" in name or record.log_end <= record.log_start:
+            return
+        if name not in self._old_logs:
+            path = self._folder / "c" / name / LOG_NAME
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:
+                return
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                os.close(fd)
+                return
+            self._old_logs[name] = fd
+        self._outbox.track(AttemptLog(record.outcome.ref, self._old_logs[name], record.log_start, record.log_end))
+
+
+def _say_end(action: ev.Deliver) -> None:
+    outcome = action.outcome
+    ran = "" if outcome.ran is None else f" after {outcome.ran:.3g} s"
+    if outcome.reason is Reason.OK:
+        _log.debug(f"A job finished{ran}", job=outcome.ref.job, attempt=outcome.ref.attempt)
+    else:
+        why = outcome.failure.message.splitlines()[0][:300] if outcome.failure else ""
+        _log.info(f"A job ended: {outcome.reason.value}{ran}", job=outcome.ref.job, why=why)
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,97 @@
+"""Puts a worker together and runs it until it is told to stop. Called by `hecaton-gpu run`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+import structlog
+
+import hecaton
+from hecaton.core.model import Gpu
+from hecaton.worker import python_mount
+from hecaton.worker.agent import Agent
+from hecaton.worker.bodies import Bodies
+from hecaton.worker.link import SUPERSEDED_EXIT, ServerLink, session
+from hecaton.worker.registration import WorkerConfig
+from hecaton.worker.runtime import Runtime
+from hecaton.worker.slots import WorkerSettings
+
+FLUSH_SECONDS = 5.0
+"""Seconds that the last messages to the server may take."""
+
+_log = structlog.get_logger("hecaton.worker")
+
+
+def run(config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], settings: WorkerSettings) -> int:
+    """The worker, in the foreground, until SIGTERM, SIGINT or the server ends it. Returns the exit code.
+
+    Raises RuntimeFault when the engine does not answer at start, OSError for an unusable state folder."""
+    import uvloop  # takes a while to load, and only a running worker needs it
+
+    log_to_stderr()
+    return uvloop.run(serve(config, runtime, gpus, settings))
+
+
+async def serve(config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], settings: WorkerSettings) -> int:
+    """`run` on an event loop that is there already. A signal drains, a second one stops at once."""
+    loop = asyncio.get_running_loop()
+    agent = Agent(config, runtime, gpus, settings)
+    python = await asyncio.to_thread(python_mount.build, config.folder)
+    async with session(config) as http:
+        link = ServerLink(config, http, agent)
+        agent.attach(link, Bodies(config.url, http), python)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _stop, agent)
+        try:
+            await agent.start()
+            cards = f"{len(gpus)} GPU slots" if gpus else f"CPU-only, {settings.slots} slots"
+            _log.info(f"Worker {config.name} is up: {cards}", version=hecaton.__version__, runtime=runtime.name)
+            talking = loop.create_task(link.run())
+            code, message = await _until_left(agent, talking)
+            await link.flush(FLUSH_SECONDS)
+            talking.cancel()
+            await asyncio.wait([talking])
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+            await agent.close()
+            await runtime.close()
+    _log.info(f"Worker {config.name} ended: {message}")
+    return code
+
+
+async def _until_left(agent: Agent, talking: asyncio.Task[None]) -> tuple[int, str]:
+    """The link ends first only when the server dismissed the worker, or by a defect: never go on without it."""
+
+    def ended(done: asyncio.Task[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is not None and not agent.left.done():
+            agent.left.set_exception(error)
+
+    talking.add_done_callback(ended)
+    return await agent.left
+
+
+def _stop(agent: Agent) -> None:
+    _log.info("Stopping: running jobs may finish, a second signal stops them at once")
+    agent.stop()
+
+
+def log_to_stderr() -> None:
+    """One line per event: time, level, sentence, key=value."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+__all__ = ["SUPERSEDED_EXIT", "WorkerSettings", "run", "serve"]

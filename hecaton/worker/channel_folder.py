@@ -1,0 +1,90 @@
+"""The folder that a container and the worker share: socket, log, in/, out/ (see `hecaton.serverless.protocol`).
+
+The container may be root in there and may replace every name with a link, a pipe or a device. So the worker keeps the
+inner folders and the log open from the start, works relative to them, and opens only plain files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from hecaton.serverless.protocol import IN_NAME, LOG_NAME, OUT_NAME
+
+
+class NotAPlainFile(Exception):
+    """What lies where a result was expected is a link, a pipe, a device, a folder or nothing."""
+
+
+class ChannelFolder:
+    """Under a parent of mode 0700: what is inside may be open to everyone, since images run as any user."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError."""
+        self.path = path
+        self._fds: list[int] = []
+        path.mkdir()
+        path.chmod(0o755)
+        self._in = self._make(IN_NAME, 0o755)
+        self._out = self._make(OUT_NAME, 0o1777)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self.log_fd = self._keep(os.open(path / LOG_NAME, flags, 0o600))
+        os.fchmod(self.log_fd, 0o666)
+
+    def put(self, name: str, source: Path, *, move: bool = False) -> None:
+        """Make `source` appear in in/: moved, if nobody else needs it, else copied. Raises OSError."""
+        if move:
+            os.chmod(source, 0o644)
+            os.rename(source, name, dst_dir_fd=self._in)
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(source, "rb") as reader, open(os.open(name, flags, 0o644, dir_fd=self._in), "wb") as writer:
+            os.fchmod(writer.fileno(), 0o644)
+            shutil.copyfileobj(reader, writer, 1 << 20)
+
+    def has_result(self, name: str) -> bool:
+        """Whether there is anything of this name in out/, other than an empty file."""
+        try:
+            status = os.stat(name, dir_fd=self._out, follow_symlinks=False)
+        except OSError:
+            return False
+        return status.st_size > 0 or not stat.S_ISREG(status.st_mode)
+
+    def open_result(self, name: str) -> int:
+        """A file descriptor of the plain file of this name in out/. Raises NotAPlainFile."""
+        if not name or "/" in name or "\0" in name or name in (".", ".."):
+            raise NotAPlainFile(f"{name!r} is not the name of a file in {OUT_NAME}/")
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._out)
+        except OSError as error:
+            raise NotAPlainFile(f"{OUT_NAME}/{name} cannot be opened: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise NotAPlainFile(f"{OUT_NAME}/{name} is not a plain file")
+        return fd
+
+    def discard(self, name: str) -> None:
+        """Remove what the container left under this name in in/ and out/, if it is there and if it can be."""
+        for fd in (self._in, self._out):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=fd)
+
+    def remove(self) -> None:
+        """Close and delete it all; nothing of the container may run any more."""
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _make(self, name: str, mode: int) -> int:
+        os.mkdir(self.path / name)
+        fd = self._keep(os.open(self.path / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        os.fchmod(fd, mode)
+        return fd
+
+    def _keep(self, fd: int) -> int:
+        self._fds.append(fd)
+        return fd

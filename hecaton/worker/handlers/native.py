@@ -1,0 +1,211 @@
+"""The door to a container that calls `hecaton.serverless.start`: frames over the Unix socket in the channel folder.
+
+What comes through it is hostile by default: a wrong nonce, junk and floods close the connection, and never more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from hecaton.core.model import AttemptRef, Failure, JobId, Kind, Reason
+from hecaton.serverless import protocol
+from hecaton.wire.channel import Assignment
+from hecaton.worker.handlers.door import Answer, Visitor
+from hecaton.worker.runtime import Exit
+
+HELLO_SECONDS = 10.0
+"""A connection that has not said a valid hello by then is closed."""
+
+MAX_STRANGERS = 8
+"""Connections that have not said hello yet; more are refused."""
+
+_REASONS = {
+    "ok": Reason.OK,
+    "handler_error": Reason.HANDLER_ERROR,
+    "result_invalid": Reason.RESULT_INVALID,
+    "result_too_large": Reason.RESULT_TOO_LARGE,
+}
+
+_log = structlog.get_logger("hecaton.worker.native")
+
+
+class NativeDoor:
+    """One per container. `nonce` is what the container must say; it is handed over in its environment."""
+
+    def __init__(self, folder: Path, visitor: Visitor, max_result: int) -> None:
+        self.nonce = secrets.token_hex(16)
+        self._folder = folder
+        self._visitor = visitor
+        self._max_result = max_result
+        self._server: asyncio.Server | None = None
+        self._strangers: set[_Connection] = set()
+        self._container: _Connection | None = None
+
+    async def open(self) -> None:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        folder_fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            listener.bind(protocol.socket_address(str(self._folder), folder_fd))
+        finally:
+            os.close(folder_fd)
+        os.chmod(self._folder / protocol.SOCKET_NAME, 0o666)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: _Connection(self), sock=listener)
+
+    def started(self) -> None:
+        """Nothing to do: it says hello by itself."""
+
+    def give(self, job: Assignment, payload: bytes, file: str | None) -> None:
+        """Lost if the container is not connected: it says in its next hello that it has no such job."""
+        header: dict[str, Any] = {
+            "type": "job",
+            "job": job.ref.job,
+            "attempt": job.ref.attempt,
+            "key": job.key,
+            "kind": job.payload.kind.value,
+        }
+        if file is not None:
+            header["file"] = file
+        self._send(header, payload)
+
+    def acknowledge(self, ref: AttemptRef) -> None:
+        self._send({"type": "ack", "job": ref.job, "attempt": ref.attempt})
+
+    def ended(self, exit: Exit) -> Answer | None:
+        return None
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in [*self._strangers, *([self._container] if self._container else [])]:
+            connection.abort()
+
+    # -- connections ---------------------------------------------------------------------------------
+
+    def admit(self, connection: _Connection) -> bool:
+        if len(self._strangers) >= MAX_STRANGERS:
+            return False
+        self._strangers.add(connection)
+        return True
+
+    def lost(self, connection: _Connection) -> None:
+        self._strangers.discard(connection)
+        if self._container is connection:
+            self._container = None
+
+    def take(self, connection: _Connection, header: dict[str, Any], body: bytes) -> None:
+        """Raises ProtocolError for what makes no sense."""
+        if connection is self._container:
+            self._take_from_container(header, body)
+        elif connection in self._strangers:
+            self._greet(connection, header)
+
+    def _greet(self, connection: _Connection, header: dict[str, Any]) -> None:
+        nonce, version = header.get("nonce"), header.get("protocol")
+        if header["type"] != "hello" or not isinstance(nonce, str) or not isinstance(version, int):
+            raise protocol.ProtocolError("the first frame is no hello")
+        if not hmac.compare_digest(nonce.encode("utf-8", "replace"), self.nonce.encode()):
+            raise protocol.ProtocolError("the hello has a wrong nonce")
+        pending = header.get("pending")
+        running = header.get("running")
+        said = [*(pending if isinstance(pending, list) else []), *([running] if running else [])]
+        busy = tuple(_ref(item) for item in said)
+        self._strangers.discard(connection)
+        if self._container is not None:
+            self._container.abort()  # it has come back before the end of its old connection was noticed
+        self._container = connection
+        connection.greeted()
+        self._send({"type": "welcome", "protocol": protocol.PROTOCOL_VERSION, "max_result": self._max_result})
+        self._visitor.asks_for_work(busy)
+
+    def _take_from_container(self, header: dict[str, Any], body: bytes) -> None:
+        if header["type"] == "result":
+            self._visitor.answers(_answer(header, body))
+        elif header["type"] == "progress":
+            self._visitor.progresses(_ref(header), header.get("value"))
+
+    def _send(self, header: dict[str, Any], body: bytes = b"") -> None:
+        if self._container is not None:
+            self._container.transport.write(protocol.encode(header, body))
+
+
+class _Connection(asyncio.Protocol):
+    transport: asyncio.Transport
+
+    def __init__(self, door: NativeDoor) -> None:
+        self._door = door
+        self._decoder = protocol.FrameDecoder()
+        self._hello_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._hello_timer = asyncio.get_running_loop().call_later(HELLO_SECONDS, self.abort)
+        if not self._door.admit(self):
+            self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for header, body in self._decoder.feed(data):
+                self._door.take(self, header, body)
+        except protocol.ProtocolError as error:
+            _log.warning("Closed a connection of a container that broke the protocol", error=str(error)[:200])
+            self.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.greeted()
+        self._door.lost(self)
+
+    def greeted(self) -> None:
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+
+    def abort(self) -> None:
+        self._door.lost(self)
+        self.transport.abort()
+
+
+def _ref(item: object) -> AttemptRef:
+    if isinstance(item, dict):
+        job, attempt = item.get("job"), item.get("attempt")
+        if isinstance(job, str) and isinstance(attempt, int):
+            return AttemptRef(JobId(job), attempt)
+    raise protocol.ProtocolError("a frame names no job and attempt")
+
+
+def _answer(header: dict[str, Any], body: bytes) -> Answer:
+    reason = _REASONS.get(str(header.get("status")))
+    kind, file, log_end = header.get("kind", "json"), header.get("file"), header.get("log_end")
+    known = reason is not None and kind in ("json", "text", "bytes") and isinstance(file, str | None)
+    if reason is None or not known or not isinstance(log_end, int | None):
+        raise protocol.ProtocolError("a result with unknown status, kind, file or log_end")
+    failure = None if reason is Reason.OK else _failure(header.get("error"))
+    if failure is not None and _is_gpu_memory(failure):
+        reason = Reason.OOM_GPU
+    if reason is not Reason.OK:
+        body, file = b"", None
+    return Answer(_ref(header), reason, Kind(kind), body, file, failure, log_end)
+
+
+def _failure(error: object) -> Failure:
+    said = error if isinstance(error, dict) else {}
+    message, kind, traceback = (said.get(name) for name in ("message", "type", "traceback"))
+    return Failure(
+        message=str(message or "the handler failed and did not say why")[: protocol.MAX_MESSAGE],
+        type=str(kind)[:200] if kind else None,
+        traceback=str(traceback)[: protocol.MAX_TRACEBACK] if traceback else None,
+    )
+
+
+def _is_gpu_memory(failure: Failure) -> bool:
+    """PyTorch: torch.cuda.OutOfMemoryError; CuPy: OutOfMemoryError; JAX: RESOURCE_EXHAUSTED."""
+    named = (failure.type or "").endswith("OutOfMemoryError")
+    return named or "CUDA out of memory" in failure.message or "RESOURCE_EXHAUSTED" in failure.message

@@ -1,0 +1,188 @@
+"""A server that a test plays: a real WebSocket and real HTTP, and every word that the worker said."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from aiohttp import WSMsgType, web
+
+from hecaton.core.model import AttemptRef
+from hecaton.wire import channel
+from hecaton.wire.channel import Accepted, Assign, Assignment, FromWorker, Hello, Log, Outcome, Results, ToWorker
+from hecaton.worker.registration import WorkerConfig
+
+M = TypeVar("M")
+TOKEN = "t0ken"
+PATIENCE = 20.0
+
+
+class ScriptedServer:
+    """`heard`: all messages in order. `accepts`: whether results are accepted at once. `drop`: said in Welcome."""
+
+    def __init__(self, *, tls: ssl.SSLContext | None = None, heartbeat: float = 5.0) -> None:
+        self.heard: list[FromWorker] = []
+        self.hellos: list[Hello] = []
+        self.accepts = True
+        self.silent = False
+        self.drop: tuple[AttemptRef, ...] = ()
+        self.tokens = {TOKEN}
+        self.blobs: dict[str, bytes] = {}
+        self.refuse_blobs = 0  # status of the next answers about blobs
+        self.max_result = 256 << 20
+        self.socket: web.WebSocketResponse | None = None
+        self.port = 0
+        self._heartbeat = heartbeat
+        self._tls = tls
+        self._changed = asyncio.Condition()
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> ScriptedServer:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_get(channel.PATH, self._channel)
+        app.router.add_get("/v1/worker/jobs/{job}/blobs/{sha}", self._get_blob)
+        app.router.add_put("/v1/worker/jobs/{job}/blobs/{sha}", self._put_blob)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls, reuse_address=True)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self.socket is not None and not self.socket.closed:
+            await self.cut()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://localhost:{self.port}"
+
+    def config(self, folder: Path, ca_file: Path | None = None) -> WorkerConfig:
+        folder.mkdir(exist_ok=True)
+        return WorkerConfig("bench", self.url, "w0rker-1d", TOKEN, folder, ca_file)
+
+    # -- what the test says ---------------------------------------------------------------------------
+
+    async def say(self, *messages: ToWorker) -> None:
+        assert self.socket is not None
+        await self.socket.send_bytes(channel.encode(list(messages)))
+
+    async def assign(self, *jobs: Assignment) -> None:
+        await self.say(Assign(jobs))
+
+    async def close(self, code: int) -> None:
+        assert self.socket is not None
+        await self.socket.close(code=code)
+
+    async def cut(self) -> None:
+        """The connection breaks, without a word."""
+        assert self.socket is not None
+        transport = self.socket._req.transport if self.socket._req else None
+        if transport is not None:
+            transport.abort()
+
+    # -- what the test waits for ----------------------------------------------------------------------
+
+    async def until(self, condition: Callable[[], bool], what: str = "the worker's next word") -> None:
+        try:
+            async with asyncio.timeout(PATIENCE), self._changed:
+                await self._changed.wait_for(condition)
+        except TimeoutError:
+            raise AssertionError(f"waited in vain for {what}; heard: {self.heard[-20:]}") from None
+
+    async def connected(self, times: int = 1) -> Hello:
+        await self.until(lambda: len(self.hellos) >= times, "a hello")
+        return self.hellos[-1]
+
+    async def message(self, kind: type[M], count: int = 1) -> M:
+        await self.until(lambda: len(self.all(kind)) >= count, kind.__name__)
+        return self.all(kind)[count - 1]
+
+    async def outcome(self, ref: AttemptRef) -> Outcome:
+        await self.until(lambda: ref in self.outcomes(), f"the result of {ref}")
+        return self.outcomes()[ref]
+
+    def all(self, kind: type[M]) -> list[M]:
+        return [message for message in self.heard if isinstance(message, kind)]
+
+    def outcomes(self) -> dict[AttemptRef, Outcome]:
+        return {outcome.ref: outcome for message in self.all(Results) for outcome in message.outcomes}
+
+    def log(self, ref: AttemptRef) -> bytes:
+        """The log as a server puts it together: pieces may come twice."""
+        text = bytearray()
+        for piece in self.all(Log):
+            if piece.ref == ref:
+                assert piece.offset <= len(text), "a gap in the log"
+                text[piece.offset :] = (
+                    piece.data if piece.offset + len(piece.data) > len(text) else text[piece.offset :]
+                )
+        return bytes(text)
+
+    # -- the server -----------------------------------------------------------------------------------
+
+    async def _channel(self, request: web.Request) -> web.WebSocketResponse:
+        self._authenticate(request)
+        socket = web.WebSocketResponse(max_msg_size=0)
+        await socket.prepare(request)
+        self.socket = socket
+        async for frame in socket:
+            if frame.type is not WSMsgType.BINARY or self.silent:
+                continue
+            for message in channel.decode_for_server(frame.data):
+                await self._hear(socket, message)
+            async with self._changed:
+                self._changed.notify_all()
+        return socket
+
+    async def _hear(self, socket: web.WebSocketResponse, message: FromWorker) -> None:
+        if isinstance(message, Hello):
+            self.hellos.append(message)
+            dropped = set(self.drop)
+            keep = tuple(item.ref for item in message.held if item.ref not in dropped)
+            welcome = channel.Welcome(channel.PROTOCOL, "srv", self._heartbeat, self.max_result, keep, self.drop)
+            await socket.send_bytes(channel.encode([welcome]))
+        self.heard.append(message)
+        if isinstance(message, Results) and self.accepts:
+            refs = tuple(outcome.ref for outcome in message.outcomes)
+            await socket.send_bytes(channel.encode([Accepted(refs)]))
+
+    async def _get_blob(self, request: web.Request) -> web.Response:
+        self._authenticate(request)
+        if self.refuse_blobs:
+            return web.Response(status=self.refuse_blobs)
+        return web.Response(body=self.blobs[request.match_info["sha"]])
+
+    async def _put_blob(self, request: web.Request) -> web.Response:
+        self._authenticate(request)
+        body = await request.read()
+        if self.refuse_blobs:
+            return web.Response(status=self.refuse_blobs)
+        assert hashlib.sha256(body).hexdigest() == request.match_info["sha"]
+        self.blobs[request.match_info["sha"]] = body
+        return web.Response(status=204)
+
+    def _authenticate(self, request: web.Request) -> None:
+        if request.headers.get("Authorization", "").removeprefix("Bearer ") not in self.tokens:
+            raise web.HTTPUnauthorized
+
+    def keep(self, data: bytes) -> str:
+        """Store a blob; its name."""
+        name = hashlib.sha256(data).hexdigest()
+        self.blobs[name] = data
+        return name
