@@ -12,10 +12,11 @@ import click
 from hecaton import __version__
 from hecaton.cli import output
 from hecaton.cli.gpu import Options
-from hecaton.core.errors import BadRequest, Conflict, HecatonError, Unavailable, Unreachable
+from hecaton.core.errors import BadRequest, Conflict, HecatonError
 from hecaton.wire import address
 from hecaton.wire.home import ENVIRONMENT
 from hecaton.worker import gpus, registration, systemd
+from hecaton.worker.link import SUPERSEDED_EXIT
 from hecaton.worker.registration import WorkerConfig
 from hecaton.worker.runtime import Runtime, RuntimeFault
 from hecaton.worker.runtimes.docker import DockerRuntime
@@ -78,29 +79,28 @@ def service(options: Options, config: WorkerConfig) -> systemd.Service:
         environment=environment,
         after=("network-online.target", "docker.service"),
         oom_score_adjust=-900,  # a job that eats all memory must not take the worker along
-        final_codes=(0,),  # it was removed on the server, or asked to end
+        final_codes=(0, SUPERSEDED_EXIT),  # 0: removed on the server, or asked to end
     )
 
 
 def identity(options: Options) -> WorkerConfig:
     """The registration of this worker: the one it has, or a new one.
 
-    Credentials that were given are used although there is a registration: it may have been removed on the server. Where
-    the server says that the name is taken, or nothing, the registration at hand is as good as ever."""
+    One that was removed on the server is replaced where there are credentials or somebody to ask; a service without
+    either goes on with it, and its log says what is wrong."""
     known = registration.load(options.name)
     if known is not None and not registration.matches(known, options.server):
         raise Conflict(
             f"the worker {options.name!r} of this machine is registered with {known.url}, not with {options.server}",
             f"Choose another --name, or remove {known.folder / 'worker.json'} to register it anew.",
         )
-    if known is not None and options.token is None and options.password is None:
-        return known
-    try:
+    if known is None:
         return _register(options)
-    except (Conflict, Unreachable, Unavailable):
-        if known is None:
-            raise
-        return known
+    may_register = options.token is not None or options.password is not None or sys.stdin.isatty()
+    if may_register and not registration.still_known(known):
+        output.warn(f"the worker {known.name!r} was removed from the server: registering it again")
+        return _register(options)
+    return known
 
 
 def _register(options: Options) -> WorkerConfig:

@@ -137,6 +137,17 @@ def register(
     return WorkerConfig(name, server.url, made.id, made.token, folder, folder / _CA if own_ca else None)
 
 
+def still_known(config: WorkerConfig) -> bool:
+    """False when the server says that it does not know this worker's token; True also when it says nothing."""
+    server = address.Address(config.url, config.url.partition(":")[0])
+    nothing = f"{api.API}/worker/jobs/{'0' * 36}/blobs/{'0' * 64}"  # a worker's route: a token that holds finds nothing
+    try:
+        status, _ = _exchange("GET", server, config.ca_file, nothing, None, {"Authorization": f"Bearer {config.token}"})
+    except Unreachable:
+        return True
+    return status != http.HTTPStatus.UNAUTHORIZED
+
+
 def registered() -> list[str]:
     """Names of the workers that are registered on this machine."""
     return sorted(path.parent.name for path in (worker_home() / "worker").glob(f"*/{_CONFIG}"))
@@ -174,7 +185,7 @@ def _post(
     headers = {"Content-Type": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    status, data = _exchange(server, ca_file, api.API + path, msgspec.json.encode(body), headers)
+    status, data = _exchange("POST", server, ca_file, api.API + path, msgspec.json.encode(body), headers)
     if status >= 400:
         raise from_reply(status, data)
     try:
@@ -186,7 +197,7 @@ def _post(
 
 
 def _exchange(
-    server: address.Address, ca_file: Path | None, path: str, body: bytes, headers: dict[str, str]
+    method: str, server: address.Address, ca_file: Path | None, path: str, body: bytes | None, headers: dict[str, str]
 ) -> tuple[int, bytes]:
     place = urllib.parse.urlsplit(server.url)
     host, where = place.hostname or "", place.netloc
@@ -196,7 +207,7 @@ def _exchange(
         else http.client.HTTPConnection(host, place.port, timeout=_TIMEOUT)
     )
     try:
-        connection.request("POST", path, body, headers)
+        connection.request(method, path, body, headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
     except ssl.SSLError as error:
@@ -246,5 +257,6 @@ __all__ = [
     "matches",
     "register",
     "registered",
+    "still_known",
     "worker_home",
 ]

@@ -20,7 +20,7 @@ import trustme
 from hecaton.core.errors import BadRequest, Conflict, Forbidden, Unauthenticated, Unreachable
 from hecaton.wire.address import resolve
 from hecaton.worker import registration
-from hecaton.worker.registration import WorkerConfig, load, matches, register
+from hecaton.worker.registration import WorkerConfig, load, matches, register, still_known
 
 
 class Server:
@@ -29,6 +29,7 @@ class Server:
     def __init__(self) -> None:
         self.taken: set[str] = set()
         self.role = "worker"
+        self.knows_worker = True
         self.requests: list[tuple[str, dict[str, Any], str | None]] = []
 
     def answer(self, path: str, body: dict[str, Any], authorization: str | None) -> tuple[int, dict[str, Any]]:
@@ -54,8 +55,10 @@ def server() -> Server:
 
 def serving(server: Server, authority: trustme.CA | None = None) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the probe of the address
-            self.send_response(200)
+        def do_GET(self) -> None:
+            """The probe of the address, and of a worker's token."""
+            self.send_response(404 if server.knows_worker else 401)
+            self.send_header("Content-Length", "0")
             self.end_headers()
 
         def do_POST(self) -> None:
@@ -200,6 +203,14 @@ def test_what_is_no_name_is_refused_before_anything_happens(server: Server, addr
 
 def test_the_hosts_name_is_a_name() -> None:
     registration.folder_of(registration.default_name())
+
+
+def test_knows_whether_the_server_still_knows_it(server: Server, address: str) -> None:
+    config = register(resolve(address), "box", token="user token")
+    assert still_known(config)
+    server.knows_worker = False
+    assert not still_known(config)
+    assert still_known(WorkerConfig("box", "http://127.0.0.1:9", "id", "token", config.folder)), "nobody said otherwise"
 
 
 def test_one_worker_runs_once(address: str, home: Path) -> None:
