@@ -20,6 +20,8 @@ from hecaton.wire import tls
 CONNECT_LIMIT = 10.0
 """Seconds for the connection itself, within the deadline of the whole call."""
 
+PIECE = 256 * 1024
+
 _RUNNING = "Is hecaton-server running there, is the port right, and does no firewall stop it?"
 
 
@@ -65,7 +67,8 @@ class Connection:
     def pieces(self, response: BaseHTTPResponse, deadline: float | None = None) -> Iterator[bytes]:
         """The body as it arrives. `deadline`: by time.monotonic(). Raises Fault when it breaks off."""
         try:
-            while piece := response.read1():
+            # Only with a number does urllib3 notice that a body ends too early.
+            while piece := response.read1(PIECE):
                 yield piece
                 if deadline is not None and time.monotonic() > deadline:
                     late = Unreachable(f"the answer of {self.url} took too long", "Try again, or allow more time.")

@@ -39,7 +39,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None  # close the connection after this many bytes of the body
     lines: tuple[bytes, ...] | None = None  # sent one by one as a chunked body instead of `body`
-    then: str = ""  # "hang": keep the connection open, silent
+    then: str = ""  # "hang": keep the connection open, silent; "close": end it in good order, but too early
 
 
 def reply(value: Any, status: int = 200, **headers: str) -> Answer:
@@ -175,6 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.owner.stopping.wait()
         if answer.then or answer.cut is not None or not answer.status:
             self.close_connection = True
+        if self.close_connection and answer.then != "close":
             # Reset rather than end: a killed process's kernel does the same when data is under way.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
