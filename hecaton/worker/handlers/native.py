@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -146,8 +146,7 @@ class _Connection(asyncio.Protocol):
         self._hello_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses of it
         self._hello_timer = asyncio.get_running_loop().call_later(HELLO_SECONDS, self.abort)
         if not self._door.admit(self):
             self.abort()
