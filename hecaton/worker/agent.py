@@ -28,6 +28,7 @@ from hecaton.wire.channel import (
     Assignment,
     Cancel,
     Hello,
+    Outcome,
     Revoke,
     ToWorker,
     Welcome,
@@ -51,6 +52,9 @@ LOG_INTERVAL = 0.25
 IDLE_INTERVAL = 5.0
 """The same for containers without a job: only to give back the space of what they print."""
 
+SAY_INTERVAL = 0.5
+"""Seconds between two lines about jobs that finished."""
+
 _log = structlog.get_logger("hecaton.worker.agent")
 
 
@@ -71,6 +75,7 @@ class Agent:
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None
         self._log_timer: asyncio.TimerHandle | None = None
+        self._finished: list[Outcome] = []
         self._max_result = DEFAULT_MAX_RESULT
         self.left: asyncio.Future[tuple[int, str]] = self._loop.create_future()
         prefix = secrets.token_hex(3)
@@ -251,8 +256,26 @@ class Agent:
             log = self._outbox.log_of(outcome.ref)
             start, end = (log.start, log.end or log.start) if log else (0, 0)
             self._journal.end(Ended(outcome, time.time(), 0, action.container, start, end))
-            _say_end(action)
+            self._say_end(action)
         self._outbox.deliver(outcome)
+
+    def _say_end(self, action: ev.Deliver) -> None:
+        """Failures one by one, successes at most twice a second: a line for each would cost more than a short job."""
+        outcome = action.outcome
+        ran = "" if outcome.ran is None else f" after {outcome.ran:.3g} s"
+        if outcome.reason is not Reason.OK:
+            why = outcome.failure.message.splitlines()[0][:300] if outcome.failure else ""
+            _log.info(f"A job ended: {outcome.reason.value}{ran}", job=outcome.ref.job, why=why)
+            return
+        self._finished.append(outcome)
+        if len(self._finished) == 1:
+            self._loop.call_later(SAY_INTERVAL, self._say_finished)
+
+    def _say_finished(self) -> None:
+        finished, self._finished = self._finished, []
+        last = finished[-1]
+        what = "A job finished" if len(finished) == 1 else f"{len(finished)} jobs finished, the last one"
+        _log.info(f"{what} after {last.ran or 0:.3g} s", job=last.ref.job)
 
     def _settle_log(self, action: ev.Deliver) -> None:
         """A log ends with its job; one that was never begun says why the container did not come up."""
@@ -323,16 +346,6 @@ class Agent:
                 return
             self._old_logs[name] = fd
         self._outbox.track(AttemptLog(record.outcome.ref, self._old_logs[name], record.log_start, record.log_end))
-
-
-def _say_end(action: ev.Deliver) -> None:
-    outcome = action.outcome
-    ran = "" if outcome.ran is None else f" after {outcome.ran:.3g} s"
-    if outcome.reason is Reason.OK:
-        _log.debug(f"A job finished{ran}", job=outcome.ref.job, attempt=outcome.ref.attempt)
-    else:
-        why = outcome.failure.message.splitlines()[0][:300] if outcome.failure else ""
-        _log.info(f"A job ended: {outcome.reason.value}{ran}", job=outcome.ref.job, why=why)
 
 
 def _boot_id() -> str:

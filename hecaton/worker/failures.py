@@ -22,7 +22,9 @@ def exit_failure(exit: Exit, output: str) -> tuple[Reason, Failure]:
     if exit.code == 0:
         hint = "The handler, or something it called, ended the process: return a result instead."
         return Reason.NO_RESULT, Failure("the container ended with exit code 0 and without a result", hint=hint)
-    return Reason.HANDLER_EXIT, Failure(_with_lines(f"ended with {_code(exit.code)}", output))
+    return Reason.HANDLER_EXIT, Failure(
+        _with_lines(f"the container ended with {_code(exit.code)} during the job", output)
+    )
 
 
 def startup_failure(exit: Exit, output: str) -> tuple[Reason, Failure]:

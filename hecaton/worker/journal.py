@@ -149,20 +149,23 @@ class Journal:
         delay = LINGER
         error = None if done.cancelled() else done.exception()
         if error is not None:
-            _log.error("Cannot write the journal: results are kept in memory until it works", error=str(error))
             self._waiting = {**batch, **self._waiting}
             delay = RETRY
         else:
-            self._written.update(ref for kind, ref in batch if kind is not Forgotten)
-            self._written.difference_update(ref for kind, ref in batch if kind is Forgotten)
-            for kind, ref in batch:  # the server was faster than the disk
-                if kind is not Forgotten and ref not in self.given and ref not in self.ended:
+            for kind, ref in batch:  # in the order in which they were written
+                if kind is Forgotten:
+                    self._written.discard(ref)
+                    continue
+                self._written.add(ref)
+                if ref not in self.given and ref not in self.ended:  # the server was faster than the disk
                     self._waiting.setdefault((Forgotten, ref), Forgotten(ref))
             safe = tuple(ref for kind, ref in batch if kind is Ended)
             if safe:
                 self._on_safe(safe)
         if self._waiting and not self._closed and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(delay, self._begin)
+        if error is not None:  # last: the log may be on the same full disk
+            _log.error("Cannot write the journal: results are kept in memory until it works", error=str(error))
 
     def _write(self, batch: list[Record], live: list[Record]) -> None:
         """In the thread. After a failed write the file is cut back to its last whole record."""

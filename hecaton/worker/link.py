@@ -109,8 +109,8 @@ class ServerLink:
                 why = "the connection ended"
             except _Unwelcome as error:
                 why, pause = str(error), LONGEST_DELAY
-            except ssl.SSLCertVerificationError as error:
-                why, pause = str(tls.explain(error, self._url)), LONGEST_DELAY
+            except aiohttp.ClientConnectorCertificateError as error:
+                why, pause = _untrusted(error), LONGEST_DELAY
             except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
                 why = str(error) or type(error).__name__
             welcomed = welcomed or self._end_session()
@@ -224,6 +224,13 @@ _UNAUTHENTICATED = (
     "the server does not know this worker's token (was the worker removed?). "
     "Register it again: hecaton-gpu uninstall, then hecaton-gpu install SERVER"
 )
+
+
+def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
+    cause = error.certificate_error
+    if isinstance(cause, ssl.SSLError):
+        return str(tls.explain(cause, f"{error.host}:{error.port}"))
+    return str(error)
 
 
 def _delay(failures: int) -> float:

@@ -95,15 +95,20 @@ class ContainerLog:
         self._fd = fd
         self._needed: dict[AttemptRef, AttemptLog] = {}
         self._released = 0
+        self._begun = False
 
     def begin(self, ref: AttemptRef) -> AttemptLog:
-        log = self._needed[ref] = AttemptLog(ref, self._fd, os.fstat(self._fd).st_size)
+        """The first job's log begins with what the container said while it started: a script may be done by now."""
+        start = os.fstat(self._fd).st_size if self._begun else 0
+        self._begun = True
+        log = self._needed[ref] = AttemptLog(ref, self._fd, start)
         return log
 
     def write(self, ref: AttemptRef, text: str) -> AttemptLog:
         """The log of an attempt whose container never came up: what the engine heard of it."""
         log = self.begin(ref)
-        os.write(self._fd, text.encode("utf-8", "replace"))
+        if log.size == 0:
+            os.write(self._fd, text.encode("utf-8", "replace"))
         log.finish()
         return log
 

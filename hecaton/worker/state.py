@@ -182,7 +182,8 @@ class WorkerState(Holding):
         if container is not None and container.phase < Phase.BOOTING:
             container.phase = Phase.BOOTING
             container.since = event.now
-            self._note(container, "the container runs; waiting for it to ask for work")
+            if container.warm is not None:  # a script asks for nothing
+                self._note(container, "the container runs; waiting for it to ask for work")
 
     def _on_note(self, event: ev.ContainerNote) -> None:
         container = self.containers.get(event.container)

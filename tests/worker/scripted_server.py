@@ -80,7 +80,7 @@ class ScriptedServer:
 
     async def say(self, *messages: ToWorker) -> None:
         assert self.socket is not None
-        await self.socket.send_bytes(channel.encode(list(messages)))
+        await self._send(self.socket, *messages)
 
     async def assign(self, *jobs: Assignment) -> None:
         await self.say(Assign(jobs))
@@ -156,11 +156,14 @@ class ScriptedServer:
             dropped = set(self.drop)
             keep = tuple(item.ref for item in message.held if item.ref not in dropped)
             welcome = channel.Welcome(channel.PROTOCOL, "srv", self._heartbeat, self.max_result, keep, self.drop)
-            await socket.send_bytes(channel.encode([welcome]))
+            await self._send(socket, welcome)
         self.heard.append(message)
         if isinstance(message, Results) and self.accepts:
             refs = tuple(outcome.ref for outcome in message.outcomes)
-            await socket.send_bytes(channel.encode([Accepted(refs)]))
+            await self._send(socket, Accepted(refs))
+
+    async def _send(self, socket: web.WebSocketResponse, *messages: ToWorker) -> None:
+        await socket.send_bytes(channel.encode(list(messages)))
 
     async def _get_blob(self, request: web.Request) -> web.Response:
         self._authenticate(request)

@@ -145,7 +145,9 @@ class TestEndsOfContainers:
         brain.exit("c-1", 139, output="last words")
         failure = brain.did(ev.Deliver)[0].outcome.failure
         assert failure is not None
-        assert failure.message == "ended with exit code 139 (SIGSEGV). Its last lines:\nlast words"
+        assert failure.message == (
+            "the container ended with exit code 139 (SIGSEGV) during the job. Its last lines:\nlast words"
+        )
 
     def test_a_container_that_never_asks_for_work_fails_its_job_at_once_with_its_output(self, brain: Brain) -> None:
         brain.connect()

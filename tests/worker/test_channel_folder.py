@@ -1,0 +1,115 @@
+"""Files that cross the border to a container: only plain ones, only from the right folder, never too much."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from hecaton.worker.channel_folder import ChannelFolder, NotAPlainFile
+from hecaton.worker.spool import Spool, TooLong
+from tests.worker.brain import ref
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ChannelFolder:
+    return ChannelFolder(tmp_path / "c-1")
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """A file of the host that must never leave it."""
+    path = tmp_path / "canary"
+    path.write_text("secret of the host")
+    return path
+
+
+def test_every_user_of_the_image_can_use_it_whatever_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        folder = ChannelFolder(tmp_path / "c-1")
+        folder.put("payload", _file(tmp_path / "p"))
+    finally:
+        os.umask(old)
+    modes = {name: (folder.path / name).stat().st_mode & 0o7777 for name in (".", "in", "out", "log", "in/payload")}
+    assert modes == {".": 0o755, "in": 0o755, "out": 0o1777, "log": 0o666, "in/payload": 0o644}
+
+
+def _file(path: Path, data: bytes = b"data") -> Path:
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("move", [True, False])
+def test_a_payload_appears_in_the_folder_of_the_container(folder: ChannelFolder, tmp_path: Path, move: bool) -> None:
+    source = _file(tmp_path / "p")
+    folder.put("payload", source, move=move)
+    assert (folder.path / "in" / "payload").read_bytes() == b"data"
+    assert source.exists() is not move
+
+
+def test_a_payload_follows_no_link_that_the_container_made(folder: ChannelFolder, tmp_path: Path, canary: Path) -> None:
+    (folder.path / "in" / "payload").symlink_to(canary)
+    with pytest.raises(OSError, match="exist"):
+        folder.put("payload", _file(tmp_path / "p"))
+    folder.put("payload", _file(tmp_path / "p"), move=True)
+    (folder.path / "in").rename(folder.path / "old")
+    (folder.path / "in").symlink_to(tmp_path)
+    folder.put("other", _file(tmp_path / "p"))
+    assert not (tmp_path / "other").exists()
+    assert canary.read_text() == "secret of the host"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../canary", "a/b", "/etc/passwd", "x\0y", "missing"])
+def test_a_result_is_never_looked_for_elsewhere(folder: ChannelFolder, canary: Path, name: str) -> None:
+    with pytest.raises(NotAPlainFile):
+        folder.open_result(name)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "socket"])
+def test_what_is_no_plain_file_is_no_result(
+    folder: ChannelFolder, canary: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder.path / "out" / "r"
+    if kind == "link":
+        path.symlink_to(canary)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        monkeypatch.chdir(path.parent)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("r")
+    with pytest.raises(NotAPlainFile):
+        folder.open_result("r")
+    assert folder.has_result("r")
+    folder.discard("r")
+
+
+def test_a_result_over_the_limit_is_not_read_to_its_end(folder: ChannelFolder, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "state")
+    with (folder.path / "out" / "r").open("wb") as file:
+        file.truncate(1 << 40)  # a terabyte of nothing
+    fd = folder.open_result("r")
+    try:
+        with pytest.raises(TooLong):
+            spool.keep_file(ref("a"), fd, 3_000_000)
+    finally:
+        os.close(fd)
+    assert list((tmp_path / "state" / "results").iterdir()) == []
+
+
+def test_a_job_id_never_leads_out_of_the_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "state")
+    path = spool.payload(ref("../../etc/passwd"))
+    assert path.parent == tmp_path / "state" / "payloads"
+
+
+def test_removal_follows_no_link(folder: ChannelFolder, canary: Path, tmp_path: Path) -> None:
+    (folder.path / "out" / "l").symlink_to(tmp_path)
+    folder.remove()
+    assert not folder.path.exists()
+    assert canary.exists()

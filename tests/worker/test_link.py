@@ -1,0 +1,180 @@
+"""The worker's connection: how it comes back, whom it trusts, and when it gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from hecaton.core.model import JobId
+from hecaton.wire.channel import CLOSE_UNAUTHENTICATED, WorkerBeat
+from hecaton.worker import link as module
+from hecaton.worker.app import serve
+from hecaton.worker.bodies import Bodies, BodyRefused
+from hecaton.worker.registration import WorkerConfig
+from hecaton.worker.runtimes.process import ProcessRuntime
+from hecaton.worker.slots import WorkerSettings
+from tests.worker.scripted_server import PATIENCE, ScriptedServer
+
+Run = Callable[[WorkerConfig], "asyncio.Task[int]"]
+
+
+@pytest.fixture
+async def run() -> AsyncIterator[Run]:
+    """Starts workers that have no work, and ends them."""
+    tasks: list[asyncio.Task[int]] = []
+
+    def start(config: WorkerConfig) -> asyncio.Task[int]:
+        tasks.append(asyncio.create_task(serve(config, ProcessRuntime(config.worker_id, {}), (), WorkerSettings())))
+        return tasks[-1]
+
+    yield start
+    for task in tasks:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def until_logged(logs: Sequence[Mapping[str, Any]], text: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not any(text in f"{entry['event']} {entry.get('error', '')}" for entry in logs):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_it_waits_for_a_server_that_is_not_there_yet(run: Run, tmp_path: Path) -> None:
+    server = ScriptedServer()
+    await server.start()
+    config = server.config(tmp_path / "state")
+    await server.stop()
+    with capture_logs() as logs:
+        run(config)
+        await until_logged(logs, "Cannot connect: trying again in")
+    await server.start()
+    await server.connected()
+    await server.stop()
+
+
+async def test_a_broken_connection_is_opened_again_at_once(run: Run, tmp_path: Path) -> None:
+    async with ScriptedServer() as server:
+        run(server.config(tmp_path / "state"))
+        for times in range(1, 4):
+            await server.connected(times)
+            await server.cut()
+        await server.connected(4)
+
+
+async def test_an_idle_worker_sends_heartbeats(run: Run, tmp_path: Path) -> None:
+    async with ScriptedServer(heartbeat=0.1) as server:
+        run(server.config(tmp_path / "state"))
+        await server.message(WorkerBeat, 2)
+
+
+async def test_a_server_that_falls_silent_is_left_for_a_new_connection(run: Run, tmp_path: Path) -> None:
+    async with ScriptedServer(heartbeat=0.1) as server:
+        run(server.config(tmp_path / "state"))
+        await server.connected(2)  # this one sends no beats
+
+
+async def test_a_token_that_is_not_known_is_said_clearly_and_tried_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_DELAY", 0.1)
+    async with ScriptedServer() as server:
+        known, server.tokens = server.tokens, set()
+        with capture_logs() as logs:
+            task = run(server.config(tmp_path / "state"))
+            await until_logged(logs, "does not know this worker's token")
+            server.tokens = known
+            await server.connected()
+            await server.close(CLOSE_UNAUTHENTICATED)
+            await server.connected(2)
+        assert not task.done()
+
+
+async def test_a_body_is_tried_again_until_the_server_can_give_and_take_it(tmp_path: Path) -> None:
+    async with ScriptedServer() as server:
+        config = server.config(tmp_path / "state")
+        name = server.keep(b"x" * 3_000_000)
+        async with module.session(config) as session:
+            bodies = Bodies(config.url, session)
+            for transfer in (bodies.fetch, bodies.store):
+                server.refuse_blobs = 503
+                with capture_logs() as logs:
+                    done = asyncio.create_task(transfer(JobId("a"), name, tmp_path / "body"))
+                    await until_logged(logs, "trying again")
+                server.refuse_blobs = 0
+                await asyncio.wait_for(done, PATIENCE)
+    assert (tmp_path / "body").read_bytes() == b"x" * 3_000_000
+    assert server.blobs == {name: b"x" * 3_000_000}
+
+
+async def test_a_body_that_the_server_refuses_is_not_tried_again(tmp_path: Path) -> None:
+    async with ScriptedServer() as server:
+        server.refuse_blobs = 404
+        config = server.config(tmp_path / "state")
+        async with module.session(config) as session:
+            with pytest.raises(BodyRefused):
+                await Bodies(config.url, session).fetch(JobId("a"), "0" * 64, tmp_path / "body")
+    assert not (tmp_path / "body").exists()
+
+
+async def test_a_body_that_arrives_damaged_is_not_taken(tmp_path: Path) -> None:
+    async with ScriptedServer() as server:
+        name = server.keep(b"right")
+        server.blobs[name] = b"wrong"
+        config = server.config(tmp_path / "state")
+        async with module.session(config) as session:
+            with capture_logs() as logs:
+                fetching = asyncio.create_task(Bodies(config.url, session).fetch(JobId("a"), name, tmp_path / "body"))
+                await until_logged(logs, "its hash is another one")
+            server.blobs[name] = b"right"
+            await asyncio.wait_for(fetching, PATIENCE)
+    assert (tmp_path / "body").read_bytes() == b"right"
+
+
+class TestTls:
+    @pytest.fixture
+    def certificate(self, tmp_path: Path) -> Path:
+        command = (
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        )
+        files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
+        subprocess.run([*command.split(), *files], check=True, capture_output=True)
+        return tmp_path / "cert.pem"
+
+    def context(self, certificate: Path) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+        return context
+
+    async def test_the_pinned_certificate_is_trusted(self, run: Run, tmp_path: Path, certificate: Path) -> None:
+        async with ScriptedServer(tls=self.context(certificate)) as server:
+            run(server.config(tmp_path / "state", certificate))
+            await server.connected()
+
+    async def test_another_certificate_is_not(self, run: Run, tmp_path: Path, certificate: Path) -> None:
+        async with ScriptedServer(tls=self.context(certificate)) as server:
+            with capture_logs() as logs:
+                run(server.config(tmp_path / "state"))
+                await until_logged(logs, "Cannot connect")
+            assert server.hellos == []
+
+    async def test_a_server_that_has_lost_its_tls_is_not_spoken_to_in_the_clear(
+        self, run: Run, tmp_path: Path, certificate: Path
+    ) -> None:
+        server = ScriptedServer(tls=self.context(certificate))
+        await server.start()
+        config = server.config(tmp_path / "state", certificate)
+        await server.stop()
+        plain = ScriptedServer()
+        plain.port = server.port
+        async with plain:
+            with capture_logs() as logs:
+                run(config)
+                await until_logged(logs, "Cannot connect")
+            assert plain.hellos == []

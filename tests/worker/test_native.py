@@ -1,0 +1,214 @@
+"""The door to a container, from the outside: well-behaved, confused and hostile containers on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hecaton.core.model import AttemptRef, Reason
+from hecaton.serverless import protocol
+from hecaton.worker.handlers import native
+from hecaton.worker.handlers.door import Answer
+from hecaton.worker.handlers.native import NativeDoor
+from tests.worker.brain import assignment, ref
+
+A = ref("a")
+
+
+class Visitor:
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+        self._changed = asyncio.Event()
+
+    def _hear(self, what: object) -> None:
+        self.heard.append(what)
+        self._changed.set()
+
+    def asks_for_work(self, busy: tuple[AttemptRef, ...]) -> None:
+        self._hear(busy)
+
+    def answers(self, answer: Answer) -> None:
+        self._hear(answer)
+
+    def progresses(self, ref: AttemptRef, value: Any) -> None:
+        self._hear((ref, value))
+
+    async def has_heard(self, count: int) -> object:
+        async with asyncio.timeout(10):
+            while len(self.heard) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.heard[count - 1]
+
+
+class Container:
+    """Plays the container's side, byte for byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self.writer = reader, writer
+        self._decoder = protocol.FrameDecoder()
+        self._frames: list[tuple[dict[str, Any], bytes]] = []
+
+    def send(self, body: bytes = b"", **header: Any) -> None:
+        self.writer.write(protocol.encode(header, body))
+
+    def hello(self, nonce: str, **more: Any) -> None:
+        self.send(type="hello", protocol=1, nonce=nonce, sdk="2", python="3.9", pid=1, **{"pending": [], **more})
+
+    async def frame(self) -> tuple[dict[str, Any], bytes]:
+        async with asyncio.timeout(10):
+            while not self._frames:
+                data = await self._reader.read(1 << 20)
+                assert data, "the worker closed the connection"
+                self._frames += self._decoder.feed(data)
+        return self._frames.pop(0)
+
+    async def is_closed(self) -> None:
+        """Until the worker has closed the connection."""
+        async with asyncio.timeout(10):
+            try:
+                while await self._reader.read(1 << 16):
+                    pass
+            except ConnectionError:
+                pass
+
+
+class Bench:
+    def __init__(self, folder: Path, visitor: Visitor) -> None:
+        self.folder = folder
+        self.visitor = visitor
+        self.door = NativeDoor(folder, visitor, max_result=1000)
+        self._containers: list[Container] = []
+
+    async def connect(self) -> Container:
+        made = Container(*await asyncio.open_unix_connection(str(self.folder / "socket")))
+        self._containers.append(made)
+        return made
+
+    async def greeted(self) -> Container:
+        container = await self.connect()
+        container.hello(self.door.nonce)
+        welcome, _ = await container.frame()
+        assert welcome == {"type": "welcome", "protocol": 1, "max_result": 1000}
+        return container
+
+    async def close(self) -> None:
+        await self.door.close()
+        for container in self._containers:
+            container.writer.close()
+            with_error = await asyncio.gather(container.writer.wait_closed(), return_exceptions=True)
+            assert all(error is None or isinstance(error, ConnectionError) for error in with_error)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    folder = tmp_path / ("deep" * 40)  # longer than a Unix socket's address may be
+    folder.mkdir()
+    bench = Bench(folder, Visitor())
+    await bench.door.open()
+    short = tmp_path / "s"
+    short.symlink_to(folder)
+    bench.folder = short
+    yield bench
+    await bench.close()
+
+
+async def test_hello_is_welcomed_and_a_job_goes_out_and_comes_back(bench: Bench) -> None:
+    container = await bench.greeted()
+    assert await bench.visitor.has_heard(1) == ()
+    bench.door.give(assignment("a"), b'{"n":1}', None)
+    header, body = await container.frame()
+    assert header == {"type": "job", "job": "a", "attempt": 1, "key": "key-a", "kind": "json"}
+    assert body == b'{"n":1}'
+    container.send(b"2", type="progress", job="a", attempt=1, value={"done": 0.5})
+    container.send(b"2", type="result", job="a", attempt=1, status="ok", kind="json", log_end=7)
+    assert await bench.visitor.has_heard(2) == (A, {"done": 0.5})
+    assert await bench.visitor.has_heard(3) == Answer(A, Reason.OK, data=b"2", log_end=7)
+    bench.door.acknowledge(A)
+    assert (await container.frame())[0] == {"type": "ack", "job": "a", "attempt": 1}
+
+
+async def test_a_container_that_comes_back_says_what_it_has_and_replaces_its_old_connection(bench: Bench) -> None:
+    old = await bench.greeted()
+    new = await bench.connect()
+    new.hello(bench.door.nonce, pending=[{"job": "a", "attempt": 1}], running={"job": "b", "attempt": 2})
+    new.send(b"1", type="result", job="a", attempt=1, status="ok", kind="json", log_end=0)
+    await old.is_closed()
+    assert await bench.visitor.has_heard(2) == (A, ref("b", 2))
+    answer = await bench.visitor.has_heard(3)
+    assert isinstance(answer, Answer)
+    assert answer.ref == A
+
+
+async def test_out_of_memory_on_the_gpu_has_a_reason_of_its_own(bench: Bench) -> None:
+    container = await bench.greeted()
+    error = {"type": "torch.cuda.OutOfMemoryError", "message": "CUDA out of memory", "traceback": "..."}
+    container.send(type="result", job="a", attempt=1, status="handler_error", kind="json", log_end=0, error=error)
+    answer = await bench.visitor.has_heard(2)
+    assert isinstance(answer, Answer)
+    assert answer.reason is Reason.OOM_GPU
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        protocol.encode({"type": "hello", "protocol": 1, "nonce": "wrong", "pending": []}),
+        protocol.encode({"type": "hello", "protocol": 1, "nonce": "\u00e9", "pending": []}),
+        protocol.encode({"type": "result", "job": "a", "attempt": 1, "status": "ok"}),
+        protocol.encode({"type": "hello"}),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10,
+        b"\xff" * 100,
+        b"\x00\x00\x00\x05\x00\x00\x00\x00[1,2]",
+    ],
+)
+async def test_who_does_not_know_the_nonce_is_shown_out(bench: Bench, first: bytes) -> None:
+    intruder = await bench.connect()
+    intruder.writer.write(first)
+    await intruder.is_closed()
+    assert bench.visitor.heard == []
+    await bench.greeted()  # the door works on
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "result", "job": 7, "attempt": 1, "status": "ok", "log_end": 0},
+        {"type": "result", "job": "a", "attempt": "1", "status": "ok", "log_end": 0},
+        {"type": "result", "job": "a", "attempt": 1, "status": "perfect", "log_end": 0},
+        {"type": "result", "job": "a", "attempt": 1, "status": "ok", "kind": "exe", "log_end": 0},
+        {"type": "result", "job": "a", "attempt": 1, "status": "ok", "file": ["x"], "log_end": 0},
+        {"type": "result", "job": "a", "attempt": 1, "status": "ok", "log_end": "much"},
+        {"type": "progress", "job": None, "attempt": 1},
+    ],
+)
+async def test_frames_that_make_no_sense_close_the_connection_and_the_container_may_come_back(
+    bench: Bench, fields: dict[str, Any]
+) -> None:
+    container = await bench.greeted()
+    container.send(**fields)
+    await container.is_closed()
+    assert bench.visitor.heard == [()]
+    await bench.greeted()
+
+
+async def test_unknown_frames_are_ignored(bench: Bench) -> None:
+    container = await bench.greeted()
+    container.send(type="weather", sun=True)
+    container.send(b"1", type="result", job="a", attempt=1, status="ok", kind="json", log_end=0, extra=1)
+    assert isinstance(await bench.visitor.has_heard(2), Answer)
+
+
+async def test_a_crowd_of_strangers_is_held_at_the_door(bench: Bench) -> None:
+    strangers = [await bench.connect() for _ in range(native.MAX_STRANGERS + 1)]
+    await strangers[-1].is_closed()
+    strangers[0].hello(bench.door.nonce)
+    assert (await strangers[0].frame())[0]["type"] == "welcome"
+
+
+async def test_the_socket_is_open_to_any_user_of_the_image(bench: Bench) -> None:
+    mode = await asyncio.to_thread((bench.folder / "socket").stat)
+    assert mode.st_mode & 0o777 == 0o666
