@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hecaton.core.lifecycle import INFRA_LIMIT, Event
-from hecaton.core.model import AttemptRef, Body, Charged, Failure, JobState, Kind, Reason
+from hecaton.core.model import AttemptRef, Body, Charged, Failure, JobState, Kind, Reason, WorkerId
 from hecaton.store.port import AttemptEnd, Database
 from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene, new_id
 
@@ -112,6 +112,21 @@ class AttemptContract:
         late = await scene.end(old, Reason.OK, 63, body=RESULT)
         assert (late.accepted, late.repeated, late.state) == (False, False, JobState.ASSIGNED)
         assert (await scene.end(new.ref, Reason.OK, 64, by=OTHER, body=RESULT)).accepted
+
+    @pytest.mark.parametrize("by", [WORKER, None])
+    async def test_an_old_attempt_is_fenced_even_where_its_worker_holds_the_next_one(
+        self, database: Database, by: WorkerId | None
+    ) -> None:
+        scene = await Scene.on(database)
+        old = await scene.submit_and_claim()
+        await scene.end(old, Reason.RELEASED)
+        [new] = await scene.claim()
+        await scene.start(old, 5)
+        assert (await scene.job(old.job)).state is JobState.ASSIGNED
+        late = await scene.end(old, Reason.OK, 6, by=by, body=RESULT)
+        assert (late.accepted, late.repeated, late.state) == (False, False, JobState.ASSIGNED)
+        assert await database.read(lambda store: store.result(old.job)) is None
+        assert (await scene.end(new.ref, Reason.OK, 7, body=RESULT)).accepted
 
     async def test_several_ends_of_one_attempt_in_one_call_count_once(self, database: Database) -> None:
         scene = await Scene.on(database)

@@ -16,4 +16,4 @@ class SqliteMachine(StoreMachine):
 
 
 TestSqliteMachine = SqliteMachine.TestCase
-TestSqliteMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None, print_blob=True)
+TestSqliteMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None, print_blob=True)
