@@ -48,7 +48,11 @@ def run_worker(options: Options) -> int:
         )
         from hecaton.worker.app import run
 
-        return run(config, runtime, found.gpus, WorkerSettings(slots=options.slots, idle_timeout=options.idle_timeout))
+        settings = WorkerSettings(slots=options.slots, idle_timeout=options.idle_timeout)
+        try:
+            return run(config, runtime, found.gpus, settings)
+        except RuntimeFault as fault:
+            raise HecatonError(fault.message, fault.hint) from fault
 
 
 def install_worker(options: Options) -> None:

@@ -23,6 +23,10 @@ from hecaton.worker.runtimes.docker_engine import NOT_FOUND, Engine
 STALL_SECONDS = 60.0
 """A pull that makes no progress for so long is given up."""
 
+_PULL_HINT = (
+    "Can the worker reach the registry, and has its disk room? An image that was never pushed has to be built or loaded"
+    " on the worker itself."
+)
 _INSPECT_SECONDS = 20.0
 _HUB_PREFIXES = ("index.docker.io/", "docker.io/")
 _HUB_CREDENTIALS = "https://index.docker.io/v1/"
@@ -122,12 +126,12 @@ class _Pull:
                 self._hear(message, layers)
         except TimeoutError:
             raise RuntimeFault(
-                Reason.IMAGE_PULL, f"pulling {name} made no progress for {STALL_SECONDS:g} s", "It is tried again."
+                Reason.IMAGE_PULL, f"pulling {name} made no progress for {STALL_SECONDS:g} s", _PULL_HINT
             ) from None
         except DockerError as error:
             raise _fault(name, error) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise RuntimeFault(Reason.IMAGE_PULL, f"pulling {name} broke off: {error}", "It is tried again.") from error
+            raise RuntimeFault(Reason.IMAGE_PULL, f"pulling {name} broke off: {error}", _PULL_HINT) from error
         if self._image.digest:
             await self._tag(source, name)
 
@@ -249,7 +253,7 @@ def _fault(name: str, error: DockerError) -> RuntimeFault:
             "Check the name and the platform; for a private registry run `docker login` on the worker."
             " An image that was never pushed has to be built or loaded on the worker itself.",
         )
-    return RuntimeFault(Reason.IMAGE_PULL, f"cannot pull {name}: {error.message}", "It is tried again.")
+    return RuntimeFault(Reason.IMAGE_PULL, f"cannot pull {name}: {error.message}", _PULL_HINT)
 
 
 __all__ = ["STALL_SECONDS", "Images", "credentials", "repository"]
