@@ -7,7 +7,7 @@ jump of the wall clock expires nothing). Sizes are bytes.
 from __future__ import annotations
 
 import enum
-from typing import NewType
+from typing import Annotated, NewType
 
 import msgspec
 
@@ -101,7 +101,7 @@ class AttemptRef(msgspec.Struct, frozen=True, array_like=True):
     """One try at one job. The number is the fencing token: it rises at every assignment and is never used again."""
 
     job: JobId
-    attempt: int
+    attempt: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -18,6 +18,7 @@ _REFERENCE = re.compile(
     r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
     re.ASCII,
 )
+_IMAGE_ID = re.compile("[0-9a-f]{64}")
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -42,7 +43,8 @@ class Reference(msgspec.Struct, frozen=True):
 def parse(name: str) -> Reference:
     """Raises BadRequest for anything that the engine would not take as an image name."""
     match = _REFERENCE.fullmatch(name) if 0 < len(name) <= 255 else None
-    if match is None:
+    # 64 hex digits alone are the id of a local image to the engine, never a name.
+    if match is None or _IMAGE_ID.fullmatch(name):
         raise BadRequest(
             f"{name[:80]!r} is not an image name",
             "Expected something like python:3.9-slim, user/name:tag, ghcr.io/owner/name:tag or localhost:5000/name.",

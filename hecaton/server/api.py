@@ -57,11 +57,11 @@ class Api:
     async def login(self, call: Call) -> api.Token:
         request: api.Login = decode(await call.body(), api.Login)
         now = self._clock.now()
-        self._throttle.check(request.username, call.address, now)
+        self._throttle.guess(request.username, call.address, now)
         user = self._directory.user_by_name(request.username)
         if not await self._passwords.verify(user, request.password) or user is None:
-            self._throttle.failed(request.username, call.address, now)
             raise Unauthenticated("wrong user name or password")
+        self._throttle.right(request.username, call.address, now)
         token, expires_at = self._tokens.issue(user)
         return api.Token(token, user.name, user.role, expires_at)
 
@@ -170,7 +170,7 @@ class Api:
         offset = int(call.number("offset", 0, 0, 2**53) or 0)
         events = await self._jobs.events(call.caller, call.params["job"], offset)
         lines = (b"\n" if event is None else msgspec.json.encode(event) + b"\n" async for event in events)
-        return Stream(lines, "application/x-ndjson")
+        return Stream(lines, "application/x-ndjson", endless=True)
 
     # -- transfers -----------------------------------------------------------------------------
 

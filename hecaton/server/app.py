@@ -72,9 +72,11 @@ class Server:
         self.fleet = Fleet()
         self.hub = Hub()
         self.scheduler = Scheduler(self.fleet, self.directory.image, self.clock.now)
+        self.channel: Channel | None = None
         self._duties: asyncio.Task[None] | None = None
 
     async def start(self) -> ASGIApp:
+        secret = load_secret(self.settings.folder / "secret")
         await self.directory.load()
         server_id = await self._server_id()
         settings = self.settings
@@ -82,9 +84,17 @@ class Server:
             self.database, self.blobs, self.fleet, self.scheduler, self.hub, self.clock, settings, server_id
         )
         self.jobs = Jobs(
-            self.database, self.directory, self.fleet, self.scheduler, self.attempts, self.hub, self.clock, settings
+            self.database,
+            self.blobs,
+            self.directory,
+            self.fleet,
+            self.scheduler,
+            self.attempts,
+            self.hub,
+            self.clock,
+            settings,
         )
-        self.tokens = Tokens(load_secret(settings.folder / "secret"), server_id, settings.token_life, self.clock.now)
+        self.tokens = Tokens(secret, server_id, settings.token_life, self.clock.now)
         self.channel = Channel(self.attempts, self.fleet, self.clock, self._find_worker)
         api = Api(
             settings=settings,
@@ -102,7 +112,7 @@ class Server:
         await self._restore()
         duties = Duties(self.database, self.blobs, self.fleet, self.attempts, self.hub, self.clock, settings)
         self._duties = asyncio.ensure_future(duties.loop())
-        return self._application(api.routes())
+        return self._application(api.routes(), self.channel)
 
     async def ensure_admin(self, password: str | None) -> str | None:
         """Make the user `admin` if there is no admin yet. Returns the password if it had to be invented."""
@@ -136,7 +146,7 @@ class Server:
         self.fleet.restore(leases, self.clock.now())
         await self.attempts.refresh()
 
-    def _application(self, routes: list[Route]) -> ASGIApp:
+    def _application(self, routes: list[Route], channel: Channel) -> ASGIApp:
         gate = Gate(lambda token: self.tokens.read(token, self.directory.user), self._find_worker, WORKER_PREFIX)
         description = msgspec.json.encode(describe(routes))
 
@@ -150,8 +160,10 @@ class Server:
         table: list[StarletteRoute | WebSocketRoute] = [
             StarletteRoute(route.path, Endpoint(route, gate), methods=[route.method]) for route in every
         ]
-        table.append(WebSocketRoute(PATH, self.channel.serve))
-        return Starlette(routes=table, exception_handlers={404: _no_route, 405: _no_route})
+        table.append(WebSocketRoute(PATH, channel.serve))
+        application = Starlette(routes=table, exception_handlers={404: _no_route, 405: _no_route})
+        application.router.redirect_slashes = False  # a redirect would repeat whatever the Host header says
+        return application
 
     def closing(self) -> None:
         """SIGTERM arrived: everyone who waits is answered now, workers are sent away."""
@@ -161,7 +173,8 @@ class Server:
         if self._duties is not None:
             self._duties.cancel()
             await asyncio.gather(self._duties, return_exceptions=True)
-        await self.channel.close()
+        if self.channel is not None:
+            await self.channel.close()
         await self.database.close()
         self.passwords.close()
         self._lock.close()

@@ -21,10 +21,11 @@ from hecaton.server.fleet import Fleet, Link, Member
 from hecaton.server.hub import Hub
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
-from hecaton.server.trust import checked
+from hecaton.server.trust import MAX_LOG, MAX_NOTE, checked, shown_progress
 from hecaton.store.port import AttemptEnd, Blobs, Claim, Claimed, Database, Ended, Store
 from hecaton.wire.api import JobEvent
 from hecaton.wire.channel import (
+    CLOSE_UNAUTHENTICATED,
     PROTOCOL,
     Accepted,
     Cancel,
@@ -160,6 +161,17 @@ class Attempts:
         if refs:
             link.send(Cancel(refs))
 
+    async def end_orphans(self, before: frozenset[AttemptRef]) -> frozenset[AttemptRef]:
+        """Attempts that the store has assigned and nobody in memory holds: left over where a write failed half-way.
+        Those that were so at the last look (`before`) too are handed back; returns what was seen now."""
+        held = await self._database.write(lambda store: store.assigned())
+        known = {lease.ref for member in self._fleet.members.values() for lease in member.leases()}
+        orphans = {ref: state for _, _, ref, state in held if ref not in known}
+        again = [ref for ref in orphans if ref in before]
+        await self._end_lost([ref for ref in again if orphans[ref] is JobState.IN_PROGRESS], Reason.WORKER_LOST)
+        await self._end_lost([ref for ref in again if orphans[ref] is JobState.ASSIGNED], Reason.RELEASED)
+        return frozenset(orphans)
+
     def leave(self, worker: WorkerRecord, link: Link) -> None:
         if self._fleet.leave(worker.id, link):
             _log.info("worker disconnected", worker=worker.name)
@@ -175,24 +187,25 @@ class Attempts:
         if member is None:
             return
         refs = tuple(lease.ref for lease in member.leases())
-        for ref in refs:
-            self._fleet.release(record.id, ref, self._clock.now())
-        if member.link is not None:
-            member.link.send(Retire("this worker was removed from the server by an admin"))
+        link = member.link
+        self._fleet.drop(member, self._clock.now())
+        if link is not None:
+            link.send(Retire("this worker was removed from the server by an admin"))
+            link.close(CLOSE_UNAUTHENTICATED, "the worker was removed")
         await self._end_lost(refs, Reason.RELEASED)
         await self.dispatch()
 
     async def lose(self, member: Member) -> None:
-        """The worker was silent for `lost_after`: its jobs wait again, and it is fenced."""
-        refs = tuple(lease.ref for lease in member.leases())
-        now = self._clock.now()
-        for ref in refs:
-            self._fleet.release(member.id, ref, now)
+        """The worker was silent for `lost_after`: its jobs wait again, and it is fenced. Jobs that only waited beside
+        another are not charged: they did not bring it down."""
+        begun, waiting = member.by_start()
         if member.link is not None:
             member.link.close(1001, "silent for too long")
-        self._fleet.members.pop(member.id, None)
-        _log.warning("worker lost", worker=member.name, jobs=len(refs))
-        await self._end_lost(refs, Reason.WORKER_LOST)
+        self._fleet.drop(member, self._clock.now())
+        if begun or waiting:
+            _log.warning("worker lost", worker=member.name, jobs=len(begun) + len(waiting))
+        await self._end_lost(begun, Reason.WORKER_LOST)
+        await self._end_lost(waiting, Reason.RELEASED)
         await self.dispatch()
 
     async def _end_lost(self, refs: Sequence[AttemptRef], reason: Reason) -> None:
@@ -267,7 +280,7 @@ class Attempts:
         await self.dispatch()
 
     def _end(self, worker: WorkerId, outcome: Outcome, now: float) -> AttemptEnd:
-        at = now - max(0.0, outcome.age)
+        at = now - outcome.age
         self._starting.pop(outcome.ref, None)
         return AttemptEnd(
             outcome.ref,
@@ -311,6 +324,7 @@ class Attempts:
     async def refresh(self) -> None:
         """Read from the store what waits. Through the writer's queue, so that it sees every submission before it."""
         now = self._clock.now()
+        self._scheduler.recount()
         infos = await self._database.write(lambda store: store.lanes(now))
         self._scheduler.load(infos)
         for info in infos:
@@ -322,30 +336,31 @@ class Attempts:
 
     def progress(self, worker: WorkerId, message: Progress) -> None:
         live = self._live(worker, message.ref)
-        if live is not None:
-            live.progress = message.value
-            self._publish(message.ref, "progress", message.value)
+        value = shown_progress(message.value)
+        if live is not None and value is not None:
+            live.progress = value
+            self._publish(message.ref, "progress", value)
 
     def note(self, worker: WorkerId, message: Note) -> None:
         live = self._live(worker, message.ref)
         if live is not None:
-            live.note = message.text
-            self._publish(message.ref, "note", message.text)
+            live.note = message.text[:MAX_NOTE]
+            self._publish(message.ref, "note", live.note)
 
     def log(self, worker: WorkerId, message: Log) -> None:
         """Not waited for: a result comes after its log on the same connection, and so into the same or a later
         commit."""
-        if self._live(worker, message.ref) is None:
-            return
-        self._run(self._background(lambda store: store.append_log(message.ref, message.offset, message.data)))
-        end = message.offset + len(message.data)
-        text = message.data.decode("utf-8", "replace")
-        self._hub.publish(message.ref.job, JobEvent("log", text, message.ref.attempt, end))
+        if self._live(worker, message.ref) is not None and 0 <= message.offset <= MAX_LOG - len(message.data):
+            self._run(self._append(message))
+
+    async def _append(self, message: Log) -> None:
+        await self._background(lambda store: store.append_log(message.ref, message.offset, message.data))
+        self._publish(message.ref, "log", None)
 
     def warm(self, worker: WorkerId, message: Warm) -> None:
         member = self._fleet.members.get(worker)
-        if member is not None:
-            slot = member.slot(message.slot)
+        slot = member.slots.get(message.slot) if member is not None else None
+        if slot is not None:
             slot.warm, slot.image = message.warm, message.image
 
     def _live(self, worker: WorkerId, ref: AttemptRef) -> Live | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import os
 import secrets
 from collections.abc import Callable
@@ -74,26 +75,41 @@ class Passwords:
 
 
 class Throttle:
-    """Wrong passwords per name and address: `burst` at once, then one every `interval` seconds. Right ones are free."""
+    """Wrong passwords per name and address: `burst` at once, then one every `interval` seconds. Right ones are free.
+
+    A guess is counted before it is checked and given back when it was right: else a hundred at once would all pass."""
 
     def __init__(self, burst: int = 10, interval: float = 30.0) -> None:
         self._burst, self._interval = burst, interval
         self._failures: dict[tuple[str, str], tuple[float, float]] = {}
 
-    def check(self, name: str, address: str, now: float) -> None:
-        level = self._level((name, address), now)
+    def guess(self, name: str, address: str, now: float) -> None:
+        """Raises TooMany if the name has had its share of guesses from this address."""
+        key = _key(name, address)
+        level = self._level(key, now)
         if level > self._burst - 1:
             wait = (level - self._burst + 1) * self._interval
-            raise TooMany(f"too many wrong passwords for {name!r}", f"Try again in {wait:.0f} s.", retry_after=wait)
-
-    def failed(self, name: str, address: str, now: float) -> None:
+            raise TooMany(
+                f"too many wrong passwords for {name[:80]!r}", f"Try again in {wait:.0f} s.", retry_after=wait
+            )
         if len(self._failures) > 10_000:  # a flood of names must not fill the memory
             self._failures.clear()
-        self._failures[name, address] = (self._level((name, address), now) + 1, now)
+        self._failures[key] = (level + 1, now)
+
+    def right(self, name: str, address: str, now: float) -> None:
+        key = _key(name, address)
+        self._failures[key] = (max(0.0, self._level(key, now) - 1), now)
 
     def _level(self, key: tuple[str, str], now: float) -> float:
         count, at = self._failures.get(key, (0.0, now))
         return max(0.0, count - (now - at) / self._interval)
+
+
+def _key(name: str, address: str) -> tuple[str, str]:
+    """Names are compared without case; whoever has one IPv6 address has the other 2^64 of its network too."""
+    if ":" in address:
+        address = str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
+    return name[:80].casefold(), address
 
 
 class Tokens:
@@ -129,7 +145,7 @@ class Tokens:
                 options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False},
             )  # fmt: skip
             result = _Claims(int(claims["sub"]), int(claims["ver"]), float(claims["exp"]))
-        except (jwt.PyJWTError, KeyError, ValueError):
+        except (jwt.PyJWTError, KeyError, ValueError, TypeError, OverflowError):
             raise _refused("the token does not hold on this server") from None
         if len(self._read) >= 10_000:
             self._read.clear()

@@ -56,16 +56,21 @@ class _Link:
         self._outbox: list[ToWorker] = []
         self._wake = asyncio.Event()
         self._close: tuple[int, str] | None = None
+        self.closing = asyncio.Event()
 
     def send(self, message: ToWorker) -> None:
+        if self._close is not None:
+            return
         self._outbox.append(message)
         if len(self._outbox) > OUTBOX_LIMIT:
             self.close(1013, "the worker does not read")
         self._wake.set()
 
     def close(self, code: int, reason: str) -> None:
+        """What was sent before still leaves, if the worker reads it within a second."""
         self._close = self._close or (code, reason)
         self._wake.set()
+        self.closing.set()
 
     async def write(self) -> None:
         """Runs until the connection is to be closed."""
@@ -102,22 +107,35 @@ class Channel:
             return
         link = _Link(socket)
         writer = asyncio.ensure_future(link.write())
+        reader = asyncio.ensure_future(self._read(socket, worker, link))
+        closing = asyncio.ensure_future(link.closing.wait())
+        try:
+            # The reader alone would wait for ever for a worker that neither reads nor hangs up.
+            await asyncio.wait((reader, closing), return_when=asyncio.FIRST_COMPLETED)
+            await _finish(writer, link)
+        finally:
+            reader.cancel()
+            closing.cancel()
+            writer.cancel()
+            await asyncio.gather(reader, closing, writer, return_exceptions=True)
+            self._attempts.leave(worker, link)
+            if self._links.get(worker.id) is link:
+                del self._links[worker.id]
+
+    async def _read(self, socket: WebSocket, worker: WorkerRecord, link: _Link) -> None:
+        """Until the worker goes away or says something that cannot be right."""
         try:
             await self._talk(socket, worker, link)
         except (WebSocketDisconnect, RuntimeError, OSError):
             pass  # it went away; its leases stay until it returns or `lost_after` has passed
         except msgspec.DecodeError as error:
             _log.warning("worker does not speak the protocol", worker=worker.name, error=str(error))
-            link.close(CLOSE_PROTOCOL, f"not understood: {error}"[:120])
-        finally:
-            self._attempts.leave(worker, link)
-            if self._links.get(worker.id) is link:
-                del self._links[worker.id]
-            await _finish(writer)
+            link.close(CLOSE_PROTOCOL, _cut(f"not understood: {error}"))
 
     async def _talk(self, socket: WebSocket, worker: WorkerRecord, link: _Link) -> None:
         async with asyncio.timeout(HELLO_TIMEOUT):
-            hello, *rest = decode_for_server(await socket.receive_bytes())
+            messages = await _receive(socket)
+        hello, rest = (messages[0], messages[1:]) if messages else (None, [])
         if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
             spoken = hello.protocol if isinstance(hello, Hello) else "none"
             link.close(
@@ -129,10 +147,11 @@ class Channel:
             _log.warning("worker connected twice: the newer connection stays", worker=worker.name)
             former.close(CLOSE_SUPERSEDED, "another connection with this worker's token took over")
         self._links[worker.id] = link
-        await self._attempts.join(worker, link, hello)
+        # To its end, whatever becomes of this connection: half a join would leave jobs that nobody holds.
+        await asyncio.shield(self._run(link, self._attempts.join(worker, link, hello)))
         self._take(worker, link, rest)
         while True:
-            messages = decode_for_server(await socket.receive_bytes())
+            messages = await _receive(socket)
             if self._links.get(worker.id) is not link:
                 return
             self._fleet.contact(worker.id, self._clock.now())
@@ -165,7 +184,7 @@ class Channel:
             case Hello():
                 link.close(CLOSE_PROTOCOL, "hello comes once")
 
-    def _run(self, link: _Link, work: Awaitable[None]) -> None:
+    def _run(self, link: _Link, work: Awaitable[None]) -> asyncio.Task[None]:
         """A result that could not be stored is not acknowledged: the connection is cut, and the worker sends it
         again."""
 
@@ -175,10 +194,14 @@ class Channel:
             except HecatonError as error:
                 _log.warning("could not store what a worker sent", error=str(error))
                 link.close(1013, "the server cannot store results now")
+            except Exception:
+                _log.exception("what a worker sent could not be processed")
+                link.close(1011, "the server failed; its log says why")
 
         task = asyncio.ensure_future(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def close(self) -> None:
         """The server stops: workers keep their jobs running and come back."""
@@ -188,8 +211,22 @@ class Channel:
             await asyncio.wait(self._tasks, timeout=5)
 
 
-async def _finish(writer: asyncio.Future[None]) -> None:
+async def _finish(writer: asyncio.Future[None], link: _Link) -> None:
     """Let the last frame and the close code out, but do not wait for a peer that does not read."""
+    link.close(1000, "")
     await asyncio.wait([writer], timeout=1)
-    writer.cancel()
-    await asyncio.gather(writer, return_exceptions=True)
+
+
+async def _receive(socket: WebSocket) -> list[FromWorker]:
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"])
+    frame = message.get("bytes")
+    if frame is None:
+        raise msgspec.DecodeError("a text frame")
+    return decode_for_server(frame)
+
+
+def _cut(reason: str) -> str:
+    """The reason of a close frame has at most 123 bytes."""
+    return reason.encode()[:120].decode(errors="ignore")

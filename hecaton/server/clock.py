@@ -26,3 +26,8 @@ def uuid7(now: float) -> str:
     value = value & ~(0x3 << 62) | 0x2 << 62
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def submitted_at(uuid: str) -> float:
+    """The time that went into `uuid7`, to the millisecond."""
+    return int(uuid[:8] + uuid[9:13], 16) / 1000

@@ -9,7 +9,7 @@ import asyncio
 
 import structlog
 
-from hecaton.core.model import Reason
+from hecaton.core.model import AttemptRef, Reason
 from hecaton.server.attempts import Attempts
 from hecaton.server.clock import Clock
 from hecaton.server.fleet import Fleet
@@ -39,6 +39,7 @@ class Duties:
         self._fleet, self._attempts, self._hub = fleet, attempts, hub
         self._clock, self._settings = clock, settings
         self._refreshed = self._cleaned = clock.now()
+        self._orphans: frozenset[AttemptRef] = frozenset()
 
     async def loop(self) -> None:
         """Until cancelled. The pace follows `lost_after`, so that tests with short leases are served as exactly."""
@@ -89,6 +90,7 @@ class Duties:
         present = [member.id for member in self._fleet.members.values() if member.link is not None]
         await self._database.write(lambda store: store.seen(present, now))
         await self._attempts.refresh()
+        self._orphans = await self._attempts.end_orphans(self._orphans)
 
     async def clean(self) -> None:
         now = self._clock.now()

@@ -82,6 +82,15 @@ class Member(msgspec.Struct):
         for slot in self.slots.values():
             yield from slot.held.values()
 
+    def by_start(self) -> tuple[tuple[AttemptRef, ...], tuple[AttemptRef, ...]]:
+        """What may have begun, and what certainly waits: the first of a slot begins before its news arrives."""
+        begun: list[AttemptRef] = []
+        waiting: list[AttemptRef] = []
+        for slot in self.slots.values():
+            for position, lease in enumerate(slot.held.values()):
+                (begun if lease.started or position == 0 else waiting).append(lease.ref)
+        return tuple(begun), tuple(waiting)
+
     def lease(self, ref: AttemptRef) -> Lease | None:
         for slot in self.slots.values():
             lease = slot.held.get(ref.job)
@@ -138,9 +147,20 @@ class Fleet:
         if member is None or member.link is not link:
             return False
         member.link = None
-        if not any(member.leases()):
-            del self.members[worker_id]
+        self._forget_if_done(member)
         return True
+
+    def _forget_if_done(self, member: Member) -> None:
+        """A claim under way (`reserved`) becomes a lease in a moment: it must find its member."""
+        if member.link is None and not any(slot.held or slot.reserved for slot in member.slots.values()):
+            self.members.pop(member.id, None)
+
+    def drop(self, member: Member, now: float) -> None:
+        """The member is given up, with all its leases."""
+        for lease in list(member.leases()):
+            self.release(member.id, lease.ref, now)
+        member.link = None
+        self._forget_if_done(member)
 
     def contact(self, worker_id: WorkerId, now: float) -> None:
         member = self.members.get(worker_id)
@@ -164,8 +184,7 @@ class Fleet:
         slot = member.slot(lease.slot)
         del slot.held[ref.job]
         slot.used_at = now
-        if member.link is None and not any(member.leases()):
-            del self.members[worker_id]
+        self._forget_if_done(member)
         return lease
 
     def silent(self, now: float, suspect_after: float, lost_after: float) -> list[Member]:

@@ -7,8 +7,9 @@ section 1).
 
 from __future__ import annotations
 
+import asyncio
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -41,6 +42,7 @@ class Stream(msgspec.Struct, frozen=True):
     pieces: AsyncIterator[bytes]
     content_type: str
     length: int | None = None
+    endless: bool = False  # goes on until something happens: then the client's end must be noticed
 
 
 class Call:
@@ -104,6 +106,11 @@ class Call:
                 raise TooLarge(f"the request body has more than {limit} bytes")
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def gone(self) -> None:
+        """Returns when the client has hung up: writing to it would go nowhere, without an error."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises if the client goes away in the middle."""
@@ -212,24 +219,44 @@ async def _send_reply(send: Send, call: Call, reply: Any) -> None:
     if reply is None:
         await send_json(send, call.status, b"")
     elif isinstance(reply, Stream):
-        await _send_stream(send, call.status, reply)
+        await _send_stream(send, call, reply)
     else:
         await send_json(send, call.status, msgspec.json.encode(reply))
 
 
-async def _send_stream(send: Send, status: int, stream: Stream) -> None:
+async def _send_stream(send: Send, call: Call, stream: Stream) -> None:
     headers = [(b"content-type", stream.content_type.encode()), (b"x-content-type-options", b"nosniff")]
     if stream.length is not None:
         headers.append((b"content-length", str(stream.length).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": call.status, "headers": headers})
+    if stream.endless:
+        await _until_gone(call, _send_pieces(send, stream.pieces))
+    else:
+        await _send_pieces(send, stream.pieces)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _until_gone(call: Call, work: Coroutine[Any, Any, None]) -> None:
+    sending = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(call.gone())
     try:
-        async for piece in stream.pieces:
+        await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()
+    finally:
+        sending.cancel()
+        gone.cancel()
+        await asyncio.gather(sending, gone, return_exceptions=True)
+
+
+async def _send_pieces(send: Send, pieces: AsyncIterator[bytes]) -> None:
+    try:
+        async for piece in pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
     finally:
-        close = getattr(stream.pieces, "aclose", None)
+        close = getattr(pieces, "aclose", None)
         if close is not None:
             await close()
-    await send({"type": "http.response.body", "body": b""})
 
 
 async def send_error(send: Send, error: HecatonError) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import hashlib
+import os
 from collections.abc import AsyncIterator, Sequence
+
+import msgspec
 
 from hecaton.core.errors import BadRequest, Conflict, NotFound, TooLarge, Unavailable
 from hecaton.core.matching import Lane, Want, why_waiting
@@ -20,7 +24,7 @@ from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
 from hecaton.server.views import JobParts, job_summary, job_view
 from hecaton.store import port
-from hecaton.store.port import Claimed, Database, Store, Stored
+from hecaton.store.port import Blobs, Claimed, Database, Store, Stored
 from hecaton.wire import api
 from hecaton.wire.channel import Cancel
 
@@ -36,6 +40,7 @@ class Jobs:
     def __init__(
         self,
         database: Database,
+        blobs: Blobs,
         directory: Directory,
         fleet: Fleet,
         scheduler: Scheduler,
@@ -45,6 +50,7 @@ class Jobs:
         settings: Settings,
     ) -> None:
         self._database = database
+        self._blobs = blobs
         self._directory = directory
         self._fleet = fleet
         self._scheduler = scheduler
@@ -65,6 +71,8 @@ class Jobs:
         payload = _payload(request, self._settings.max_payload)
         for blob in (payload.blob, spec.file):
             await self._require_blob(caller, blob)
+        if payload.blob is not None:
+            payload = self._measured(payload, payload.blob)
         lane = Lane(caller.user_id, image.id, spec.mode, spec.file if spec.mode is Mode.HANDLER else None)
         now = self._clock.now()
         job_id = JobId(uuid7(now))
@@ -75,6 +83,13 @@ class Jobs:
             return
         if not await self._database.read(lambda store: store.has_blob(sha256, caller.user_id)):
             raise NotFound(f"no upload with SHA-256 {sha256[:80]}", "Upload it first: PUT /v1/blobs/{sha256}")
+
+    def _measured(self, payload: Body, sha256: str) -> Body:
+        path = self._blobs.path(sha256)
+        size = os.path.getsize(path) if path else -1
+        if size != payload.size:
+            raise BadRequest(f"the upload {sha256} has {size} bytes, the request says {payload.size}")
+        return payload
 
     async def _store(self, job: port.NewJob) -> api.Submitted:
         """The job and the claims for free slots in one transaction: a job that can start at once costs one fsync."""
@@ -106,13 +121,13 @@ class Jobs:
         payload = await self._database.read(lambda store: store.payload(old.id))
         if payload is None:
             raise NotFound(f"the payload of job {old.id} is gone")
-        self._directory.find_image(old.image)
+        image = self._directory.find_image(old.image)  # registered again meanwhile, it has another number
         file = old.spec.file if old.spec.mode is Mode.HANDLER else None
         now = self._clock.now()
         new_id = JobId(uuid7(now))
-        lane = Lane(old.owner_id, old.image_id, old.spec.mode, file)
+        lane = Lane(old.owner_id, image.id, old.spec.mode, file)
         return await self._store(
-            port.NewJob(new_id, old.owner_id, old.image_id, lane, old.spec, payload, now, new_id, b"", old.id)
+            port.NewJob(new_id, old.owner_id, image.id, lane, old.spec, payload, now, new_id, b"", old.id)
         )
 
     # -- look ----------------------------------------------------------------------------------
@@ -251,11 +266,11 @@ class Jobs:
         job = await self._job(caller, job_id)
         now = self._clock.now()
         result = await self._database.write(lambda store: store.cancel(job.id, now))
-        if result.worker_id is not None:
+        if result.worker_id is not None and not result.state.terminal:
             member = self._fleet.members.get(result.worker_id)
             if member is not None and member.link is not None:
                 member.link.send(Cancel((result.ref,)))
-        elif result.state is JobState.CANCELLED and job.state is JobState.IN_QUEUE:
+        elif result.state is JobState.CANCELLED:
             self._hub.publish(job.id, api.JobEvent("end", None))
         return await self.show(caller, job.id)
 
@@ -266,14 +281,29 @@ class _LogReader:
     def __init__(self, jobs: Jobs, job_id: JobId, offset: int) -> None:
         self._jobs, self._job_id, self._offset = jobs, job_id, offset
         self._attempt = 0
+        self._text = _new_decoder("replace")
 
     async def new(self, attempt: int) -> AsyncIterator[api.JobEvent]:
         if attempt != self._attempt:
-            self._offset = 0 if self._attempt else self._offset
+            if self._attempt:
+                async for event in self._rest():
+                    yield event
+                self._offset = 0
             self._attempt = attempt
-        async for data in self._jobs._log_pieces(self._job_id, attempt, self._offset):
+        async for event in self._rest():
+            yield event
+
+    async def _rest(self) -> AsyncIterator[api.JobEvent]:
+        """The offset of an event is that of its text: a character cut in two comes whole with the next piece."""
+        async for data in self._jobs._log_pieces(self._job_id, self._attempt, self._offset):
             self._offset += len(data)
-            yield api.JobEvent("log", data.decode("utf-8", "replace"), attempt, self._offset)
+            text = self._text.decode(data)
+            if text:
+                behind = len(self._text.getstate()[0])
+                yield api.JobEvent("log", text, self._attempt, self._offset - behind)
+
+
+_new_decoder = codecs.getincrementaldecoder("utf-8")
 
 
 def _others(watch: Watch) -> Sequence[api.JobEvent]:
@@ -288,6 +318,8 @@ def _spec(request: api.NewJob) -> JobSpec:
         raise BadRequest(f"a {request.mode} job needs its `file`: the SHA-256 of an uploaded blob")
     if request.mode is Mode.NATIVE and (request.file or request.args):
         raise BadRequest("`file` and `args` belong to jobs with mode script or handler")
+    if any("\0" in argument for argument in request.args):
+        raise BadRequest("an argument holds a NUL character: no program can be given that")
     name = request.file_name
     if name is not None and (not 0 < len(name) <= 128 or "/" in name or "\0" in name or name in (".", "..")):
         raise BadRequest(f"{name[:80]!r} is not a file name")
@@ -309,7 +341,7 @@ def _check_limits(request: api.NewJob) -> None:
 
 def _payload(request: api.NewJob, limit: int) -> Body:
     given = [
-        bool(bytes(request.input)),
+        request.input is not msgspec.UNSET,
         request.text is not None,
         request.base64 is not None,
         request.payload is not None,
@@ -338,7 +370,16 @@ def _inline(request: api.NewJob) -> Body:
             return Body.inline(Kind.BYTES, base64.b64decode(request.base64, validate=True))
         except binascii.Error as error:
             raise BadRequest(f"`base64` is not base64: {error}") from None
-    return Body.inline(Kind.JSON, bytes(request.input) or b"null")
+    return Body.inline(Kind.JSON, _valid_json(b"null" if request.input is msgspec.UNSET else bytes(request.input)))
+
+
+def _valid_json(text: bytes) -> bytes:
+    """The bytes go to the handler and back to users as they are; the parser has so far only skipped over them."""
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"`input` is not JSON: {error}") from None
+    return text
 
 
 def request_digest(body: bytes) -> bytes:

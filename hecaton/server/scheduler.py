@@ -18,6 +18,7 @@ import msgspec
 
 from hecaton.core.matching import Host, Lane, Want, place, warm_key
 from hecaton.core.model import AttemptRef, Image, Mode, WorkerStatus
+from hecaton.server.clock import submitted_at
 from hecaton.server.fleet import Fleet, Lease, Member
 from hecaton.store.port import Claim, Claimed, LaneInfo
 from hecaton.wire.channel import Assign, Assignment, FileRef, ImageRef, Revoke
@@ -31,6 +32,9 @@ class LaneState(msgspec.Struct):
     count: int = 0
     priority: int = 0
     since: float = 0.0
+    waiting: dict[int, int] = {}  # how many of each priority; may name too many, as `count`
+    fresh: int = 0  # added since `recount`
+    raised: int | None = None  # highest priority added since the last plan took from the lane
     pace: float | None = None  # seconds that a job of this lane runs, exponentially averaged: how many to prefetch
 
 
@@ -43,21 +47,33 @@ class Scheduler:
 
     # -- what waits ----------------------------------------------------------------------------
 
-    def load(self, infos: Iterable[LaneInfo]) -> None:
-        """What the store says is waiting; replaces all counts."""
+    def recount(self) -> None:
+        """Called before the store is asked; `load` then knows what was added while it counted."""
         for state in self._lanes.values():
-            state.count = 0
+            state.fresh = 0
+
+    def load(self, infos: Iterable[LaneInfo]) -> None:
+        """What the store says is waiting, and what came since `recount`; replaces all counts."""
+        for state in self._lanes.values():
+            state.count = state.fresh
         for info in infos:
             state = self._lane(info.lane)
-            state.count, state.priority, state.since = info.count, info.priority, info.since
+            if not state.fresh:
+                state.waiting, state.since = {}, info.since
+            state.waiting.setdefault(info.priority, info.count)
+            state.priority, state.since = max(state.waiting), min(state.since, info.since)
+            state.count += info.count
 
     def add(self, lane: Lane, priority: int, since: float, count: int = 1) -> None:
         state = self._lane(lane)
         if state.count <= 0:
-            state.count, state.priority, state.since = 0, priority, since
-        state.priority = max(state.priority, priority)
+            state.count, state.waiting, state.since = 0, {}, since
+        state.waiting[priority] = state.waiting.get(priority, 0) + count
+        state.priority = max(state.waiting)
         state.since = min(state.since, since)
         state.count += count
+        state.fresh += count
+        state.raised = priority if state.raised is None else max(state.raised, priority)
 
     def remove(self, lane: Lane, count: int = 1) -> None:
         state = self._lane(lane)
@@ -103,7 +119,8 @@ class Scheduler:
             slot = self.fleet.members[placed.worker].slot(placed.slot)
             slot.reserved += placed.count
             slot.promised = wants[placed.lane].warm
-            self._lanes[placed.lane].count -= placed.count
+            lane = self._lanes[placed.lane]
+            lane.count, lane.raised = lane.count - placed.count, None
             claims.append(Claim(placed.lane, placed.worker, placed.slot, placed.count))
         return claims
 
@@ -126,6 +143,7 @@ class Scheduler:
         for job in claimed:
             claim = claims[job.claim]
             state = self._lanes[claim.lane]
+            self._advance(state, job)
             want = self._want(state)
             lease = Lease(job.ref, claim.slot, claim.lane, want.warm if want else None)
             member = self.fleet.grant(claim.worker_id, lease)
@@ -140,6 +158,17 @@ class Scheduler:
         for member, jobs in pushes.values():
             if member.link is not None:
                 member.link.send(Assign(tuple(jobs)))
+
+    def _advance(self, state: LaneState, job: Claimed) -> None:
+        """The first of a lane is gone: what is left has no higher priority and, within one, is not older. Without this
+        a single urgent job would pull all others of its lane along."""
+        taken, raised = job.spec.priority, state.raised
+        state.waiting[taken] = state.waiting.get(taken, 0) - 1
+        possible = taken if raised is None else max(taken, raised)
+        state.waiting = {priority: n for priority, n in state.waiting.items() if n > 0 and priority <= possible}
+        state.priority = max(state.waiting, default=taken)
+        if state.priority == taken:
+            state.since = max(state.since, submitted_at(job.ref.job))
 
     def _assignment(self, job: Claimed, claim: Claim, lane: Lane) -> Assignment | None:
         image = self._image(job.image_id)

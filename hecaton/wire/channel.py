@@ -11,11 +11,13 @@ until `Accepted` names it (also as refused: `fenced`). Times here are ages in se
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Failure, Gpu, Kind, Mode, Reason
+
+T = TypeVar("T")
 
 PROTOCOL = 1
 PATH = "/v1/worker/channel"
@@ -160,7 +162,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     reason: Reason
     body: Body | None = None
     failure: Failure | None = None
-    exit_code: int | None = None
+    exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**32)] | None = None
     ran: float | None = None
     age: float = 0.0
     log_size: int = 0
@@ -219,12 +221,19 @@ def encode(messages: list[ToWorker] | list[FromWorker]) -> bytes:
 
 def decode_for_worker(frame: bytes) -> list[ToWorker]:
     """Raises msgspec.DecodeError (or ValidationError, its subclass) for anything else."""
-    return _to_worker.decode(frame)
+    return _decode(_to_worker, frame)
 
 
 def decode_for_server(frame: bytes) -> list[FromWorker]:
     """Raises msgspec.DecodeError (or ValidationError, its subclass) for anything else."""
-    return _from_worker.decode(frame)
+    return _decode(_from_worker, frame)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], frame: bytes) -> T:
+    try:
+        return decoder.decode(frame)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"the frame is malformed: {error}") from None
 
 
 __all__ = [

@@ -1,0 +1,90 @@
+"""A real server for tests: real HTTP on loopback, a real SQLite file, inside the test's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uvicorn
+
+from hecaton.server.app import Server, _config
+from hecaton.server.settings import Settings
+from tests.server.people import Person
+from tests.server.scripted_worker import ScriptedWorker
+
+PASSWORD = "mysecurepassword"
+IMAGE = "team/app:1"
+
+
+class _Web(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to pytest here; tests of signals run the server as a process."""
+        yield
+
+
+class Running:
+    """A started server with its admin, and the people and workers of a test."""
+
+    def __init__(self, server: Server, url: str, session: aiohttp.ClientSession) -> None:
+        self.server = server
+        self.url = url
+        self.session = session
+        self.nobody = Person(session, url)
+        self.admin = self.nobody
+        self.workers: list[ScriptedWorker] = []
+
+    async def user(self, name: str, role: str = "user") -> Person:
+        await self.admin.must("POST", "/v1/users", {"username": name, "password": PASSWORD, "role": role})
+        return await self.nobody.login(name, PASSWORD)
+
+    async def image(self, name: str = IMAGE, **change: Any) -> str:
+        await self.admin.must("POST", "/v1/images", {"name": name, "verify": False})
+        if change:
+            await self.admin.must("PATCH", f"/v1/images/{name}", change)
+        return name
+
+    async def enrol(self, name: str) -> ScriptedWorker:
+        """Registered, not connected."""
+        made = await self.admin.must("POST", "/v1/workers", {"name": name})
+        worker = ScriptedWorker(self.session, self.url, made["token"])
+        self.workers.append(worker)
+        return worker
+
+    async def worker(self, name: str = "w1", **hello: Any) -> ScriptedWorker:
+        worker = await self.enrol(name)
+        await worker.connect(**hello)
+        return worker
+
+
+@asynccontextmanager
+async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
+    """From start to clean stop. Long leases unless told otherwise: a busy machine must not lose workers."""
+    defaults = {"host": "127.0.0.1", "heartbeat": 0.2, "suspect_after": 15.0, "lost_after": 30.0}
+    server = Server(Settings(folder=folder, **{**defaults, **settings}))
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+        web = None
+        try:
+            application = await server.start()
+            await server.ensure_admin(PASSWORD)
+            web = _Web(_config(server.settings, application))
+            serving = asyncio.create_task(web.serve([listener]))
+            async with aiohttp.ClientSession() as session:
+                found = Running(server, f"http://127.0.0.1:{listener.getsockname()[1]}", session)
+                found.admin = await found.nobody.login("admin", PASSWORD)
+                try:
+                    yield found
+                finally:
+                    for worker in found.workers:
+                        await worker.gone()
+            server.closing()
+            web.should_exit = True
+            await serving
+        finally:
+            await server.stop()

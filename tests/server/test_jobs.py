@@ -1,0 +1,375 @@
+"""The life of a job as its owner sees it: submitted, run by a worker, read back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from typing import Any
+
+import pytest
+
+from hecaton.core.model import Body, Failure, Kind, Reason
+from hecaton.wire.channel import Log, Note, Outcome, Progress, Released, Revoke, Started
+from tests.server.running import IMAGE, Running
+from tests.server.scripted_worker import json_body, slots
+
+
+async def test_a_job_goes_to_a_worker_and_its_result_comes_back(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    job_id = await server.admin.submit(IMAGE, {"n": 1})
+    job = await worker.start()
+    assert (job.payload.kind, job.payload.data, job.image.name, job.owner) == (Kind.JSON, b'{"n":1}', IMAGE, "admin")
+    await worker.finish(job.ref, {"answer": 42})
+    assert await worker.answer(job.ref) == "accepted"
+    view = await server.admin.ended(job_id)
+    assert (view["state"], view["reason"], view["result"]) == ("FINISHED", "ok", {"answer": 42})
+    assert (view["worker"], view["attempt"], view["payload"]) == ("w1", 1, {"n": 1})
+    assert [attempt["reason"] for attempt in view["attempts"]] == ["ok"]
+    assert (await server.admin.call("GET", f"/v1/jobs/{job_id}/result")).body == b'{"answer":42}'
+
+
+async def test_the_number_of_a_job_works_like_its_id(server: Running) -> None:
+    await server.image()
+    made = await server.admin.must("POST", "/v1/jobs", {"image": IMAGE, "input": 1})
+    for name in (str(made["index"]), made["id"], made["id"][:18], made["id"].upper()):
+        assert (await server.admin.job(name))["id"] == made["id"]
+
+
+async def test_submitting_with_wait_answers_when_the_job_ends(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    asked = asyncio.create_task(server.admin.must("POST", "/v1/jobs?wait=20", {"image": IMAGE, "input": 1}))
+    job = await worker.start()
+    assert not asked.done()
+    await worker.finish(job.ref, "done")
+    view = await asked
+    assert (view["state"], view["result"]) == ("FINISHED", "done")
+
+
+async def test_a_wait_that_is_over_shows_the_job_as_it_is(server: Running) -> None:
+    await server.image()
+    job_id = await server.admin.submit(IMAGE)
+    view = await server.admin.get(f"/v1/jobs/{job_id}?wait=0.1")
+    assert view["state"] == "IN_QUEUE"
+
+
+@pytest.mark.parametrize("wait", ["-1", "nan", "inf", "soon", "3601", ""])
+async def test_a_wait_that_makes_no_sense_is_refused(server: Running, wait: str) -> None:
+    await server.image()
+    job_id = await server.admin.submit(IMAGE)
+    reply = await server.admin.call("GET", f"/v1/jobs/{job_id}?wait={wait}")
+    assert reply.status == (200 if wait == "" else 400)  # an empty value is no value
+
+
+# -- idempotency -----------------------------------------------------------------------------------
+
+
+async def test_the_same_key_with_the_same_request_gives_the_first_job(server: Running) -> None:
+    await server.image()
+    key = {"Idempotency-Key": "abc"}
+    first = await server.admin.call("POST", "/v1/jobs", {"image": IMAGE, "input": 1}, headers=key)
+    again = await server.admin.call("POST", "/v1/jobs", {"image": IMAGE, "input": 1}, headers=key)
+    assert (first.status, again.status) == (201, 200)
+    assert again.json() == {**first.json(), "duplicate": True}
+
+
+async def test_the_same_key_with_another_request_is_a_conflict_that_names_the_first_job(server: Running) -> None:
+    await server.image()
+    key = {"Idempotency-Key": "abc"}
+    first = await server.admin.call("POST", "/v1/jobs", {"image": IMAGE, "input": 1}, headers=key)
+    other = await server.admin.call("POST", "/v1/jobs", {"image": IMAGE, "input": 2}, headers=key)
+    assert other.status == 409
+    assert first.json()["id"] in other.message
+    assert len((await server.admin.get("/v1/jobs"))["jobs"]) == 1
+
+
+async def test_forty_requests_with_one_key_at_once_make_one_job(server: Running) -> None:
+    await server.image()
+    worker = await server.worker(slots=slots(4))
+    key = {"Idempotency-Key": "abc"}
+    replies = await asyncio.gather(
+        *(server.admin.call("POST", "/v1/jobs", {"image": IMAGE, "input": 1}, headers=key) for _ in range(40))
+    )
+    assert sorted(reply.status for reply in replies) == [200] * 39 + [201]
+    assert len({reply.json()["id"] for reply in replies}) == 1
+    await worker.finish((await worker.take()).ref)
+    await server.admin.ended(replies[0].json()["id"])
+    assert len(worker.assigned) == 1
+
+
+async def test_two_users_may_use_the_same_key(server: Running) -> None:
+    await server.image()
+    ada, bob = await server.user("ada"), await server.user("bob")
+    key = {"Idempotency-Key": "abc"}
+    replies = [await who.call("POST", "/v1/jobs", {"image": IMAGE, "input": 1}, headers=key) for who in (ada, bob)]
+    assert [reply.status for reply in replies] == [201, 201]
+
+
+@pytest.mark.parametrize("key", ["x" * 129, ""])
+async def test_a_key_of_the_wrong_length_is_refused(server: Running, key: str) -> None:
+    await server.image()
+    reply = await server.admin.call("POST", "/v1/jobs", {"image": IMAGE}, headers={"Idempotency-Key": key})
+    assert reply.status == 400
+
+
+# -- kinds of payloads and results -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "data", "shown"),
+    [
+        ({"input": {"a": [1, None, "ä"]}}, Kind.JSON, '{"a":[1,null,"ä"]}'.encode(), {"a": [1, None, "ä"]}),
+        ({"input": None}, Kind.JSON, b"null", None),
+        ({}, Kind.JSON, b"null", None),
+        ({"text": "héllo\n"}, Kind.TEXT, "héllo\n".encode(), "héllo\n"),
+        ({"text": ""}, Kind.TEXT, b"", ""),
+        ({"base64": base64.b64encode(b"\0\xff").decode()}, Kind.BYTES, b"\0\xff", None),
+    ],
+)
+async def test_payloads_reach_the_worker_as_they_were_sent(
+    server: Running, options: dict[str, Any], kind: Kind, data: bytes, shown: Any
+) -> None:
+    await server.image()
+    worker = await server.worker()
+    made = await server.admin.must("POST", "/v1/jobs", {"image": IMAGE, **options})
+    job = await worker.take()
+    assert (job.payload.kind, job.payload.data, job.payload.size) == (kind, data, len(data))
+    view = await server.admin.job(made["id"])
+    assert (view["payload_kind"], view["payload_size"], view["payload"]) == (kind.value, len(data), shown)
+    assert (await server.admin.call("GET", f"/v1/jobs/{made['id']}/payload")).body == data
+
+
+@pytest.mark.parametrize(
+    ("body", "result", "result_base64"),
+    [
+        (json_body([1, {"b": None}]), [1, {"b": None}], None),
+        (Body.inline(Kind.TEXT, "grüße".encode()), "grüße", None),
+        (Body.inline(Kind.BYTES, b"\0\1\xfe"), None, base64.b64encode(b"\0\1\xfe").decode()),
+        (None, None, None),
+    ],
+)
+async def test_results_of_every_kind_are_shown(
+    server: Running, body: Body | None, result: Any, result_base64: str | None
+) -> None:
+    await server.image()
+    worker = await server.worker()
+    job_id = await server.admin.submit(IMAGE)
+    job = await worker.start()
+    await worker.report(Outcome(job.ref, Reason.OK, body, ran=0.1))
+    view = await server.admin.ended(job_id)
+    assert (view["state"], view["result"], view["result_base64"]) == ("FINISHED", result, result_base64)
+    raw = await server.admin.call("GET", f"/v1/jobs/{job_id}/result")
+    assert raw.body == (body.data if body else b"null")
+    assert raw.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_a_job_without_result_says_so(server: Running) -> None:
+    await server.image()
+    job_id = await server.admin.submit(IMAGE)
+    reply = await server.admin.call("GET", f"/v1/jobs/{job_id}/result")
+    assert reply.status == 404
+    assert "has no result: it is IN_QUEUE" in reply.message
+
+
+# -- failures and retries --------------------------------------------------------------------------
+
+
+async def test_a_failed_job_tells_why_with_the_last_lines_of_its_log(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    job_id = await server.admin.submit(IMAGE)
+    job = await worker.start()
+    text = b"".join(b"line %d\n" % number for number in range(80))
+    failure = Failure("boom", "ValueError", "Traceback ...", "check the input")
+    await worker.send(Log(job.ref, 0, text))
+    await worker.report(Outcome(job.ref, Reason.HANDLER_ERROR, None, failure, exit_code=3, ran=0.1))
+    view = await server.admin.ended(job_id)
+    assert (view["state"], view["reason"], view["exit_code"]) == ("FAILED", "handler_error", 3)
+    assert view["failure"] == {
+        "message": "boom", "type": "ValueError", "traceback": "Traceback ...", "hint": "check the input",
+    }  # fmt: skip
+    assert view["log_tail"].splitlines() == [f"line {number}" for number in range(30, 80)]
+    assert view["attempts"][0]["charged"] == "user"
+
+
+async def test_a_job_with_retries_runs_again_after_a_back_off(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    job_id = await server.admin.submit(IMAGE, retries=1)
+    first = await worker.start()
+    failed_at = time.monotonic()
+    await worker.fail(first.ref, Reason.HANDLER_ERROR)
+    await worker.answer(first.ref)
+    view = await server.admin.job(job_id)
+    assert view["state"] == "IN_QUEUE"
+    assert "back-off after a failure" in view["waiting"][0]["why"]
+    second = await worker.take()
+    assert time.monotonic() - failed_at >= 0.95  # one second after the first failure
+    assert (second.ref.job, second.ref.attempt, second.key) == (first.ref.job, 2, first.key)
+    await worker.finish(second.ref, "at last")
+    view = await server.admin.ended(job_id)
+    assert (view["state"], [attempt["reason"] for attempt in view["attempts"]]) == (
+        "FINISHED",
+        ["handler_error", "ok"],
+    )
+
+
+async def test_retry_makes_a_new_job_of_an_ended_one(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    job_id = await server.admin.submit(IMAGE, {"n": 7}, priority=3)
+    reply = await server.admin.call("POST", f"/v1/jobs/{job_id}/retry")
+    assert reply.status == 409  # it has not ended
+    await worker.fail((await worker.start()).ref, Reason.HANDLER_ERROR)
+    await server.admin.ended(job_id)
+    made = await server.admin.must("POST", f"/v1/jobs/{job_id}/retry")
+    job = await worker.take()
+    assert (job.ref.job, job.payload.data) == (made["id"], b'{"n":7}')
+    view = await server.admin.job(made["id"])
+    assert (view["retry_of"], view["priority"]) == (job_id, 3)
+    assert (await server.admin.job(job_id))["state"] == "FAILED"
+
+
+async def test_retry_works_after_the_image_was_removed_and_registered_again(server: Running) -> None:
+    await server.image()
+    job_id = await server.admin.submit(IMAGE, 1)
+    await server.admin.must("POST", f"/v1/jobs/{job_id}/cancel")
+    await server.admin.must("DELETE", f"/v1/images/{IMAGE}")
+    gone = await server.admin.call("POST", f"/v1/jobs/{job_id}/retry")
+    assert (gone.status, f"hecaton image new {IMAGE}" in gone.json()["error"]["hint"]) == (404, True)
+    await server.image()
+    await server.admin.must("POST", f"/v1/jobs/{job_id}/retry")
+
+
+# -- order -----------------------------------------------------------------------------------------
+
+
+async def test_higher_priority_goes_first_then_the_older(server: Running) -> None:
+    await server.image()
+    jobs = [await server.admin.submit(IMAGE, name, priority=p) for name, p in (("a", 0), ("b", 5), ("c", 0), ("d", 5))]
+    worker = await server.worker()
+    order = []
+    for _ in jobs:
+        job = await worker.start()
+        order.append(job.payload.data)
+        await worker.finish(job.ref, ran=2.0)  # long jobs: nothing is handed out in advance
+    assert order == [b'"b"', b'"d"', b'"a"', b'"c"']
+
+
+async def test_priority_counts_between_images_too(server: Running) -> None:
+    await server.image("team/app:1")
+    await server.image("team/app:2")
+    await server.admin.submit("team/app:1", "urgent", priority=9)
+    await server.admin.submit("team/app:1", "later", priority=0)
+    await server.admin.submit("team/app:2", "soon", priority=5)
+    worker = await server.worker()
+    order = []
+    for _ in range(3):
+        job = await worker.start()
+        order.append(job.payload.data)
+        await worker.finish(job.ref, ran=2.0)
+    assert order == [b'"urgent"', b'"soon"', b'"later"']
+
+
+async def test_a_job_that_waited_too_long_fails_with_that_reason(hasty: Running) -> None:
+    await hasty.image()
+    job_id = await hasty.admin.submit(IMAGE, queue_ttl=0.2)
+    view = await hasty.admin.ended(job_id)
+    assert (view["state"], view["reason"], view["attempts"]) == ("FAILED", "queue_ttl", [])
+    assert "0.2 s" in view["failure"]["message"]
+    worker = await hasty.worker()
+    other = await hasty.admin.submit(IMAGE, "other")
+    assert (await worker.take()).ref.job == other
+
+
+async def test_jobs_handed_out_in_advance_are_taken_back_when_another_slot_is_free(server: Running) -> None:
+    await server.image()
+    first = await server.worker("first")
+    warm_up = await server.admin.submit(IMAGE, "warm up")
+    await first.finish((await first.start()).ref, ran=0.001)
+    await server.admin.ended(warm_up)
+    for name in ("one", "two", "three"):
+        await server.admin.submit(IMAGE, name)
+    running, *waiting = [await first.take() for _ in range(3)]
+    await first.send(Started((running.ref,)))
+    second = await server.worker("second")
+    revoked = (await first.hear(Revoke)).refs
+    assert revoked == (waiting[-1].ref,)  # one free slot: one job, the last in line
+    await first.send(Released(revoked))
+    moved = await second.take()
+    assert (moved.ref.job, moved.ref.attempt) == (waiting[-1].ref.job, 2)
+    view = await server.admin.job(moved.ref.job)
+    assert [attempt.get("charged") for attempt in view["attempts"]] == ["none", None]
+
+
+# -- what a waiting or running job tells ------------------------------------------------------------
+
+
+async def test_a_waiting_job_says_why_for_each_worker(server: Running) -> None:
+    await server.image()
+    job_id = await server.admin.submit(IMAGE)
+    (nobody,) = (await server.admin.job(job_id))["waiting"]
+    assert nobody["why"].startswith("no worker is connected: start one with `hecaton-gpu run")
+    await server.worker("a-process", runtime="process", serves=("other/image",))
+    busy = await server.worker("b-busy")
+    await busy.take()
+    second = await server.admin.submit(IMAGE)
+    view = await server.admin.job(second)
+    assert [(line["worker"], line["why"]) for line in view["waiting"]] == [
+        ("a-process", f"uses the process runtime and has no handler for {IMAGE!r} (it has: other/image)"),
+        ("b-busy", "is busy: 1 of 1 slots run other jobs"),
+    ]
+    assert view["queue_position"] == 0
+
+
+async def test_progress_and_notes_are_shown_while_the_job_runs(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    job_id = await server.admin.submit(IMAGE)
+    job = await worker.take()
+    await worker.send(Note(job.ref, "pulling team/app:1, 40 %"), Progress(job.ref, {"step": 3}))
+    events = server.session.get(
+        f"{server.url}/v1/jobs/{job_id}/events", headers={"Authorization": f"Bearer {server.admin.token}"}
+    )
+    async with events as stream:  # the stream is open: whatever was sent before has been taken in
+        await stream.content.readline()
+        view = await server.admin.job(job_id)
+    assert (view["note"], view["progress"]) == ("pulling team/app:1, 40 %", {"step": 3})
+    await worker.finish(job.ref)
+    view = await server.admin.ended(job_id)
+    assert (view["note"], view["progress"]) == (None, None)
+
+
+# -- lists -----------------------------------------------------------------------------------------
+
+
+async def test_jobs_are_listed_newest_first_in_pages(server: Running) -> None:
+    await server.image()
+    made = [await server.admin.submit(IMAGE, number) for number in range(5)]
+    listed, path = [], "/v1/jobs?limit=2"
+    while path:
+        page = await server.admin.get(path)
+        listed += [job["id"] for job in page["jobs"]]
+        assert len(page["jobs"]) <= 2
+        path = f"/v1/jobs?limit=2&before={page['next']}" if page["next"] else ""
+    assert listed == made[::-1]
+
+
+async def test_lists_can_be_limited_to_a_state(server: Running) -> None:
+    await server.image()
+    kept, ended = await server.admin.submit(IMAGE), await server.admin.submit(IMAGE)
+    await server.admin.must("POST", f"/v1/jobs/{ended}/cancel")
+    for state, expected in (("IN_QUEUE", [kept]), ("CANCELLED", [ended]), ("FAILED", [])):
+        assert [job["id"] for job in (await server.admin.get(f"/v1/jobs?state={state}"))["jobs"]] == expected
+    reply = await server.admin.call("GET", "/v1/jobs?state=DONE")
+    assert (reply.status, "'DONE' is not a job state" in reply.message) == (400, True)
+
+
+async def test_users_see_their_own_jobs_and_admins_all(server: Running) -> None:
+    await server.image()
+    ada, bob = await server.user("ada"), await server.user("bob")
+    hers, his = await ada.submit(IMAGE), await bob.submit(IMAGE)
+    assert [job["id"] for job in (await ada.get("/v1/jobs"))["jobs"]] == [hers]
+    assert [job["id"] for job in (await server.admin.get("/v1/jobs"))["jobs"]] == [his, hers]
