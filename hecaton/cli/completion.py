@@ -18,6 +18,7 @@ from click.shell_completion import (
     CompletionItem,
     add_completion_class,
     get_completion_class,
+    shell_complete,
     split_arg_string,
 )
 
@@ -27,6 +28,8 @@ from hecaton.cli.tree import Command
 
 if TYPE_CHECKING:
     from hecaton.client import Client
+
+VARIABLE = "_HECATON_COMPLETE"
 
 PATIENCE = 1.0
 """Seconds that a completion waits for the server."""
@@ -149,8 +152,12 @@ class ColonBashComplete(BashComplete):
         return f"{item.type},{value}"
 
 
-def register() -> None:
+def answer(instruction: str) -> int:
+    """What the scripts below ask for: `bash_complete` and the like. The exit code."""
+    from hecaton.cli.main import root
+
     add_completion_class(ColonBashComplete)
+    return shell_complete(root, {}, "hecaton", VARIABLE, instruction)
 
 
 _HOW = {
@@ -169,8 +176,8 @@ def completion(cli: Cli, shell: str) -> None:
     """Print the completion script for bash, zsh or fish."""
     from hecaton.cli.main import root
 
-    register()
+    add_completion_class(ColonBashComplete)
     kind = get_completion_class(shell)
     assert kind is not None
-    script = kind(root, {}, "hecaton", "_HECATON_COMPLETE").source()
+    script = kind(root, {}, "hecaton", VARIABLE).source()
     cli.show({"shell": shell, "script": script}, lambda: [script.rstrip("\n")])

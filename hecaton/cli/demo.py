@@ -35,7 +35,7 @@ def demo(cli: Cli) -> None:
 
     from hecaton.cli.demo_cluster import find_python_image, started
 
-    console = Console(stderr=cli.json, highlight=False)
+    console = Console(stderr=cli.json, highlight=False, soft_wrap=True)
     image, why = find_python_image()
     console.print("[bold]Hecaton demo[/]: a server, a worker and a batch of jobs on this machine.\n")
     with started(image) as cluster:

@@ -6,7 +6,7 @@ from hecaton.serverless import ServerLessInput, progress, start
 
 WIDTH = 76
 HEIGHT = 32
-DEPTH = 3000
+DEPTH = 30_000
 SHADES = " .:-=+*#%"
 
 

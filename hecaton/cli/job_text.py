@@ -171,7 +171,7 @@ def print_result(client: Client, view: JobView) -> None:
     elif terminal or view.result_kind != "text":
         click.echo(_result(view) if view.result_kind == "json" else harmless(_result(view)))
     else:
-        click.echo(_result(view), nl=False)
+        click.echo(_result(view).encode(), nl=False)
 
 
 def _copy_result(client: Client, job_id: str) -> None:

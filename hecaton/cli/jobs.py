@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,17 +209,25 @@ def logs(cli: Cli, job_id: str, follow: bool, attempt: int | None) -> None:
     if follow and attempt is not None:
         raise click.UsageError("--follow shows the running attempt: --attempt does not go with it")
     if follow:
-        texts: Iterator[str] = (event.value for event in client.events(job_id) if event.event == "log")
+        pieces: Iterator[bytes] = (str(e.value).encode() for e in client.events(job_id) if e.event == "log")
     else:
-        texts = iter([client.logs(job_id, attempt).decode(errors="replace")])
+        pieces = iter([client.logs(job_id, attempt)])
     if cli.json:
-        output.print_json({"job": job_id, "log": "".join(texts)})
+        output.print_json({"job": job_id, "log": b"".join(pieces).decode(errors="replace")})
+    else:
+        _print_log(pieces)
+
+
+def _print_log(pieces: Iterable[bytes]) -> None:
+    """Harmless on a terminal, byte for byte elsewhere."""
+    if not is_terminal(sys.stdout):
+        for piece in pieces:
+            click.echo(piece, nl=False)
         return
-    stream = HarmlessStream() if is_terminal(sys.stdout) else None
-    for text in texts:
-        click.echo(stream.feed(text) if stream else text, nl=False)
-    if stream:
-        click.echo(stream.end(), nl=False)
+    stream = HarmlessStream()
+    for piece in pieces:
+        click.echo(stream.feed(piece.decode(errors="replace")), nl=False)
+    click.echo(stream.end(), nl=False)
 
 
 @job.command("cancel")

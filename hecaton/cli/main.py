@@ -50,10 +50,11 @@ def root(ctx: click.Context) -> None:
 
 
 def main() -> NoReturn:
-    if "_HECATON_COMPLETE" in os.environ:
-        from hecaton.cli.completion import register
+    instruction = os.environ.get("_HECATON_COMPLETE")
+    if instruction:
+        from hecaton.cli.completion import answer
 
-        register()
+        raise SystemExit(answer(instruction))
     raise SystemExit(run(sys.argv[1:]))
 
 
@@ -63,18 +64,17 @@ def run(arguments: Sequence[str], server: str | None = None) -> int:
     `server`: used when the line names none (the shell was opened for it)."""
     cli = Cli(server=server)
     try:
-        code = root.main(list(arguments), prog_name="hecaton", standalone_mode=False, obj=cli)
+        with root.make_context("hecaton", list(arguments), obj=cli) as context:
+            code = root.invoke(context)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
     except (KeyboardInterrupt, click.Abort):
         output.say("Interrupted.")
         return output.INTERRUPTED
-    except SystemExit as end:
-        # click's answer to a reader that went away (`| head`): it has silenced the streams, and 1 would mean FAILED.
-        if isinstance(end.__context__, BrokenPipeError):
-            return 0
-        raise
+    except BrokenPipeError:
+        _silence_stdout()
+        return 0
     except Exception as error:
         if os.environ.get("HECATON_DEBUG"):
             raise
@@ -103,3 +103,8 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
     """Also for a line that could not be parsed; what follows `--` belongs to a script."""
     own = arguments[: list(arguments).index("--")] if "--" in arguments else arguments
     return "--json" in own
+
+
+def _silence_stdout() -> None:
+    """The reader went away (`| head`): nobody wants the complaint that Python makes about it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

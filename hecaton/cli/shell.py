@@ -124,9 +124,11 @@ def _prompt(server: str | None) -> PromptSession[str]:
                     paths = PathCompleter(only_directories=kind == "dir", expanduser=True)
                     yield from paths.get_completions(Document(incomplete), complete_event)
 
+    # On Tab only: a completion that runs while one types would swallow a Tab that comes before it is done.
     return PromptSession(
         history=CommandHistory(str(_history_file())),
         completer=ThreadedCompleter(TreeCompleter()),
+        complete_while_typing=False,
         reserve_space_for_menu=4,
     )
 

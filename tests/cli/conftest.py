@@ -35,6 +35,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
         if name.startswith("HECATON_"):
             monkeypatch.delenv(name)
+    # The shells' histories and caches.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     folder = tmp_path / "home"
     monkeypatch.setenv("HECATON_HOME", str(folder))
     completion._known.clear()

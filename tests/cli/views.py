@@ -66,7 +66,7 @@ def failed(message: str = "no such row", **fields: Any) -> api.JobView:
 
 
 def summary(view: api.JobView) -> api.JobSummary:
-    return msgspec.convert(msgspec.to_builtins(view), api.JobSummary)
+    return msgspec.json.decode(msgspec.json.encode(view), type=api.JobSummary)
 
 
 def image(name: str = "python:3.9-slim", **fields: Any) -> api.ImageView:

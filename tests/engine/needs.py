@@ -13,6 +13,8 @@ PACKAGES = {
     "iptables": "iptables",
     "docker-registry": "docker-registry",
     "debootstrap": "debootstrap",
+    "zsh": "zsh",
+    "fish": "fish",
 }
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
@@ -34,7 +36,7 @@ def require(*programs: str) -> None:
     packages = sorted({PACKAGES[program] for program in missing})
     if os.geteuid() != 0 or os_release().get("ID") != "debian":
         raise EngineError(
-            f"The tests need a real Docker engine; missing here: {', '.join(missing)}."
+            f"The tests need real programs; missing here: {', '.join(missing)}."
             f" Install {', '.join(packages)} and run them again (as root on Debian they install it themselves)."
         )
     _install(packages)

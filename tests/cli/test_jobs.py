@@ -1,0 +1,322 @@
+"""`hecaton job`: submit, list, show, wait, logs, cancel, retry."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hecaton.wire.api import JobView
+from tests.cli.conftest import Invoke, Process
+from tests.cli.views import JOB_ID, failed, finished, job, summary
+from tests.client.scripted import Answer, ScriptedServer, error, reply
+
+SUBMITTED = reply({"id": JOB_ID, "index": 12}, 201)
+PATH = f"/v1/jobs/{JOB_ID}"
+
+
+@pytest.fixture
+def payload(tmp_path: Path) -> str:
+    path = tmp_path / "payload.json"
+    path.write_text('{"prompt": "hello"}')
+    return str(path)
+
+
+def event(event: str, value: Any, **fields: Any) -> bytes:
+    return msgspec.json.encode({"event": event, "value": value, **fields}) + b"\n"
+
+
+def ends_as(server: ScriptedServer, view: JobView, *events: bytes) -> None:
+    """The job tells `events` and has then ended as `view`, under its id and its number."""
+    for path in (PATH, "/v1/jobs/12"):
+        server.on("GET", path, reply(view))
+        server.on("GET", f"{path}/events", Answer(lines=(*events, event("end", view))))
+
+
+def test_job_new_prints_the_id_and_nothing_else(invoke: Invoke, server: ScriptedServer, payload: str) -> None:
+    server.on("POST", "/v1/jobs", SUBMITTED)
+    ended = invoke("job", "new", payload, "my-image:latest")
+    assert (ended.code, ended.out, ended.err) == (0, JOB_ID + "\n", "")
+    assert server.seen[-1].json() == {"image": "my-image:latest", "input": {"prompt": "hello"}}
+    assert json.loads(invoke("job", "new", payload, "my-image:latest", "--json").out) == {"id": JOB_ID, "index": 12}
+
+
+def test_the_limits_of_a_job_are_options(invoke: Invoke, server: ScriptedServer, payload: str) -> None:
+    server.on("POST", "/v1/jobs", SUBMITTED)
+    options = [
+        "--timeout",
+        "15m",
+        "--retries",
+        "2",
+        "--priority",
+        "-3",
+        "--queue-ttl",
+        "1d",
+        "--idempotency-key",
+        "mine",
+    ]
+    assert invoke("job", "new", payload, "img", *options).code == 0
+    sent = server.seen[-1]
+    assert sent.headers["idempotency-key"] == "mine"
+    body = sent.json()
+    assert (body["timeout"], body["retries"], body["priority"], body["queue_ttl"]) == (900, 2, -3, 86400)
+    assert "90s, 15m, 2h, 1d" in invoke("job", "new", payload, "img", "--timeout", "soon").err
+
+
+def test_a_script_travels_with_its_arguments(invoke: Invoke, server: ScriptedServer, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("print('training')\n")
+    sha256 = hashlib.sha256(script.read_bytes()).hexdigest()
+    server.on("HEAD", f"/v1/blobs/{sha256}", Answer(404))
+    server.on("PUT", f"/v1/blobs/{sha256}", Answer(201))
+    server.on("POST", "/v1/jobs", SUBMITTED)
+    assert invoke("job", "new", str(script), "python:3.9-slim", "--script", "--", "--epochs", "3").code == 0
+    assert server.seen[-1].json() == {
+        "image": "python:3.9-slim",
+        "input": None,
+        "mode": "script",
+        "file": sha256,
+        "file_name": "train.py",
+        "args": ["--epochs", "3"],
+    }
+
+
+def test_a_handler_file_travels_beside_its_payload(
+    invoke: Invoke, server: ScriptedServer, payload: str, tmp_path: Path
+) -> None:
+    handler = tmp_path / "handler.py"
+    handler.write_text("from hecaton.serverless import start\n")
+    sha256 = hashlib.sha256(handler.read_bytes()).hexdigest()
+    server.on("HEAD", f"/v1/blobs/{sha256}", Answer(200))
+    server.on("POST", "/v1/jobs", SUBMITTED)
+    assert invoke("job", "new", payload, "python:3.9-slim", "--handler", str(handler)).code == 0
+    sent = server.seen[-1].json()
+    assert (sent["mode"], sent["file"], sent["input"]) == ("handler", sha256, {"prompt": "hello"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--script", "--handler", "h.py"], "exclude each other"),
+        (["--", "--epochs"], "arguments go to scripts only"),
+        (["-o", "result.json"], "--output needs --wait"),
+        (["--retries", "-1"], "-1"),
+    ],
+)
+def test_options_that_make_no_sense_together(invoke: Invoke, payload: str, arguments: list[str], fault: str) -> None:
+    ended = invoke("job", "new", payload, "img", *arguments)
+    assert ended.code == 2
+    assert fault in ended.err
+
+
+def test_a_payload_that_cannot_be_read_is_named(invoke: Invoke, server: ScriptedServer, tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.json", tmp_path):
+        ended = invoke("job", "new", str(path), "img")
+        assert ended.code == 2
+        assert str(path) in ended.err
+    assert not server.seen
+
+
+def test_an_image_that_is_not_registered_gets_the_line_to_run(
+    invoke: Invoke, server: ScriptedServer, payload: str
+) -> None:
+    server.on("POST", "/v1/jobs", error(404, "not_found", "there is no image my-image:v1"))
+    ended = invoke("job", "new", payload, "my-image:v1")
+    assert ended.code == 6
+    assert ended.err.splitlines()[1].endswith("hecaton image new my-image:v1")
+
+
+def test_wait_shows_the_log_on_stderr_and_the_result_on_stdout(
+    invoke: Invoke, server: ScriptedServer, payload: str
+) -> None:
+    server.on("POST", "/v1/jobs", SUBMITTED)
+    ends_as(
+        server,
+        finished({"answer": 42}),
+        event("state", "IN_QUEUE"),
+        event("state", "ASSIGNED", attempt=1),
+        event("note", "pulling python:3.9-slim, 40 %", attempt=1),
+        event("state", "IN_PROGRESS", attempt=1),
+        event("log", "step 1\n", attempt=1, offset=7),
+        event("progress", 0.5, attempt=1),
+        event("log", "step 2\n", attempt=1, offset=14),
+        event("state", "FINISHED", attempt=1),
+    )
+    ended = invoke("job", "new", payload, "img", "--wait")
+    assert ended.code == 0
+    assert json.loads(ended.out) == {"answer": 42}
+    assert ended.err.splitlines() == [
+        f"Job 12 ({JOB_ID}) is submitted.",
+        "IN_QUEUE",
+        "ASSIGNED",
+        "pulling python:3.9-slim, 40 %",
+        "IN_PROGRESS",
+        "step 1",
+        "step 2",
+        "FINISHED",
+    ]
+
+
+def test_a_failed_job_is_explained_and_exits_with_1(invoke: Invoke, server: ScriptedServer) -> None:
+    ends_as(server, failed())
+    ended = invoke("job", "wait", "12")
+    assert (ended.code, ended.out) == (1, "")
+    for part in (
+        "Job 12 is FAILED: handler_error",
+        "ValueError: no such row",
+        'File "handler.py", line 7',
+        "Look at line 7.",
+    ):
+        assert part in ended.err
+
+
+def test_a_cancelled_job_exits_with_3(invoke: Invoke, server: ScriptedServer) -> None:
+    ends_as(server, job("CANCELLED", reason="cancelled"))
+    assert invoke("job", "wait", "12").code == 3
+
+
+def test_json_of_a_wait_is_the_whole_job(invoke: Invoke, server: ScriptedServer) -> None:
+    ends_as(server, failed())
+    ended = invoke("job", "wait", "12", "--json")
+    assert ended.code == 1
+    assert json.loads(ended.out)["failure"]["type"] == "ValueError"
+
+
+def test_results_are_printed_as_what_they_are(invoke: Invoke, hecaton: Process, server: ScriptedServer) -> None:
+    ends_as(server, finished("a text\n", "text"))
+    assert invoke("job", "wait", "12").out == "a text\n"
+    ends_as(server, finished(None))
+    assert invoke("job", "wait", "12").out == "null\n"
+
+
+def test_bytes_go_into_a_pipe_and_into_a_file(invoke: Invoke, server: ScriptedServer, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 4
+    view = job("FINISHED", result_kind="bytes", result_size=len(data), result_base64=base64.b64encode(data).decode())
+    ends_as(server, view)
+    server.on("GET", f"{PATH}/result", Answer(200, data, {"Content-Type": "application/octet-stream"}))
+    target = tmp_path / "result.bin"
+    ended = invoke("job", "wait", "12", "--output", str(target))
+    assert (ended.code, ended.out, target.read_bytes()) == (0, "", data)
+    assert str(target) in ended.err
+
+
+def test_a_large_result_is_fetched_beside_the_job(invoke: Invoke, server: ScriptedServer) -> None:
+    text = json.dumps("x" * 2_000_000)
+    ends_as(server, job("FINISHED", result_kind="json", result_size=len(text)))
+    server.on("GET", f"{PATH}/result", Answer(200, text.encode(), {"Content-Type": "application/json"}))
+    assert invoke("job", "wait", "12").out == text
+
+
+def test_a_wait_can_be_limited(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/jobs/12/events", Answer(lines=(event("state", "IN_PROGRESS", attempt=1),), then="hang"))
+    ended = invoke("job", "wait", "12", "--timeout", "0.5s")
+    assert ended.code == 8
+    assert "hecaton job wait 12" in ended.err
+
+
+def test_a_job_that_waits_in_the_queue_says_why_after_two_seconds(invoke: Invoke, server: ScriptedServer) -> None:
+    waiting = [
+        {"worker": "gpu-1", "why": "is busy: 1 of 1 slots run other jobs"},
+        {"worker": "gpu-2", "why": "is offline"},
+    ]
+    server.on("GET", "/v1/jobs/12", reply(job(waiting=waiting)))
+    server.on("GET", "/v1/jobs/12/events", Answer(lines=(event("state", "IN_QUEUE"),), then="hang"))
+    ended = invoke("job", "wait", "12", "--timeout", "3s")
+    assert "Waiting, because:\n  gpu-1 is busy: 1 of 1 slots run other jobs\n  gpu-2 is offline\n" in ended.err
+
+
+def test_job_show_has_id_status_payload_and_index(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/jobs/12", reply(finished({"answer": 42})))
+    lines = invoke("job", "show", "12").out.splitlines()
+    fields = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in lines if line and line[0] != " "}
+    assert fields["id"] == JOB_ID
+    assert (fields["index"], fields["status"], fields["worker"]) == ("12", "FINISHED", "gpu-1")
+    assert '  "prompt": "hello"' in "\n".join(lines)
+    assert '  "answer": 42' in "\n".join(lines)
+
+
+def test_job_show_of_a_waiting_job_says_why_worker_by_worker(invoke: Invoke, server: ScriptedServer) -> None:
+    waiting = [{"worker": "gpu-1", "why": "is draining"}, {"worker": "evil\nworker\x1b[2J", "why": "is offline"}]
+    server.on("GET", "/v1/jobs/12", reply(job(waiting=waiting, queue_position=3)), reply(job()))
+    shown = invoke("job", "show", "12").out
+    assert "why it waits\n  gpu-1 is draining\n" in shown
+    assert "3 jobs are before it" in shown
+    assert "\x1b" not in shown
+    assert "no worker is registered yet" in invoke("job", "show", "12").out
+
+
+def test_job_show_of_a_failed_job_has_reason_traceback_log_hint_and_attempts(
+    invoke: Invoke, server: ScriptedServer
+) -> None:
+    attempts = [
+        {"number": 1, "worker": "gpu-1", "assigned_at": 1.0, "ended_at": 3.5, "reason": "worker_lost"},
+        {"number": 2, "worker": "gpu-2", "assigned_at": 5.0, "ended_at": 6.0, "reason": "handler_error"},
+    ]
+    server.on("GET", "/v1/jobs/12", reply(failed(log_tail="row 7\n\x1b]0;x\x07row 8\n", attempts=attempts)))
+    shown = invoke("job", "show", "12").out
+    for part in (
+        "handler_error",
+        "ValueError: no such row",
+        "line 7, in draw",
+        "Look at line 7.",
+        "  row 7\n  row 8\n",
+    ):
+        assert part in shown
+    assert "1  gpu-1  worker_lost after 2.50 s\n  2  gpu-2  handler_error after 1.00 s" in shown
+
+
+def test_large_payloads_are_described_instead_of_shown(invoke: Invoke, server: ScriptedServer) -> None:
+    large: dict[str, Any] = {"payload": None, "payload_kind": "bytes", "payload_size": 5 << 20}
+    server.on("GET", "/v1/jobs/12", reply(finished(1, **large)))
+    assert "(bytes, 5.0 MiB)" in invoke("job", "show", "12").out
+
+
+def test_an_unknown_job_is_named(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/jobs/99", error(404, "not_found", "there is no job 99"))
+    ended = invoke("job", "show", "99")
+    assert (ended.code, ended.err) == (6, "Error: there is no job 99\n")
+
+
+def test_job_list_is_a_table_and_pages_on(invoke: Invoke, server: ScriptedServer) -> None:
+    pages = [{"jobs": [summary(finished(1))], "next": "more"}, {"jobs": [summary(failed())], "next": None}]
+    server.on("GET", "/v1/jobs", *map(reply, pages))
+    lines = invoke("job", "list", "--all").out.splitlines()
+    assert lines[0].split() == ["#", "STATUS", "IMAGE", "SUBMITTED", "RAN", "WORKER", "OWNER", "ID"]
+    assert [line.split("  ")[1] for line in lines[1:]] == ["FINISHED", "FAILED (handler_error)"]
+    assert server.seen[-1].query["before"] == "more"
+
+
+def test_job_list_is_limited_and_filtered(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/jobs", reply({"jobs": [summary(finished(1))] * 3, "next": "more"}))
+    assert len(json.loads(invoke("job", "list", "--limit", "3", "--state", "finished", "--json").out)) == 3
+    assert server.seen[-1].query == {"state": "FINISHED", "limit": "3"}
+    assert len(server.seen) == 1
+
+
+def test_logs_go_to_stdout_as_they_are_when_it_is_no_terminal(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/jobs/12/logs", Answer(200, b"\x1b[32mgreen\x1b[0m\r\n", {"Content-Type": "text/plain"}))
+    assert invoke("job", "logs", "12").out == "\x1b[32mgreen\x1b[0m\r\n"
+    assert json.loads(invoke("job", "logs", "12", "--attempt", "2", "--json").out)["log"].startswith("\x1b")
+    assert server.seen[-1].query == {"attempt": "2"}
+
+
+def test_followed_logs_end_with_the_job(invoke: Invoke, server: ScriptedServer) -> None:
+    ends_as(server, finished(1), event("log", "one\n", attempt=1, offset=4), event("log", "two\n", attempt=1, offset=8))
+    assert invoke("job", "logs", "-f", "12").out == "one\ntwo\n"
+
+
+def test_cancel_says_what_became_of_the_job(invoke: Invoke, server: ScriptedServer) -> None:
+    running = job("IN_PROGRESS", cancel_requested=True)
+    server.on("POST", "/v1/jobs/12/cancel", reply(job("CANCELLED")), reply(running))
+    assert invoke("job", "cancel", "12").err == "Job 12 is CANCELLED.\n"
+    assert "told to stop" in invoke("job", "cancel", "12").err
+
+
+def test_retry_prints_the_new_id(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("POST", "/v1/jobs/11/retry", reply({"id": JOB_ID, "index": 12}, 201))
+    assert invoke("job", "retry", "11").out == JOB_ID + "\n"

@@ -1,0 +1,69 @@
+"""Waiting for a job on a real terminal."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import msgspec
+
+from tests.cli.conftest import HECATON
+from tests.cli.screen import Terminal
+from tests.cli.test_jobs import ends_as, event
+from tests.cli.views import finished
+from tests.client.scripted import Answer, ScriptedServer
+
+
+def test_the_status_line_tells_state_time_progress_and_what_the_worker_does(server: ScriptedServer) -> None:
+    running = (
+        event("state", "ASSIGNED", attempt=1),
+        event("note", "pulling python:3.9-slim, 40 %", attempt=1),
+    )
+    server.on("GET", "/v1/jobs/12/events", Answer(lines=running, then="hang"))
+    with Terminal([str(HECATON), "job", "wait", "12"]) as terminal:
+        terminal.until(r"ASSIGNED  \d.*  pulling python:3.9-slim, 40 %")
+        terminal.until(r"\r\x1b\[2K.*ASSIGNED  1\.\d\d s")
+
+
+def test_the_log_stands_above_the_status_line_and_cannot_control_the_terminal(server: ScriptedServer) -> None:
+    ends_as(
+        server,
+        finished({"answer": 42}),
+        event("state", "IN_PROGRESS", attempt=1),
+        event("log", "step 1\x1b]52;c;", attempt=1, offset=10),
+        event("log", "eA==\x07 done\rover\n", attempt=1, offset=20),
+        event("log", "no end of line", attempt=1, offset=30),
+        event("progress", 0.25, attempt=1),
+    )
+    with Terminal([str(HECATON), "job", "wait", "12"]) as terminal:
+        assert terminal.end() == 0
+        shown = terminal.seen
+    assert "step 1 done\r\nover\r\n" in shown
+    assert "no end of line\r\n" in shown
+    assert "25%" in shown
+    assert "]52" not in shown
+    assert '"answer": 42' in shown
+
+
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server: ScriptedServer) -> None:
+    server.on("GET", "/v1/jobs/12/events", Answer(lines=(event("state", "IN_PROGRESS", attempt=1),), then="hang"))
+    with Terminal([str(HECATON), "job", "wait", "12"]) as terminal:
+        terminal.until("IN_PROGRESS")
+        terminal.type("\x03")
+        terminal.until("The job goes on. Come back with: hecaton job wait 12")
+        assert terminal.end() == 128 + signal.SIGINT
+    assert not [seen for seen in server.seen if seen.method != "GET"]
+
+
+def test_tables_fit_the_terminal_and_colours_can_be_switched_off(server: ScriptedServer) -> None:
+    view = {**json.loads(msgspec.json.encode(finished(1))), "image": "registry.example.com/a/very/long/name:tag"}
+    page = Answer(200, msgspec.json.encode({"jobs": [view], "next": None}), {"Content-Type": "application/json"})
+    server.on("GET", "/v1/jobs", page)
+    with Terminal([str(HECATON), "job", "list"], columns=60) as terminal:
+        assert terminal.end() == 0
+        assert "\x1b[1m" in terminal.seen
+        assert "…" in terminal.seen
+    with Terminal([str(HECATON), "job", "list"], columns=60, NO_COLOR="1") as terminal:
+        assert terminal.end() == 0
+        assert "\x1b" not in terminal.seen
+        assert all(len(line) <= 60 for line in terminal.seen.splitlines())

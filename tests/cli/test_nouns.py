@@ -1,0 +1,114 @@
+"""`hecaton user`, `image` and `worker`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import msgspec
+
+from hecaton.wire.api import SlotView
+from tests.cli.conftest import Invoke, Process
+from tests.cli.views import image, user, worker
+from tests.client.scripted import Answer, ScriptedServer, error, reply
+
+SLIM = "/v1/images/python%3A3.9-slim"
+
+
+def test_user_create_takes_a_role(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("POST", "/v1/users", reply(user("bob", "worker"), 201))
+    ended = invoke("user", "create", "--username", "bob", "--password", "hunter2", "--role", "worker")
+    assert (ended.code, ended.out) == (0, "")
+    assert server.seen[-1].json() == {"username": "bob", "password": "hunter2", "role": "worker"}
+    assert ended.err == "User bob is created with the role worker.\n"
+    assert json.loads(invoke("user", "create", "--username", "b", "--password", "p", "--json").out)["username"] == "bob"
+    assert invoke("user", "create", "--username", "b", "--password", "p", "--role", "king").code == 2
+
+
+def test_user_list_is_a_table(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/users", reply([user("admin", "admin"), user("bob\x1b[31m\nroot")]))
+    lines = invoke("user", "list").out.splitlines()
+    assert lines == ["USERNAME  ROLE   CREATED", "admin     admin  2 h ago", "bob root  user   2 h ago"]
+
+
+def test_users_are_deleted_and_get_new_passwords(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("DELETE", "/v1/users/bob", Answer(204))
+    server.on("PUT", "/v1/users/bob/password", Answer(204))
+    assert invoke("user", "passwd", "bob", "--password", "new").code == 0
+    assert server.seen[-1].json() == {"password": "new"}
+    assert invoke("user", "delete", "bob").code == 2
+    assert invoke("user", "delete", "bob", "--yes").code == 0
+    assert json.loads(invoke("user", "delete", "bob", "--yes", "--json").out) == {"username": "bob", "deleted": True}
+    server.on("DELETE", "/v1/users/bob", error(404, "not_found", "there is no user bob"))
+    assert invoke("user", "delete", "bob", "--yes").code == 6
+
+
+def test_passwords_are_not_read_from_a_pipe_by_accident(hecaton: Process, server: ScriptedServer) -> None:
+    done = hecaton("user", "passwd", "bob", input="hunter2\n")
+    assert done.returncode == 2
+    assert "--password is missing" in done.stderr
+
+
+def test_image_new_shows_the_digest_and_the_registry_s_warning(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("POST", "/v1/images", reply(image(), 201))
+    ended = invoke("image", "new", "python:3.9-slim", "--desc", "plain Python")
+    assert server.seen[-1].json() == {"name": "python:3.9-slim", "description": "plain Python"}
+    assert "sha256:abab" in ended.err
+    server.on("POST", "/v1/images", reply(image(digest=None, warning="registry-1.docker.io cannot be reached"), 201))
+    ended = invoke("image", "new", "python:3.9-slim", "--no-verify")
+    assert server.seen[-1].json()["verify"] is False
+    assert (ended.code, ended.err.splitlines()[0]) == (0, "Warning: registry-1.docker.io cannot be reached")
+
+
+def test_image_update_reads_an_env_file(invoke: Invoke, server: ScriptedServer, tmp_path: Path) -> None:
+    server.on("PATCH", SLIM, reply(image()))
+    path = tmp_path / "my.env"
+    path.write_text("# keys\nexport TOKEN='a=b'\nMODE=fast\n")
+    assert invoke("image", "update", "python:3.9-slim", "--fp", str(path)).code == 0
+    assert server.seen[-1].json() == {"env": {"TOKEN": "a=b", "MODE": "fast"}}
+    assert invoke("image", "update", "python:3.9-slim", "--desc", "new", "--refresh").code == 0
+    assert server.seen[-1].json() == {"description": "new", "refresh": True}
+    path.write_text("TOKEN\n")
+    broken = invoke("image", "update", "python:3.9-slim", "--fp", str(path))
+    assert broken.code == 2
+    assert "line 1" in broken.err
+    assert invoke("image", "update", "python:3.9-slim").code == 2
+
+
+def test_image_show_has_the_environment_for_admins_only(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", SLIM, reply(image(env={"B": "two words", "A": "1"})))
+    assert 'environment\n  A=1\n  B="two words"\n' in invoke("image", "show", "python:3.9-slim").out
+    server.on("GET", SLIM, reply(image(env=None)))
+    assert "admins only" in invoke("image", "show", "python:3.9-slim").out
+
+
+def test_images_are_listed_and_deleted(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/images", reply([image(description="plain Python")]), reply([]))
+    server.on("DELETE", SLIM, Answer(204))
+    lines = invoke("image", "list").out.splitlines()
+    assert lines[0].split() == ["IMAGE", "DIGEST", "UPDATED", "DESCRIPTION"]
+    assert "abababababab" in lines[1]
+    empty = invoke("image", "list")
+    assert (empty.out, "hecaton image new NAME" in empty.err) == ("", True)
+    assert invoke("image", "delete", "python:3.9-slim", "--yes").code == 0
+
+
+def test_worker_list_shows_status_last_active_time_and_cards(invoke: Invoke, server: ScriptedServer) -> None:
+    card = {"uuid": "GPU-1", "name": "H200", "memory": 150_000_000_000}
+    states = [
+        {"index": i, "gpu": card, "state": "busy" if i else "idle", "image": "a:1", "jobs": ["x"] if i else []}
+        for i in range(2)
+    ]
+    slots = msgspec.convert(states, tuple[SlotView, ...])
+    server.on("GET", "/v1/workers", reply([worker(slots=slots, last_seen=time.time() - 30)]))
+    titles, row = invoke("worker", "list").out.splitlines()
+    assert titles.split("  ")[0] == "NAME"
+    assert row.startswith("gpu-1  ONLINE  30 s ago     1/2   2 x H200 (139.7 GiB)  a:1   docker")
+    assert json.loads(invoke("worker", "list", "--json").out)[0]["slots"][0]["gpu"]["name"] == "H200"
+
+
+def test_worker_remove_asks_first(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("DELETE", "/v1/workers/gpu-1", Answer(204))
+    assert invoke("worker", "remove", "gpu-1").code == 2
+    assert invoke("worker", "remove", "gpu-1", "--yes").code == 0
