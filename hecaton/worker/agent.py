@@ -74,7 +74,9 @@ class Agent:
         self._events: deque[ev.Event] = deque()
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._log_timer: asyncio.TimerHandle | None = None
+        self._removals: set[asyncio.Future[None]] = set()
         self._finished: list[Outcome] = []
         self._max_result = DEFAULT_MAX_RESULT
         self.left: asyncio.Future[tuple[int, str]] = self._loop.create_future()
@@ -135,6 +137,7 @@ class Agent:
         await asyncio.gather(*self._fetches.values(), return_exceptions=True)
         for container in list(self._live.values()):
             await container.close()
+        await asyncio.gather(*self._removals)
         await self._outbox.close()
         await self._journal.close()
         for container in self._live.values():
@@ -163,10 +166,11 @@ class Agent:
 
     def _set_timer(self) -> None:
         due = self.state.deadline()
-        if due is None or (self._timer is not None and self._timer.when() <= due):
+        if due is None or (self._timer is not None and self._timer_at <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
+        self._timer_at = due  # uvloop's handles do not tell
         self._timer = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
@@ -322,7 +326,9 @@ class Agent:
         for container in [item for item in self._live.values() if item.gone]:
             if container.log is None or not container.log.needed:
                 del self._live[container.id]
-                self._loop.run_in_executor(None, container.remove_folder)
+                removal = self._loop.run_in_executor(None, container.remove_folder)
+                self._removals.add(removal)
+                removal.add_done_callback(self._removals.discard)
 
     # -- after a restart -----------------------------------------------------------------------------
 

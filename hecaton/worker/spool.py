@@ -36,14 +36,14 @@ class Spool:
         for path in self._results.iterdir():
             if path.name not in kept:
                 path.unlink()
-        self._present: set[Path] = set(self._results.iterdir())
+        self._used: set[str] = {path.name for path in self._results.iterdir()}
 
     def payload(self, ref: AttemptRef) -> Path:
         """Where the payload of an attempt is put until it is given to the container."""
-        return self._expected(self._payloads / file_name(ref))
+        return self._payloads / self._use(ref)
 
     def result(self, ref: AttemptRef) -> Path:
-        return self._expected(self._results / file_name(ref))
+        return self._results / self._use(ref)
 
     def file(self, sha256: str) -> Path:
         """Where a handler file or script is kept; whoever finds it there may use it."""
@@ -85,10 +85,10 @@ class Spool:
 
     def forget(self, ref: AttemptRef) -> None:
         name = file_name(ref)
-        for path in (self._payloads / name, self._results / name):
-            if path in self._present:
-                self._present.discard(path)
-                path.unlink(missing_ok=True)
+        if name in self._used:  # most jobs never have a file
+            self._used.discard(name)
+            (self._payloads / name).unlink(missing_ok=True)
+            (self._results / name).unlink(missing_ok=True)
 
     def _keep(self, ref: AttemptRef, fill: Callable[[int, Callable[[bytes], None]], int]) -> tuple[str, int]:
         path = self.result(ref)
@@ -105,9 +105,10 @@ class Spool:
             os.close(target)
         return hasher.hexdigest(), size
 
-    def _expected(self, path: Path) -> Path:
-        self._present.add(path)
-        return path
+    def _use(self, ref: AttemptRef) -> str:
+        name = file_name(ref)
+        self._used.add(name)
+        return name
 
 
 def file_name(ref: AttemptRef) -> str:

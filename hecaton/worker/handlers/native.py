@@ -27,6 +27,9 @@ HELLO_SECONDS = 10.0
 MAX_STRANGERS = 8
 """Connections that have not said hello yet; more are refused."""
 
+ACK_SECONDS = 0.05
+"""How long an acknowledgement waits for a job to travel with."""
+
 _REASONS = {
     "ok": Reason.OK,
     "handler_error": Reason.HANDLER_ERROR,
@@ -48,6 +51,7 @@ class NativeDoor:
         self._server: asyncio.Server | None = None
         self._strangers: set[_Connection] = set()
         self._container: _Connection | None = None
+        self._acks: list[bytes] = []
 
     async def open(self) -> None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -77,7 +81,10 @@ class NativeDoor:
         self._send(header, payload)
 
     def acknowledge(self, ref: AttemptRef) -> None:
-        self._send({"type": "ack", "job": ref.job, "attempt": ref.attempt})
+        """Leaves with the next job, or soon: alone it would cost both sides a wake-up for every job."""
+        self._acks.append(protocol.encode({"type": "ack", "job": ref.job, "attempt": ref.attempt}))
+        if len(self._acks) == 1:
+            asyncio.get_running_loop().call_later(ACK_SECONDS, self._flush_acks)
 
     def ended(self, exit: Exit) -> Answer | None:
         return None
@@ -122,6 +129,7 @@ class NativeDoor:
         if self._container is not None:
             self._container.abort()  # it has come back before the end of its old connection was noticed
         self._container = connection
+        self._acks.clear()  # what it still has, its hello says, and it sends again
         connection.greeted()
         self._send({"type": "welcome", "protocol": protocol.PROTOCOL_VERSION, "max_result": self._max_result})
         self._visitor.asks_for_work(busy)
@@ -134,7 +142,13 @@ class NativeDoor:
 
     def _send(self, header: dict[str, Any], body: bytes = b"") -> None:
         if self._container is not None:
-            self._container.transport.write(protocol.encode(header, body))
+            acks, self._acks = self._acks, []
+            self._container.transport.write(b"".join((*acks, protocol.encode(header, body))))
+
+    def _flush_acks(self) -> None:
+        acks, self._acks = self._acks, []
+        if acks and self._container is not None:
+            self._container.transport.write(b"".join(acks))
 
 
 class _Connection(asyncio.Protocol):
