@@ -6,6 +6,9 @@ verbs in one function, and a hundred callers share one commit (group commit):
     await database.write(lambda store: store.submit(jobs))      durable (fsynced) when this returns
     await database.read(lambda store: store.job(job_id))        a consistent snapshot, never blocked by writers
 
+A function given to `write` may be run twice: when another one of its batch raises, the batch is undone and repeated. So
+it must do nothing but call verbs and compute (no sending, no counters). A result is delivered only after the commit.
+
 Verbs of the hot path take and return lists. Payloads, results and logs are bytes: no engine ever parses them. Adapters
 raise `core.errors` only: `Conflict` and `NotFound` for domain cases, `Unavailable` when the disk is full or the engine
 is away. Contract: tests/contracts/store_contract.py, run on every adapter.
@@ -182,10 +185,14 @@ class Store(Protocol):
 
     # -- jobs: the hot path --------------------------------------------------------------------
     def submit(self, jobs: Sequence[NewJob]) -> list[Stored]:
-        """All or none. A known (owner, key) with the same digest returns its job; with another, Conflict naming it."""
+        """All or none. A known (owner, key) with the same digest returns its job; with another, Conflict naming it.
+
+        NotFound if an owner or image was deleted meanwhile."""
 
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed]:
-        """Waiting -> ASSIGNED with the next attempt number. Fewer than asked: the lane has no more that may run now."""
+        """Waiting -> ASSIGNED with the next attempt number. Fewer than asked: the lane has no more that may run now.
+
+        Jobs past their `queue_ttl` are not given, though `lanes` counts them until `expire_queued` has ended them."""
 
     def start(self, refs: Sequence[AttemptRef], at: float) -> None:
         """ASSIGNED -> IN_PROGRESS where the attempt is current; anything else is silently left alone."""
@@ -197,7 +204,7 @@ class Store(Protocol):
 
     # -- jobs: the rest ------------------------------------------------------------------------
     def job(self, id_or_index: str) -> Job | None:
-        """By full id, unique id prefix of at least 8 characters, or index."""
+        """By full id, unique id prefix of at least 8 characters, or index. Conflict if several ids begin so."""
 
     def payload(self, job: JobId) -> Body | None: ...
     def result(self, job: JobId) -> Body | None: ...
@@ -208,16 +215,16 @@ class Store(Protocol):
         """Newest first."""
 
     def held(self, worker_id: WorkerId) -> list[Claimed]:
-        """What a worker has been assigned and has not ended, with all it needs to start (claim is 0)."""
+        """What a worker was assigned and has not ended, oldest job first, with all it needs to start (claim is 0)."""
 
     def assigned(self) -> list[tuple[WorkerId, int, AttemptRef, JobState]]:
-        """Every held attempt with its worker and slot: the leases after a start of the server."""
+        """Every held attempt with its worker and slot, oldest job first: the leases after a start of the server."""
 
     def cancel(self, job: JobId, now: float) -> CancelResult:
         """Waiting -> CANCELLED; running: asks. Terminal: as it is. NotFound."""
 
     def expire_queued(self, now: float, limit: int = 1000) -> list[JobId]:
-        """Waiting longer than their `queue_ttl` -> FAILED(queue_ttl)."""
+        """Waiting longer than their `queue_ttl` -> FAILED(queue_ttl). The time counts anew after a started attempt."""
 
     def lanes(self, now: float) -> list[LaneInfo]:
         """Every lane with waiting jobs. Cost grows with the queue: for the start and a slow tick, not the hot path."""
@@ -227,7 +234,8 @@ class Store(Protocol):
 
     # -- logs and blobs ------------------------------------------------------------------------
     def append_log(self, ref: AttemptRef, offset: int, data: bytes) -> int:
-        """Pieces may repeat or overlap: what is there stays. Returns the length now. Only for attempts that exist."""
+        """Pieces may repeat or overlap: what is there stays; one that would leave a gap is not taken. Returns
+        the length now (where to go on). NotFound for attempts that do not exist."""
 
     def read_log(self, job: JobId, attempt: int, offset: int, limit: int) -> bytes: ...
     def log_tail(self, job: JobId, attempt: int, limit: int) -> bytes: ...

@@ -94,6 +94,23 @@ def test_other_statements_do_not_walk_through_finished_jobs(
     assert index in plan(connection, sql)
 
 
+@pytest.mark.parametrize("owner", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize(
+    ("state", "index"),
+    [
+        (JobState.ASSIGNED, "job_held"),
+        (JobState.IN_PROGRESS, "job_held"),
+        (JobState.FAILED, "job_without_result"),
+        (JobState.CANCELLED, "job_without_result"),
+    ],
+)
+def test_a_list_of_few_among_many_uses_their_index(
+    connection: sqlite3.Connection, owner: bool, before: bool, state: JobState, index: str
+) -> None:
+    assert f"USING INDEX {index}" in plan(connection, sqlite_views.jobs_query(owner=owner, state=state, before=before))
+
+
 def test_the_conditions_of_the_indexes_are_the_states_of_the_table_of_moves() -> None:
     schema = "".join(sql for _, sql in migrations())
     assert sources(Event.ASSIGN) == (JobState.IN_QUEUE,)

@@ -92,7 +92,7 @@ CREATE INDEX job_delayed ON job (run_after, lane, state) WHERE state = 'IN_QUEUE
 CREATE INDEX job_expiry ON job (expires_at) WHERE state = 'IN_QUEUE' AND expires_at IS NOT NULL;
 CREATE INDEX job_held ON job (worker_id) WHERE state IN ('ASSIGNED', 'IN_PROGRESS');
 CREATE INDEX job_owner ON job (owner_id);
-CREATE INDEX job_failed ON job (state) WHERE state = 'FAILED';
+CREATE INDEX job_without_result ON job (state) WHERE state IN ('FAILED', 'CANCELLED');
 CREATE INDEX job_payload_blob ON job (payload_blob) WHERE payload_blob IS NOT NULL;
 CREATE INDEX job_result_blob ON job (result_blob) WHERE result_blob IS NOT NULL;
 CREATE INDEX job_file ON job (file) WHERE file IS NOT NULL;
