@@ -65,7 +65,7 @@ class Process:
             time.sleep(0.02)
         raise Unreachable(f"{self._name} did not say {pattern!r} within {seconds:.0f} s:\n{self.said()}")
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         self.child.send_signal(number)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
@@ -114,7 +114,7 @@ class LocalCluster:
         """Workers first: they still tell the server that they leave."""
         for worker in self.workers.values():
             if worker.child.poll() is None:
-                worker.signal(signal.SIGTERM)
+                worker.send_signal(signal.SIGTERM)
         for worker in self.workers.values():
             worker.stop()
         if self.server is not None:
