@@ -259,7 +259,8 @@ class Agent:
             self._settle_log(action)
             log = self._outbox.log_of(outcome.ref)
             start, end = (log.start, log.end or log.start) if log else (0, 0)
-            self._journal.end(Ended(outcome, time.time(), 0, action.container, start, end))
+            slot = self.state.done[outcome.ref].slot
+            self._journal.end(Ended(outcome, time.time(), slot, action.container, start, end))
             self._say_end(action)
         self._outbox.deliver(outcome)
 

@@ -37,6 +37,7 @@ class Outbox:
         self._progress: dict[AttemptRef, Any] = {}
         self._stored: set[AttemptRef] = set()
         self._tasks: dict[AttemptRef, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     def track(self, log: AttemptLog) -> None:
         self._logs[log.ref] = log
@@ -77,6 +78,8 @@ class Outbox:
         """The connection broke: what was on its way goes again on the next."""
         for task in self._tasks.values():
             task.cancel()
+            self._ending.add(task)
+        self._tasks.clear()
         for log in self._logs.values():
             log.rewind()
 
@@ -90,7 +93,7 @@ class Outbox:
 
     async def close(self) -> None:
         self.lost()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def _deliver_large(self, outcome: Outcome, log: AttemptLog | None) -> None:
         while log is not None and log.unsent > 0 and self._link.connected:
@@ -111,7 +114,9 @@ class Outbox:
         self._send_result(outcome, log)
 
     def _ended(self, ref: AttemptRef, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(ref, None)
+        self._ending.discard(task)
+        if self._tasks.get(ref) is task:
+            del self._tasks[ref]
         if not task.cancelled() and task.exception() is not None:
             _log.error("A result could not be sent", job=ref.job, error=str(task.exception()))
 

@@ -27,6 +27,7 @@ from hecaton.wire.channel import (
     Warm,
 )
 from hecaton.worker.app import SUPERSEDED_EXIT, serve
+from hecaton.worker.logs import MARK
 from hecaton.worker.runtimes.process import ProcessRuntime
 from hecaton.worker.slots import WorkerSettings
 from tests.worker.brain import assignment, ref
@@ -353,6 +354,7 @@ import asyncio, sys
 from pathlib import Path
 from hecaton.worker.app import serve
 from hecaton.worker.registration import WorkerConfig
+from hecaton.worker.logs import MARK
 from hecaton.worker.runtimes.process import ProcessRuntime
 from hecaton.worker.slots import WorkerSettings
 url, token, folder, handler = sys.argv[1:]
@@ -448,3 +450,30 @@ async def test_it_says_what_it_waits_for(server: ScriptedServer, worker: Serve) 
     await server.connected()
     await server.assign(json_job("a", "1"))
     assert "waiting for it to ask for work" in (await server.message(Note)).text
+
+
+async def test_a_large_result_whose_upload_was_cut_off_arrives_on_the_next_connection(
+    server: ScriptedServer, worker: Serve
+) -> None:
+    server.refuse_blobs = 503
+    worker()
+    await server.connected()
+    await server.assign(json_job("a", '{"result_bytes": 300000}'), json_job("b", "1"))
+    await server.outcome(B)  # nothing else waits for it
+    await server.cut()
+    await server.connected(2)
+    server.refuse_blobs = 0
+    body = (await server.outcome(A)).body
+    assert body is not None
+    assert len(server.blobs[str(body.blob)]) == 300_002
+
+
+async def test_a_storm_of_output_is_cut_and_the_job_finishes(server: ScriptedServer, worker: Serve) -> None:
+    worker()
+    await server.connected()
+    await server.assign(json_job("a", '{"print_bytes": 100000000}'))
+    outcome = await server.outcome(A)
+    assert outcome.reason is Reason.OK
+    log = server.log(A)
+    assert outcome.log_size == len(log) == 64 * 1024 * 1024 + len(MARK)
+    assert log.endswith(MARK)
