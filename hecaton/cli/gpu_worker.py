@@ -46,8 +46,10 @@ def run_worker(options: Options) -> int:
                 ]
             )
         )
+        from hecaton.cli.logs import log_to_stderr
         from hecaton.worker.app import run
 
+        log_to_stderr()
         settings = WorkerSettings(slots=options.slots, idle_timeout=options.idle_timeout)
         try:
             return run(config, runtime, found.gpus, settings)

@@ -115,10 +115,10 @@ def _check_tls(settings: Settings) -> None:
 def _run(settings: Settings) -> None:
     import uvloop
 
-    from hecaton.logs import configure
+    from hecaton.cli.logs import log_to_stderr
     from hecaton.server.app import serve
 
-    configure()
+    log_to_stderr()
     os.umask(0o077)
     uvloop.run(serve(settings, os.environ.get("HECATON_ADMIN_PASS") or None, announce))
 
@@ -154,3 +154,7 @@ def main() -> None:
     except HecatonError as error:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

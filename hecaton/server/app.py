@@ -220,6 +220,7 @@ class _Uvicorn(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._on_closing()
         super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # uvicorn would raise it again at the end: a crash to systemd
 
 
 async def serve(settings: Settings, admin_password: str | None, say: Callable[[Started], None]) -> None:

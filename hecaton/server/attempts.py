@@ -110,7 +110,7 @@ class Attempts:
         try:
             await self.dispatch()
         except HecatonError as error:
-            _log.warning("could not hand out jobs", error=str(error))
+            _log.warning("Could not hand out jobs", error=str(error))
 
     def _run(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(coroutine)
@@ -148,7 +148,7 @@ class Attempts:
         await self._ask_again(link, reconciled.keep)
         await self._end_lost(reconciled.lost_started, Reason.WORKER_LOST)
         await self._end_lost(reconciled.lost_waiting, Reason.RELEASED)
-        _log.info("worker connected", worker=worker.name, slots=len(hello.slots), runtime=hello.runtime)
+        _log.info("Worker connected", worker=worker.name, slots=len(hello.slots), runtime=hello.runtime)
         await self.dispatch()
 
     async def _ask_again(self, link: Link, kept: Sequence[AttemptRef]) -> None:
@@ -174,7 +174,7 @@ class Attempts:
 
     def leave(self, worker: WorkerRecord, link: Link) -> None:
         if self._fleet.leave(worker.id, link):
-            _log.info("worker disconnected", worker=worker.name)
+            _log.info("Worker disconnected", worker=worker.name)
 
     def drain(self, worker: WorkerId) -> None:
         member = self._fleet.members.get(worker)
@@ -203,7 +203,7 @@ class Attempts:
             member.link.close(1001, "silent for too long")
         self._fleet.drop(member, self._clock.now())
         if begun or waiting:
-            _log.warning("worker lost", worker=member.name, jobs=len(begun) + len(waiting))
+            _log.warning("Worker lost: silent for too long", worker=member.name, jobs=len(begun) + len(waiting))
         await self._end_lost(begun, Reason.WORKER_LOST)
         await self._end_lost(waiting, Reason.RELEASED)
         await self.dispatch()
@@ -249,7 +249,7 @@ class Attempts:
         try:
             await self._database.write(work)
         except HecatonError as error:
-            _log.warning("could not write", error=str(error))
+            _log.warning("Could not write", error=str(error))
 
     async def released(self, worker: WorkerId, refs: Sequence[AttemptRef]) -> None:
         await self.results(worker, [Outcome(ref, Reason.RELEASED) for ref in refs])

@@ -129,7 +129,7 @@ class Channel:
         except (WebSocketDisconnect, RuntimeError, OSError):
             pass  # it went away; its leases stay until it returns or `lost_after` has passed
         except msgspec.DecodeError as error:
-            _log.warning("worker does not speak the protocol", worker=worker.name, error=str(error))
+            _log.warning("A worker does not speak the protocol", worker=worker.name, error=str(error))
             link.close(CLOSE_PROTOCOL, _cut(f"not understood: {error}"))
 
     async def _talk(self, socket: WebSocket, worker: WorkerRecord, link: _Link) -> None:
@@ -144,7 +144,7 @@ class Channel:
             return
         former = self._links.get(worker.id)
         if former is not None:
-            _log.warning("worker connected twice: the newer connection stays", worker=worker.name)
+            _log.warning("A worker connected twice: the newer connection stays", worker=worker.name)
             former.close(CLOSE_SUPERSEDED, "another connection with this worker's token took over")
         self._links[worker.id] = link
         # To its end, whatever becomes of this connection: half a join would leave jobs that nobody holds.
@@ -192,7 +192,7 @@ class Channel:
             try:
                 await work
             except HecatonError as error:
-                _log.warning("could not store what a worker sent", error=str(error))
+                _log.warning("Could not store what a worker sent", error=str(error))
                 link.close(1013, "the server cannot store results now")
             except Exception:
                 _log.exception("what a worker sent could not be processed")

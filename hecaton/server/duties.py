@@ -64,7 +64,7 @@ class Duties:
             except asyncio.CancelledError:
                 raise
             except Exception:
-                _log.exception("a duty failed", duty=duty.__name__)
+                _log.exception("A duty failed", duty=duty.__name__)
 
     async def expire_leases(self) -> int:
         """Workers silent for `lost_after` lose their jobs. Returns how many workers."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
-import sys
 
 import structlog
 
@@ -31,7 +29,6 @@ def run(config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], settings:
     Raises RuntimeFault when the engine does not answer at start, OSError for an unusable state folder."""
     import uvloop  # takes a while to load, and only a running worker needs it
 
-    log_to_stderr()
     return uvloop.run(serve(config, runtime, gpus, settings))
 
 
@@ -78,20 +75,6 @@ async def _until_left(agent: Agent, talking: asyncio.Task[None]) -> tuple[int, s
 def _stop(agent: Agent) -> None:
     _log.info("Stopping: running jobs may finish, a second signal stops them at once")
     agent.stop()
-
-
-def log_to_stderr() -> None:
-    """One line per event: time, level, sentence, key=value."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
 
 
 __all__ = ["SUPERSEDED_EXIT", "WorkerSettings", "run", "serve"]
