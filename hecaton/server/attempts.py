@@ -46,6 +46,8 @@ less."""
 REVOKE_DELAY = 0.02
 """Seconds between a slot becoming idle and asking other slots for their waiting jobs: a burst settles by itself."""
 
+TIMER_SLACK = 0.02
+
 _log = structlog.get_logger("hecaton.attempts")
 
 
@@ -118,8 +120,11 @@ class Attempts:
         task.add_done_callback(self._tasks.discard)
 
     def requeue_later(self, lane: int, delay: float) -> None:
-        """A job of this lane waits again, and may be assigned after `delay` seconds."""
-        asyncio.get_running_loop().call_later(delay, self._again, lane)
+        """A job of this lane waits again, and may be assigned after `delay` seconds.
+
+        The loop's timers may be early by a millisecond or a busy turn: the store would find the job not due yet, and
+        nobody would ask again."""
+        asyncio.get_running_loop().call_later(delay + TIMER_SLACK, self._again, lane)
 
     def _again(self, lane: int) -> None:
         self._scheduler.again(lane)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,8 +20,8 @@ ENDED = ("FINISHED", "FAILED", "CANCELLED")
 async def eventually(question: Callable[[], Awaitable[T]], wanted: T, seconds: float = 10) -> None:
     """Asks again until the answer is the wanted one, for what nobody announces."""
     async with asyncio.timeout(seconds):
-        while await question() != wanted:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - the answer comes over HTTP: there is no event
+        while await question() != wanted:  # noqa: ASYNC110 - the answer comes over HTTP: there is no event
+            await asyncio.sleep(0.02)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Person:
         if self.token is not None:
             every.setdefault("Authorization", f"Bearer {self.token}")
         data = msgspec.json.encode(value) if value is not None else body
+        if isinstance(data, bytes):
+            data = io.BytesIO(data)
         async with self.session.request(
             method, self.url + path, data=data, headers=every, allow_redirects=False
         ) as response:
