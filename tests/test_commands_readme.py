@@ -9,6 +9,7 @@ import click
 import pytest
 
 from hecaton.cli import output
+from hecaton.cli.gpu import cli as worker
 from hecaton.cli.main import root
 from hecaton.cli.server import cli as server
 
@@ -78,6 +79,13 @@ def test_every_command_and_option_of_hecaton_is_in_the_readme_and_the_other_way_
 
 def test_every_command_and_option_of_hecaton_server_is_in_the_readme_and_the_other_way_round() -> None:
     assert spelled_long(written("hecaton-server"), server) == real(server, "hecaton-server")
+
+
+def test_every_command_and_option_of_hecaton_gpu_is_in_the_readme_and_the_other_way_round() -> None:
+    there = spelled_long(written("hecaton-gpu"), worker)
+    assert "takes the options of `run`" in README
+    there["hecaton-gpu install"] |= there["hecaton-gpu run"]
+    assert there == real(worker, "hecaton-gpu")
 
 
 def test_every_command_of_hecaton_takes_json() -> None:

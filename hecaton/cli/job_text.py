@@ -127,7 +127,9 @@ def _result(view: JobView) -> str:
 
 def waiting_lines(view: JobView) -> list[str]:
     """Why a job waits, one line for each worker."""
-    return [f"{waiting.worker} {waiting.why}" for waiting in view.waiting] or [NOBODY]
+    # "*" stands for all workers, or for none at all.
+    lines = [waiting.why if waiting.worker == "*" else f"{waiting.worker} {waiting.why}" for waiting in view.waiting]
+    return lines or [NOBODY]
 
 
 def _waiting(view: JobView) -> list[str]:
@@ -152,8 +154,9 @@ def ending(view: JobView) -> list[str]:
         return lines
     lines.append(harmless(f"{failure.type}: {failure.message}" if failure.type else failure.message))
     if failure.traceback:
-        lines += [*output.block_lines("traceback of the handler", failure.traceback), ""]
+        lines += output.block_lines("traceback of the handler", failure.traceback)
     if failure.hint:
+        lines += [""] if failure.traceback else []
         lines.append(harmless(failure.hint))
     return lines
 

@@ -62,5 +62,5 @@ def passwd(cli: Cli, username: str, password: str) -> None:
     cli.client().set_password(username, password)
     cli.done(
         {"username": username, "changed": True},
-        f"The password of {username} is changed. Log in again: hecaton server login {cli.server}",
+        f"The password of {username} is changed. Who uses it logs in again: hecaton server login NAME",
     )

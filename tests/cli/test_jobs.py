@@ -242,11 +242,18 @@ def test_job_show_has_id_status_payload_and_index(invoke: Invoke, server: Script
 
 def test_job_show_of_a_waiting_job_says_why_worker_by_worker(invoke: Invoke, server: ScriptedServer) -> None:
     waiting = [{"worker": "gpu-1", "why": "is draining"}, {"worker": "evil\nworker\x1b[2J", "why": "is offline"}]
-    server.on("GET", "/v1/jobs/12", reply(job(waiting=waiting, queue_position=3)), reply(job()))
+    server.on(
+        "GET",
+        "/v1/jobs/12",
+        reply(job(waiting=waiting, queue_position=3)),
+        reply(job(waiting=[{"worker": "*", "why": "no worker is connected"}])),
+        reply(job()),
+    )
     shown = invoke("job", "show", "12").out
     assert "why it waits\n  gpu-1 is draining\n" in shown
     assert "3 jobs are before it" in shown
     assert "\x1b" not in shown
+    assert "why it waits\n  no worker is connected" in invoke("job", "show", "12").out
     assert "no worker is registered yet" in invoke("job", "show", "12").out
 
 

@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from hecaton.client import profiles
 from tests.cli.conftest import Invoke, Process
+from tests.client.certificates import self_signed
 from tests.client.scripted import ScriptedServer, error, reply
 
 HEALTHY = reply({"status": "ok", "version": "2.0.0", "server_id": "s", "time": 0.0})
@@ -164,3 +166,22 @@ def test_remove_asks_first(invoke: Invoke, hecaton: Process, server: ScriptedSer
 
 def test_the_file_with_the_tokens_is_private(invoke: Invoke, server: ScriptedServer, home: Path) -> None:
     assert stat.S_IMODE((home / "client" / "servers.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("scheme", ["", "https://"])
+def test_a_self_signed_certificate_is_accepted_only_when_it_is_named(
+    invoke: Invoke, tmp_path: Path, scheme: str
+) -> None:
+    context, certificate = self_signed(tmp_path, x509.DNSName("localhost"))
+    with ScriptedServer(context) as server:
+        server.on("GET", "/healthz", HEALTHY)
+        arguments = ("server", "new", "--ip", f"{scheme}localhost:{server.port}", "--name", "lab")
+        refused = invoke(*arguments)
+        assert refused.code == 4
+        assert "self-signed" in refused.err
+        assert "--ca-file" in refused.err
+        assert profiles.all_servers() == []
+        trusted = invoke(*arguments, "--ca-file", str(certificate))
+        assert trusted.code == 0
+        assert "Warning" not in trusted.err
+        assert profiles.get("lab").scheme == "https"
