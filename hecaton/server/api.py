@@ -123,12 +123,13 @@ class Api:
         body = await call.body()
         request: api.NewJob = decode(body, api.NewJob)
         wait = call.number("wait", None, 0, 3600)
-        submitted = await self._jobs.submit(call.caller, request, _key(call), request_digest(body))
+        digest, key = request_digest(body), _key(call)
+        if wait is not None:
+            return await self._jobs.submit_and_wait(call.caller, request, key, digest, wait)
+        submitted = await self._jobs.submit(call.caller, request, key, digest)
         if submitted.duplicate:
             call.status = 200
-        if wait is None:
-            return submitted
-        return await self._jobs.wait(call.caller, submitted.id, wait)
+        return submitted
 
     async def list_jobs(self, call: Call) -> api.JobPage:
         query = call.query()

@@ -75,7 +75,7 @@ class Server:
         self.channel: Channel | None = None
         self._duties: asyncio.Task[None] | None = None
 
-    async def start(self) -> ASGIApp:
+    async def start(self) -> Starlette:
         secret = load_secret(self.settings.folder / "secret")
         await self.directory.load()
         server_id = await self._server_id()
@@ -146,7 +146,7 @@ class Server:
         self.fleet.restore(leases, self.clock.now())
         await self.attempts.refresh()
 
-    def _application(self, routes: list[Route], channel: Channel) -> ASGIApp:
+    def _application(self, routes: list[Route], channel: Channel) -> Starlette:
         gate = Gate(lambda token: self.tokens.read(token, self.directory.user), self._find_worker, WORKER_PREFIX)
         description = msgspec.json.encode(describe(routes))
 

@@ -186,20 +186,20 @@ class Endpoint:
     """A route as an ASGI application."""
 
     def __init__(self, route: Route, gate: Gate) -> None:
-        self._route, self._gate = route, gate
+        self.route, self._gate = route, gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive)
-        call.status = self._route.status
+        call.status = self.route.status
         try:
-            await self._gate.admit(call, self._route.access)
-            reply = await self._route.handler(call)
+            await self._gate.admit(call, self.route.access)
+            reply = await self.route.handler(call)
         except HecatonError as error:
             await send_error(send, error)
         except ConnectionResetError:
             return
         except Exception:
-            _log.exception("a request failed", method=self._route.method, path=self._route.path)
+            _log.exception("a request failed", method=self.route.method, path=self.route.path)
             await send_json(send, 500, b'{"error":{"code":"error","message":"the server failed; its log says why"}}')
         else:
             await _send_reply(send, call, reply)

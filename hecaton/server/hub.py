@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hecaton.core.model import JobId
 from hecaton.wire.api import JobEvent
@@ -45,14 +47,14 @@ class Hub:
         self._watches: dict[JobId, set[Watch]] = {}
         self.closing = False
 
-    def watch(self, job: JobId) -> Watch:
+    @contextmanager
+    def watching(self, job: JobId) -> Iterator[Watch]:
         watch = Watch()
         self._watches.setdefault(job, set()).add(watch)
-        return watch
-
-    def unwatch(self, job: JobId, watch: Watch) -> None:
-        watches = self._watches.get(job)
-        if watches is not None:
+        try:
+            yield watch
+        finally:
+            watches = self._watches[job]
             watches.discard(watch)
             if not watches:
                 del self._watches[job]

@@ -31,6 +31,7 @@ from hecaton.wire.channel import Cancel
 MAX_WAIT = 60.0
 """Seconds that one request may wait. Clients ask again: proxies cut longer silences."""
 
+ID_LENGTH = 36
 KEEP_ALIVE = 10.0
 LOG_CHUNK = 256 * 1024
 TAIL_BYTES = 16 * 1024
@@ -62,27 +63,31 @@ class Jobs:
     # -- submit --------------------------------------------------------------------------------
 
     async def submit(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> api.Submitted:
-        job = await self._new_job(caller, request, key, digest)
-        return await self._store(job)
+        return await self._store(self._new_job(caller, request, key, digest))
 
-    async def _new_job(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> port.NewJob:
+    async def submit_and_wait(
+        self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes, seconds: float
+    ) -> api.JobView:
+        """As `submit` and then `wait`; the watch stands before the job does, so its end needs no second look."""
+        # hot: benchmarks/latency.py
+        job = self._new_job(caller, request, key, digest)
+        with self._hub.watching(job.id) as watch:
+            submitted = await self._store(job)
+            if not submitted.duplicate:
+                await self._until_ended(watch, seconds)
+                return await self.show(caller, submitted.id)
+        return await self.wait(caller, submitted.id, seconds)
+
+    def _new_job(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> port.NewJob:
         image = self._directory.find_image(request.image)
         spec = _spec(request)
         payload = _payload(request, self._settings.max_payload)
-        for blob in (payload.blob, spec.file):
-            await self._require_blob(caller, blob)
         if payload.blob is not None:
             payload = self._measured(payload, payload.blob)
         lane = Lane(caller.user_id, image.id, spec.mode, spec.file if spec.mode is Mode.HANDLER else None)
         now = self._clock.now()
         job_id = JobId(uuid7(now))
         return port.NewJob(job_id, caller.user_id, image.id, lane, spec, payload, now, key or job_id, digest)
-
-    async def _require_blob(self, caller: Caller, sha256: str | None) -> None:
-        if sha256 is None:
-            return
-        if not await self._database.read(lambda store: store.has_blob(sha256, caller.user_id)):
-            raise NotFound(f"no upload with SHA-256 {sha256[:80]}", "Upload it first: PUT /v1/blobs/{sha256}")
 
     def _measured(self, payload: Body, sha256: str) -> Body:
         path = self._blobs.path(sha256)
@@ -101,6 +106,7 @@ class Jobs:
         claims = self._scheduler.plan()
 
         def write(store: Store) -> tuple[list[Stored], list[Claimed]]:
+            _require_blobs(store, job)
             return store.submit([job]), store.claim(claims, now) if claims else []
 
         try:
@@ -217,20 +223,20 @@ class Jobs:
 
     async def wait(self, caller: Caller, job_id: str, seconds: float) -> api.JobView:
         """The job when it is terminal, or as it is when the time is over."""
-        job = await self._job(caller, job_id)
-        watch = self._hub.watch(job.id)
-        try:
-            view = await self.show(caller, job.id)  # again: it may have ended before the watch stood
-            deadline = self._clock.now() + min(seconds, MAX_WAIT)
-            while not view.state.terminal and not self._hub.closing:
-                left = deadline - self._clock.now()
-                if left <= 0 or not await watch.wait(left):
-                    break
-                if watch.ended:
-                    return await self.show(caller, job.id)
-            return view if watch.ended else await self.show(caller, job.id)
-        finally:
-            self._hub.unwatch(job.id, watch)
+        known = JobId(job_id) if len(job_id) == ID_LENGTH else (await self._job(caller, job_id)).id
+        with self._hub.watching(known) as watch:
+            view = await self.show(caller, known)
+            if view.state.terminal:
+                return view
+            await self._until_ended(watch, seconds)
+        return await self.show(caller, known)
+
+    async def _until_ended(self, watch: Watch, seconds: float) -> None:
+        deadline = self._clock.now() + min(seconds, MAX_WAIT)
+        while not watch.ended and not self._hub.closing:
+            left = deadline - self._clock.now()
+            if left <= 0 or not await watch.wait(left):
+                return
 
     async def events(self, caller: Caller, job_id: str, offset: int) -> AsyncIterator[api.JobEvent | None]:
         """What happens to a job, live, until it is terminal; None is a keep-alive. Logs come from the store by offset,
@@ -239,8 +245,7 @@ class Jobs:
         return self._stream(caller, job.id, offset)
 
     async def _stream(self, caller: Caller, job_id: JobId, offset: int) -> AsyncIterator[api.JobEvent | None]:
-        watch = self._hub.watch(job_id)
-        try:
+        with self._hub.watching(job_id) as watch:
             reader = _LogReader(self, job_id, offset)
             view = await self.show(caller, job_id)
             yield api.JobEvent("state", view.state, view.attempt)
@@ -257,8 +262,6 @@ class Jobs:
                 yield event
             if view.state.terminal:
                 yield api.JobEvent("end", view, view.attempt)
-        finally:
-            self._hub.unwatch(job_id, watch)
 
     # -- cancel --------------------------------------------------------------------------------
 
@@ -310,6 +313,13 @@ def _others(watch: Watch) -> Sequence[api.JobEvent]:
     events = [event for event in watch.events if event.event in ("state", "progress", "note")]
     watch.events.clear()
     return events
+
+
+def _require_blobs(store: Store, job: port.NewJob) -> None:
+    """In the same transaction as the job: an upload that is checked here cannot be cleaned away in between."""
+    for sha256 in (job.payload.blob, job.spec.file):
+        if sha256 is not None and not store.has_blob(sha256, job.owner_id):
+            raise NotFound(f"no upload with SHA-256 {sha256[:80]}", "Upload it first: PUT /v1/blobs/{sha256}")
 
 
 def _spec(request: api.NewJob) -> JobSpec:
