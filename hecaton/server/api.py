@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from hecaton import __version__
-from hecaton.core.errors import BadRequest, NotFound, Unauthenticated
+from hecaton.core.errors import BadRequest, NotFound, Unauthenticated, Unavailable
 from hecaton.core.model import JobId, JobState
 from hecaton.server.attempts import Attempts
 from hecaton.server.auth import Passwords, Throttle, Tokens
@@ -18,7 +18,7 @@ from hecaton.server.jobs import Jobs, request_digest
 from hecaton.server.settings import Settings
 from hecaton.server.transfer import receive_blob, require_sha256, send_blob, send_body
 from hecaton.server.views import worker_view
-from hecaton.store.port import Blobs, Database
+from hecaton.store.port import Blobs, Database, Store
 from hecaton.wire import api
 
 MAX_KEY = 128
@@ -178,13 +178,13 @@ class Api:
     async def put_blob(self, call: Call) -> None:
         sha256 = require_sha256(call.params["sha256"])
         size = await receive_blob(call, self._blobs, sha256, self._settings.max_payload)
-        owner, now = call.caller.user_id, self._clock.now()
-        await self._database.write(lambda store: store.add_blob(sha256, owner, size, now))
+        await self._enter_blob(sha256, call.caller.user_id, size)
 
     async def has_blob(self, call: Call) -> None:
         sha256 = require_sha256(call.params["sha256"])
         owner = call.caller.user_id
-        if not await self._database.read(lambda store: store.has_blob(sha256, owner)):
+        known = await self._database.read(lambda store: store.has_blob(sha256, owner))
+        if not known or self._blobs.path(sha256) is None:
             raise NotFound(f"you have uploaded nothing with SHA-256 {sha256}")
 
     async def worker_get(self, call: Call) -> Stream:
@@ -203,8 +203,17 @@ class Api:
         size = await receive_blob(call, self._blobs, sha256, self._settings.max_result)
         job = await self._database.read(lambda store: store.job(job_id))
         if job is not None:
-            owner, now = job.owner_id, self._clock.now()
-            await self._database.write(lambda store: store.add_blob(sha256, owner, size, now))
+            await self._enter_blob(sha256, job.owner_id, size)
+
+    async def _enter_blob(self, sha256: str, owner_id: int, size: int) -> None:
+        now = self._clock.now()
+
+        def enter(store: Store) -> None:
+            if self._blobs.path(sha256) is None:
+                raise Unavailable("the upload was cleaned away as an old, unused one in that moment", "Send it again.")
+            store.add_blob(sha256, owner_id, size, now)
+
+        await self._database.write(enter)
 
     def routes(self) -> list[Route]:
         """Every endpoint but the channel and /openapi.json. Submission first: the router tries them in this order."""

@@ -15,7 +15,7 @@ from hecaton.server.clock import Clock
 from hecaton.server.fleet import Fleet
 from hecaton.server.hub import Hub
 from hecaton.server.settings import Settings
-from hecaton.store.port import Blobs, Database
+from hecaton.store.port import Blobs, Database, Store
 from hecaton.wire.api import JobEvent
 
 REFRESH_EVERY = 30.0
@@ -98,7 +98,12 @@ class Duties:
             return
         self._cleaned = now
         before = now - self._settings.blob_grace
-        unused = await self._database.write(lambda store: store.unused_blobs(before))
-        await self._database.write(lambda store: store.forget_blobs(unused))
-        for sha256 in unused:
-            await asyncio.to_thread(self._blobs.delete, sha256)
+
+        def forget(store: Store) -> None:
+            """Rows and files in the writer's thread, where uploads are entered too: neither can overtake the other."""
+            unused = store.unused_blobs(before)
+            store.forget_blobs(unused)
+            for sha256 in unused:
+                self._blobs.delete(sha256)
+
+        await self._database.write(forget)

@@ -12,8 +12,10 @@ from typing import Any
 
 import aiohttp
 import uvicorn
+from starlette.applications import Starlette
 
 from hecaton.server.app import Server, _config
+from hecaton.server.http import Endpoint, Route
 from hecaton.server.settings import Settings
 from tests.server.people import Person
 from tests.server.scripted_worker import ScriptedWorker
@@ -32,8 +34,9 @@ class _Web(uvicorn.Server):
 class Running:
     """A started server with its admin, and the people and workers of a test."""
 
-    def __init__(self, server: Server, url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, server: Server, routes: list[Route], url: str, session: aiohttp.ClientSession) -> None:
         self.server = server
+        self.routes = routes
         self.url = url
         self.session = session
         self.nobody = Person(session, url)
@@ -63,6 +66,12 @@ class Running:
         return worker
 
 
+def _routes(application: Starlette) -> list[Route]:
+    """What is really mounted, without the workers' WebSocket."""
+    endpoints = [getattr(route, "endpoint", None) for route in application.routes]
+    return [endpoint.route for endpoint in endpoints if isinstance(endpoint, Endpoint)]
+
+
 @asynccontextmanager
 async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
     """From start to clean stop. Long leases unless told otherwise: a busy machine must not lose workers."""
@@ -76,7 +85,7 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
             web = _Web(_config(server.settings, application))
             serving = asyncio.create_task(web.serve([listener]))
             async with aiohttp.ClientSession() as session:
-                found = Running(server, f"http://127.0.0.1:{listener.getsockname()[1]}", session)
+                found = Running(server, _routes(application), f"http://127.0.0.1:{listener.getsockname()[1]}", session)
                 found.admin = await found.nobody.login("admin", PASSWORD)
                 try:
                     yield found
