@@ -25,7 +25,7 @@ _ACCEPT = ", ".join(
     )
 )
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_TIMEOUT = urllib3.Timeout(connect=3.0, read=7.0)
+ANSWER_WITHIN = 7.0
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -39,10 +39,10 @@ class _Closed(Exception):
     """The registry did not answer the question; the message says why."""
 
 
-def check(reference: Reference) -> Checked:
-    """Raises NotFound if the registry says that the image does not exist."""
+def check(reference: Reference, timeout: float = ANSWER_WITHIN) -> Checked:
+    """Raises NotFound if the registry says that the image does not exist. `timeout`: seconds for each answer."""
     try:
-        digest = _Query(reference).digest()
+        digest = _Query(reference, timeout).digest()
     except _Closed as closed:
         host = _host(reference)
         return Checked(None, f"could not check {reference.familiar}:{reference.tag} at {host}: {closed}")
@@ -60,9 +60,9 @@ def _schemes(host: str) -> tuple[str, ...]:
 
 
 class _Query:
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, timeout: float) -> None:
         self.reference = reference
-        self.pool = urllib3.PoolManager(timeout=_TIMEOUT, retries=False)
+        self.pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=min(3.0, timeout), read=timeout), retries=False)
 
     def digest(self) -> str:
         with self.pool:
