@@ -60,7 +60,7 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
 def machine(engine: str) -> Iterator[Machine]:
     with systemd_container("--network=host") as container:
         machine = Machine(container)
-        machine.write("/root/handler.py", HANDLER)
+        machine.write("/opt/handler.py", HANDLER)
         yield machine
 
 
@@ -71,7 +71,7 @@ def login() -> str:
 
 @pytest.fixture
 def install(cluster: LocalCluster) -> str:
-    return f"hecaton-gpu install {cluster.url} --runtime process --handler demo:1=/root/handler.py"
+    return f"hecaton-gpu install {cluster.url} --runtime process --handler demo:1=/opt/handler.py"
 
 
 def only_worker(client: Client, condition: Callable[[WorkerView], bool]) -> WorkerView:
