@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import latency, report, subject, throughput
+from benchmarks import cold_start, idle, latency, report, slot_gap, subject, throughput, workers
 from benchmarks.measure import busy_elsewhere, fsync_ms
 from benchmarks.plan import FULL_ROUNDS, Measurement, Plan
 from benchmarks.versus import Contest
@@ -17,6 +17,10 @@ from benchmarks.versus import Contest
 MEASUREMENTS: tuple[Measurement, ...] = (
     latency.MEASUREMENT,
     throughput.MEASUREMENT,
+    slot_gap.MEASUREMENT,
+    cold_start.MEASUREMENT,
+    workers.MEASUREMENT,
+    idle.MEASUREMENT,
 )
 VERSUS = "versus"
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"

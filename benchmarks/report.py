@@ -47,6 +47,8 @@ that takes part in a measurement, client, server, worker and container, shares t
 
 
 def _versus(standings: Sequence[Standing], plan: Plan) -> str:
+    if not standings:
+        return ""
     base = next((standing.numbers for standing in standings if standing.numbers), {})
     lines = [
         "## Hecaton and what people would use instead",
@@ -74,6 +76,8 @@ def _versus(standings: Sequence[Standing], plan: Plan) -> str:
 
 
 def _targets(values: Sequence[Values]) -> str:
+    if not values:
+        return ""
     lines = ["## Every row beside its target", "", "| what | target | measured | rounds | |", "|---|---|---|---|---|"]
     for row, rounds in values:
         if not rounds:

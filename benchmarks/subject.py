@@ -20,6 +20,7 @@ DOCKERFILE = f"""\
 FROM {BASE}
 COPY echo.py /app/echo.py
 CMD ["python", "/app/echo.py"]
+{{extra}}
 """
 
 
@@ -70,18 +71,29 @@ def runtime() -> str:
 @cache
 def image_ready() -> bool:
     """Build the echo image. False without an engine, or without a base image for it."""
-    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}  # the classic builder needs no plugin
-    command = ["docker", "build", "--quiet", "--tag", IMAGE, "--file", "-", str(ECHO.parent)]
     try:
-        built = subprocess.run(command, input=DOCKERFILE.encode(), capture_output=True, env=environment, timeout=300)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+        build(IMAGE)
+    except (FileNotFoundError, subprocess.SubprocessError):
         return False
-    return built.returncode == 0
+    return True
+
+
+def build(name: str, extra: str = "") -> str:
+    """An image of the echo, with `extra` lines in its Dockerfile. Returns the name."""
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}  # the classic builder needs no plugin
+    command = ["docker", "build", "--quiet", "--tag", name, "--file", "-", str(ECHO.parent)]
+    lines = DOCKERFILE.format(extra=extra).encode()
+    subprocess.run(command, input=lines, capture_output=True, env=environment, timeout=300, check=True)
+    return name
+
+
+def remove(*names: str) -> None:
+    _docker("image", "rm", "--force", *names)
 
 
 def remove_image() -> None:
     if image_ready():
-        _docker("image", "rm", "--force", IMAGE)
+        remove(IMAGE)
 
 
 def _docker(*arguments: str) -> str:
