@@ -1,0 +1,200 @@
+"""Images: registered, checked at their registry, changed, removed. Registries are real: Debian's, and small ones of our
+own that answer as told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hecaton.core.errors import NotFound
+from hecaton.core.references import parse
+from hecaton.server.registry import check
+from tests.client.scripted import HANG, HTML_502, Answer, ScriptedServer, Seen, reply
+from tests.engine.registry import Registry
+from tests.server.running import IMAGE, Running
+
+DIGEST = "sha256:" + "ab" * 32
+MANIFEST = "/v2/team/app/manifests/1"
+FOUND = Answer(200, b"", {"Docker-Content-Digest": DIGEST})
+
+
+async def test_an_image_is_registered_shown_changed_and_removed(server: Running) -> None:
+    made = await server.admin.must("POST", "/v1/images", {"name": IMAGE, "description": "first", "verify": False})
+    assert (made["name"], made["digest"], made["env"], made["env_revision"]) == (IMAGE, None, {}, 0)
+    again = await server.admin.call("POST", "/v1/images", {"name": IMAGE, "verify": False})
+    assert (again.status, "is registered already" in again.message) == (409, True)
+    changed = await server.admin.must("PATCH", f"/v1/images/{IMAGE}", {"env": {"TOKEN": "s3cret"}})
+    assert (changed["env"], changed["env_revision"], changed["description"]) == ({"TOKEN": "s3cret"}, 1, "first")
+    changed = await server.admin.must("PATCH", f"/v1/images/{IMAGE}", {"description": "second"})
+    assert (changed["env"], changed["env_revision"], changed["description"]) == ({"TOKEN": "s3cret"}, 1, "second")
+    await server.admin.must("DELETE", f"/v1/images/{IMAGE}")
+    assert await server.admin.get("/v1/images") == []
+    missing = await server.admin.call("GET", f"/v1/images/{IMAGE}")
+    assert (missing.status, f"hecaton image new {IMAGE}" in missing.json()["error"]["hint"]) == (404, True)
+
+
+@pytest.mark.parametrize(
+    "name", ["python:3.9-slim", "user/name", "ghcr.io/owner/deep/name:v1", "localhost:5000/team/app:1", "app@" + DIGEST]
+)
+@pytest.mark.parametrize("escaped", [False, True])
+async def test_every_image_name_works_in_an_address(server: Running, name: str, escaped: bool) -> None:
+    await server.image(name)
+    path = name.replace("/", "%2F").replace(":", "%3A").replace("@", "%40") if escaped else name
+    assert (await server.admin.get(f"/v1/images/{path}"))["name"] == name
+    await server.admin.must("DELETE", f"/v1/images/{path}")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "-v/:/h", "UPPER", "x@sha256:short", "ＡＢ", "a\n", "x" * 256])
+async def test_names_that_no_engine_takes_are_refused(server: Running, name: str) -> None:
+    refused = await server.admin.call("POST", "/v1/images", {"name": name, "verify": False})
+    assert (refused.status, "is not an image name" in refused.message) == (400, True)
+
+
+async def test_the_tag_latest_is_implied(server: Running) -> None:
+    await server.image("team/app")
+    job_id = await server.admin.submit("team/app:latest")
+    assert (await server.admin.job(job_id))["image"] == "team/app"
+
+
+async def test_env_is_shown_to_admins_only_and_reaches_workers(server: Running) -> None:
+    await server.image(env={"TOKEN": "s3cret"})
+    ada, robot = await server.user("ada"), await server.user("robot", role="worker")
+    for who in (ada, robot):
+        assert (await who.get(f"/v1/images/{IMAGE}"))["env"] is None
+        assert (await who.call("GET", "/v1/images")).body.count(b"s3cret") == 0
+    worker = await server.worker()
+    await ada.submit(IMAGE)
+    first = await worker.start()
+    assert (first.image.env, first.image.env_revision) == ({"TOKEN": "s3cret"}, 1)
+    await worker.finish(first.ref)
+    await server.admin.must("PATCH", f"/v1/images/{IMAGE}", {"env": {"TOKEN": "new"}})
+    await ada.submit(IMAGE)
+    second = await worker.start()
+    assert second.image.env == {"TOKEN": "new"}
+    assert second.warm != first.warm  # a warm container with the old values is not used
+
+
+@pytest.mark.parametrize("env", [{"": "x"}, {"A=B": "x"}, {"A\0": "x"}, {"A": "x\0y"}])
+async def test_impossible_variables_are_refused(server: Running, env: dict[str, str]) -> None:
+    await server.image()
+    assert (await server.admin.call("PATCH", f"/v1/images/{IMAGE}", {"env": env})).status == 400
+
+
+async def test_an_image_with_unfinished_jobs_stays(server: Running) -> None:
+    await server.image()
+    job_id = await server.admin.submit(IMAGE)
+    refused = await server.admin.call("DELETE", f"/v1/images/{IMAGE}")
+    assert (refused.status, "has unfinished jobs" in refused.message) == (409, True)
+    await server.admin.must("POST", f"/v1/jobs/{job_id}/cancel")
+    await server.admin.must("DELETE", f"/v1/images/{IMAGE}")
+    assert (await server.admin.job(job_id))["image"] == IMAGE
+
+
+async def test_a_job_for_an_unregistered_image_prints_the_line_to_run(server: Running) -> None:
+    refused = await server.admin.call("POST", "/v1/jobs", {"image": "python:3.9-slim", "input": 1})
+    assert refused.status == 404
+    assert refused.json()["error"]["hint"] == "An admin registers it: hecaton image new python:3.9-slim"
+
+
+# -- the registry ----------------------------------------------------------------------------------
+
+
+async def test_a_real_registry_confirms_the_image_and_names_its_digest(
+    server: Running, registry: Registry, base_image: str
+) -> None:
+    name = registry.push(base_image, "team/app:1")
+    made = await server.admin.must("POST", "/v1/images", {"name": name})
+    assert (made["digest"], made["warning"]) == (registry.digest(name), None)
+    worker = await server.worker()
+    await server.admin.submit(name)
+    assert (await worker.take()).image.digest == made["digest"]
+    missing = await server.admin.call("POST", "/v1/images", {"name": f"{registry.address}/team/app:2"})
+    assert (missing.status, "does not exist at" in missing.message) == (404, True)
+    assert "--no-verify" in missing.json()["error"]["hint"]
+
+
+@pytest.fixture
+def told() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as scripted:
+        yield scripted
+
+
+def _image(told: ScriptedServer, tag: str = "1") -> str:
+    return f"{told.address}/team/app:{tag}"
+
+
+async def test_a_refresh_resolves_the_tag_again(server: Running, told: ScriptedServer) -> None:
+    other = "sha256:" + "cd" * 32
+    told.on("HEAD", MANIFEST, FOUND, Answer(200, b"", {"Docker-Content-Digest": other}))
+    name = _image(told)
+    assert (await server.admin.must("POST", "/v1/images", {"name": name}))["digest"] == DIGEST
+    assert (await server.admin.must("PATCH", f"/v1/images/{name}", {"description": "x"}))["digest"] == DIGEST
+    assert (await server.admin.must("PATCH", f"/v1/images/{name}", {"refresh": True}))["digest"] == other
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (Answer(429, b"", {"Retry-After": "60"}), "limits the rate of requests (429)"),
+        (Answer(500, b"oops"), "status 500"),
+        (HTML_502, "status 502"),
+        (Answer(403), "wants a login"),
+        (Answer(401, b"", {"WWW-Authenticate": 'Basic realm="x"'}), "wants a login"),
+        (Answer(401), "wants a login"),
+        (Answer(200), "names no digest"),
+        (Answer(200, b"", {"Docker-Content-Digest": "sha256:short"}), "names no digest"),
+        (Answer(307, b"", {"Location": "http://127.0.0.1:1/"}), "status 307"),
+    ],
+)
+async def test_a_registry_that_cannot_say_costs_a_warning(
+    server: Running, told: ScriptedServer, answer: Answer, why: str
+) -> None:
+    told.on("HEAD", MANIFEST, answer)
+    made = await server.admin.must("POST", "/v1/images", {"name": _image(told)})
+    assert made["digest"] is None
+    assert why in made["warning"]
+
+
+async def test_a_registry_that_is_not_there_costs_a_warning(server: Running) -> None:
+    made = await server.admin.must("POST", "/v1/images", {"name": "localhost:1/team/app:1"})
+    assert (made["digest"], "could not check localhost:1/team/app:1" in made["warning"]) == (None, True)
+    assert "object at 0x" not in made["warning"]
+
+
+def test_a_registry_that_never_answers_is_given_up(told: ScriptedServer) -> None:
+    told.on("HEAD", MANIFEST, HANG)
+    checked = check(parse(_image(told)), timeout=0.3)
+    assert checked.digest is None
+    assert "timed out" in (checked.warning or "")
+
+
+def test_a_registry_that_wants_an_anonymous_token_gets_one(told: ScriptedServer) -> None:
+    def manifest(seen: Seen) -> Answer:
+        if seen.headers.get("authorization") == "Bearer t0ken":
+            return FOUND
+        realm = f'Bearer realm="{told.url}/token",service="{told.address}",scope="repository:team/app:pull"'
+        return Answer(401, b"", {"WWW-Authenticate": realm})
+
+    told.on("HEAD", MANIFEST, manifest)
+    told.on("GET", "/token", reply({"token": "t0ken", "expires_in": 60}))
+    assert check(parse(_image(told))).digest == DIGEST
+    (asked,) = told.asked("GET", "/token")
+    assert asked.query == {"scope": "repository:team/app:pull", "service": told.address}
+
+
+@pytest.mark.parametrize(
+    "token", [HTML_502, Answer(401), reply({}), reply({"token": 5}), reply([]), Answer(200, b"\xff"), Answer(status=0)]
+)
+def test_a_token_service_that_fails_costs_a_warning(told: ScriptedServer, token: Answer) -> None:
+    challenge = {"WWW-Authenticate": f'Bearer realm="{told.url}/token"'}
+    told.on("HEAD", MANIFEST, Answer(401, b"", challenge))
+    told.on("GET", "/token", token)
+    checked = check(parse(_image(told)))
+    assert (checked.digest, bool(checked.warning)) == (None, True)
+
+
+def test_an_image_that_the_registry_does_not_know_does_not_exist(told: ScriptedServer) -> None:
+    told.on("HEAD", MANIFEST, Answer(404))
+    with pytest.raises(NotFound, match="does not exist at"):
+        check(parse(_image(told)))
