@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hecaton.cli import output
-from hecaton.cli.completion import images
+from hecaton.cli.completers import images
 from hecaton.cli.context import Cli, pass_cli
 from hecaton.cli.terminal import Column, ago
 from hecaton.cli.tree import Group, confirm, yes_option

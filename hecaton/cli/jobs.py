@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hecaton.cli import job_text, output
-from hecaton.cli.completion import images, jobs
+from hecaton.cli.completers import images, jobs
 from hecaton.cli.context import Cli, pass_cli
 from hecaton.cli.terminal import HarmlessStream, is_terminal
 from hecaton.cli.tree import Group

@@ -46,7 +46,7 @@ def root(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         from hecaton.cli.shell import open_shell
 
-        ctx.exit(open_shell(ctx.ensure_object(Cli)))
+        ctx.exit(open_shell(ctx.ensure_object(Cli), root, run))
 
 
 def main() -> NoReturn:
@@ -54,7 +54,7 @@ def main() -> NoReturn:
     if instruction:
         from hecaton.cli.completion import answer
 
-        raise SystemExit(answer(instruction))
+        raise SystemExit(answer(root, instruction))
     raise SystemExit(run(sys.argv[1:]))
 
 

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from hecaton.cli import output
-from hecaton.cli.completion import servers
+from hecaton.cli.completers import servers
 from hecaton.cli.context import Cli, LoginRefused, pass_cli
 from hecaton.cli.terminal import Column, size
 from hecaton.cli.tree import Group, asked, confirm, yes_option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,26 +32,28 @@ LOGO = r"""
 WORDS = ("help", "exit")
 
 
-def open_shell(cli: Cli) -> int:
+Run = Callable[[Sequence[str], str | None], int]
+"""Runs one command line against a server; its exit code. That of `main`, which opens the shell."""
+
+
+def open_shell(cli: Cli, root: click.Command, run: Run) -> int:
     """Returns the exit code of the whole command."""
     if not sys.stdin.isatty():
-        return run_lines(sys.stdin, cli.server)
-    return _converse(cli.server)
+        return run_lines(sys.stdin, cli.server, run)
+    return _converse(cli.server, root, run)
 
 
-def run_lines(lines: Iterable[str], server: str | None) -> int:
+def run_lines(lines: Iterable[str], server: str | None, run: Run) -> int:
     """A script of commands. Ends at the first that fails, with its exit code."""
     for line in lines:
-        code = run_line(line, server)
+        code = run_line(line, server, run)
         if code:
             return code if code > 0 else 0
     return 0
 
 
-def run_line(line: str, server: str | None) -> int:
+def run_line(line: str, server: str | None, run: Run) -> int:
     """One line of the shell. -1 says that it asked to leave."""
-    from hecaton.cli.main import run
-
     if line.lstrip().startswith("#"):
         return 0
     try:
@@ -70,12 +72,12 @@ def run_line(line: str, server: str | None) -> int:
     return run(words, server)
 
 
-def _converse(server: str | None) -> int:
+def _converse(server: str | None, root: click.Command, run: Run) -> int:
     from prompt_toolkit.patch_stdout import patch_stdout
 
     click.echo(click.style(LOGO, fg="cyan"), color=colour_wanted(sys.stdout))
     click.echo(f" Hecaton {__version__}: your jobs, many hands.  help shows the commands, exit leaves.\n")
-    prompt = _prompt(server)
+    prompt = _prompt(server, root)
     while True:
         try:
             with patch_stdout():
@@ -84,7 +86,7 @@ def _converse(server: str | None) -> int:
             continue
         except EOFError:
             return 0
-        if run_line(line, server) < 0:
+        if run_line(line, server, run) < 0:
             return 0
 
 
@@ -101,7 +103,7 @@ def _connected(server: str | None) -> str:
     return f" ({one_line(name)})" if name else ""
 
 
-def _prompt(server: str | None) -> PromptSession[str]:
+def _prompt(server: str | None, root: click.Command) -> PromptSession[str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import Completer, PathCompleter, ThreadedCompleter
     from prompt_toolkit.document import Document
@@ -116,7 +118,7 @@ def _prompt(server: str | None) -> PromptSession[str]:
         """The same completions as in bash, zsh and fish; in a thread, so that a slow server holds up no key."""
 
         def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-            incomplete, items = completions(document.text_before_cursor, server)
+            incomplete, items = completions(root, document.text_before_cursor, server)
             for value, help, kind in items:
                 if kind == "plain":
                     yield _completion(value, incomplete, help)
@@ -139,10 +141,8 @@ def _completion(value: str, incomplete: str, help: str) -> Completion:
     return Completion(value, start_position=-len(incomplete), display_meta=help)
 
 
-def completions(text: str, server: str | None) -> tuple[str, list[tuple[str, str, str]]]:
+def completions(root: click.Command, text: str, server: str | None) -> tuple[str, list[tuple[str, str, str]]]:
     """The word before the cursor, and (value, help, "plain" | "file" | "dir") of what it may become."""
-    from hecaton.cli.main import root
-
     words = split_arg_string(text)
     incomplete = words.pop() if words and not text[-1:].isspace() else ""
     if words[:1] == ["hecaton"]:

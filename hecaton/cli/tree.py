@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from hecaton.cli.completers import servers
 from hecaton.cli.context import Cli
 
 
@@ -60,8 +61,6 @@ def common_option(*names: str, **settings: Any) -> click.Option:
 
 
 def server_option(**settings: Any) -> click.Option:
-    from hecaton.cli.completion import servers
-
     return common_option(
         "--server", metavar="NAME", help="Another server than the active one.", shell_complete=servers, **settings
     )

@@ -7,7 +7,7 @@ import time
 import click
 
 from hecaton.cli import output
-from hecaton.cli.completion import users
+from hecaton.cli.completers import users
 from hecaton.cli.context import Cli, pass_cli
 from hecaton.cli.terminal import Column, ago
 from hecaton.cli.tree import Group, asked, confirm, yes_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hecaton.cli import output
-from hecaton.cli.completion import workers
+from hecaton.cli.completers import workers
 from hecaton.cli.context import Cli, pass_cli
 from hecaton.cli.terminal import Column, ago, size
 from hecaton.cli.tree import Group, confirm, yes_option

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hecaton.cli import completion
+from hecaton.cli import completers
 from hecaton.cli.main import run
 from hecaton.client import profiles
 from tests.client.scripted import ScriptedServer
@@ -40,7 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     folder = tmp_path / "home"
     monkeypatch.setenv("HECATON_HOME", str(folder))
-    completion._known.clear()
+    completers._known.clear()
     return folder
 
 

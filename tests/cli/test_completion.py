@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from hecaton.cli.main import root
 from hecaton.cli.shell import completions
 from tests.cli.conftest import HECATON, Invoke
 from tests.cli.screen import Terminal
@@ -113,20 +114,23 @@ def test_nothing_is_said_when_no_server_is_known(invoke: Invoke) -> None:
 
 
 def test_the_interactive_shell_knows_commands_names_and_files(names: ScriptedServer) -> None:
-    assert {item[0] for item in completions("", None)[1]} >= {"server", "job", "help", "exit"}
-    incomplete, [(value, help, kind)] = completions("job sh", None)
+    assert {item[0] for item in completions(root, "", None)[1]} >= {"server", "job", "help", "exit"}
+    incomplete, [(value, help, kind)] = completions(root, "job sh", None)
     assert (incomplete, value, kind) == ("sh", "show", "plain")
     assert help.startswith("View full details of a job")
-    assert [item[0] for item in completions("image show mandelbrot:", None)[1]] == ["mandelbrot:v1", "mandelbrot:v2"]
-    assert [item[0] for item in completions("job show 01987a5e", None)[1]] == [finished().id, failed().id]
-    assert completions("job new pay", None)[1] == [("pay", "", "file")]
+    assert [item[0] for item in completions(root, "image show mandelbrot:", None)[1]] == [
+        "mandelbrot:v1",
+        "mandelbrot:v2",
+    ]
+    assert [item[0] for item in completions(root, "job show 01987a5e", None)[1]] == [finished().id, failed().id]
+    assert completions(root, "job new pay", None)[1] == [("pay", "", "file")]
 
 
 def test_the_interactive_shell_asks_the_server_once_for_a_few_keys(names: ScriptedServer) -> None:
     for text in ("image show m", "image show ma", "image show man"):
-        completions(text, None)
+        completions(root, text, None)
     assert len(names.asked("GET", "/v1/images")) == 1
 
 
 def test_states_are_completed(names: ScriptedServer) -> None:
-    assert [item[0] for item in completions("job list --state FIN", None)[1]] == ["finished"]
+    assert [item[0] for item in completions(root, "job list --state FIN", None)[1]] == ["finished"]
