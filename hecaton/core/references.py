@@ -60,7 +60,7 @@ def _split(registry: str | None, repository: str) -> tuple[str, str]:
     if registry is None and "/" in repository:
         first, rest = repository.split("/", 1)
         if "." in first or first == "localhost":
-            return first, rest
+            registry, repository = first, rest
     if registry is None or registry in (DOCKER_HUB, "index.docker.io"):
         return DOCKER_HUB, repository
     if "." in registry or ":" in registry or registry == "localhost":

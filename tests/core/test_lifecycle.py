@@ -1,0 +1,161 @@
+"""The table of moves, and where a job goes when an attempt ends."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hecaton.core.lifecycle import INFRA, INFRA_LIMIT, TRANSITIONS, Event, Standing, charge, judge, sources
+from hecaton.core.model import Charged, JobState, Reason
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/lifecycle.md"
+USER_FAULTS = sorted(set(Reason) - INFRA - {Reason.OK, Reason.RELEASED, Reason.CANCELLED})
+HOPELESS = [Reason.IMAGE_DENIED, Reason.STARTUP_EXIT]
+HELD = (JobState.ASSIGNED, JobState.IN_PROGRESS)
+PAYERS = {"nobody": Charged.NONE, "the user": Charged.USER, "the machines": Charged.INFRA}
+
+standings = st.builds(
+    Standing,
+    retries=st.integers(0, 100),
+    user_failures=st.integers(0, 100),
+    infra_failures=st.integers(0, 5),
+    cancel_requested=st.booleans(),
+)
+
+
+def fresh(retries: int = 0, user_failures: int = 0, infra_failures: int = 0, cancel: bool = False) -> Standing:
+    return Standing(retries, user_failures, infra_failures, cancel)
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+def test_a_terminal_state_has_no_way_out() -> None:
+    assert [move for move in TRANSITIONS if move[0].terminal] == []
+    assert {state for state in JobState if state.terminal} == {
+        JobState.FINISHED, JobState.FAILED, JobState.CANCELLED,
+    }  # fmt: skip
+
+
+def test_every_other_state_can_reach_an_end() -> None:
+    for state in (state for state in JobState if not state.terminal):
+        assert any(target.terminal for (source, _), target in TRANSITIONS.items() if source is state)
+
+
+def test_a_job_starts_only_after_it_was_assigned() -> None:
+    assert sources(Event.START) == (JobState.ASSIGNED,)
+    assert sources(Event.ASSIGN) == (JobState.IN_QUEUE,)
+    assert sources(Event.REQUEUE) == HELD
+    assert sources(Event.FINISH) == HELD
+
+
+@given(st.lists(st.sampled_from(list(Event)), max_size=60))
+def test_no_sequence_of_events_leaves_the_table_or_a_terminal_state(events: list[Event]) -> None:
+    state = JobState.IN_QUEUE
+    for event in events:
+        target = TRANSITIONS.get((state, event))
+        if target is not None:
+            assert not state.terminal
+            state = target
+
+
+def test_the_drawing_is_the_table() -> None:
+    drawn = re.findall(r"^    (\w+) --> (\w+): (\w+)$", DOCUMENT.read_text(), re.MULTILINE)
+    assert {(source, event): target for source, target, event in drawn} == {
+        (source.value, event.value): target.value for (source, event), target in TRANSITIONS.items()
+    }
+    assert len(drawn) == len(TRANSITIONS)
+
+
+def test_every_state_and_reason_has_its_sentence() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", DOCUMENT.read_text(), re.MULTILINE)
+    assert rows == [*(state.value for state in JobState), *(reason.value for reason in Reason)]
+
+
+def test_the_document_names_who_pays() -> None:
+    rows = dict(re.findall(r"^\| `([a-z_]+)` \| (\w[\w ]*) \|", DOCUMENT.read_text(), re.MULTILINE))
+    assert {name: PAYERS[payer] for name, payer in rows.items()} == {r.value: charge(r) for r in Reason}
+
+
+# -- where it goes ---------------------------------------------------------------------------------
+
+
+def test_a_result_finishes_the_job() -> None:
+    verdict = judge(fresh(), Reason.OK)
+    assert (verdict.event, verdict.reason, verdict.charged) == (Event.FINISH, Reason.OK, Charged.NONE)
+
+
+def test_a_result_counts_even_after_a_cancellation_was_asked_for() -> None:
+    assert judge(fresh(cancel=True), Reason.OK).event is Event.FINISH
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - {Reason.OK}))
+def test_any_other_end_after_a_cancellation_is_a_cancelled_job_that_costs_nothing(reason: Reason) -> None:
+    verdict = judge(fresh(retries=5, cancel=True), reason)
+    assert (verdict.event, verdict.reason, verdict.charged) == (Event.CANCEL, Reason.CANCELLED, Charged.NONE)
+
+
+@pytest.mark.parametrize("reason", USER_FAULTS)
+def test_without_retries_a_fault_of_the_user_fails_the_job(reason: Reason) -> None:
+    verdict = judge(fresh(), reason)
+    assert (verdict.event, verdict.reason, verdict.charged) == (Event.FAIL, reason, Charged.USER)
+
+
+@pytest.mark.parametrize("reason", sorted(set(USER_FAULTS) - set(HOPELESS)))
+def test_retries_are_used_up_one_by_one_with_growing_pauses(reason: Reason) -> None:
+    pauses = []
+    for failures in range(5):
+        verdict = judge(fresh(retries=5, user_failures=failures), reason)
+        assert verdict.event is Event.REQUEUE
+        pauses.append(verdict.delay)
+    assert pauses == [1.0, 5.0, 30.0, 30.0, 30.0]
+    assert judge(fresh(retries=5, user_failures=5), reason).event is Event.FAIL
+
+
+@pytest.mark.parametrize("reason", HOPELESS)
+def test_what_would_end_the_same_way_is_not_tried_again(reason: Reason) -> None:
+    assert judge(fresh(retries=5), reason).event is Event.FAIL
+
+
+@pytest.mark.parametrize("reason", sorted(INFRA))
+def test_losses_to_the_machines_use_up_no_retries_and_end_after_three(reason: Reason) -> None:
+    for losses in range(INFRA_LIMIT - 1):
+        verdict = judge(fresh(user_failures=9, infra_failures=losses), reason)
+        assert (verdict.event, verdict.charged) == (Event.REQUEUE, Charged.INFRA)
+        assert (verdict.delay == 0) is (reason is Reason.WORKER_LOST)
+    last = judge(fresh(retries=9, infra_failures=INFRA_LIMIT - 1), reason)
+    assert last.event is Event.FAIL
+    assert last.reason is (Reason.POISON if reason is Reason.WORKER_LOST else reason)
+
+
+def test_what_was_handed_back_waits_again_at_once_and_costs_nothing() -> None:
+    verdict = judge(fresh(infra_failures=2), Reason.RELEASED)
+    assert (verdict.event, verdict.charged, verdict.delay) == (Event.REQUEUE, Charged.NONE, 0.0)
+
+
+@given(standings, st.sampled_from(list(Reason)), st.sampled_from(HELD))
+def test_every_verdict_is_a_legal_move_of_a_held_job(standing: Standing, reason: Reason, state: JobState) -> None:
+    verdict = judge(standing, reason)
+    assert (state, verdict.event) in TRANSITIONS
+    assert verdict.delay >= 0
+    assert verdict.delay == 0 or verdict.event is Event.REQUEUE
+    assert verdict.reason is not Reason.OK or verdict.event is Event.FINISH
+
+
+@given(
+    st.lists(st.sampled_from(sorted(set(Reason) - {Reason.RELEASED})), min_size=120, max_size=120), st.integers(0, 50)
+)
+def test_no_job_is_tried_for_ever(reasons: list[Reason], retries: int) -> None:
+    user = infra = 0
+    for attempt, reason in enumerate(reasons):
+        verdict = judge(Standing(retries, user, infra, False), reason)
+        if verdict.event is not Event.REQUEUE:
+            assert attempt <= retries + INFRA_LIMIT
+            return
+        user += verdict.charged is Charged.USER
+        infra += verdict.charged is Charged.INFRA
+    pytest.fail("it is still being tried")
