@@ -9,20 +9,42 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import cold_start, idle, latency, report, slot_gap, subject, throughput, workers
-from benchmarks.measure import busy_elsewhere, fsync_ms
+from benchmarks import (
+    cold_start,
+    commands,
+    growth,
+    idle,
+    latency,
+    payload,
+    plot,
+    queue,
+    report,
+    slot_gap,
+    subject,
+    throughput,
+    workers,
+)
+from benchmarks.measure import busy_elsewhere, fsync_ms, median
 from benchmarks.plan import FULL_ROUNDS, Measurement, Plan
 from benchmarks.versus import Contest
 
 MEASUREMENTS: tuple[Measurement, ...] = (
     latency.MEASUREMENT,
     throughput.MEASUREMENT,
+    queue.MEASUREMENT,
     slot_gap.MEASUREMENT,
     cold_start.MEASUREMENT,
     workers.MEASUREMENT,
     idle.MEASUREMENT,
+    payload.MEASUREMENT,
+    commands.MEASUREMENT,
+    growth.MEASUREMENT,
 )
 VERSUS = "versus"
+
+Found = dict[str, dict[str, list[float]]]
+"""Measurement, key, the value of each round."""
+
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 
@@ -35,8 +57,10 @@ def main() -> None:
     plan = Plan(max(1, int(os.environ.get("ITERATIONS", FULL_ROUNDS))))
     folder = Path(tempfile.mkdtemp(prefix="hecaton-bench-"))
     folder.chmod(0o711)  # see versus: a service with a user of its own must get through
+    place = report.Place(fsync_ms(folder), busy_elsewhere())
     try:
-        text = _measure(plan, options.only, folder)
+        contest, found = _measure(plan, options.only, folder)
+        text = _report(plan, place, contest, found)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         subject.remove_image()
@@ -44,26 +68,42 @@ def main() -> None:
     output = options.output or (DOCUMENT if plan.full and options.only == names else None)
     if output:
         output.write_text(text)
+        if curves := _curves(found):
+            output.with_name("benchmarks.svg").write_text(plot.svg(curves))
 
 
-def _measure(plan: Plan, chosen: list[str], folder: Path) -> str:
-    place = report.Place(fsync_ms(folder), busy_elsewhere())
-    contest = Contest(plan, folder)
-    measurements = [measurement for measurement in MEASUREMENTS if measurement.name in chosen]
-    found: dict[tuple[str, str], list[float]] = {}
+def _measure(plan: Plan, chosen: list[str], folder: Path) -> tuple[Contest | None, Found]:
+    contest = Contest(plan, folder) if VERSUS in chosen else None
+    found: Found = {measurement.name: {} for measurement in MEASUREMENTS if measurement.name in chosen}
     for number in range(plan.rounds):
         plan.say(f"round {number + 1} of {plan.rounds}")
-        if VERSUS in chosen:
+        if contest:
             contest.round(number)
-        for measurement in measurements:
-            for key, value in _once(plan, measurement, folder).items():
-                found.setdefault((measurement.name, key), []).append(value)
+        for measurement in MEASUREMENTS:
+            if measurement.name in found:
+                for key, value in _once(plan, measurement, folder).items():
+                    found[measurement.name].setdefault(key, []).append(value)
+    return contest, found
+
+
+def _report(plan: Plan, place: report.Place, contest: Contest | None, found: Found) -> str:
     values = [
-        report.Values(row, found.get((measurement.name, key), ()))
-        for measurement in measurements
+        report.Values(row, found[measurement.name].get(key, ()))
+        for measurement in MEASUREMENTS
+        if measurement.name in found
         for key, row in measurement.rows.items()
     ]
-    return report.write(plan, place, contest.standings() if VERSUS in chosen else (), values, "")
+    return report.write(plan, place, contest.standings() if contest else (), values, plotted=bool(_curves(found)))
+
+
+def _curves(found: Found) -> dict[str, plot.Points]:
+    """The medians of what `growth` measured, by what grew."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for key, values in found.get(growth.MEASUREMENT.name, {}).items():
+        curve, _, size = key.partition(":")
+        if size:
+            curves.setdefault(growth.CURVES[curve], []).append((float(size), median(values)))
+    return dict(curves)
 
 
 def _once(plan: Plan, measurement: Measurement, folder: Path) -> dict[str, float]:

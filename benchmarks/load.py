@@ -27,12 +27,15 @@ class Target(NamedTuple):
     port: int
     token: str
 
-    def request(self, method: str, path: str, body: bytes = b"", key: str | None = None) -> bytes:
+    def head(self, method: str, path: str, length: int, key: str | None = None) -> bytes:
         lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", f"Authorization: Bearer {self.token}"]
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        lines += ["Content-Type: application/json", f"Content-Length: {length}"]
         if key:
             lines.append(f"Idempotency-Key: {key}")
-        return "\r\n".join([*lines, "", ""]).encode() + body
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    def request(self, method: str, path: str, body: bytes = b"", key: str | None = None) -> bytes:
+        return self.head(method, path, len(body), key) + body
 
     def job(self, body: bytes) -> bytes:
         """The request that submits a job and waits for its end, as the SDK sends it: with a key of its own."""
@@ -67,7 +70,7 @@ class Connection:
     def send(self, request: bytes) -> Reply:
         self._socket.sendall(request)
         received = b""
-        while (reply := _parse(received)) is None:
+        while (reply := parse(received)) is None:
             piece = self._socket.recv(65536)
             if not piece:
                 raise ConnectionError("the server closed the connection")
@@ -97,7 +100,7 @@ class _Lane(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        reply = _parse(self._received)
+        reply = parse(self._received)
         if reply is None:
             return
         self._received = b""
@@ -135,14 +138,14 @@ async def _flood(target: Target, bodies: Sequence[bytes], connections: int) -> l
     return took
 
 
-def _parse(received: bytes) -> Reply | None:
-    """A complete response with a Content-Length, or None while there is more to come."""
+def parse(received: bytes) -> Reply | None:
+    """A complete response, or None while there is more to come."""
     end = received.find(b"\r\n\r\n")
     if end < 0:
         return None
     head = received[:end].lower()
-    start = head.index(b"content-length:") + 15
-    length = int(head[start : (head + b"\r\n").index(b"\r\n", start)])
+    start = head.find(b"content-length:") + 15
+    length = int(head[start : (head + b"\r\n").index(b"\r\n", start)]) if start >= 15 else 0  # 204 has none
     if len(received) < end + 4 + length:
         return None
     return Reply(int(head[9:12]), received[end + 4 :])

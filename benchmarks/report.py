@@ -12,6 +12,14 @@ from benchmarks.measure import MIB, machine, median
 from benchmarks.plan import Plan, Row
 from benchmarks.versus import CALLS, JOBS, Standing
 
+PLOT = """\
+## Cost per job as things grow
+
+CPU of the server for one job, submitted, run and read by 64 clients; workers are the worker's own link and protocol
+with an echo in the place of containers.
+
+![Cost per job against queue length, finished jobs and workers](benchmarks.svg)"""
+
 
 class Place(NamedTuple):
     """What the machine does by itself: a durable write's milliseconds, and cores that others burn."""
@@ -27,8 +35,8 @@ class Values(NamedTuple):
     rounds: Sequence[float]
 
 
-def write(plan: Plan, place: Place, standings: Sequence[Standing], values: Sequence[Values], plots: str) -> str:
-    parts = [_head(plan, place), _versus(standings, plan), _targets(values), plots]
+def write(plan: Plan, place: Place, standings: Sequence[Standing], values: Sequence[Values], *, plotted: bool) -> str:
+    parts = [_head(plan, place), _versus(standings, plan), _targets(values), PLOT if plotted else ""]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -27,9 +27,9 @@ CMD ["python", "/app/echo.py"]
 class Subject:
     """A server and a worker. `body` is what a client posts to /v1/jobs."""
 
-    def __init__(self, cluster: LocalCluster) -> None:
+    def __init__(self, cluster: LocalCluster, containers: bool) -> None:
         self.cluster = cluster
-        self.docker = image_ready()
+        self.docker = containers and image_ready()
         self.image = IMAGE if self.docker else "echo"
         cluster.register(self.image)
         self._token = Client(cluster.url).login("admin", PASSWORD).token
@@ -56,9 +56,10 @@ class Subject:
 
 
 @contextmanager
-def running(folder: Path, server_options: Sequence[str] = ()) -> Iterator[Subject]:
+def running(folder: Path, server_options: Sequence[str] = (), *, containers: bool = True) -> Iterator[Subject]:
+    """`folder` is the server's and the worker's home; it may hold the state of an earlier server."""
     with LocalCluster(folder, server_options=server_options) as cluster:
-        yield Subject(cluster)
+        yield Subject(cluster, containers)
 
 
 def runtime() -> str:
