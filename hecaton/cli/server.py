@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -97,6 +98,50 @@ def uninstall() -> None:
     from hecaton.cli.server_unit import uninstall_server
 
     uninstall_server()
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.pass_obj
+def backup(settings: Settings, folder: Path) -> None:
+    """Copy all data to a new FOLDER, while the server runs or not. To restore: stop the server, put FOLDER in the
+    place of its data folder.
+
+    \b
+    Example:
+      hecaton-server backup /backup/hecaton-2026-08-01
+    """
+    from hecaton.cli.terminal import size
+    from hecaton.server.upkeep import backup as copy
+
+    copied = copy(settings.folder, folder.absolute())
+    click.echo(f"Copied {settings.folder} to {folder}: {copied.jobs} jobs, {copied.blobs} blobs, {size(copied.size)}")
+    click.echo(f"To restore: stop the server, move {settings.folder} away, then: cp -a {folder} {settings.folder}")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.pass_obj
+def check(settings: Settings, folder: Path | None) -> None:
+    """Read all data, or a backup in FOLDER, and say whether it is whole. Exit code 1 if it is not.
+
+    Example: hecaton-server check
+    """
+    from hecaton.cli.terminal import size
+    from hecaton.server.upkeep import inspect
+
+    chosen = folder or settings.folder
+    found = inspect(chosen)
+    for problem in found.problems:
+        click.echo(f"Problem: {problem}", err=True)
+    if found.orphans:
+        click.echo(
+            f"{found.orphans} blobs ({size(found.orphaned_bytes)}) belong to no job: being uploaded, or left over"
+        )
+    if found.problems:
+        click.echo(f"{chosen} is not whole. Restore a backup, or ask for help with this output.", err=True)
+        raise SystemExit(1)
+    click.echo(f"{chosen} is whole: schema version {found.schema}, {found.jobs} jobs, {found.blobs} blobs")
 
 
 def _check_tls(settings: Settings) -> None:

@@ -53,6 +53,14 @@ class FolderBlobs:
         return self._root / sha256[:2] / sha256[2:] if _SHA256.fullmatch(sha256) else None
 
 
+def blob_files(root: Path) -> Iterator[tuple[str, Path]]:
+    """(SHA-256, file) of every complete blob under the root."""
+    for folder in sorted(root.glob("[0-9a-f][0-9a-f]")):
+        for file in folder.iterdir():
+            if _SHA256.fullmatch(folder.name + file.name):
+                yield folder.name + file.name, file
+
+
 class FolderBlobWriter:
     """Hashes while it writes. Two writers of the same content are fine: the second replaces equal with equal."""
 

@@ -82,6 +82,29 @@ def open_file(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def open_existing(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, to a database of any schema that a server may be using. Unavailable if there is
+    none, or if it is unfit: reading as another user would leave files beside it that the server cannot open."""
+    if not path.exists():
+        raise Unavailable(
+            f"there is no database {path}",
+            "HECATON_HOME names the folder of another server; that of the service is HECATON_HOME=/var/lib/hecaton.",
+        )
+    _refuse_unfit(path)
+    try:
+        connection = connect(path, read_only=True)
+        try:
+            _require_ours(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise unavailable(error, path) or Unavailable(
+            f"the database {path} cannot be used: {error}", _RESTORE
+        ) from error
+    return connection
+
+
 def _create(path: Path) -> None:
     """Build the new database under another name and move it in place complete: an empty or half-made file at `path`
     is then always a damaged one, never a first start that was cut off."""
@@ -125,9 +148,13 @@ def _refuse_unfit(path: Path) -> None:
         raise Unavailable(f"the database {path} is empty: it was cut off or overwritten", _RESTORE)
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _require_ours(connection: sqlite3.Connection, path: Path) -> None:
     if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         raise Unavailable(f"{path} is not a database of Hecaton", _RESTORE)
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    _require_ours(connection, path)
     if path.stat().st_size <= QUICK_CHECK_LIMIT:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":

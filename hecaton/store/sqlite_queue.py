@@ -118,7 +118,7 @@ class QueueVerbs(Verbs):
             job.key_digest,
             job.created_at,
             lane.mode.value,
-            lane.file,
+            lane.file or spec.file,
             json_text(spec),
             spec.retries,
             job.retry_of,

@@ -145,6 +145,8 @@ class ViewVerbs(Verbs):
             firsts.append(self._row(_FIRST_DELAYED, lane, next_run_after))
         first = min((row for row in firsts if row), key=lambda row: (-row[0], row[1]))
         made_of = Lane(first[3], first[4], Mode(first[5]), first[6])
+        if made_of.key() != lane:  # scripts: jobs with different files are alike
+            made_of = Lane(first[3], first[4], Mode(first[5]))
         return LaneInfo(lane, made_of, ready + due, first[0], first[2], next_run_after)
 
     def queue_position(self, job: JobId) -> int | None:

@@ -59,8 +59,8 @@ CREATE TABLE job (
   key TEXT NOT NULL,
   key_digest BLOB NOT NULL,
   created_at REAL NOT NULL,
-  mode TEXT NOT NULL,  -- mode and file as the lane counts them; `spec` holds all that the user asked for (JSON)
-  file TEXT,
+  mode TEXT NOT NULL,
+  file TEXT,  -- blob of its handler or script; `spec` holds all that the user asked for (JSON)
   spec TEXT NOT NULL,
   retries INTEGER NOT NULL,
   user_failures INTEGER NOT NULL DEFAULT 0,

@@ -1,0 +1,152 @@
+"""`hecaton-server backup` and `check`, on servers that run and that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.server.people import Person
+from tests.server.running import IMAGE, PASSWORD
+from tests.server.server_process import COMMAND, ServerProcess
+
+BIG = b"x" * (2 * 1024 * 1024)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def server(home: Path) -> Iterator[ServerProcess]:
+    process = ServerProcess(home)
+    yield process
+    process.kill()
+
+
+def run(home: Path, *arguments: str, code: int = 0) -> str:
+    """What a command says, with the exit code it has to have."""
+    done = subprocess.run(
+        [str(COMMAND), *arguments], env={**os.environ, "HECATON_HOME": str(home)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+async def _submit(session: aiohttp.ClientSession, url: str, count: int) -> list[str]:
+    admin = await Person(session, url).login("admin", PASSWORD)
+    await admin.call("POST", "/v1/images", {"name": IMAGE, "verify": False})
+    return [await admin.submit(IMAGE, number) for number in range(count)]
+
+
+async def _with_upload(url: str) -> list[str]:
+    """Ids of three jobs, the last one with a payload in a blob."""
+    async with aiohttp.ClientSession() as session:
+        jobs = await _submit(session, url, 2)
+        admin = await Person(session, url).login("admin", PASSWORD)
+        sha256 = await admin.upload(BIG)
+        jobs.append(await admin.submit(IMAGE, payload={"sha256": sha256, "size": len(BIG)}))
+    return jobs
+
+
+async def test_a_backup_of_a_running_server_is_whole_and_can_be_put_in_its_place(
+    server: ServerProcess, home: Path, tmp_path: Path
+) -> None:
+    jobs = await _with_upload(server.ready())
+    copy = tmp_path / "backups" / "monday"
+    assert "3 jobs, 1 blobs" in run(home, "backup", str(copy))
+    assert "is whole: schema version" in run(home, "check", str(copy))
+    async with aiohttp.ClientSession() as session:
+        later = (await _submit(session, server.ready(), 1))[0]
+    server.kill()
+
+    shutil.move(home / "server", tmp_path / "lost")
+    shutil.copytree(copy, home / "server")
+    restored = ServerProcess(home)
+    try:
+        async with aiohttp.ClientSession() as session:
+            admin = await Person(session, restored.ready()).login("admin", PASSWORD)
+            listed = await admin.get("/v1/jobs")
+            assert sorted(job["id"] for job in listed["jobs"]) == sorted(jobs)
+            assert (await admin.call("GET", f"/v1/jobs/{later}")).status == 404
+            payload = (await admin.call("GET", f"/v1/jobs/{jobs[2]}/payload")).body
+            assert hashlib.sha256(payload).digest() == hashlib.sha256(BIG).digest()
+    finally:
+        restored.kill()
+
+
+async def test_a_backup_made_while_jobs_are_submitted_holds_every_job_acknowledged_before_it(
+    server: ServerProcess, home: Path, tmp_path: Path
+) -> None:
+    url = server.ready()
+    async with aiohttp.ClientSession() as session:
+        before = await _submit(session, url, 50)
+        backup = asyncio.create_task(asyncio.to_thread(run, home, "backup", str(tmp_path / "copy")))
+        while not backup.done():
+            await _submit(session, url, 5)
+    await backup
+    with sqlite3.connect(tmp_path / "copy" / "hecaton.db") as connection:
+        copied = {row[0] for row in connection.execute("SELECT id FROM job")}
+    assert set(before) <= copied
+    assert "is whole" in run(home, "check", str(tmp_path / "copy"))
+
+
+def test_backup_and_check_work_without_a_running_server(server: ServerProcess, home: Path, tmp_path: Path) -> None:
+    server.ready()
+    server.stop()
+    run(home, "backup", str(tmp_path / "copy"))
+    assert (tmp_path / "copy" / "secret").read_bytes() == (home / "server" / "secret").read_bytes()
+    assert "is whole" in run(home, "check")
+
+
+def test_nothing_is_written_over_and_a_folder_without_data_is_named(
+    server: ServerProcess, home: Path, tmp_path: Path
+) -> None:
+    server.ready()
+    there = tmp_path / "there"
+    there.mkdir()
+    assert f"there is something at {there} already" in run(home, "backup", str(there), code=1)
+    empty = tmp_path / "empty"
+    assert f"there is no database {empty}/server/hecaton.db" in run(empty, "check", code=1)
+    assert not (tmp_path / "copy").exists()
+    assert "there is no database" in run(empty, "backup", str(tmp_path / "copy"), code=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "home.log", "there"]
+
+
+async def test_check_names_blobs_that_are_missing_or_cut_off_and_counts_those_of_no_job(
+    server: ServerProcess, home: Path
+) -> None:
+    await _with_upload(server.ready())
+    assert "is whole" in run(home, "check")
+    sha256 = hashlib.sha256(BIG).hexdigest()
+    blob = home / "server" / "blobs" / sha256[:2] / sha256[2:]
+    blob.write_bytes(BIG[:1000])
+    assert f"the payload of job 3 has 1000 bytes instead of {len(BIG)}" in run(home, "check", code=1)
+    blob.unlink()
+    assert f"the payload of job 3 is missing: blob {sha256}" in run(home, "check", code=1)
+    blob.write_bytes(BIG)
+    (blob.parent / ("0" * 62)).write_bytes(b"nobody's")
+    assert "1 blobs (8 B) belong to no job" in run(home, "check")
+
+
+def test_check_finds_damage_inside_the_database_and_a_schema_of_the_future(server: ServerProcess, home: Path) -> None:
+    server.ready()
+    server.stop()
+    path = home / "server" / "hecaton.db"
+    good = path.read_bytes()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    assert "the schema version is 9999" in run(home, "check", code=1)
+    path.write_bytes(good[: 4096 * 3] + b"\xff" * 4096 + good[4096 * 4 :])
+    assert "damaged" in run(home, "check", code=1)
