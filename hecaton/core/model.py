@@ -94,6 +94,7 @@ class WorkerStatus(enum.StrEnum):
     ONLINE = "ONLINE"
     SUSPECT = "SUSPECT"  # silent for a few heartbeats: gets nothing new, keeps what it has
     DRAINING = "DRAINING"
+    QUARANTINED = "QUARANTINED"  # its machine failed several attempts in a row: gets nothing new for a while
     OFFLINE = "OFFLINE"
 
 
@@ -175,6 +176,9 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     created_at: float
     last_seen: float
     removed: bool = False
+    drained: bool = False  # by an admin, until undrained
+    quarantine: str | None = None  # why
+    quarantined_until: float = 0.0
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -223,6 +227,9 @@ class Job(msgspec.Struct, frozen=True):
     result_kind: Kind | None = None
     result_size: int = 0
     result_blob: str | None = None
+    batch: str | None = None  # id of the batch it belongs to
+    item: int | None = None  # its position there, from 0
+    batch_paused: str | None = None  # why the batch hands out nothing
 
     @property
     def ref(self) -> AttemptRef:

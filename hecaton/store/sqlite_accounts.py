@@ -64,6 +64,7 @@ class AccountVerbs(Verbs):
         sources = (
             "job INDEXED BY job_ready WHERE state = 'IN_QUEUE' AND run_after = 0",
             "job INDEXED BY job_delayed WHERE state = 'IN_QUEUE' AND run_after > 0",
+            "job INDEXED BY job_withheld WHERE state = 'IN_QUEUE' AND run_after < 0",
             "job INDEXED BY job_held WHERE state IN ('ASSIGNED', 'IN_PROGRESS')",
         )
         return any(self._row(f"SELECT 1 FROM {source} AND {column} = ? LIMIT 1", value) for source in sources)  # noqa: S608

@@ -15,12 +15,13 @@ from hecaton.core.lifecycle import TRANSITIONS, Event, Standing, Verdict, judge,
 from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobState, Reason
 from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, Ended, NewJob, Stored
-from hecaton.store.sqlite_rows import STATE, Row, Verbs, body_of, decode_spec, failure_text, json_text
+from hecaton.store.sqlite_batch_ends import BatchEnds
+from hecaton.store.sqlite_rows import STATE, Row, body_of, decode_spec, failure_text, json_text
 
 _INSERT = """
     INSERT INTO job (state, id, owner_id, image_id, lane, priority, expires_at, key, key_digest, created_at, mode, file,
-                     spec, retries, retry_of, payload_kind, payload_size, payload_blob)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                     spec, retries, retry_of, payload_kind, payload_size, payload_blob, batch, item, run_after)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 CLAIMED = """
@@ -44,7 +45,7 @@ _START = "UPDATE job SET state = ?, started_at = ? WHERE id = ? AND attempt = ? 
 
 _CURRENT = """
     SELECT seq, state, attempt, worker_id, lane, started_at, retries, user_failures, infra_failures, cancel_requested,
-           coalesce(attempt_reason, reason)
+           coalesce(attempt_reason, reason), batch
     FROM job WHERE id = ?
 """
 
@@ -66,7 +67,7 @@ _REQUEUE = """
 """
 
 EXPIRED = """
-    SELECT seq, id, spec FROM job WHERE state = 'IN_QUEUE' AND expires_at IS NOT NULL AND expires_at <= ?
+    SELECT seq, id, spec, batch FROM job WHERE state = 'IN_QUEUE' AND expires_at IS NOT NULL AND expires_at <= ?
     ORDER BY expires_at LIMIT ?
 """
 
@@ -82,7 +83,7 @@ def _lane_key(lane: Lane) -> int:
     return lane.key()
 
 
-class QueueVerbs(Verbs):
+class QueueVerbs(BatchEnds):
     # -- submit --------------------------------------------------------------------------------
     def submit(self, jobs: Sequence[NewJob]) -> list[Stored]:
         for owner_id, image_id in {(job.owner_id, job.image_id) for job in jobs}:
@@ -104,7 +105,7 @@ class QueueVerbs(Verbs):
         if self._row("SELECT 1 FROM image WHERE id = ? AND deleted = 0", image_id) is None:
             raise NotFound(f"there is no image with number {image_id}: deleted meanwhile?")
 
-    def _submit(self, job: NewJob) -> Stored:
+    def _submit(self, job: NewJob, batch: int | None = None, item: int | None = None, run_after: float = 0) -> Stored:
         spec, payload, lane = job.spec, job.payload, job.lane
         values = (
             "IN_QUEUE",
@@ -125,6 +126,9 @@ class QueueVerbs(Verbs):
             payload.kind.value,
             payload.size,
             payload.blob,
+            batch,
+            item,
+            run_after,
         )
         try:
             index = self._sql(_INSERT, values).lastrowid
@@ -177,7 +181,11 @@ class QueueVerbs(Verbs):
         target = TRANSITIONS[state, verdict.event]
         if target.terminal:
             self._finish(row, end, verdict, target)
-            return Ended(end.ref, True, False, target, verdict)
+            batch = row[11]
+            paused = batch is not None and self._item_ended(
+                batch, row[0], end.ref.job, target, verdict.reason, end.failure
+            )
+            return Ended(end.ref, True, False, target, verdict, batch=batch, paused=paused)
         self._requeue(row, end, verdict, target)
         return Ended(end.ref, True, False, target, verdict, row[4])
 
@@ -224,7 +232,7 @@ class QueueVerbs(Verbs):
             _REQUEUE,
             (
                 target.value,
-                end.at + verdict.delay if verdict.delay else 0,
+                self._run_after(row[11], end.at + verdict.delay if verdict.delay else 0),
                 row[7] + (verdict.charged is Charged.USER),
                 row[8] + (verdict.charged is Charged.INFRA),
                 seq,
@@ -247,27 +255,31 @@ class QueueVerbs(Verbs):
 
     # -- ends in the queue ---------------------------------------------------------------------
     def cancel(self, job: JobId, now: float) -> CancelResult:
-        row = self._row("SELECT seq, state, attempt, worker_id FROM job WHERE id = ?", job)
+        row = self._row("SELECT seq, state, attempt, worker_id, batch FROM job WHERE id = ?", job)
         if row is None:
             raise NotFound(f"there is no job {job!r}")
-        seq, state, attempt, worker_id = row[0], STATE[row[1]], row[2], row[3]
+        seq, state, attempt, worker_id, batch = row[0], STATE[row[1]], row[2], row[3], row[4]
         if state is JobState.IN_QUEUE:
             state = TRANSITIONS[state, Event.CANCEL]
             self._sql(_END_IN_QUEUE, (state.value, now, Reason.CANCELLED.value, None, seq))
+            if batch is not None:
+                self._item_ended(batch, seq, job, state, Reason.CANCELLED, None)
         elif not state.terminal:
             self._sql("UPDATE job SET cancel_requested = 1 WHERE seq = ?", (seq,))
-        return CancelResult(job, state, AttemptRef(job, attempt), worker_id)
+        return CancelResult(job, state, AttemptRef(job, attempt), worker_id, batch)
 
     def expire_queued(self, now: float, limit: int = 1000) -> list[JobId]:
         rows = self._sql(EXPIRED, (now, limit)).fetchall()
-        state = TRANSITIONS[JobState.IN_QUEUE, Event.FAIL].value
-        for seq, _, spec in rows:
+        state = TRANSITIONS[JobState.IN_QUEUE, Event.FAIL]
+        for seq, job, spec, batch in rows:
             ttl = decode_spec(spec).queue_ttl
             failure = Failure(
                 message=f"no worker started the job within the {ttl:g} s it was to wait in the queue (queue_ttl)",
                 hint="Submit it again with a longer queue_ttl, or add workers.",
             )
-            self._sql(_END_IN_QUEUE, (state, now, Reason.QUEUE_TTL.value, failure_text(failure), seq))
+            self._sql(_END_IN_QUEUE, (state.value, now, Reason.QUEUE_TTL.value, failure_text(failure), seq))
+            if batch is not None:
+                self._item_ended(batch, seq, job, state, Reason.QUEUE_TTL, failure)
         return [row[1] for row in rows]
 
 

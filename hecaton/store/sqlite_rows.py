@@ -37,9 +37,9 @@ JOBS = """
            job.created_at, job.attempt, job.worker_id, worker.name, job.slot, job.run_after, job.assigned_at,
            job.started_at, job.ended_at, job.reason, job.failure, job.exit_code, job.user_failures, job.infra_failures,
            job.cancel_requested, job.retry_of, job.payload_kind, job.payload_size, job.payload_blob, job.result_kind,
-           job.result_size, job.result_blob
+           job.result_size, job.result_blob, batch.id, job.item, batch.paused
     FROM job CROSS JOIN user ON user.id = job.owner_id CROSS JOIN image ON image.id = job.image_id
-    LEFT JOIN worker ON worker.id = job.worker_id
+    LEFT JOIN worker ON worker.id = job.worker_id LEFT JOIN batch ON batch.seq = job.batch
 """
 """To be followed by WHERE. CROSS JOIN keeps `job` the outer loop."""
 
@@ -90,6 +90,9 @@ def job_of(row: Row) -> Job:
         result_kind=KIND[row[28]] if row[28] else None,
         result_size=row[29],
         result_blob=row[30],
+        batch=row[31],
+        item=row[32],
+        batch_paused=row[33],
     )
 
 

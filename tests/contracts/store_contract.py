@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tests.contracts.store_accounts import AccountContract
 from tests.contracts.store_attempts import AttemptContract
+from tests.contracts.store_batches import BatchContract
 from tests.contracts.store_queue import QueueContract
 from tests.contracts.store_transactions import TransactionContract
 from tests.contracts.store_views import ViewContract
 
 
-class StoreContract(AccountContract, QueueContract, AttemptContract, ViewContract, TransactionContract):
+class StoreContract(AccountContract, QueueContract, BatchContract, AttemptContract, ViewContract, TransactionContract):
     """Everything that an adapter has to do."""

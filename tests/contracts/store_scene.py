@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, Self
 
 from hecaton.core.matching import Lane
 from hecaton.core.model import (
@@ -40,7 +40,7 @@ class Scene:
         self.lane = Lane(owner.id, image.id)
 
     @classmethod
-    async def on(cls, database: Database) -> Scene:
+    async def on(cls, database: Database) -> Self:
         owner = await database.write(lambda store: store.create_user("ann", "hash", Role.ADMIN, NOW))
         image = await database.write(lambda store: store.add_image("python:3.9-slim", None, "", NOW))
         await database.write(lambda store: store.add_worker(WORKER, "gpu-1", "ann", b"token-1", NOW))

@@ -11,7 +11,7 @@ import pytest
 
 from hecaton.core.lifecycle import Event, sources
 from hecaton.core.model import JobState
-from hecaton.store import sqlite_queue, sqlite_views
+from hecaton.store import sqlite_batches, sqlite_queue, sqlite_views
 from hecaton.store.migrate import migrations
 from hecaton.store.sqlite_file import open_file
 
@@ -85,6 +85,11 @@ def _steps(connection: sqlite3.Connection) -> int:
         (sqlite_views.DELAYED_LANES, "COVERING INDEX job_delayed"),
         (sqlite_views.HELD, "SEARCH job USING INDEX job_held (worker_id=?)"),
         (sqlite_views.ASSIGNED, "USING INDEX job_held"),
+        (sqlite_batches.ENDED_ITEMS, "SEARCH job USING INDEX job_batch_end (batch=? AND ended_as>?)"),
+        (sqlite_batches.INPUT_ITEMS, "SEARCH job USING INDEX job_batch (batch=? AND item>?)"),
+        (sqlite_batches.FAILED_ITEMS, "SEARCH job USING INDEX job_batch (batch=? AND item>?)"),
+        (sqlite_batches.RUNNING, "USING INDEX job_held"),
+        (sqlite_batches.WITHHOLD, "SEARCH job USING INDEX job_batch (batch=? AND item>? AND item<?)"),
         (sqlite_views.BEFORE_IT, "SEARCH job USING COVERING INDEX job_ready (lane=? AND priority=? AND seq<?)"),
     ],
 )

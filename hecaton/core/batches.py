@@ -1,0 +1,82 @@
+"""Batches: many jobs of one image that are submitted, watched, stopped and repeated as one. Used by store, server."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hecaton.core.matching import Lane
+from hecaton.core.model import Failure, JobId, JobSpec, Mode, Reason
+
+PAUSE_AFTER = 20
+"""When so many jobs of a batch have ended first and all failed for one cause, the others would fail too: it pauses."""
+
+MAX_CAUSES = 100
+"""Causes of failure that are counted apart; where every message is another one, the rest is counted together."""
+
+_LONGEST = 200
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """`size`: items so far. `closed`: no more will come. `paused`: why its waiting jobs are not handed out, or None."""
+
+    index: int
+    id: str
+    owner: str
+    owner_id: int
+    image: str
+    image_id: int
+    name: str
+    spec: JobSpec
+    created_at: float
+    size: int
+    closed: bool
+    finished: int
+    failed: int
+    cancelled: int
+    paused: str | None
+    cancel_requested: bool
+    retry_of: str | None
+
+    @property
+    def ended(self) -> int:
+        return self.finished + self.failed + self.cancelled
+
+    @property
+    def complete(self) -> bool:
+        return self.closed and self.ended == self.size
+
+    @property
+    def lane(self) -> Lane:
+        return lane_of(self.owner_id, self.image_id, self.spec)
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """What failures have in common. `message`: the first line; empty for the rest beyond `MAX_CAUSES`."""
+
+    reason: Reason
+    message: str
+
+
+class FailureGroup(msgspec.Struct, frozen=True):
+    """`example`: the first job that failed so."""
+
+    reason: Reason
+    message: str
+    count: int
+    example: JobId
+
+
+def lane_of(owner_id: int, image_id: int, spec: JobSpec) -> Lane:
+    return Lane(owner_id, image_id, spec.mode, spec.file if spec.mode is Mode.HANDLER else None)
+
+
+def cause_of(reason: Reason, failure: Failure | None) -> Cause:
+    if failure is None:
+        return Cause(reason, "")
+    lines = failure.message.strip().splitlines()
+    first = lines[0].strip() if lines else ""
+    return Cause(reason, (f"{failure.type}: {first}" if failure.type else first)[:_LONGEST])
+
+
+def why_paused(cause: Cause) -> str:
+    return f"the first {PAUSE_AFTER} jobs all failed alike ({cause.reason}): {cause.message or 'no message'}"
