@@ -44,6 +44,10 @@ test: setup ## Run all tests, with a real Docker engine (as root on Debian it is
 	@$(BIN)/python -m tests.engine up
 	@$(BIN)/python -m pytest
 
+.PHONY: sim
+sim: setup ## Run fresh seeds of the deterministic simulator for SECONDS=60
+	@$(BIN)/python -m tests.simulator --seconds $(or $(SECONDS),60)
+
 .PHONY: check
 check: setup ## Check format, lint and strict types of code and tests
 	@$(BIN)/ruff format --check .

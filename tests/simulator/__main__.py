@@ -1,0 +1,62 @@
+"""`python -m tests.simulator --seconds 60` runs fresh seeds, `--seed N` one of them again with its whole trace."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+from collections import Counter
+
+from hecaton.server.auth import Passwords
+from tests.simulator.oracle import Broken
+from tests.simulator.plan import make_plan
+from tests.simulator.world import Report, run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="run fresh seeds for this long")
+    parser.add_argument("--seed", type=int, help="run this one, and print its plan and result")
+    parser.add_argument("--first", type=int, default=None, help="count up from this seed instead of drawing them")
+    options = parser.parse_args()
+    passwords = Passwords()
+    try:
+        if options.seed is not None:
+            plan = make_plan(options.seed)
+            print(f"{plan.profile}: {plan.workers} workers, {len(plan.jobs)} jobs, faults {plan.faults}")
+            print(run(options.seed, passwords))
+        else:
+            reports = run_for(options.seconds, passwords, options.first)
+            print(summary(reports, options.seconds))
+    except Broken as broken:
+        print(broken)
+        return 1
+    finally:
+        passwords.close()
+    return 0
+
+
+def run_for(seconds: float, passwords: Passwords, first: int | None = None) -> list[Report]:
+    """Fresh seeds until the time is over. Raises Broken."""
+    end = time.monotonic() + seconds
+    seed = first if first is not None else secrets.randbelow(2**40)
+    reports = []
+    while time.monotonic() < end:
+        reports.append(run(seed, passwords))
+        seed += 1
+    return reports
+
+
+def summary(reports: list[Report], seconds: float) -> str:
+    hours = sum(report.worker_seconds for report in reports) / 3600
+    profiles = ", ".join(f"{count} {name}" for name, count in sorted(Counter(r.profile for r in reports).items()))
+    return (
+        f"{len(reports)} worlds ({profiles}), {hours:,.0f} worker-hours ({hours / seconds * 60:,.0f} a minute), "
+        f"{sum(r.jobs for r in reports):,} jobs, {sum(r.executions for r in reports):,} executions, "
+        f"{sum(r.faults for r in reports):,} faults: every rule held"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
