@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -56,6 +57,7 @@ def main() -> None:
     options = parser.parse_args()
     plan = Plan(max(1, int(os.environ.get("ITERATIONS", FULL_ROUNDS))))
     folder = Path(tempfile.mkdtemp(prefix="hecaton-bench-"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # what runs is stopped on the way out
     folder.chmod(0o711)  # see versus: a service with a user of its own must get through
     place = report.Place(fsync_ms(folder), busy_elsewhere())
     try:

@@ -11,6 +11,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, required=True)
     options = parser.parse_args()
     os.environ[FOLDER] = str(options.folder)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     system = cast(Contestant, importlib.import_module(options.module).System())
     result: dict[str, object]
     try:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from benchmarks import subject
 from benchmarks.measure import median
 from benchmarks.plan import Plan
+from benchmarks.services import Missing
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = REPOSITORY / ".cache" / "benchmarks"
@@ -87,18 +88,14 @@ class Contest:
     def _run(self, entrant: Entrant, number: int) -> dict[str, Any]:
         folder = self._folder / f"{number}-{entrant.module.rpartition('.')[2]}"
         folder.mkdir(mode=0o711)  # a service that refuses to run as root must reach its folder inside
-        command = [str(python_of(entrant)), "-m", "benchmarks.contest", entrant.module, str(folder)]
-        command += ["--calls", str(self._plan.size(CALLS, 20)), "--jobs", str(self._plan.size(JOBS, 100))]
+        sizes = ["--calls", str(self._plan.size(CALLS, 20)), "--jobs", str(self._plan.size(JOBS, 100))]
         try:
-            done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=TIMEOUT)
-        except subprocess.TimeoutExpired:
-            return {"missing": f"it did not end within {TIMEOUT:.0f} s"}
+            command = [str(python_of(entrant)), "-m", "benchmarks.contest", entrant.module, str(folder), *sizes]
+            return _result(command)
+        except Missing as error:
+            return {"missing": str(error)}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        if done.returncode != 0:
-            return {"missing": done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"}
-        result: dict[str, Any] = json.loads(done.stdout.rpartition("\n{")[2].join(["{", ""]))
-        return result
 
     def standings(self) -> list[Standing]:
         found = []
@@ -115,6 +112,22 @@ class Contest:
         return found
 
 
+def _result(command: list[str]) -> dict[str, Any]:
+    """What `benchmarks.contest` says in the last line of its stdout. Missing when it fails or takes too long."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=pipe, stderr=pipe, text=True) as child:
+        try:
+            said, complained = child.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise Missing(f"it did not end within {TIMEOUT:.0f} s") from None
+        finally:
+            child.terminate()  # it stops its services then
+    if child.returncode != 0:
+        raise Missing(complained.strip().rpartition("\n")[2] or f"exit code {child.returncode}")
+    result: dict[str, Any] = json.loads(said.strip().rpartition("\n")[2])
+    return result
+
+
 def python_of(entrant: Entrant) -> Path:
     """The Python of the entrant's environment, which is made when it is not there or its pins have changed."""
     if not entrant.packages:
@@ -129,7 +142,8 @@ def python_of(entrant: Entrant) -> Path:
         command += ["--constraint", str(PINS), *entrant.packages]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
-            raise RuntimeError(f"cannot install {' '.join(entrant.packages)}:\n{done.stderr[-2000:]}")
+            last = done.stderr.strip().rpartition("\n")[2]
+            raise Missing(f"cannot install {' '.join(entrant.packages)}: {last}")
         stamp.write_text(made_from)
     return python
 
