@@ -18,7 +18,7 @@ from tests.engine.images import build_image
 ACTOR = Path(__file__).with_name("actor.py")
 PYTHON = "python:3.9-slim"
 WORKER = "gpu-machine"
-PATIENCE = 60.0
+PATIENCE = 30.0
 
 Act = Callable[..., JobHandle]
 
@@ -61,13 +61,18 @@ def user(cluster: LocalCluster, name: str) -> Client:
 
 
 @pytest.fixture
-def act(admin: Client) -> Act:
-    """Submits an order for the actor as a handler file: `act({"say": "hello"}, retries=1)`."""
+def act(admin: Client) -> Iterator[Act]:
+    """Submits an order for the actor as a handler file: `act({"say": "hello"}, retries=1)`. What a test leaves in the
+    queue is cancelled: it would keep the next test waiting."""
 
     def submit(order: object = None, *, client: Client = admin, file: Path = ACTOR, **limits: object) -> JobHandle:
         return client.submit(PYTHON, order, mode=Mode.HANDLER, file=file, **limits)  # type: ignore[arg-type]
 
-    return submit
+    yield submit
+    for job in admin.jobs().jobs:
+        if not job.state.terminal:
+            admin.cancel(job.id)
+            admin.wait(job.id, PATIENCE)
 
 
 @pytest.fixture(scope="session")
