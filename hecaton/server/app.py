@@ -19,6 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import CLOSED, CLOSING
 
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.model import JobState, Role, WorkerRecord
@@ -221,6 +223,14 @@ class _Uvicorn(uvicorn.Server):
         self._on_closing()
         super().handle_exit(sig, frame)
         self._captured_signals.clear()  # uvicorn would raise it again at the end: a crash to systemd
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn says goodbye on every WebSocket, and fails on one that the other side is just closing."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, WebSocketsSansIOProtocol) and connection.conn.state in (CLOSING, CLOSED):
+                connection.transport.close()
+                self.server_state.connections.discard(connection)
+        await super().shutdown(sockets)
 
 
 async def serve(settings: Settings, admin_password: str | None, say: Callable[[Started], None]) -> None:

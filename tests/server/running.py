@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import aiohttp
 import uvicorn
 from starlette.applications import Starlette
 
-from hecaton.server.app import Server, _config
+from hecaton.server.app import Server, _config, _Uvicorn
 from hecaton.server.http import Endpoint, Route
 from hecaton.server.settings import Settings
 from tests.server.people import Person
@@ -24,7 +24,17 @@ PASSWORD = "mysecurepassword"
 IMAGE = "team/app:1"
 
 
-class _Web(uvicorn.Server):
+class _Web(_Uvicorn):
+    """uvicorn without its ticks of 0.1 s: they would be most of a short test."""
+
+    def __init__(self, config: uvicorn.Config, closing: Callable[[], None]) -> None:
+        super().__init__(config, lambda: None, closing)
+        self.enough = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.enough.wait()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals belong to pytest here; tests of signals run the server as a process."""
@@ -82,7 +92,7 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
         try:
             application = await server.start()
             await server.ensure_admin(PASSWORD)
-            web = _Web(_config(server.settings, application))
+            web = _Web(_config(server.settings, application), server.closing)
             serving = asyncio.create_task(web.serve([listener]))
             async with aiohttp.ClientSession() as session:
                 found = Running(server, _routes(application), f"http://127.0.0.1:{listener.getsockname()[1]}", session)
@@ -93,7 +103,7 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
                     for worker in found.workers:
                         await worker.gone()
             server.closing()
-            web.should_exit = True
+            web.enough.set()
             await serving
         finally:
             await server.stop()

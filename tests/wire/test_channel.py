@@ -39,9 +39,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.text(max_size=40)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         hints = get_type_hints(kind, include_extras=True)
-        return st.builds(
-            kind, **{name: st.deferred(lambda one=hints[name]: values(one)) for name in kind.__struct_fields__}
-        )
+        return st.builds(kind, **{name: values(hints[name]) for name in kind.__struct_fields__})
     if kind is int:
         return st.integers(-(2**63), 2**64 - 1)
     if kind is float:
