@@ -181,10 +181,12 @@ class Attempts:
         if self._fleet.leave(worker.id, link):
             _log.info("Worker disconnected", worker=worker.name)
 
-    def drain(self, worker: WorkerId) -> None:
+    def drain(self, worker: WorkerId, active: bool) -> None:
         member = self._fleet.members.get(worker)
         if member is not None:
-            member.draining = True
+            member.draining = active
+            if not active:
+                self.kick()
 
     async def remove(self, record: WorkerRecord) -> None:
         """An admin removed the worker: what it held waits again."""

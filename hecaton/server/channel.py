@@ -179,8 +179,8 @@ class Channel:
                 self._attempts.warm(worker, message)
             case Released(refs):
                 self._run(link, self._attempts.released(worker, refs))
-            case Draining():
-                self._attempts.drain(worker)
+            case Draining(active):
+                self._attempts.drain(worker, active)
             case Hello():
                 link.close(CLOSE_PROTOCOL, "hello comes once")
 

@@ -201,7 +201,9 @@ class Warm(_Message, frozen=True, tag="warm"):
 
 
 class Draining(_Message, frozen=True, tag="draining"):
-    """The worker is stopping: give it nothing more."""
+    """The worker is stopping, or its disk is full: give it nothing more. `active` False: it takes work again."""
+
+    active: bool = True
 
 
 class WorkerBeat(_Message, frozen=True, tag="beat"):

@@ -6,10 +6,7 @@ All on one event loop: events are handled one after the other, in the order in w
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import shutil
-import stat
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,7 +17,7 @@ import structlog
 
 import hecaton
 from hecaton.core.model import AttemptRef, Gpu, Reason
-from hecaton.serverless.protocol import DEFAULT_MAX_RESULT, LOG_NAME
+from hecaton.serverless.protocol import DEFAULT_MAX_RESULT
 from hecaton.wire.channel import (
     PROTOCOL,
     Accepted,
@@ -34,11 +31,12 @@ from hecaton.wire.channel import (
     Welcome,
 )
 from hecaton.worker import events as ev
+from hecaton.worker.adoption import Adoption, InUse, Sweeper, boot_id
 from hecaton.worker.bodies import Bodies, BodyRefused
 from hecaton.worker.containers import LiveContainer, Site
+from hecaton.worker.disk import Disk
 from hecaton.worker.journal import Ended, Journal
 from hecaton.worker.link import Link
-from hecaton.worker.logs import AttemptLog
 from hecaton.worker.outbox import Outbox
 from hecaton.worker.registration import WorkerConfig
 from hecaton.worker.runtime import Runtime
@@ -66,10 +64,11 @@ class Agent:
         self._runtime = runtime
         self._folder = config.folder
         self._loop = asyncio.get_running_loop()
-        self._journal = Journal(config.folder / "journal", self._results_safe)
+        self._journal = Journal(config.folder / "journal", self._results_safe, lambda error: self._disk.refused())
+        self._disk = Disk(config.folder, self._disk_full)
         self._spool = Spool(config.folder, self._journal.ended)
         self._live: dict[str, LiveContainer] = {}
-        self._old_logs: dict[str, int] = {}
+        self._sweeping: asyncio.Task[None] | None = None
         self._fetches: dict[AttemptRef, asyncio.Task[None]] = {}
         self._events: deque[ev.Event] = deque()
         self._handling = False
@@ -106,6 +105,9 @@ class Agent:
             bodies=bodies,
             spool=self._spool,
             outbox=self._outbox,
+            journal=self._journal,
+            boot=boot_id(),
+            disk_full=self._disk.refused,
             grace=self.state.settings.grace,
             max_result=lambda: self._max_result,
             post=self.post,
@@ -113,35 +115,44 @@ class Agent:
         )
 
     async def start(self) -> None:
-        """Clear what an earlier process of this worker left: its containers and their folders. Raises RuntimeFault."""
-        found = await self._runtime.found()
-        if found:
-            _log.info(f"Removing {len(found)} containers of an earlier run of this worker")
-            await asyncio.gather(*(self._runtime.stop(item.handle, self.state.settings.grace) for item in found))
-        containers = self._folder / "c"
-        containers.mkdir(mode=0o700, exist_ok=True)
-        containers.chmod(0o700)
-        for record in self._journal.ended.values():
-            self._restore_log(record)
-        for folder in containers.iterdir():
-            if folder.name not in self._old_logs:
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        """Go on with what an earlier process of this worker left; the rest of it goes. Raises RuntimeFault."""
+        self._site.folder.mkdir(mode=0o700, exist_ok=True)
+        self._site.folder.chmod(0o700)
+        adoption = Adoption(self._site, self.state.slots, self._journal)
+        for container, handle, event in await adoption.run():
+            self._live[container.id] = container
+            self.post(event)
+            container.watch(handle)
+        for lost in adoption.lost(self._loop.time()):
+            self.post(lost)
+        sweeper = Sweeper(self._site, adoption.old_logs)
+        await sweeper.sweep(self._in_use, at_start=True)
+        self._sweeping = self._loop.create_task(sweeper.run(self._in_use))
+        if self._live:
+            self._look_at_logs()
+
+    def _in_use(self) -> InUse:
+        """Containers that are or come up, and folders, of which some are needed for their logs only."""
+        logs = {done.container for done in self.state.done.values() if done.container is not None}
+        return InUse({item.id for item in self._live.values() if not item.gone}, self._live.keys() | logs)
 
     async def close(self) -> None:
         """After `left`: nothing of this worker runs any more."""
         for timer in (self._timer, self._log_timer):
             if timer is not None:
                 timer.cancel()
-        for task in self._fetches.values():
+        self._disk.close()
+        tasks = [*self._fetches.values(), *([self._sweeping] if self._sweeping is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._fetches.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for container in list(self._live.values()):
             await container.close()
         await asyncio.gather(*self._removals)
         await self._outbox.close()
         await self._journal.close()
         for container in self._live.values():
-            if container.log is None or not container.log.needed:
+            if container.gone and (container.log is None or not container.log.needed):
                 container.remove_folder()
 
     # -- events --------------------------------------------------------------------------------------
@@ -177,6 +188,9 @@ class Agent:
         self._timer = None
         self.post(ev.Tick(self._loop.time()))
 
+    def _disk_full(self, full: bool) -> None:
+        self.post(ev.DiskFull(self._loop.time(), full))
+
     def _results_safe(self, refs: tuple[AttemptRef, ...]) -> None:
         self.post(ev.ResultsSafe(self._loop.time(), refs))
 
@@ -190,7 +204,7 @@ class Agent:
             slots=self.state.slot_infos(),
             held=self.state.held(self._loop.time()),
             serves=self._runtime.serves,
-            boot_id=_boot_id(),
+            boot_id=self._site.boot,
         )
 
     def welcome(self, message: Welcome) -> None:
@@ -235,15 +249,15 @@ class Agent:
 
     def _start_container(self, action: ev.StartContainer) -> None:
         gpu = self.state.slots[action.slot].gpu
-        self._live[action.container] = LiveContainer(self._site, action, gpu)
+        container = LiveContainer(self._site, action.container, action.slot, action.assignment, gpu)
+        self._live[action.container] = container
+        container.start()
 
     def _stop_container(self, action: ev.StopContainer) -> None:
         self._live[action.container].stop()
 
     def _give_job(self, action: ev.GiveJob) -> None:
-        job = action.assignment
-        self._journal.give(job.ref, action.container)
-        self._live[action.container].give(job)
+        self._live[action.container].give(action.assignment)
         if self._log_timer is None:
             self._log_timer = self._loop.call_later(LOG_INTERVAL, self._look_at_logs)
 
@@ -335,29 +349,4 @@ class Agent:
 
     def _restored(self, record: Ended) -> Done:
         age = max(0.0, time.time() - record.at)
-        return Done(record.outcome, record.slot, self._loop.time() - age, record.container)
-
-    def _restore_log(self, record: Ended) -> None:
-        """The log of a result that the earlier process could not deliver, if its container's folder is still there."""
-        name = record.container
-        if not name or "/" in name or record.log_end <= record.log_start:
-            return
-        if name not in self._old_logs:
-            path = self._folder / "c" / name / LOG_NAME
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:
-                return
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                os.close(fd)
-                return
-            self._old_logs[name] = fd
-        self._outbox.track(AttemptLog(record.outcome.ref, self._old_logs[name], record.log_start, record.log_end))
-
-
-def _boot_id() -> str:
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+        return Done(record.outcome, record.slot, self._loop.time() - age, record.container, acknowledged=True)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from hecaton.serverless.protocol import IN_NAME, LOG_NAME, OUT_NAME
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class NotAPlainFile(Exception):
     """What lies where a result was expected is a link, a pipe, a device, a folder or nothing."""
@@ -22,17 +24,39 @@ class NotAPlainFile(Exception):
 class ChannelFolder:
     """Under a parent of mode 0700: what is inside may be open to everyone, since images run as any user."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError."""
+    def __init__(self, path: Path, *, again: bool = False) -> None:
+        """Makes it, or, `again`, opens what an earlier process of this worker made. Raises OSError, NotAPlainFile."""
         self.path = path
         self._fds: list[int] = []
-        path.mkdir()
-        path.chmod(0o755)
-        self._in = self._make(IN_NAME, 0o755)
-        self._out = self._make(OUT_NAME, 0o1777)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self.log_fd = self._keep(os.open(path / LOG_NAME, flags, 0o600))
+        try:
+            if again:
+                self._open()
+            else:
+                self._make()
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self) -> None:
+        self.path.mkdir()
+        self.path.chmod(0o755)
+        (self.path / IN_NAME).mkdir()
+        (self.path / OUT_NAME).mkdir()
+        (self.path / LOG_NAME).touch(0o600, exist_ok=False)
+        self._open()
+        os.fchmod(self._in, 0o755)
+        os.fchmod(self._out, 0o1777)
         os.fchmod(self.log_fd, 0o666)
+
+    def _open(self) -> None:
+        """By now a container may have put anything in the place of each name."""
+        folder = self._keep(os.open(self.path, _FOLDER))
+        self._in = self._keep(os.open(IN_NAME, _FOLDER, dir_fd=folder))
+        self._out = self._keep(os.open(OUT_NAME, _FOLDER, dir_fd=folder))
+        flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        self.log_fd = self._keep(os.open(LOG_NAME, flags, dir_fd=folder))
+        if not stat.S_ISREG(os.fstat(self.log_fd).st_mode):
+            raise NotAPlainFile(f"{LOG_NAME} is not a plain file")
 
     def put(self, name: str, source: Path, *, move: bool = False) -> None:
         """Make `source` appear in in/: moved, if nobody else needs it, else copied. Raises OSError."""
@@ -55,7 +79,7 @@ class ChannelFolder:
 
     def open_result(self, name: str) -> int:
         """A file descriptor of the plain file of this name in out/. Raises NotAPlainFile."""
-        if not name or "/" in name or "\0" in name or name in (".", ".."):
+        if not _is_name(name):
             raise NotAPlainFile(f"{name!r} is not the name of a file in {OUT_NAME}/")
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._out)
@@ -68,23 +92,29 @@ class ChannelFolder:
 
     def discard(self, name: str) -> None:
         """Remove what the container left under this name in in/ and out/, if it is there and if it can be."""
-        for fd in (self._in, self._out):
+        for fd in (self._in, self._out) if _is_name(name) else ():
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=fd)
 
-    def remove(self) -> None:
-        """Close and delete it all; nothing of the container may run any more."""
+    def close(self) -> None:
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
-        shutil.rmtree(self.path, ignore_errors=True)
 
-    def _make(self, name: str, mode: int) -> int:
-        os.mkdir(self.path / name)
-        fd = self._keep(os.open(self.path / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
-        os.fchmod(fd, mode)
-        return fd
+    def remove(self) -> None:
+        """Close and delete it all; nothing of the container may run any more."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def _keep(self, fd: int) -> int:
         self._fds.append(fd)
         return fd
+
+
+def _is_name(name: str) -> bool:
+    """Of something in a folder: what a container says may lead elsewhere, or be no text at all."""
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return encoded not in (b"", b".", b"..") and b"/" not in encoded and b"\0" not in encoded

@@ -17,13 +17,15 @@ import structlog
 
 from hecaton.core.model import AttemptRef, Body, Failure, Gpu, Kind, Mode, Reason
 from hecaton.serverless.protocol import MAX_INLINE
-from hecaton.wire.channel import DIRECT_LIMIT, Assignment
+from hecaton.wire.channel import Assignment
+from hecaton.worker import answers
 from hecaton.worker import events as ev
 from hecaton.worker.bodies import Bodies, BodyRefused
-from hecaton.worker.channel_folder import ChannelFolder, NotAPlainFile
+from hecaton.worker.channel_folder import ChannelFolder
 from hecaton.worker.handlers import script
 from hecaton.worker.handlers.door import Answer, Door
 from hecaton.worker.handlers.native import NativeDoor
+from hecaton.worker.journal import Given, Journal, Placed
 from hecaton.worker.logs import AttemptLog, ContainerLog
 from hecaton.worker.outbox import Outbox
 from hecaton.worker.runtime import (
@@ -38,7 +40,7 @@ from hecaton.worker.runtime import (
     Runtime,
     RuntimeFault,
 )
-from hecaton.worker.spool import Spool, TooLong, file_name
+from hecaton.worker.spool import Spool, file_name
 
 OUTPUT_LIMIT = 4 * 1024
 """Bytes of last words that go into a failure's message; the whole log is kept beside."""
@@ -59,33 +61,57 @@ class Site(msgspec.Struct, frozen=True):
     bodies: Bodies
     spool: Spool
     outbox: Outbox
+    journal: Journal
+    boot: str
     grace: float
     max_result: Callable[[], int]
+    disk_full: Callable[[], None]
     post: Callable[[ev.Event], None]
     now: Callable[[], float]
 
 
 class LiveContainer:
-    def __init__(self, site: Site, order: ev.StartContainer, gpu: Gpu | None) -> None:
-        self.id = order.container
+    """`start` or `adopt` comes first. `first`: the job that it is started for."""
+
+    def __init__(self, site: Site, name: str, slot: int, first: Assignment, gpu: Gpu | None) -> None:
+        self.id = name
         self.log: ContainerLog | None = None
         self._site = site
-        self._slot = order.slot
-        self._first = order.assignment
+        self._slot = slot
+        self._first = first
         self._gpu = gpu
         self._folder: ChannelFolder | None = None
         self._door: Door | None = None
         self._handle: str | None = None
         self._given: AttemptRef | None = None
         self._given_file: str | None = None
+        self._result_files: dict[AttemptRef, str] = {}
         self._storing: asyncio.Task[None] | None = None
         self._starting: asyncio.Task[str] | None = None
         self._began = site.now()
-        self._life = asyncio.get_running_loop().create_task(self._live())
+        self._life: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
         self.gone = False
 
     # -- orders --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._life = asyncio.get_running_loop().create_task(self._live())
+
+    async def adopt(self, placed: Placed, given: Given | None) -> None:
+        """Listen to it as the process that started it did. Raises OSError, NotAPlainFile: it spoilt its folder."""
+        self._folder = ChannelFolder(self._site.folder / self.id, again=True)
+        self.log = ContainerLog(self._folder.log_fd, begun=True)
+        if given is not None:
+            self._given, self._given_file = given.ref, file_name(given.ref)
+            self._site.outbox.track(self.log.go_on(given.ref, given.log_start))
+        self._door = self._make_door(self._folder, placed.nonce)
+        await self._door.open()
+
+    def watch(self, handle: str) -> None:
+        """After `adopt`, when the brain knows of it."""
+        self._handle = handle
+        self._life = asyncio.get_running_loop().create_task(self._watch(handle))
 
     def give(self, job: Assignment) -> None:
         if self._door is None or self.log is None:
@@ -93,15 +119,21 @@ class LiveContainer:
         try:
             if self._given != job.ref:
                 self._given, self._given_file = job.ref, None
-                self._site.outbox.track(self.log.begin(job.ref))
+                log = self.log.begin(job.ref)
+                self._site.outbox.track(log)
+                self._site.journal.give(Given(job.ref, self.id, job.key, job.timeout, self._now(), log.start))
             self._door.give(job, *self._payload(job))
         except OSError as error:
             failure = Failure(f"the worker could not hand over the payload: {error}")
             self._post(ev.JobAnswered(self._now(), self.id, job.ref, Reason.WORKER_ERROR, None, failure))
 
     def acknowledge(self, ref: AttemptRef) -> None:
+        """The container, and its folder, need not keep this result any longer."""
         if self._door is not None:
             self._door.acknowledge(ref)
+        file = self._result_files.pop(ref, None)
+        if file is not None and self._folder is not None:
+            self._folder.discard(file)
 
     def stop(self) -> None:
         if self._end is None:
@@ -116,7 +148,7 @@ class LiveContainer:
         await self._close_door()
 
     def remove_folder(self) -> None:
-        """Once nobody needs its log."""
+        """Once it is gone and nobody needs its log."""
         folder, self._folder, self.log = self._folder, None, None
         if folder is not None:
             folder.remove()
@@ -128,6 +160,7 @@ class LiveContainer:
             prepared = await self._site.runtime.prepare(self._first.image, self._note)
             await self._make_ready()
             spec = self._spec(prepared)
+            self._site.journal.place(self._placed())
             self._post(ev.ImageReady(self._now(), self.id))
             # A start is never cut off in its middle: what it makes would be left behind.
             self._starting = asyncio.get_running_loop().create_task(self._site.runtime.start(spec))
@@ -139,6 +172,8 @@ class LiveContainer:
             await self._fail(Reason.WORKER_ERROR, f"the job's file could not be fetched: {refused.error.message}")
             return
         except OSError as error:
+            if error.errno in answers.DISK_FULL:
+                self._site.disk_full()
             await self._fail(Reason.WORKER_ERROR, f"the worker could not make a container ready: {error}")
             return
         seconds = self._now() - self._began
@@ -156,11 +191,22 @@ class LiveContainer:
         self.log = ContainerLog(self._folder.log_fd)
         if file is not None:
             self._folder.put(script.safe_name(file), self._site.spool.file(file.sha256))
-        if self._first.mode is Mode.SCRIPT:
-            self._door = script.ScriptDoor(self._first, self._folder, self)
-        else:
-            self._door = NativeDoor(self._folder.path, self, self._site.max_result())
+        self._door = self._make_door(self._folder)
         await self._door.open()
+
+    def _make_door(self, folder: ChannelFolder, nonce: str | None = None) -> Door:
+        if self._first.mode is Mode.SCRIPT:
+            return script.ScriptDoor(self._first, folder, self)
+        return NativeDoor(folder.path, self, self._site.max_result(), nonce)
+
+    def _placed(self) -> Placed:
+        """For the next process of this worker. Without payload and environment: both are with the container."""
+        job = self._first
+        image = msgspec.structs.replace(job.image, env={})
+        first = msgspec.structs.replace(job, payload=Body(Kind.JSON, b""), image=image)
+        nonce = self._door.nonce if isinstance(self._door, NativeDoor) else None
+        gpu = self._gpu.uuid if self._gpu else None
+        return Placed(self.id, self._slot, gpu, first, nonce, self._site.boot, self._now())
 
     async def _fetch_file(self, sha256: str) -> None:
         path = self._site.spool.file(sha256)
@@ -203,7 +249,7 @@ class LiveContainer:
     async def _fail(self, reason: Reason, message: str, hint: str | None = None) -> None:
         _log.warning("Could not start a container", image=self._first.image.name, reason=reason.value, error=message)
         await self._close_door()
-        self.gone = True
+        self._is_gone()
         self._post(ev.ContainerFailed(self._now(), self.id, reason, message, hint))
 
     async def _watch(self, handle: str) -> None:
@@ -235,8 +281,10 @@ class LiveContainer:
             await asyncio.wait([self._starting])
             if not self._starting.cancelled() and self._starting.exception() is None:
                 self._handle = self._starting.result()
-        self._life.cancel()
-        await asyncio.wait([self._life])
+        for task in (self._life, self._storing):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         while self._handle is not None:
             try:
                 await self._site.runtime.stop(self._handle, self._site.grace)
@@ -246,8 +294,12 @@ class LiveContainer:
                 await asyncio.sleep(STOP_RETRY)
         await self._close_door()
         if not self.gone:
-            self.gone = True
+            self._is_gone()
             self._post(ev.ContainerGone(self._now(), self.id))
+
+    def _is_gone(self) -> None:
+        self.gone = True
+        self._site.journal.gone(self.id)
 
     async def _close_door(self) -> None:
         if self._door is not None:
@@ -263,10 +315,12 @@ class LiveContainer:
             self._site.outbox.progress(ref, value)
 
     def answers(self, answer: Answer) -> None:
+        if answer.file is not None:
+            self._result_files[answer.ref] = answer.file
         if answer.ref != self._given:  # said before: the brain knows whether it is safe by now
             self._post(ev.JobAnswered(self._now(), self.id, answer.ref, answer.reason))
         elif self._storing is None:
-            if answer.file is None and len(answer.data) <= DIRECT_LIMIT:
+            if answers.is_small(answer):
                 self._answered(answer, Body.inline(answer.kind, answer.data))
             else:
                 self._storing = asyncio.get_running_loop().create_task(self._store(answer))
@@ -279,53 +333,17 @@ class LiveContainer:
 
     async def _store(self, answer: Answer) -> None:
         """Bring a result to the spool first: it is too large for a message, or comes as a file."""
-        limit = self._site.max_result()
-        try:
-            body = await asyncio.to_thread(self._keep, answer, limit)
-        except TooLong:
-            message = f"the result is larger than the {limit} bytes that the server takes"
-            self._reject(answer, Reason.RESULT_TOO_LARGE, message)
-        except NotAPlainFile as error:
-            self._reject(answer, Reason.RESULT_INVALID, str(error))
-        except OSError as error:
-            self._reject(answer, Reason.WORKER_ERROR, f"the worker could not store the result: {error}")
-        else:
-            self._answered(answer, body)
-
-    def _keep(self, answer: Answer, limit: int) -> Body:
-        spool, folder = self._site.spool, self._folder
-        if answer.file is None or folder is None:
-            if len(answer.data) > limit:
-                raise TooLong(len(answer.data))
-            sha256, size = spool.keep_bytes(answer.ref, answer.data)
-        else:
-            source = folder.open_result(answer.file)
-            try:
-                sha256, size = spool.keep_file(answer.ref, source, limit)
-            finally:
-                os.close(source)
-                folder.discard(answer.file)
-        if size > DIRECT_LIMIT:
-            return Body(answer.kind, b"", sha256, size)
-        return Body.inline(answer.kind, spool.result(answer.ref).read_bytes())
-
-    def _reject(self, answer: Answer, reason: Reason, message: str) -> None:
-        self._answered(msgspec.structs.replace(answer, reason=reason, failure=Failure(message)), None)
+        site = self._site
+        self._answered(*await answers.stored(answer, self._folder, site.spool, site.max_result(), site.disk_full))
 
     def _answered(self, answer: Answer, body: Body | None) -> None:
-        reason, failure = answer.reason, answer.failure
-        if reason is Reason.OK and answer.kind is Kind.JSON and body is not None and body.blob is None:
-            try:
-                msgspec.json.decode(body.data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                reason, failure = Reason.RESULT_INVALID, Failure(f"the result is not JSON: {error}")
+        reason, body, failure = answers.checked(answer, body)
         log = self._site.outbox.log_of(answer.ref)
         if log is not None:
             log.finish(answer.log_end)
         if self._given_file is not None and self._folder is not None:
             self._folder.discard(self._given_file)
         self._given = None
-        body = body if reason is Reason.OK else None
         self._post(ev.JobAnswered(self._now(), self.id, answer.ref, reason, body, failure))
 
     def _payload(self, job: Assignment) -> tuple[bytes, str | None]:

@@ -111,6 +111,33 @@ class JobAnswered(Event, frozen=True):
 # -- from this machine -------------------------------------------------------------------------------
 
 
+class ContainerAdopted(Event, frozen=True):
+    """An earlier process of this worker left it, and it still runs or ended meanwhile.
+
+    `first`: the job that it was started for. `job`: the one that it has had since `started_at`, without its payload."""
+
+    container: str
+    slot: int
+    first: Assignment
+    job: Assignment | None = None
+    started_at: float = 0.0
+
+
+class AttemptLost(Event, frozen=True):
+    """An earlier process of this worker gave this attempt to a container that is no more."""
+
+    ref: AttemptRef
+    slot: int
+    reason: Reason
+    failure: Failure | None = None
+
+
+class DiskFull(Event, frozen=True):
+    """Whether the worker's folder takes nothing at this time."""
+
+    full: bool
+
+
 class Fetched(Event, frozen=True):
     """The payload of a job is on this machine."""
 

@@ -30,6 +30,7 @@ class Holding:
         self.done: dict[AttemptRef, Done] = {result.outcome.ref: result for result in done}
         self.connected = False
         self.leaving: tuple[int, str] | None = None  # exit code and message; not None: nothing new is started
+        self.disk_full = False  # nothing new is taken
         self.actions: list[ev.Action] = []
         self._prefix = prefix
         self._made = 0
@@ -82,6 +83,19 @@ class Holding:
         container.served = True
         self.do(ev.GiveJob(container.id, job.assignment))
         self.report(Started((job.ref,)))
+
+    def adopt(self, event: ev.ContainerAdopted) -> None:
+        """Go on with a container of an earlier process. One without a job has to ask for work as a new one has."""
+        first, slot = event.first, self.slots[event.slot]
+        container = Container(event.container, slot.index, first.warm, first.image.name, first.ref, event.now)
+        container.phase, container.served = Phase.BOOTING, True
+        slot.container = self.containers[container.id] = container
+        if event.job is not None:
+            job = Job(event.job, here=True, started_at=event.started_at, adopted=True)
+            self.jobs[job.ref.job] = job
+            container.running = job
+            slot.jobs.append(job)
+            container.phase = Phase.READY
 
     def stop(self, container: Container) -> None:
         if container.phase is not Phase.STOPPING:
@@ -179,6 +193,12 @@ class Holding:
         outcome = Outcome(job.ref, reason, body, failure, exit_code, ran)
         done = self.done[job.ref] = Done(outcome, job.assignment.slot, now, container)
         self.do(ev.Deliver(done.outcome, done.container, output))
+
+    def lost(self, event: ev.AttemptLost) -> None:
+        """An attempt of an earlier process ended unseen."""
+        outcome = Outcome(event.ref, event.reason, failure=event.failure)
+        self.done[event.ref] = Done(outcome, event.slot, event.now)
+        self.do(ev.Deliver(outcome))
 
     def deliver_again(self, done: Done, now: float) -> None:
         age = max(0.0, now - done.ended_at)

@@ -91,17 +91,24 @@ class AttemptLog:
 class ContainerLog:
     """The log file of one container, and which attempts still need their part of it."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, begun: bool = False) -> None:
+        """`begun`: an earlier process has given its container a job."""
         self._fd = fd
         self._needed: dict[AttemptRef, AttemptLog] = {}
         self._released = 0
-        self._begun = False
+        self._begun = begun
 
     def begin(self, ref: AttemptRef) -> AttemptLog:
         """The first job's log begins with what the container said while it started: a script may be done by now."""
         start = os.fstat(self._fd).st_size if self._begun else 0
         self._begun = True
         log = self._needed[ref] = AttemptLog(ref, self._fd, start)
+        return log
+
+    def go_on(self, ref: AttemptRef, start: int, end: int | None = None) -> AttemptLog:
+        """With the log of an attempt of an earlier process. The offset is from its journal, the file may be another."""
+        size = os.fstat(self._fd).st_size
+        log = self._needed[ref] = AttemptLog(ref, self._fd, min(start, size), None if end is None else min(end, size))
         return log
 
     def write(self, ref: AttemptRef, text: str) -> AttemptLog:

@@ -133,10 +133,14 @@ class Outbox:
         if ref not in self._progress:
             return
         value = self._progress.pop(ref)
-        if len(msgspec.msgpack.encode(value)) <= DIRECT_LIMIT:
+        try:
+            size = len(msgspec.msgpack.encode(value))
+        except (ValueError, TypeError, OverflowError, RecursionError):  # JSON can spell what no message can carry
+            size = DIRECT_LIMIT + 1
+        if size <= DIRECT_LIMIT:
             self._link.send(Progress(ref, value))
         else:
-            _log.warning("Progress over 64 KiB is not passed on", job=ref.job)
+            _log.warning("Progress over 64 KiB, or with numbers over 64 bits, is not passed on", job=ref.job)
 
 
 def _without_body(outcome: Outcome, reason: Reason, message: str) -> Outcome:

@@ -69,11 +69,12 @@ class Exit(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A container with this worker's label, running or not."""
+    """A container with this worker's label. One that neither runs nor ended never started."""
 
     handle: str
     labels: dict[str, str]
     running: bool
+    ended: bool = False
 
 
 class Runtime(Protocol):

@@ -47,12 +47,15 @@ class Ending(enum.Enum):
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Job:
-    """A job that this worker holds and that has no result yet. `here`: its payload is on this machine."""
+    """A job that this worker holds and that has no result yet. `here`: its payload is on this machine.
+
+    `adopted`: an earlier process of this worker gave it to its container, and the payload with it."""
 
     assignment: Assignment
     here: bool
     started_at: float | None = None
     ending: Ending | None = None
+    adopted: bool = False
 
     @property
     def ref(self) -> AttemptRef:

@@ -14,7 +14,7 @@ from hecaton.worker import events as ev
 from hecaton.worker import invariants
 from hecaton.worker.failures import exit_failure, no_hello_failure, startup_failure
 from hecaton.worker.holding import Holding
-from hecaton.worker.slots import Container, Done, Ending, Phase, Slot, WorkerSettings
+from hecaton.worker.slots import Container, Done, Ending, Job, Phase, Slot, WorkerSettings
 
 DELIVERY_GRACE = 5.0
 """Seconds that a worker that stops waits for the server to accept its last results; they are on disk anyway."""
@@ -43,6 +43,9 @@ class WorkerState(Holding):
             ev.ContainerExited: self._on_exited,
             ev.ContainerGone: self._on_gone,
             ev.JobAnswered: self._on_answered,
+            ev.ContainerAdopted: self.adopt,
+            ev.AttemptLost: self.lost,
+            ev.DiskFull: self._on_disk_full,
             ev.Fetched: self._on_fetched,
             ev.FetchFailed: self._on_fetch_failed,
             ev.ResultsSafe: self._on_safe,
@@ -106,7 +109,8 @@ class WorkerState(Holding):
                 continue
             if held is not None:
                 self.end_early(held, Ending.DROPPED, event.now)
-            if self.leaving is not None or assignment.slot >= len(self.slots) or ref.job in self.jobs:
+            unfit = self.leaving is not None or self.disk_full or assignment.slot >= len(self.slots)
+            if unfit or ref.job in self.jobs:
                 refused.append(ref)
                 continue
             self.hold(assignment)
@@ -153,7 +157,7 @@ class WorkerState(Holding):
         self.connected = True
         for ref in event.drop:
             self._fence(ref, event.now)
-        if self.leaving is not None:
+        if self.leaving is not None or self.disk_full:
             self.report(Draining())
         for slot in self.slots:  # what changed between Hello and Welcome was said to nobody
             self.report(Warm(slot.index, *_warm_of(slot)))
@@ -211,8 +215,16 @@ class WorkerState(Holding):
                 self.report(Warm(container.slot, container.warm, container.image))
         elif container.running is not None and container.running.ref not in event.busy:
             # The connection broke before the job reached the handler.
-            self.do(ev.GiveJob(container.id, container.running.assignment))
+            self._give_again(container, container.running, event.now)
         self.advance(self.slots[container.slot], event.now)
+
+    def _give_again(self, container: Container, job: Job, now: float) -> None:
+        if not job.adopted:
+            self.do(ev.GiveJob(container.id, job.assignment))
+        elif job.ending is None:  # its payload went with the earlier process; it never began
+            container.running = None
+            container.since = now
+            self.finish(job, Reason.RELEASED, now, container=container.id)
 
     def _on_answered(self, event: ev.JobAnswered) -> None:
         container = self.containers.get(event.container)
@@ -257,6 +269,16 @@ class WorkerState(Holding):
         self.advance(self.slots[container.slot], event.now)
 
     # -- from this machine ---------------------------------------------------------------------------
+
+    def _on_disk_full(self, event: ev.DiskFull) -> None:
+        """Results wait in memory; work that has not started goes where there is room."""
+        if event.full is self.disk_full or self.leaving is not None:
+            return
+        self.disk_full = event.full
+        self.report(Draining(event.full))
+        if event.full:
+            for job in [job for job in self.jobs.values() if not self.may_have_started(job)]:
+                self.end_early(job, Ending.RELEASED, event.now)
 
     def _on_fetched(self, event: ev.Fetched) -> None:
         job = self.find(event.ref)

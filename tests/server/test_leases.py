@@ -236,6 +236,8 @@ async def test_a_draining_worker_finishes_what_it_has_and_gets_nothing_new(serve
     await worker.finish(job.ref, "done")
     assert (await server.admin.ended(first))["result"] == "done"
     assert len(worker.assigned) == 1
+    await worker.send(Draining(active=False))  # its disk has room again
+    assert (await worker.start()).ref.job == second
 
 
 async def test_what_a_worker_hands_back_runs_elsewhere_and_costs_nothing(server: Running) -> None:

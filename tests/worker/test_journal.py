@@ -17,8 +17,9 @@ from structlog.testing import capture_logs
 from hecaton.core.model import AttemptRef, Body, Kind, Reason
 from hecaton.wire.channel import Outcome
 from hecaton.worker import journal as module
-from hecaton.worker.journal import Ended, Given, Journal
-from tests.worker.brain import ref
+from hecaton.worker import tail
+from hecaton.worker.journal import Ended, Given, Journal, Placed
+from tests.worker.brain import assignment, ref
 
 A, B = ref("a"), ref("b")
 Open = Callable[[], Journal]
@@ -26,6 +27,14 @@ Open = Callable[[], Journal]
 
 def ended(job: AttemptRef, data: bytes = b"1") -> Ended:
     return Ended(Outcome(job, Reason.OK, Body.inline(Kind.JSON, data), ran=1.0), 5.0, 0, "c-1", 3, 9)
+
+
+def given(job: AttemptRef, container: str) -> Given:
+    return Given(job, container, f"key-{job.job}", 60.0, 123.5, 7)
+
+
+def placed(container: str) -> Placed:
+    return Placed(container, 0, None, assignment("a"), "n0nce", "boot-1", 100.0)
 
 
 @pytest.fixture
@@ -49,14 +58,71 @@ async def journal(tmp_path: Path, safe: list[AttemptRef]) -> AsyncIterator[Open]
 
 async def test_results_and_what_runs_where_are_read_back(journal: Open, safe: list[AttemptRef]) -> None:
     first = journal()
-    first.give(A, "c-1")
+    first.give(given(A, "c-1"))
     first.end(ended(A))
-    first.give(B, "c-2")
+    first.give(given(B, "c-2"))
     await first.flush()
     assert safe == [A]
     again = journal()
     assert again.ended == {A: ended(A)}
-    assert again.given == {B: Given(B, "c-2")}
+    assert again.given == {B: given(B, "c-2")}
+
+
+async def test_containers_are_read_back_until_they_are_gone(journal: Open) -> None:
+    first = journal()
+    first.place(placed("c-1"))
+    first.place(placed("c-2"))
+    await first.flush()
+    first.gone("c-1")
+    await first.flush()
+    assert journal().placed == {"c-2": placed("c-2")}
+
+
+async def test_what_is_not_written_yet_is_read_back_too(journal: Open, safe: list[AttemptRef], tmp_path: Path) -> None:
+    first = journal()
+    first.place(placed("c-1"))
+    first.give(given(B, "c-1"))
+    first.end(ended(A))
+    assert (tmp_path / "journal").stat().st_size == 0
+    again = journal()  # as after kill -9: nothing was flushed
+    assert (set(again.placed), set(again.given), set(again.ended)) == ({"c-1"}, {B}, {A})
+    await again.flush()
+    assert safe == [A]  # from now on it also survives a power cut
+
+
+async def test_what_is_being_written_when_the_process_dies_is_read_back(journal: Open) -> None:
+    first = journal()
+    first.give(given(A, "c-1"))
+    writing = asyncio.create_task(first.flush())
+    await asyncio.sleep(0)  # the write has begun
+    first.end(ended(A))
+    first.give(given(B, "c-1"))
+    again = journal()
+    assert (set(again.given), set(again.ended)) == ({B}, {A})
+    await writing
+
+
+async def test_what_was_written_does_not_come_back_from_the_tail(journal: Open) -> None:
+    first = journal()
+    for _ in range(3):
+        first.give(given(A, "c-1"))
+        await first.flush()
+        first.end(ended(A))
+        await first.flush()
+        first.forget(A)
+        await first.flush()
+    again = journal()
+    assert (again.given, again.ended) == ({}, {})
+
+
+async def test_a_tail_that_is_full_is_no_obstacle(journal: Open, safe: list[AttemptRef]) -> None:
+    first = journal()
+    first.end(ended(A))
+    first.end(ended(B, b'"' + b"x" * tail.HALF + b'"'))
+    assert set(journal().ended) == {A}
+    await first.flush()
+    assert safe == [A, B]
+    assert set(journal().ended) == {A, B}
 
 
 async def test_what_the_server_accepted_is_gone(journal: Open) -> None:
@@ -73,7 +139,7 @@ async def test_what_the_server_accepts_at_once_never_reaches_the_disk(
 ) -> None:
     first = journal()
     for _ in range(100):
-        first.give(A, "c-1")
+        first.give(given(A, "c-1"))
         first.end(ended(A))
         first.forget(A)
     await first.flush()
@@ -160,23 +226,21 @@ from pathlib import Path
 from tests.worker.test_journal import Journal, ended, ref
 
 async def main():
-    def say(refs):
-        for item in refs:
-            os.write(1, (item.job + "\\n").encode())
-    journal = Journal(Path(sys.argv[1]), say)
+    journal = Journal(Path(sys.argv[1]), lambda refs: None)
     for number in range(100000):
         journal.end(ended(ref(str(number))))
+        os.write(1, f"{number}\\n".encode())
         await asyncio.sleep(0.001)
 
 asyncio.run(main())
 """
 
 
-def test_what_it_called_safe_survives_kill_9(tmp_path: Path) -> None:
+def test_results_survive_kill_9_before_they_are_synced(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        said = [process.stdout.readline().strip() for _ in range(20)]
+        said = [process.stdout.readline().strip() for _ in range(100)]
         process.kill()
         said += process.stdout.read().split()
 

@@ -30,6 +30,9 @@ MAX_STRANGERS = 8
 ACK_SECONDS = 0.05
 """How long an acknowledgement waits for a job to travel with."""
 
+MAX_JOB_ID = 200
+"""Characters; what a container calls a job goes into answers to it."""
+
 _REASONS = {
     "ok": Reason.OK,
     "handler_error": Reason.HANDLER_ERROR,
@@ -43,8 +46,9 @@ _log = structlog.get_logger("hecaton.worker.native")
 class NativeDoor:
     """One per container. `nonce` is what the container must say; it is handed over in its environment."""
 
-    def __init__(self, folder: Path, visitor: Visitor, max_result: int) -> None:
-        self.nonce = secrets.token_hex(16)
+    def __init__(self, folder: Path, visitor: Visitor, max_result: int, nonce: str | None = None) -> None:
+        """`nonce`: of a container that an earlier process of this worker started."""
+        self.nonce = nonce or secrets.token_hex(16)
         self._folder = folder
         self._visitor = visitor
         self._max_result = max_result
@@ -54,13 +58,8 @@ class NativeDoor:
         self._acks: list[bytes] = []
 
     async def open(self) -> None:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        folder_fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            listener.bind(protocol.socket_address(str(self._folder), folder_fd))
-        finally:
-            os.close(folder_fd)
-        os.chmod(self._folder / protocol.SOCKET_NAME, 0o666)
+        """Raises OSError."""
+        listener = _listener(self._folder)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Connection(self), sock=listener)
 
@@ -186,10 +185,34 @@ class _Connection(asyncio.Protocol):
         self.transport.abort()
 
 
+def _listener(folder: Path) -> socket.socket:
+    """A socket that listens in `folder`, in the place of whatever is there.
+
+    It is made beside the folder, where no container can reach it, and moved in: a container that runs already could
+    put a link in its place before it is opened to all users."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    inside = -1
+    made = f".{secrets.token_hex(4)}"
+    try:
+        inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        listener.bind(os.path.join(os.path.dirname(protocol.socket_address(str(folder.parent), parent)), made))
+        os.chmod(made, 0o666, dir_fd=parent)
+        os.rename(made, protocol.SOCKET_NAME, src_dir_fd=parent, dst_dir_fd=inside)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.close(parent)
+        if inside >= 0:
+            os.close(inside)
+    return listener
+
+
 def _ref(item: object) -> AttemptRef:
     if isinstance(item, dict):
         job, attempt = item.get("job"), item.get("attempt")
-        if isinstance(job, str) and isinstance(attempt, int):
+        if isinstance(job, str) and job.isascii() and len(job) <= MAX_JOB_ID and isinstance(attempt, int):
             return AttemptRef(JobId(job), attempt)
     raise protocol.ProtocolError("a frame names no job and attempt")
 
@@ -212,10 +235,15 @@ def _failure(error: object) -> Failure:
     said = error if isinstance(error, dict) else {}
     message, kind, traceback = (said.get(name) for name in ("message", "type", "traceback"))
     return Failure(
-        message=str(message or "the handler failed and did not say why")[: protocol.MAX_MESSAGE],
-        type=str(kind)[:200] if kind else None,
-        traceback=str(traceback)[: protocol.MAX_TRACEBACK] if traceback else None,
+        message=_text(message or "the handler failed and did not say why", protocol.MAX_MESSAGE),
+        type=_text(kind, 200) if kind else None,
+        traceback=_text(traceback, protocol.MAX_TRACEBACK) if traceback else None,
     )
+
+
+def _text(value: object, limit: int) -> str:
+    """JSON can spell halves of characters, which no other encoding takes."""
+    return str(value)[:limit].encode("utf-8", "replace").decode()
 
 
 def _is_gpu_memory(failure: Failure) -> bool:

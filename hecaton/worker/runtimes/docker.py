@@ -42,6 +42,8 @@ _START_SECONDS = 120.0
 _REMOVE_SECONDS = 60.0
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ALREADY_STOPPED = (NOT_FOUND, CONFLICT)
+_RUNNING = ("running", "paused", "restarting")
+_ENDED = ("exited", "dead")
 _FRAME = struct.Struct("!4xI")
 
 T = TypeVar("T")
@@ -133,7 +135,9 @@ class DockerRuntime:
             )
         except DockerError as error:
             raise _refused(error) from error
-        return [Found(entry.id, entry["Labels"], entry["State"] == "running") for entry in listed]
+        return [
+            Found(entry.id, entry["Labels"], entry["State"] in _RUNNING, entry["State"] in _ENDED) for entry in listed
+        ]
 
     async def close(self) -> None:
         await self._engine.close()

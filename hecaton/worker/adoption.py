@@ -1,0 +1,209 @@
+"""A worker that starts anew: goes on with the containers that an earlier process of it left, and clears away the rest.
+Later, every half minute: what has the worker's label or lies in its folder and belongs to nothing is removed.
+
+Used by `agent`. Which attempt runs where is in the journal; a container's folder is as that left it: not to be trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from hecaton.core.model import Failure, Mode, Reason
+from hecaton.serverless.protocol import LOG_NAME
+from hecaton.wire.channel import Assignment
+from hecaton.worker import events as ev
+from hecaton.worker.channel_folder import NotAPlainFile
+from hecaton.worker.containers import LiveContainer, Site
+from hecaton.worker.journal import Ended, Given, Journal, Placed
+from hecaton.worker.logs import AttemptLog
+from hecaton.worker.runtime import LABEL_CONTAINER, Found, RuntimeFault
+from hecaton.worker.slots import Slot
+
+SWEEP_INTERVAL = 30.0
+"""Seconds between two looks for what belongs to nothing."""
+
+GONE = "its container was lost while the worker was away"
+
+_log = structlog.get_logger("hecaton.worker.adoption")
+
+
+class Adoption:
+    """`old_logs`: file descriptors of logs whose containers are gone and whose results wait, by container."""
+
+    def __init__(self, site: Site, slots: Sequence[Slot], journal: Journal) -> None:
+        self.old_logs: dict[str, int] = {}
+        self._site = site
+        self._slots = slots
+        self._journal = journal
+        self._given = {given.container: given for given in journal.given.values()}
+        self._adopted: dict[str, LiveContainer] = {}
+
+    async def run(self) -> list[tuple[LiveContainer, str, ev.ContainerAdopted]]:
+        """The containers to go on with, and what to tell the brain of each. Raises RuntimeFault."""
+        found = {item.labels.get(LABEL_CONTAINER, ""): item for item in await self._site.runtime.found()}
+        adopted = []
+        taken: set[int] = set()
+        for placed in list(self._journal.placed.values()):
+            item = found.get(placed.container)
+            event = self._event(placed, item) if item is not None and placed.slot not in taken else None
+            container = None if event is None else await self._adopt(placed, event)
+            if item is not None and event is not None and container is not None:
+                taken.add(placed.slot)
+                adopted.append((container, item.handle, event))
+            elif item is None:
+                self._journal.gone(placed.container)
+        if adopted:
+            _log.info(f"Going on with {len(adopted)} containers of an earlier run of this worker")
+        for record in self._journal.ended.values():
+            self._restore_log(record)
+        return adopted
+
+    def lost(self, now: float) -> Iterator[ev.AttemptLost]:
+        """The attempts that an earlier process gave to containers that are no more. After `run`."""
+        adopted = {given.ref for name, given in self._given.items() if name in self._adopted}
+        for given in list(self._journal.given.values()):
+            if given.ref in adopted:
+                continue
+            placed = self._journal.placed.get(given.container)
+            slot = placed.slot if placed is not None and placed.slot < len(self._slots) else 0
+            if placed is not None and placed.boot != self._site.boot:
+                yield ev.AttemptLost(now, given.ref, slot, Reason.RELEASED)
+            else:
+                yield ev.AttemptLost(now, given.ref, slot, Reason.WORKER_ERROR, Failure(GONE))
+
+    def _event(self, placed: Placed, item: Found) -> ev.ContainerAdopted | None:
+        """None: it is of no use any more."""
+        if placed.boot != self._site.boot or placed.slot >= len(self._slots):
+            return None
+        gpu = self._slots[placed.slot].gpu
+        if placed.gpu != (None if gpu is None else gpu.uuid):
+            return None
+        now, given = self._site.now(), self._given.get(placed.container)
+        first = placed.first
+        if given is not None and (item.running or item.ended):
+            return ev.ContainerAdopted(now, placed.container, placed.slot, first, _job(placed, given), given.at)
+        unfinished = first.ref not in self._journal.ended
+        if first.mode is Mode.SCRIPT and (item.running or item.ended) and unfinished:  # it is at work once it runs
+            return ev.ContainerAdopted(now, placed.container, placed.slot, first, first, placed.at)
+        if first.warm is not None and item.running:
+            return ev.ContainerAdopted(now, placed.container, placed.slot, first)
+        return None
+
+    async def _adopt(self, placed: Placed, event: ev.ContainerAdopted) -> LiveContainer | None:
+        gpu = self._slots[placed.slot].gpu
+        container = LiveContainer(self._site, placed.container, placed.slot, placed.first, gpu)
+        given = self._given.get(placed.container)
+        if given is None and event.job is not None:
+            given = Given(event.job.ref, placed.container, event.job.key, event.job.timeout, event.started_at)
+            self._journal.give(given)
+            self._given[placed.container] = given
+        try:
+            await container.adopt(placed, given)
+        except (OSError, NotAPlainFile) as error:
+            _log.warning("Cannot go on with a container: removing it", container=placed.container, error=str(error))
+            await container.close()
+            return None
+        self._adopted[container.id] = container
+        return container
+
+    def _restore_log(self, record: Ended) -> None:
+        """The log of a result that the earlier process could not deliver, if its container's folder is still there."""
+        name, ref = record.container, record.outcome.ref
+        if not name or "/" in name or record.log_end <= record.log_start:
+            return
+        container = self._adopted.get(name)
+        if container is not None and container.log is not None:
+            self._site.outbox.track(container.log.go_on(ref, record.log_start, record.log_end))
+            return
+        if name not in self.old_logs:
+            fd = _open_log(self._site.folder / name / LOG_NAME)
+            if fd is None:
+                return
+            self.old_logs[name] = fd
+        self._site.outbox.track(AttemptLog(ref, self.old_logs[name], record.log_start, record.log_end))
+
+
+class InUse(msgspec.Struct, frozen=True):
+    """Ids of containers, and of containers whose folders are needed."""
+
+    containers: set[str]
+    folders: set[str]
+
+
+class Sweeper:
+    def __init__(self, site: Site, old_logs: dict[str, int]) -> None:
+        self._site = site
+        self._old_logs = old_logs
+
+    async def run(self, in_use: Callable[[], InUse]) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL)
+            try:
+                await self.sweep(in_use)
+            except RuntimeFault as fault:
+                _log.warning("Could not look for containers without use", error=fault.message)
+
+    async def sweep(self, in_use: Callable[[], InUse], *, at_start: bool = False) -> None:
+        """Remove containers of this worker and folders that nothing uses. Raises RuntimeFault.
+
+        Names that begin with a dot are sockets on their way into a folder: only at the start nobody needs them."""
+        before = in_use().containers
+        found = await self._site.runtime.found()
+        wanted = before | in_use().containers  # what came or went meanwhile sees to itself
+        orphans = [item for item in found if item.labels.get(LABEL_CONTAINER) not in wanted]
+        if orphans:
+            _log.warning(f"Removing {len(orphans)} containers of this worker that belong to no job")
+            await asyncio.gather(*(self._site.runtime.stop(item.handle, 0) for item in orphans))
+        names = await asyncio.to_thread(os.listdir, self._site.folder)
+        wanted = in_use().folders
+        useless = [name for name in names if name not in wanted and (at_start or not name.startswith("."))]
+        for name in useless:
+            fd = self._old_logs.pop(name, None)
+            if fd is not None:
+                os.close(fd)
+        await asyncio.to_thread(_remove, [self._site.folder / name for name in useless])
+
+
+def boot_id() -> str:
+    """Changes with every start of the machine; empty where the kernel does not tell."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _job(placed: Placed, given: Given) -> Assignment:
+    """The job as far as it matters once the container has it."""
+    return msgspec.structs.replace(
+        placed.first, ref=given.ref, slot=placed.slot, key=given.key, timeout=given.timeout, args=()
+    )
+
+
+def _open_log(path: Path) -> int | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    return None
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -1,0 +1,42 @@
+"""A worker in a process of its own, so that a test can kill it: `python -m tests.worker.killable URL TOKEN FOLDER
+RUNTIME [HANDLER]`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import uvloop
+
+from hecaton.worker.app import serve
+from hecaton.worker.registration import WorkerConfig
+from hecaton.worker.runtime import Runtime
+from hecaton.worker.runtimes.docker import DockerRuntime
+from hecaton.worker.runtimes.process import ProcessRuntime
+from hecaton.worker.slots import WorkerSettings
+from tests.worker.scripted_server import ScriptedServer
+
+WORKER = "w0rker-1d"
+SETTINGS = WorkerSettings(slots=2, grace=2.0, drain_timeout=10)
+
+
+def runtime_of(name: str, handler: Path | None) -> Runtime:
+    return DockerRuntime(WORKER) if name == "docker" else ProcessRuntime(WORKER, {"echo": handler or Path()})
+
+
+async def start(
+    server: ScriptedServer, folder: Path, runtime: str, handler: Path | None = None
+) -> asyncio.subprocess.Process:
+    config = server.config(folder)
+    arguments = [config.url, config.token, str(folder), runtime, str(handler or "")]
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.worker.killable", *arguments)
+
+
+async def _main(url: str, token: str, folder: str, runtime: str, handler: str) -> int:
+    config = WorkerConfig("bench", url, WORKER, token, Path(folder))
+    return await serve(config, runtime_of(runtime, Path(handler) if handler else None), (), SETTINGS)
+
+
+if __name__ == "__main__":
+    uvloop.run(_main(*sys.argv[1:]))

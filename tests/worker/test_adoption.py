@@ -1,0 +1,364 @@
+"""A worker that was killed comes back to its containers: same attempts, same processes, nothing executed again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import textwrap
+import time
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hecaton.core.model import AttemptRef, Body, Kind, Mode, Reason
+from hecaton.wire.channel import Assignment, FileRef, Hello, Started
+from hecaton.worker import adoption, agent
+from hecaton.worker.app import serve
+from hecaton.worker.runtime import LABEL_CONTAINER, LABEL_WORKER, Found
+from tests.engine.daemon import docker
+from tests.worker import killable
+from tests.worker.brain import assignment, ref
+from tests.worker.killable import SETTINGS, WORKER
+from tests.worker.scripted_server import PATIENCE, ScriptedServer
+
+A, B, C = ref("a"), ref("b"), ref("c")
+
+# Counts its executions in a file, waits for another one to appear, and says in which process it ran.
+HANDLER = """
+    import os, time, uuid
+    from hecaton.serverless import start
+    me = uuid.uuid4().hex
+    out = os.environ["HECATON_DIR"] + "/out/"
+
+    def handler(data):
+        if data.input == "me":
+            return me
+        print("began", flush=True)
+        with open(out + data.job_id + ".ran", "a") as file:
+            file.write("x")
+        while not os.path.exists(out + data.job_id + ".go"):
+            time.sleep(0.02)
+        print("ended")
+        return "r" * 3_000_000 if data.input == "large" else me
+
+    start(handler)
+"""
+
+SCRIPT = """
+    import json, os, time
+    out = os.environ["HECATON_DIR"] + "/out/"
+    print("began", flush=True)
+    open(out + "a.ran", "a").write("x")
+    while not os.path.exists(out + "a.go"):
+        time.sleep(0.02)
+    print("ended")
+    json.dump("done", open(os.environ["HECATON_OUTPUT"], "w"))
+"""
+
+
+class Site:
+    """A server that the test plays, and a worker that the test starts and kills. Jobs run on `runtime`."""
+
+    def __init__(self, server: ScriptedServer, folder: Path, runtime: str) -> None:
+        self.server, self.folder, self.runtime = server, folder, runtime
+        self.handler = folder.parent / "handler.py"
+        self.handler.write_text(textwrap.dedent(HANDLER))
+        self._file = server.keep(self.handler.read_bytes())
+        self._connections = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._worker: asyncio.Task[int] | None = None
+
+    def job(self, name: str, payload: str = "wait", timeout: float | None = None) -> Assignment:
+        body = Body.inline(Kind.JSON, json.dumps(payload).encode())
+        if self.runtime == "process":
+            return assignment(name, image="echo", payload=body, timeout=timeout)
+        file = FileRef(self._file, 1, "handler.py")
+        return assignment(name, mode=Mode.HANDLER, file=file, payload=body, timeout=timeout)
+
+    def script(self) -> Assignment:
+        file = FileRef(self.server.keep(textwrap.dedent(SCRIPT).encode()), 1, "job.py")
+        return assignment("a", warm=None, mode=Mode.SCRIPT, file=file)
+
+    async def comes(self) -> Hello:
+        """The worker, in a process that can be killed."""
+        self._process = await killable.start(self.server, self.folder, self.runtime, self.handler)
+        return await self._connected()
+
+    async def is_killed(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+        self.server.heard.clear()
+
+    async def comes_back(self) -> Hello:
+        """The worker again, in the process of the test."""
+        runtime = killable.runtime_of(self.runtime, self.handler)
+        self._worker = asyncio.create_task(serve(self.server.config(self.folder), runtime, (), SETTINGS))
+        return await self._connected()
+
+    async def _connected(self) -> Hello:
+        self._connections += 1
+        return await self.server.connected(self._connections)
+
+    async def begins(self, job: Assignment) -> None:
+        await self.server.assign(job)
+        await self.until_file(f"{job.ref.job}.ran")
+
+    async def until_file(self, name: str) -> None:
+        async with asyncio.timeout(PATIENCE):  # the handler's own work: the worker does not see it
+            while not self._outs(name):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    def executions(self, name: str = "a") -> int:
+        return sum(path.stat().st_size for path in self._outs(f"{name}.ran"))
+
+    def let_go(self, name: str = "a") -> None:
+        for path in self._outs(f"{name}.ran"):
+            path.with_suffix(".go").touch()
+
+    def _outs(self, name: str) -> list[Path]:
+        return list(self.folder.glob(f"c/*/out/{name}"))
+
+    async def found(self) -> list[Found]:
+        runtime = killable.runtime_of(self.runtime, self.handler)
+        try:
+            return await runtime.found()
+        finally:
+            await runtime.close()
+
+    async def remove_containers(self) -> None:
+        """What somebody else may do to them."""
+        runtime = killable.runtime_of(self.runtime, self.handler)
+        for item in await runtime.found():
+            await runtime.stop(item.handle, 0)
+        await runtime.close()
+
+    async def end(self) -> None:
+        """Nothing of the worker is left then."""
+        if self._worker is None:
+            await self.comes_back()
+        assert self._worker is not None
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0)
+        await asyncio.wait_for(self._worker, PATIENCE)
+        assert await self.found() == []
+        assert list((self.folder / "c").iterdir()) == []
+
+
+@pytest.fixture
+async def processes(tmp_path: Path) -> AsyncIterator[Site]:
+    async with ScriptedServer() as server:
+        site = Site(server, tmp_path / "state", "process")
+        yield site
+        await site.end()
+
+
+@pytest.fixture
+async def containers(python39_image: str, tmp_path: Path) -> AsyncIterator[Site]:
+    async with ScriptedServer() as server:
+        site = Site(server, tmp_path / "state", "docker")
+        yield site
+        await site.end()
+
+
+@pytest.fixture(params=["process", "docker"])
+def site(request: pytest.FixtureRequest) -> Site:
+    name = {"process": "processes", "docker": "containers"}[request.param]
+    found: Site = request.getfixturevalue(name)
+    return found
+
+
+def phases(hello: Hello) -> dict[AttemptRef, str]:
+    return {item.ref: item.phase for item in hello.held}
+
+
+class TestAWorkerThatWasKilled:
+    async def test_goes_on_with_the_job_that_runs(self, site: Site) -> None:
+        await site.comes()
+        await site.begins(site.job("a"))
+        await site.is_killed()
+        hello = await site.comes_back()
+        assert phases(hello) == {A: "running"}
+        assert hello.held[0].age > 0
+        assert (await site.server.message(Started)).refs == (A,)
+        site.let_go()
+        outcome = await site.server.outcome(A)
+        assert (outcome.reason, site.executions()) == (Reason.OK, 1)
+        assert site.server.log(A) == b"began\nended\n"
+        assert outcome.ran is not None
+        assert outcome.ran > hello.held[0].age
+
+    async def test_gives_the_next_job_to_the_same_container(self, site: Site) -> None:
+        await site.comes()
+        await site.server.assign(site.job("a", "me"))
+        before = (await site.server.outcome(A)).body
+        await site.is_killed()
+        assert "running" not in phases(await site.comes_back()).values()
+        await site.server.assign(site.job("b", "me"))
+        assert (await site.server.outcome(B)).body == before
+
+    async def test_delivers_what_was_finished_while_it_was_away(self, site: Site) -> None:
+        await site.comes()
+        await site.begins(site.job("a"))
+        await site.is_killed()
+        site.let_go()
+        assert phases(await site.comes_back()).keys() == {A}
+        assert (await site.server.outcome(A)).reason is Reason.OK
+        assert site.executions() == 1
+
+    async def test_takes_a_large_result_that_was_finished_while_it_was_away(self, processes: Site) -> None:
+        await processes.comes()
+        await processes.begins(processes.job("a", "large"))
+        await processes.is_killed()
+        processes.let_go()
+        await processes.comes_back()
+        body = (await processes.server.outcome(A)).body
+        assert body is not None
+        assert len(processes.server.blobs[str(body.blob)]) == 3_000_002
+
+    async def test_keeps_results_that_the_server_did_not_have_and_the_container_that_made_them(
+        self, processes: Site
+    ) -> None:
+        processes.server.accepts = False
+        await processes.comes()
+        await processes.server.assign(processes.job("a", "me"))
+        before = (await processes.server.outcome(A)).body
+        await processes.is_killed()  # at once: the result is not synced yet
+        processes.server.accepts = True
+        hello = await processes.comes_back()
+        assert phases(hello) == {A: "done"}
+        await processes.server.assign(processes.job("b", "me"))
+        assert (await processes.server.outcome(B)).body == before == (await processes.server.outcome(A)).body
+
+    async def test_says_what_is_lost_with_its_container(self, site: Site) -> None:
+        await site.comes()
+        await site.begins(site.job("a"))
+        await site.is_killed()
+        await site.remove_containers()
+        hello = await site.comes_back()
+        assert phases(hello) == {A: "done"}
+        outcome = await site.server.outcome(A)
+        assert outcome.reason is Reason.WORKER_ERROR
+        assert outcome.failure is not None
+        assert "container was lost" in outcome.failure.message
+
+    async def test_stops_what_the_server_gave_to_another_worker(self, processes: Site) -> None:
+        await processes.comes()
+        await processes.begins(processes.job("a"))
+        await processes.is_killed()
+        processes.server.drop = (A,)
+        await processes.comes_back()
+        await processes.server.assign(processes.job("b", "me"))
+        assert (await processes.server.outcome(B)).reason is Reason.OK
+        assert A not in processes.server.outcomes()
+
+    async def test_still_knows_when_the_job_has_to_end(self, processes: Site) -> None:
+        await processes.comes()
+        await processes.begins(processes.job("a", timeout=2.0))
+        await processes.is_killed()
+        await processes.comes_back()
+        outcome = await processes.server.outcome(A)
+        assert outcome.reason is Reason.TIMEOUT
+        assert outcome.ran is not None
+        assert outcome.ran < 10
+
+    async def test_may_be_killed_again_and_again(self, processes: Site) -> None:
+        await processes.comes()
+        await processes.begins(processes.job("a"))
+        for _ in range(3):
+            await processes.is_killed()
+            hello = await processes.comes()
+            assert phases(hello) == {A: "running"}
+        processes.let_go()
+        assert (await processes.server.outcome(A)).reason is Reason.OK
+        assert processes.executions() == 1
+        await processes.is_killed()
+
+    async def test_reports_jobs_of_before_a_reboot_as_released(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await site.comes()
+        await site.begins(site.job("a"))
+        await site.is_killed()
+        monkeypatch.setattr(agent, "boot_id", lambda: "the next boot")
+        hello = await site.comes_back()
+        assert phases(hello) == {A: "done"}
+        assert (await site.server.outcome(A)).reason is Reason.RELEASED  # charged to nobody
+        assert await site.found() == []
+
+
+class TestScripts:
+    async def test_one_that_runs_goes_on(self, containers: Site) -> None:
+        await containers.comes()
+        await containers.begins(containers.script())
+        await containers.is_killed()
+        assert phases(await containers.comes_back()) == {A: "running"}
+        containers.let_go()
+        outcome = await containers.server.outcome(A)
+        assert (outcome.reason, outcome.body) == (Reason.OK, Body.inline(Kind.JSON, b'"done"'))
+        assert containers.server.log(A) == b"began\nended\n"
+
+    async def test_one_that_ended_meanwhile_is_delivered(self, containers: Site) -> None:
+        await containers.comes()
+        await containers.begins(containers.script())
+        await containers.is_killed()
+        containers.let_go()
+        await containers.until_file("result.json")
+        await containers.comes_back()
+        assert (await containers.server.outcome(A)).body == Body.inline(Kind.JSON, b'"done"')
+
+
+class TestWhatBelongsToNothing:
+    """Is removed at the start and by a look every half minute; what is not the worker's is never touched."""
+
+    async def test_containers_and_folders(
+        self, containers: Site, monkeypatch: pytest.MonkeyPatch, base_image: str
+    ) -> None:
+        monkeypatch.setattr(adoption, "SWEEP_INTERVAL", 0.2)
+        decoys = [run_container(base_image), run_container(base_image, f"{LABEL_WORKER}=another")]
+        try:
+            orphan = run_container(base_image, f"{LABEL_WORKER}={WORKER}", f"{LABEL_CONTAINER}=lost")
+            (containers.folder / "c/lost/out").mkdir(parents=True)
+            await containers.comes_back()
+            assert await containers.found() == []
+            await containers.begins(containers.job("a"))
+            later = run_container(base_image, f"{LABEL_WORKER}={WORKER}", f"{LABEL_CONTAINER}=later")
+            (containers.folder / "c/later").mkdir()
+            deadline = time.monotonic() + PATIENCE
+            while len(await containers.found()) > 1 or (containers.folder / "c/later").exists():
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+            assert {orphan, later}.isdisjoint(running())
+            containers.let_go()
+            assert (await containers.server.outcome(A)).reason is Reason.OK
+            assert set(decoys) <= running()
+        finally:
+            docker("rm", "--force", *decoys)
+
+    async def test_a_container_that_spoilt_its_folder_is_not_taken_over(self, processes: Site) -> None:
+        await processes.comes()
+        await processes.begins(processes.job("a"))
+        await processes.is_killed()
+        (log,) = processes.folder.glob("c/*/log")
+        log.unlink()
+        log.symlink_to("/etc/passwd")
+        await processes.comes_back()
+        assert (await processes.server.outcome(A)).reason is Reason.WORKER_ERROR
+        assert processes.server.log(A) == b""
+        assert await processes.found() == []
+
+
+def run_container(image: str, *labels: str) -> str:
+    options = [word for label in labels for word in ("--label", label)]
+    name = f"hecaton-test-{uuid.uuid4().hex[:8]}"
+    docker("run", "--detach", "--name", name, *options, image, "sleep", "600")
+    return name
+
+
+def running() -> set[str]:
+    return set(docker("ps", "--format", "{{.Names}}").split())

@@ -1,0 +1,99 @@
+"""A worker whose disk is full: results wait, nothing new is taken, and it goes on by itself when there is room."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import textwrap
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from hecaton.core.model import Body, Kind, Reason
+from hecaton.wire.channel import Draining, Released, Started
+from hecaton.worker.app import serve
+from hecaton.worker.runtimes.process import ProcessRuntime
+from hecaton.worker.slots import WorkerSettings
+from tests.worker.brain import assignment, ref
+from tests.worker.scripted_server import PATIENCE, ScriptedServer
+
+A, B, C = ref("a"), ref("b"), ref("c")
+
+HANDLER = """
+    import os, time
+    from hecaton.serverless import start
+
+    def handler(data):
+        while not os.path.exists(data.input["gate"]):
+            time.sleep(0.01)
+        return "r" * data.input["bytes"]
+
+    start(handler)
+"""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 20 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+async def server(tmp_path: Path, disk: Path) -> AsyncIterator[ScriptedServer]:
+    """With a worker whose folder is on that disk."""
+    handler = tmp_path / "handler.py"
+    handler.write_text(textwrap.dedent(HANDLER))
+    async with ScriptedServer() as server:
+        runtime = ProcessRuntime("w0rker-1d", {"python:3.9-slim": handler})
+        config = server.config(disk / "state")
+        worker = asyncio.create_task(serve(config, runtime, (), WorkerSettings(grace=1.0)))
+        await server.connected()
+        yield server
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0)
+        assert await asyncio.wait_for(worker, PATIENCE) == 0
+
+
+def fill(disk: Path) -> Path:
+    path = disk / "filling"
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096):
+            try:
+                while file.write(bytes(size)) == size:
+                    pass
+            except OSError:
+                continue
+    return path
+
+
+async def test_results_wait_and_new_work_is_refused_until_there_is_room(
+    server: ScriptedServer, disk: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    text = f'{{"gate": "{gate}", "bytes": 300000}}'
+    job = {name: assignment(name, payload=Body.inline(Kind.JSON, text.encode())) for name in "abc"}
+    await server.assign(job["a"], job["b"])
+    await server.message(Started)
+    filling = await asyncio.to_thread(fill, disk)
+    gate.touch()
+    assert await server.message(Draining) == Draining(active=True)
+    assert (await server.message(Released)).refs == (B,)
+    await server.assign(job["c"])
+    assert (await server.message(Released, 2)).refs == (C,)
+    assert A not in server.outcomes()
+    filling.unlink()
+    outcome = await server.outcome(A)
+    assert outcome.reason is Reason.OK
+    assert outcome.body is not None
+    assert len(server.blobs[str(outcome.body.blob)]) == 300_002
+    assert await server.message(Draining, 2) == Draining(active=False)
+    await server.assign(job["c"])
+    assert (await server.outcome(C)).reason is Reason.OK
