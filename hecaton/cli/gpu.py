@@ -25,7 +25,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What `run` and `install` are told about the worker. `shm_size` in bytes, `idle_timeout` in seconds."""
+    """What `run` and `install` are told about the worker. `shm_size` in bytes, time-outs in seconds."""
 
     server: str
     name: str
@@ -34,6 +34,7 @@ class Options(msgspec.Struct, frozen=True):
     handlers: dict[str, Path]
     slots: int
     idle_timeout: float
+    drain_timeout: float
     shm_size: int
     ca_file: Path | None
     token: str | None
@@ -114,6 +115,10 @@ _WORKER_OPTIONS = (
         "--idle-timeout", type=click.FloatRange(0), default=900.0, show_default=True, metavar="SECONDS",
         help="How long a container without work stays warm.",
     ),
+    click.option(
+        "--drain-timeout", type=click.FloatRange(0, 86400), default=30.0, show_default=True, metavar="SECONDS",
+        help="How long running jobs may go on when the worker is stopped; then they go back to the queue.",
+    ),
     click.option("--shm-size", type=Size(), default="1g", show_default=True, help="/dev/shm of each container."),
 )  # fmt: skip
 
@@ -143,8 +148,8 @@ def cli() -> None:
 def run(options: Options) -> int:
     """Run the worker in the foreground (useful for debugging).
 
-    The first time it registers with the server; later it knows it. Ctrl-C stops it: running jobs get 30 seconds to end,
-    the rest goes back to the queue.
+    The first time it registers with the server; later it knows it. Ctrl-C stops it: running jobs may end within the
+    drain timeout, the rest goes back to the queue.
     """
     from hecaton.cli.gpu_worker import run_worker
 
@@ -185,7 +190,7 @@ def start(name: str | None) -> None:
 @cli.command()
 @service_option
 def stop(name: str | None) -> None:
-    """Stop the worker service until the next boot. Running jobs get 30 seconds to end."""
+    """Stop the worker service until the next boot. Running jobs get its drain timeout to end."""
     _control("stop", name)
 
 

@@ -26,6 +26,9 @@ from hecaton.worker.slots import WorkerSettings
 CONNECT_SECONDS = 20.0
 """How long `install` watches the new service to tell how it went."""
 
+STOP_SECONDS = 60
+"""Seconds that the end of a worker may take beyond its drain timeout: containers are stopped, results delivered."""
+
 
 def run_worker(options: Options) -> int:
     """Until the worker is stopped; its exit code."""
@@ -50,7 +53,9 @@ def run_worker(options: Options) -> int:
         from hecaton.worker.app import run
 
         log_to_stderr()
-        settings = WorkerSettings(slots=options.slots, idle_timeout=options.idle_timeout)
+        settings = WorkerSettings(
+            slots=options.slots, idle_timeout=options.idle_timeout, drain_timeout=options.drain_timeout
+        )
         try:
             return run(config, runtime, found.gpus, settings)
         except RuntimeFault as fault:
@@ -74,7 +79,7 @@ def service(options: Options, config: WorkerConfig) -> systemd.Service:
     for name, path in options.handlers.items():
         arguments += ["--handler", f"{name}={path}"]
     arguments += ["--slots", str(options.slots), "--idle-timeout", f"{options.idle_timeout:g}"]
-    arguments += ["--shm-size", str(options.shm_size)]
+    arguments += ["--drain-timeout", f"{options.drain_timeout:g}", "--shm-size", str(options.shm_size)]
     environment = {ENVIRONMENT: str(registration.worker_home()), "PYTHONUNBUFFERED": "1"}
     if host := os.environ.get("DOCKER_HOST"):
         environment["DOCKER_HOST"] = host
@@ -83,6 +88,7 @@ def service(options: Options, config: WorkerConfig) -> systemd.Service:
         description=f"Hecaton GPU worker {config.name}",
         command=systemd.python_command("hecaton.cli.gpu", *arguments),
         environment=environment,
+        stop_seconds=STOP_SECONDS + round(options.drain_timeout),
         after=("network-online.target", "docker.service"),
         oom_score_adjust=-900,  # a job that eats all memory must not take the worker along
         final_codes=(0, SUPERSEDED_EXIT),  # 0: removed on the server, or asked to end

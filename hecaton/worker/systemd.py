@@ -165,7 +165,8 @@ def _installed(name: str) -> Path:
 
 
 def _systemctl(*arguments: str) -> None:
-    done = _run("systemctl", *arguments)
+    """As long as it takes: systemd itself ends what does not stop within the time that its unit says."""
+    done = _run("systemctl", *arguments, seconds=None)
     if done.returncode != 0:
         said = " ".join((done.stderr or done.stdout).split())
         raise HecatonError(
@@ -174,15 +175,13 @@ def _systemctl(*arguments: str) -> None:
         )
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
+def _run(*command: str, seconds: float | None = _COMMAND_SECONDS) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_COMMAND_SECONDS
-        )
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds)
     except FileNotFoundError as error:
         raise HecatonError(f"there is no {command[0]} on this machine", "Services need systemd.") from error
     except subprocess.TimeoutExpired as error:
-        raise HecatonError(f"{' '.join(command)} did not end within {_COMMAND_SECONDS:g} s") from error
+        raise HecatonError(f"{' '.join(command)} did not end within {seconds:g} s") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -44,6 +44,7 @@ def options(server: str, **changes: object) -> Options:
         "handlers": {},
         "slots": 1,
         "idle_timeout": 900.0,
+        "drain_timeout": 30.0,
         "shm_size": 1 << 30,
         "ca_file": None,
         "token": None,
@@ -178,6 +179,13 @@ def test_the_service_runs_this_installation_without_credentials(tmp_path: Path, 
     assert "docker.service" in service.after
     assert "secret" not in str(service)
     assert "worker token" not in str(service)
+
+
+def test_the_service_may_take_as_long_to_stop_as_its_jobs_may(tmp_path: Path, home: Path) -> None:
+    config = WorkerConfig("box", "https://gpu.example.com:8181", "id", "worker token", tmp_path)
+    service = gpu_worker.service(options("gpu.example.com", drain_timeout=3600.0), config)
+    assert service.command[service.command.index("--drain-timeout") + 1] == "3600"
+    assert service.stop_seconds > 3600
 
 
 def test_without_an_engine_it_says_what_to_do(home: Path, address: str) -> None:
