@@ -41,7 +41,9 @@ OURS = (
 HUEY = Entrant("Huey, SQLite", "benchmarks.rivals.huey_sqlite", ("huey",), "yes: fsync of its file")
 RIVALS = (
     HUEY,
-    Entrant("Celery, Redis", "benchmarks.rivals.celery_redis", ("celery", "redis"), "yes: `appendfsync always`"),
+    Entrant(
+        "Celery, Redis", "benchmarks.rivals.celery_redis", ("celery", "redis", "packaging"), "yes: `appendfsync always`"
+    ),
     Entrant("Dramatiq, Redis", "benchmarks.rivals.dramatiq_redis", ("dramatiq", "redis"), "no: Redis in memory"),
     Entrant("Ray", "benchmarks.rivals.ray_core", ("ray",), "no: state in memory"),
     Entrant(
