@@ -1,4 +1,4 @@
-"""`hecaton worker`: list, remove."""
+"""`hecaton worker`: list, drain, undrain, remove."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ COLUMNS = [
     Column("WARM", flexible=True, optional=True),
     Column("RUNTIME", flexible=True, optional=True),
     Column("VERSION", optional=True),
+    Column("NOTE", flexible=True, optional=True),
 ]
 
 
@@ -60,6 +61,7 @@ def _row(view: WorkerView, now: float) -> list[str]:
         ", ".join(sorted({slot.image for slot in view.slots if slot.image})),
         view.runtime or "",
         view.version or "",
+        view.note or "",
     ]
 
 
@@ -72,6 +74,25 @@ def _gpus(slots: tuple[SlotView, ...]) -> str:
     if slots and not cards:
         return "CPU only"
     return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in cards.items())
+
+
+@worker.command("drain")
+@click.argument("name", shell_complete=workers)
+@pass_cli
+def drain(cli: Cli, name: str) -> None:
+    """Let a worker finish what it runs and give it nothing new, until it is undrained. No job loses an attempt."""
+    view = cli.client().drain_worker(name)
+    busy = sum(len(slot.jobs) for slot in view.slots)
+    left = f" It still has {busy} {'job' if busy == 1 else 'jobs'}." if busy else ""
+    cli.done(view, f"Worker {name} is draining: it gets nothing new.{left}")
+
+
+@worker.command("undrain")
+@click.argument("name", shell_complete=workers)
+@pass_cli
+def undrain(cli: Cli, name: str) -> None:
+    """Give a worker jobs again, after a drain or a quarantine."""
+    cli.done(cli.client().undrain_worker(name), f"Worker {name} gets jobs again.")
 
 
 @worker.command("remove")

@@ -132,6 +132,14 @@ class Client:
         """Register a worker; its token is shown this once. `hecaton-gpu` does this by itself."""
         return self._transport.call("POST", f"{API}/workers", api.WorkerCredentials, api.NewWorker(name))
 
+    def drain_worker(self, name: str) -> api.WorkerView:
+        """It finishes what it runs and gets nothing new, until undrained."""
+        return self._transport.call("POST", _path("workers", name) + "/drain", api.WorkerView)
+
+    def undrain_worker(self, name: str) -> api.WorkerView:
+        """Ends a drain or a quarantine."""
+        return self._transport.call("POST", _path("workers", name) + "/undrain", api.WorkerView)
+
     def workers(self) -> list[api.WorkerView]:
         return self._transport.call("GET", f"{API}/workers", list[api.WorkerView])
 

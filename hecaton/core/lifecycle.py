@@ -15,6 +15,10 @@ from hecaton.core.model import Charged, JobState, Reason
 INFRA_LIMIT = 3
 """Attempts lost to infrastructure before a job is stopped as poison (faults.md C5)."""
 
+EXCUSED_LIMIT = 10
+"""Losses of a worker, counting those that were not its job's fault, after which no excuse holds any more: jobs that
+bring down several machines together must end too."""
+
 RETRY_DELAY = (1.0, 5.0, 30.0)
 """Seconds before the next attempt, by how many were charged so far; the last one repeats."""
 
@@ -70,6 +74,7 @@ class Standing(msgspec.Struct, frozen=True):
     user_failures: int
     infra_failures: int
     cancel_requested: bool
+    losses: int = 0  # attempts that ended with a lost worker; looked up for excused ones only
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -79,8 +84,9 @@ class Verdict(msgspec.Struct, frozen=True):
     delay: float = 0.0  # seconds until the next attempt may be assigned
 
 
-def judge(standing: Standing, reason: Reason) -> Verdict:
-    """Where a job goes when its current attempt ended with `reason`."""
+def judge(standing: Standing, reason: Reason, excused: bool = False) -> Verdict:
+    """Where a job goes when its current attempt ended with `reason`. `excused`: its worker was lost by something that
+    no job of it can have caused, such as a power cut that took others too."""
     charged = charge(reason)
     if reason is Reason.OK:
         return Verdict(Event.FINISH, reason, charged)
@@ -88,6 +94,8 @@ def judge(standing: Standing, reason: Reason) -> Verdict:
         return Verdict(Event.CANCEL, Reason.CANCELLED, Charged.NONE)
     if reason is Reason.RELEASED:
         return Verdict(Event.REQUEUE, reason, charged)
+    if excused and standing.losses < EXCUSED_LIMIT - 1:
+        return Verdict(Event.REQUEUE, reason, Charged.NONE)
     if charged is Charged.INFRA:
         losses = standing.infra_failures + 1
         if losses >= INFRA_LIMIT:

@@ -7,7 +7,8 @@ image, mode and handler file). So a decision costs lanes times slots, never jobs
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -16,6 +17,10 @@ from hecaton.core.model import Mode, WorkerId, WorkerStatus
 PATIENCE = 5.0
 """Seconds that older work of another lane lets a warm lane go first. Below it, alternating images would swap
 containers on every job (a start costs 230 ms and a model load); above it, a busy lane would starve the others."""
+
+TURN = 1.0
+"""Seconds after which an owner who got nothing, and has no more slots than the one whose container is warm, takes it
+over: the share that people have of the slots evens out, and containers are swapped once per turn at most."""
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -48,6 +53,10 @@ class Want(msgspec.Struct, frozen=True):
     count: int
     priority: int  # of its first job
     since: float  # when its first job was submitted
+    owner: int = 0
+    running: int = 0  # slots that work for its owner
+    passed_over: float = 0.0  # since when its owner, with work waiting, got nothing
+    shunned: frozenset[WorkerId] = frozenset()  # machines that failed its jobs a moment ago: others first
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -66,6 +75,7 @@ class Host(msgspec.Struct, frozen=True):
     status: WorkerStatus
     slots: tuple[Slot, ...]
     serves: frozenset[str] | None = None
+    quarantine: str | None = None  # why
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -83,6 +93,8 @@ def refusal(want: Want, host: Host) -> str | None:
         return "has not been heard from for a few heartbeats"
     if host.status is WorkerStatus.DRAINING:
         return "is draining: it finishes what it has and takes nothing new"
+    if host.status is WorkerStatus.QUARANTINED:
+        return f"is quarantined: {host.quarantine}"
     if host.serves is not None:
         if want.mode is not Mode.NATIVE:
             return f"uses the process runtime, which runs no {want.mode} jobs"
@@ -110,12 +122,13 @@ def place(wants: Iterable[Want], hosts: Sequence[Host], now: float) -> list[Plac
 
 
 class _Round:
-    """One decision. `left` counts what each lane still wants, `room` what each slot can still hold."""
+    """One decision. `left` counts what each lane still wants, `running` the slots that work for each owner."""
 
     def __init__(self, wants: Iterable[Want], hosts: Sequence[Host], now: float) -> None:
         self.wants = sorted(wants, key=lambda w: (-w.priority, w.since))
         self.now = now
         self.left = {want.lane: want.count for want in self.wants}
+        self.running = {want.owner: want.running for want in self.wants}
         open_hosts = [host for host in hosts if host.status is WorkerStatus.ONLINE]
         self.idle = [(host, slot) for host in open_hosts for slot in host.slots if slot.held == 0]
         self.busy = [(host, slot) for host in open_hosts for slot in host.slots if 0 < slot.held < slot.depth]
@@ -123,8 +136,7 @@ class _Round:
 
     def run(self) -> list[Placement]:
         self._keep_warm()
-        for want in self.wants:
-            self._fill_idle(want)
+        self._fill_idle()
         self._prefetch()
         return self.placements
 
@@ -134,40 +146,79 @@ class _Round:
 
     def _outranked(self, want: Want, host: Host) -> bool:
         """Does other waiting work have a better claim to this worker than a warm container gives?"""
-        for other in self.wants:
-            if other.lane == want.lane:
-                return False
-            urgent = other.priority > want.priority or self.now - other.since > PATIENCE
-            if urgent and self.left[other.lane] > 0 and refusal(other, host) is None:
-                return True
-        return False
+        return any(
+            self.left[other.lane] > 0 and self._better(other, want) and refusal(other, host) is None
+            for other in self.wants
+            if other.lane != want.lane
+        )
+
+    def _better(self, other: Want, want: Want) -> bool:
+        if other.priority != want.priority:
+            return other.priority > want.priority
+        if other.owner != want.owner:
+            fewer = self.running[other.owner] <= self.running[want.owner]
+            return fewer and self.now - other.passed_over > TURN
+        return other.since < want.since and self.now - other.since > PATIENCE
 
     def _keep_warm(self) -> None:
         by_warm = {want.warm: want for want in self.wants if want.warm}
         rest = []
         for host, slot in self.idle:
             want = by_warm.get(slot.warm or "")
-            if want and self.left[want.lane] > 0 and refusal(want, host) is None and not self._outranked(want, host):
+            if want and self._fits(want, host) and host.id not in want.shunned and not self._outranked(want, host):
                 self._give(want, host, slot, 1)
+                self.running[want.owner] += 1
             else:
                 rest.append((host, slot))
         self.idle = rest
 
-    def _fill_idle(self, want: Want) -> None:
-        if self.left[want.lane] <= 0 or not self.idle:
-            return
+    def _fits(self, want: Want, host: Host) -> bool:
+        return self.left[want.lane] > 0 and refusal(want, host) is None
+
+    def _fill_idle(self) -> None:
+        """Slot by slot to the highest priority, then to the owner who has the fewest, then to the oldest work."""
+        turns = [(self._rank(want), place) for place, want in enumerate(self.wants) if self.left[want.lane] > 0]
+        heapq.heapify(turns)
+        choices: dict[int, Iterator[tuple[Host, Slot]]] = {}
+        taken: set[tuple[WorkerId, int]] = set()
+        while turns and len(taken) < len(self.idle):
+            rank, place = turns[0]
+            want = self.wants[place]
+            if rank != self._rank(want):  # its owner got a slot for another lane meanwhile
+                heapq.heapreplace(turns, (self._rank(want), place))
+                continue
+            if place not in choices:
+                choices[place] = self._choices(want)
+            pair = next(((h, s) for h, s in choices[place] if (h.id, s.index) not in taken), None)
+            if pair is None:
+                heapq.heappop(turns)
+                continue
+            taken.add((pair[0].id, pair[1].index))
+            self._give(want, *pair, 1)
+            self.running[want.owner] += 1
+            if self.left[want.lane] <= 0:
+                heapq.heappop(turns)
+
+    def _rank(self, want: Want) -> tuple[int, int, float, float]:
+        return -want.priority, self.running[want.owner], want.passed_over, want.since
+
+    def _choices(self, want: Want) -> Iterator[tuple[Host, Slot]]:
+        """Idle slots that may take it, the best first."""
         ready = [pair for pair in self.idle if refusal(want, pair[0]) is None]
-        ready.sort(key=lambda pair: (pair[1].warm != want.warm, pair[1].warm is not None, pair[1].used_at))
-        for host, slot in ready[: self.left[want.lane]]:
-            self._give(want, host, slot, 1)
-            self.idle.remove((host, slot))
+        ready.sort(
+            key=lambda pair: (
+                pair[0].id in want.shunned,
+                pair[1].warm != want.warm,
+                pair[1].warm is not None,
+                pair[1].used_at,
+            )
+        )
+        return iter(ready)
 
     def _prefetch(self) -> None:
         """A job waits beside a running one only where the container is the same: else it would wait for a start too."""
         by_warm = {want.warm: want for want in self.wants if want.warm}
         for host, slot in self.busy:
             want = by_warm.get(slot.warm or "")
-            if want is None or self.left[want.lane] <= 0 or refusal(want, host) is not None:
-                continue
-            if not self._outranked(want, host):
+            if want and self._fits(want, host) and host.id not in want.shunned and not self._outranked(want, host):
                 self._give(want, host, slot, min(slot.depth - slot.held, self.left[want.lane]))

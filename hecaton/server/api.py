@@ -7,12 +7,13 @@ import msgspec
 
 from hecaton import __version__
 from hecaton.core.errors import BadRequest, NotFound, Unauthenticated, Unavailable
-from hecaton.core.model import JobId, JobState
+from hecaton.core.model import JobId, JobState, WorkerRecord
 from hecaton.server.attempts import Attempts
 from hecaton.server.auth import Passwords, Throttle, Tokens
 from hecaton.server.clock import Clock
 from hecaton.server.directory import Directory
 from hecaton.server.fleet import Fleet
+from hecaton.server.holds import Holds
 from hecaton.server.http import Access, Call, Route, Stream, decode
 from hecaton.server.jobs import Jobs, request_digest
 from hecaton.server.settings import Settings
@@ -40,12 +41,13 @@ class Api:
         tokens: Tokens,
         fleet: Fleet,
         attempts: Attempts,
+        holds: Holds,
         jobs: Jobs,
     ) -> None:
         self._settings, self._server_id, self._clock = settings, server_id, clock
         self._database, self._blobs = database, blobs
         self._directory, self._passwords, self._tokens = directory, passwords, tokens
-        self._fleet, self._attempts, self._jobs = fleet, attempts, jobs
+        self._fleet, self._holds, self._attempts, self._jobs = fleet, holds, attempts, jobs
         self._throttle = Throttle()
 
     # -- server and users ----------------------------------------------------------------------
@@ -102,12 +104,7 @@ class Api:
     # -- workers -------------------------------------------------------------------------------
 
     async def list_workers(self, call: Call) -> list[api.WorkerView]:
-        views = []
-        for record in await self._directory.workers():
-            member = self._fleet.members.get(record.id)
-            last_seen = member.last_contact if member and member.link else record.last_seen
-            views.append(worker_view(record, member, last_seen))
-        return views
+        return [self._worker_view(record) for record in await self._directory.workers()]
 
     async def add_worker(self, call: Call) -> api.WorkerCredentials:
         request: api.NewWorker = decode(await call.body(), api.NewWorker)
@@ -117,6 +114,19 @@ class Api:
         await self._attempts.remove(await self._directory.remove_worker(call.params["name"]))
 
     # -- jobs ----------------------------------------------------------------------------------
+    async def drain_worker(self, call: Call) -> api.WorkerView:
+        return self._worker_view(await self._holds.drain(call.params["name"]))
+
+    async def undrain_worker(self, call: Call) -> api.WorkerView:
+        record = await self._holds.undrain(call.params["name"])
+        await self._attempts.dispatch()
+        return self._worker_view(record)
+
+    def _worker_view(self, record: WorkerRecord) -> api.WorkerView:
+        member = self._fleet.members.get(record.id)
+        last_seen = member.last_contact if member and member.link else record.last_seen
+        return worker_view(record, member, last_seen)
+
 
     async def submit(self, call: Call) -> api.Submitted | api.JobView:
         # hot: benchmarks/latency.py
@@ -219,7 +229,7 @@ class Api:
         """Every endpoint but the channel and /openapi.json. Submission first: the router tries them in this order."""
         user, admin, made = Access.USER, Access.ADMIN, api.WorkerCredentials
         job, blob, image = "/v1/jobs/{job}", "/v1/blobs/{sha256}", "/v1/images/{name:path}"
-        account = "/v1/users/{name}"
+        account, worker = "/v1/users/{name}", "/v1/workers/{name}"
         content = "/v1/worker/jobs/{job}/blobs/{sha256}"
         return [
             Route("POST", "/v1/jobs", user, self.submit, "Submit a job", api.NewJob, api.Submitted, 201),
@@ -249,7 +259,9 @@ class Api:
             Route("DELETE", image, admin, self.delete_image, "Remove an image", status=204),
             Route("GET", "/v1/workers", user, self.list_workers, "All workers", None, list[api.WorkerView]),
             Route("POST", "/v1/workers", Access.ENROL, self.add_worker, "Register a worker", api.NewWorker, made, 201),
-            Route("DELETE", "/v1/workers/{name}", admin, self.remove_worker, "Remove a worker", status=204),
+            Route("DELETE", worker, admin, self.remove_worker, "Remove a worker", status=204),
+            Route("POST", worker + "/drain", admin, self.drain_worker, "Give it nothing new", None, api.WorkerView),
+            Route("POST", worker + "/undrain", admin, self.undrain_worker, "Use it again", None, api.WorkerView),
         ]  # fmt: skip
 
 

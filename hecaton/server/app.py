@@ -34,6 +34,7 @@ from hecaton.server.duties import Duties
 from hecaton.server.fleet import Fleet
 from hecaton.server.http import Access, Call, Endpoint, Gate, Route, Stream
 from hecaton.server.hub import Hub
+from hecaton.server.holds import Holds
 from hecaton.server.jobs import Jobs
 from hecaton.server.openapi import describe
 from hecaton.server.registry import check
@@ -77,13 +78,14 @@ class Server:
         self.channel: Channel | None = None
         self._duties: asyncio.Task[None] | None = None
 
+        self.holds = Holds(self.database, self.fleet, self.scheduler, self.clock, settings)
     async def start(self) -> Starlette:
         secret = load_secret(self.settings.folder / "secret")
         await self.directory.load()
         server_id = await self._server_id()
         settings = self.settings
         self.attempts = Attempts(
-            self.database, self.blobs, self.fleet, self.scheduler, self.hub, self.clock, settings, server_id
+            self.database, self.blobs, self.fleet, self.scheduler, self.holds, self.hub, self.clock, settings, server_id
         )
         self.jobs = Jobs(
             self.database,
@@ -112,7 +114,10 @@ class Server:
             jobs=self.jobs,
         )
         await self._restore()
-        duties = Duties(self.database, self.blobs, self.fleet, self.attempts, self.hub, self.clock, settings)
+            holds=self.holds,
+        duties = Duties(
+            self.database, self.blobs, self.fleet, self.holds, self.attempts, self.hub, self.clock, settings
+        )
         self._duties = asyncio.ensure_future(duties.loop())
         return self._application(api.routes(), self.channel)
 
@@ -153,6 +158,7 @@ class Server:
         description = msgspec.json.encode(describe(routes))
 
         async def openapi(call: Call) -> Stream:
+        self.holds.load(workers)
             async def once() -> AsyncIterator[bytes]:
                 yield description
 

@@ -18,6 +18,7 @@ from hecaton.core.lifecycle import Event
 from hecaton.core.model import AttemptRef, JobId, JobState, Reason, WorkerId, WorkerRecord
 from hecaton.server.clock import Clock
 from hecaton.server.fleet import Fleet, Link, Member
+from hecaton.server.holds import Holds
 from hecaton.server.hub import Hub
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
@@ -66,6 +67,7 @@ class Attempts:
         blobs: Blobs,
         fleet: Fleet,
         scheduler: Scheduler,
+        holds: Holds,
         hub: Hub,
         clock: Clock,
         settings: Settings,
@@ -75,6 +77,7 @@ class Attempts:
         self._blobs = blobs
         self._fleet = fleet
         self._scheduler = scheduler
+        self._holds = holds
         self._hub = hub
         self._clock = clock
         self._settings = settings
@@ -151,7 +154,7 @@ class Attempts:
         )
         await self._database.write(lambda store: store.seen([worker.id], now))
         await self._ask_again(link, reconciled.keep)
-        await self._end_lost(reconciled.lost_started, Reason.WORKER_LOST)
+        await self._end_lost(reconciled.lost_started, Reason.WORKER_LOST, worker.id, reconciled.rebooted)
         await self._end_lost(reconciled.lost_waiting, Reason.RELEASED)
         _log.info("Worker connected", worker=worker.name, slots=len(hello.slots), runtime=hello.runtime)
         await self.dispatch()
@@ -206,21 +209,24 @@ class Attempts:
         """The worker was silent for `lost_after`: its jobs wait again, and it is fenced. Jobs that only waited beside
         another are not charged: they did not bring it down."""
         begun, waiting = member.by_start()
+        excused = self._holds.excused(member)
         if member.link is not None:
             member.link.close(1001, "silent for too long")
         self._fleet.drop(member, self._clock.now())
         if begun or waiting:
             _log.warning("Worker lost: silent for too long", worker=member.name, jobs=len(begun) + len(waiting))
-        await self._end_lost(begun, Reason.WORKER_LOST)
+        await self._end_lost(begun, Reason.WORKER_LOST, member.id, excused)
         await self._end_lost(waiting, Reason.RELEASED)
         await self.dispatch()
 
-    async def _end_lost(self, refs: Sequence[AttemptRef], reason: Reason) -> None:
+    async def _end_lost(
+        self, refs: Sequence[AttemptRef], reason: Reason, worker: WorkerId | None = None, excused: bool = False
+    ) -> None:
         if refs:
             now = self._clock.now()
-            ends = [AttemptEnd(ref, None, reason, now) for ref in refs]
+            ends = [AttemptEnd(ref, None, reason, now, excused=excused) for ref in refs]
             ended = await self._database.write(lambda store: store.end(ends))
-            self._after(ended, {})
+            self._after(ended, {}, worker)
 
     # -- attempts run --------------------------------------------------------------------------
 
@@ -283,12 +289,13 @@ class Attempts:
             raise
         self._scheduler.settle(claims, claimed)
         self._acknowledge(worker, ended)
-        self._after(ended, {outcome.ref: outcome for outcome in outcomes})
+        self._after(ended, {outcome.ref: outcome for outcome in outcomes}, worker)
         await self.dispatch()
 
     def _end(self, worker: WorkerId, outcome: Outcome, now: float) -> AttemptEnd:
         at = now - outcome.age
         self._starting.pop(outcome.ref, None)
+        started_at = None if outcome.ran is None else at - outcome.ran
         return AttemptEnd(
             outcome.ref,
             worker,
@@ -299,16 +306,20 @@ class Attempts:
             outcome.exit_code,
             None if outcome.ran is None else at - outcome.ran,
             outcome.log_size,
-        )
+        )  # fmt: skip
 
     def _acknowledge(self, worker: WorkerId, ended: Sequence[Ended]) -> None:
         member = self._fleet.members.get(worker)
         if member is not None and member.link is not None:
             good = tuple(end.ref for end in ended if end.accepted or end.repeated)
+        if worker is not None and self._holds.judge(worker, ended):
+            self._run(self._background(self._holds.keep(worker)))
             bad = tuple(end.ref for end in ended if not (end.accepted or end.repeated))
             member.link.send(Accepted(good, bad))
 
-    def _after(self, ended: Sequence[Ended], outcomes: dict[AttemptRef, Outcome]) -> None:
+    def _after(
+        self, ended: Sequence[Ended], outcomes: dict[AttemptRef, Outcome], worker: WorkerId | None = None
+    ) -> None:
         """After the commit: wake who waits, and put what must run again back in line."""
         for end in ended:
             if not end.accepted or end.state is None:

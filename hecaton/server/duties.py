@@ -13,6 +13,7 @@ from hecaton.core.model import AttemptRef, Reason
 from hecaton.server.attempts import Attempts
 from hecaton.server.clock import Clock
 from hecaton.server.fleet import Fleet
+from hecaton.server.holds import Holds
 from hecaton.server.hub import Hub
 from hecaton.server.settings import Settings
 from hecaton.store.port import Blobs, Database, Store
@@ -30,13 +31,14 @@ class Duties:
         database: Database,
         blobs: Blobs,
         fleet: Fleet,
+        holds: Holds,
         attempts: Attempts,
         hub: Hub,
         clock: Clock,
         settings: Settings,
     ) -> None:
         self._database, self._blobs = database, blobs
-        self._fleet, self._attempts, self._hub = fleet, attempts, hub
+        self._fleet, self._holds, self._attempts, self._hub = fleet, holds, attempts, hub
         self._clock, self._settings = clock, settings
         self._refreshed = self._cleaned = clock.now()
         self._orphans: frozenset[AttemptRef] = frozenset()
@@ -58,7 +60,7 @@ class Duties:
             member.last_contact += seconds
 
     async def run_once(self) -> None:
-        for duty in (self.expire_leases, self.expire_queued, self.refresh, self.clean):
+        for duty in (self.expire_leases, self.expire_queued, self.end_quarantines, self.refresh, self.clean):
             try:
                 await duty()
             except asyncio.CancelledError:
@@ -80,6 +82,10 @@ class Duties:
         for job in expired:
             self._hub.publish(job, JobEvent("end", Reason.QUEUE_TTL))
         return len(expired)
+
+    async def end_quarantines(self) -> None:
+        if await self._holds.release_due():
+            await self._attempts.dispatch()
 
     async def refresh(self) -> None:
         """The safety net under the scheduler's memory of what waits, and the workers' `last seen`."""

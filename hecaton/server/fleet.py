@@ -49,6 +49,14 @@ class SlotState(msgspec.Struct):
         return Slot(self.index, taken, self.depth, self.promised if taken else self.warm, self.used_at)
 
 
+class Hold(msgspec.Struct, frozen=True):
+    """Why a worker gets nothing new although it is there. `until`: end of the quarantine."""
+
+    drained: bool = False
+    quarantine: str | None = None
+    until: float = 0.0
+
+
 class Member(msgspec.Struct):
     """A worker that is connected or still holds leases."""
 
@@ -57,7 +65,9 @@ class Member(msgspec.Struct):
     link: Link | None = None
     last_contact: float = 0.0
     suspect: bool = False
-    draining: bool = False
+    draining: bool = False  # as the worker says
+    hold: Hold = Hold()
+    boot_id: str = ""
     runtime: str | None = None
     version: str | None = None
     serves: frozenset[str] | None = None
@@ -67,8 +77,10 @@ class Member(msgspec.Struct):
     def status(self) -> WorkerStatus:
         if self.link is None:
             return WorkerStatus.OFFLINE
-        if self.draining:
+        if self.draining or self.hold.drained:
             return WorkerStatus.DRAINING
+        if self.hold.quarantine is not None:
+            return WorkerStatus.QUARANTINED
         return WorkerStatus.SUSPECT if self.suspect else WorkerStatus.ONLINE
 
     def slot(self, index: int) -> SlotState:
@@ -76,7 +88,7 @@ class Member(msgspec.Struct):
 
     def host(self) -> Host:
         slots = tuple(slot.view() for slot in self.slots.values())
-        return Host(self.id, self.name, self.status, slots, self.serves)
+        return Host(self.id, self.name, self.status, slots, self.serves, self.hold.quarantine)
 
     def leases(self) -> Iterator[Lease]:
         for slot in self.slots.values():
@@ -106,11 +118,18 @@ class Reconciled(msgspec.Struct, frozen=True):
     drop: tuple[AttemptRef, ...]
     lost_started: tuple[AttemptRef, ...]
     lost_waiting: tuple[AttemptRef, ...]
+    rebooted: bool = False  # the machine, since it was here last
 
 
 class Fleet:
     def __init__(self) -> None:
         self.members: dict[WorkerId, Member] = {}
+        self.holds: dict[WorkerId, Hold] = {}
+
+    def hold(self, worker_id: WorkerId, hold: Hold) -> None:
+        self.holds[worker_id] = hold
+        if member := self.members.get(worker_id):
+            member.hold = hold
 
     def restore(self, leases: Iterable[tuple[WorkerId, str, int, AttemptRef, bool]], now: float) -> None:
         """At start: the leases that the store knows, each with a full `lost_after` from now."""
@@ -124,6 +143,9 @@ class Fleet:
         owned = {lease.ref: lease for lease in member.leases()}
         member.name, member.link, member.last_contact = name, link, now
         member.suspect = member.draining = False
+        member.hold = self.holds.get(worker_id, Hold())
+        rebooted = bool(member.boot_id) and member.boot_id != hello.boot_id
+        member.boot_id = hello.boot_id
         member.runtime, member.version = hello.runtime, hello.version
         member.serves = None if hello.serves is None else frozenset(hello.serves)
         member.slots = {info.index: SlotState(info.index, info.gpu, info.warm, info.image) for info in hello.slots}
@@ -139,7 +161,7 @@ class Fleet:
             member.slot(held.slot).held[held.ref.job] = lease
         started = tuple(ref for ref, lease in owned.items() if lease.started)
         waiting = tuple(ref for ref, lease in owned.items() if not lease.started)
-        return Reconciled(tuple(keep), tuple(drop), started, waiting)
+        return Reconciled(tuple(keep), tuple(drop), started, waiting, rebooted)
 
     def leave(self, worker_id: WorkerId, link: Link) -> bool:
         """The connection ended; False if a newer one has taken over. Leases stay."""

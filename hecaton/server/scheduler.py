@@ -12,18 +12,23 @@ lost. They are never too low, so no job is forgotten; a slow tick of `duties` re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
 from hecaton.core.matching import Host, Lane, Want, place, warm_key
-from hecaton.core.model import AttemptRef, Image, Mode, WorkerStatus
+from hecaton.core.model import AttemptRef, Image, Mode, WorkerId, WorkerStatus
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet import Fleet, Lease, Member
 from hecaton.store.port import Claim, Claimed, LaneInfo
 from hecaton.wire.channel import Assign, Assignment, FileRef, ImageRef, Revoke
 
 MAX_DEPTH = 64
+
+SHUN = 60.0
+"""Seconds for which a lane's jobs go to other machines first, after one of them was failed by this machine."""
 
 
 class LaneState(msgspec.Struct):
@@ -35,6 +40,7 @@ class LaneState(msgspec.Struct):
     waiting: dict[int, int] = {}  # how many of each priority; may name too many, as `count`
     fresh: int = 0  # added since `recount`
     raised: int | None = None  # highest priority added since the last plan took from the lane
+    shunned: dict[WorkerId, float] = {}  # machines that failed one of its jobs, and until when others go first
     pace: float | None = None  # seconds that a job of this lane runs, exponentially averaged: how many to prefetch
 
 
@@ -44,6 +50,8 @@ class Scheduler:
         self._image = image
         self._now = now
         self._lanes: dict[int, LaneState] = {}
+        self._queued: dict[int, int] = {}  # by owner
+        self._served: dict[int, float] = {}  # when an owner was given a slot last
 
     # -- what waits ----------------------------------------------------------------------------
 
@@ -55,29 +63,30 @@ class Scheduler:
     def load(self, infos: Iterable[LaneInfo]) -> None:
         """What the store says is waiting, and what came since `recount`; replaces all counts."""
         for state in self._lanes.values():
-            state.count = state.fresh
+            self._count(state, state.fresh)
         for info in infos:
             state = self._lane(info.lane)
             if not state.fresh:
                 state.waiting, state.since = {}, info.since
             state.waiting.setdefault(info.priority, info.count)
             state.priority, state.since = max(state.waiting), min(state.since, info.since)
-            state.count += info.count
+            self._count(state, state.count + info.count)
 
     def add(self, lane: Lane, priority: int, since: float, count: int = 1) -> None:
         state = self._lane(lane)
         if state.count <= 0:
-            state.count, state.waiting, state.since = 0, {}, since
+            state.waiting, state.since = {}, since
+            self._count(state, 0)
         state.waiting[priority] = state.waiting.get(priority, 0) + count
         state.priority = max(state.waiting)
         state.since = min(state.since, since)
-        state.count += count
+        self._count(state, state.count + count)
         state.fresh += count
         state.raised = priority if state.raised is None else max(state.raised, priority)
 
     def remove(self, lane: Lane, count: int = 1) -> None:
         state = self._lane(lane)
-        state.count = max(0, state.count - count)
+        self._count(state, max(0, state.count - count))
 
     def again(self, key: int) -> None:
         """A job of a known lane waits once more."""
@@ -96,12 +105,43 @@ class Scheduler:
         state = self._lanes.get(key)
         return None if state is None else self._want(state)
 
-    def _want(self, state: LaneState) -> Want | None:
+    def _want(self, state: LaneState, running: Mapping[int, int] = MappingProxyType({})) -> Want | None:
         image = self._image(state.lane.image_id)
         if image is None:
             return None
-        warm = warm_key(state.lane, image.digest, image.env_revision)
-        return Want(state.key, image.name, state.lane.mode, warm, state.count, state.priority, state.since)
+        owner = state.lane.owner_id
+        return Want(
+            state.key,
+            image.name,
+            state.lane.mode,
+            warm_key(state.lane, image.digest, image.env_revision),
+            state.count,
+            state.priority,
+            state.since,
+            owner,
+            running.get(owner, 0),
+            max(state.since, self._served.get(owner, 0.0)),
+            self._shunned(state) if state.shunned else frozenset(),
+        )
+
+    def _shunned(self, state: LaneState) -> frozenset[WorkerId]:
+        state.shunned = {worker: until for worker, until in state.shunned.items() if until > self._now()}
+        return frozenset(state.shunned)
+
+    def shun(self, key: int, worker: WorkerId) -> None:
+        """A job of this lane was failed by the machine: it and its like go to others first, if there are any."""
+        state = self._lanes.get(key)
+        if state is not None:
+            state.shunned[worker] = self._now() + SHUN
+
+    def queued(self, owner: int) -> int:
+        """Jobs of this owner that wait to be given to a worker; may be too high, as `LaneState.count`."""
+        return self._queued.get(owner, 0)
+
+    def _count(self, state: LaneState, count: int) -> None:
+        owner = state.lane.owner_id
+        self._queued[owner] = self._queued.get(owner, 0) + count - state.count
+        state.count = count
 
     # -- decide --------------------------------------------------------------------------------
 
@@ -113,21 +153,38 @@ class Scheduler:
         hosts = [host for member in self.fleet.members.values() if (host := _open(member))]
         if not hosts:
             return []
-        wants = {want.lane: want for state in waiting if (want := self._want(state))}
+        several = len({state.lane.owner_id for state in waiting}) > 1
+        running = self._running() if several else MappingProxyType({})
+        wants = {want.lane: want for state in waiting if (want := self._want(state, running))}
         claims = []
-        for placed in place(wants.values(), hosts, self._now()):
+        now = self._now()
+        for placed in place(wants.values(), hosts, now):
             slot = self.fleet.members[placed.worker].slot(placed.slot)
             slot.reserved += placed.count
             slot.promised = wants[placed.lane].warm
             lane = self._lanes[placed.lane]
-            lane.count, lane.raised = lane.count - placed.count, None
+            self._count(lane, lane.count - placed.count)
+            lane.raised = None
+            self._served[lane.lane.owner_id] = now
             claims.append(Claim(placed.lane, placed.worker, placed.slot, placed.count))
         return claims
+
+    def _running(self) -> Mapping[int, int]:
+        """Slots that work for each owner. Asked for only where owners compete."""
+        slots: Counter[int] = Counter()
+        for member in self.fleet.members.values():
+            for slot in member.slots.values():
+                lease = next(iter(slot.held.values()), None)
+                state = self._lanes.get(lease.lane) if lease else None
+                if state is not None:
+                    slots[state.lane.owner_id] += 1
+        return slots
 
     def undo(self, claims: Sequence[Claim]) -> None:
         """The transaction failed: nothing was claimed."""
         for claim in claims:
-            self._lanes[claim.lane].count += claim.count
+            lane = self._lanes[claim.lane]
+            self._count(lane, lane.count + claim.count)
             self._unreserve(claim)
 
     def _unreserve(self, claim: Claim) -> None:
@@ -222,6 +279,14 @@ class Scheduler:
                     lease.revoking = True
                     refs.append(lease.ref)
         return tuple(refs)
+
+    def take_back(self, member: Member) -> None:
+        """Ask for all that has not started: the worker is to run nothing new."""
+        waiting = [lease for lease in member.leases() if not lease.started and not lease.revoking]
+        for lease in waiting:
+            lease.revoking = True
+        if waiting and member.link is not None:
+            member.link.send(Revoke(tuple(lease.ref for lease in waiting)))
 
     def _would_run(self, lease: Lease, idle: Sequence[Host]) -> bool:
         want = self.want(lease.lane)

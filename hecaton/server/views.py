@@ -98,15 +98,26 @@ def _tail(data: bytes) -> str:
 
 
 def worker_view(record: WorkerRecord, member: Member | None, last_seen: float) -> api.WorkerView:
-    if member is None:
-        return api.WorkerView(
-            record.id, record.name, WorkerStatus.OFFLINE, record.last_seen, None, None, record.registered_by
-        )
-    slots = tuple(_slot_view(slot) for slot in sorted(member.slots.values(), key=lambda slot: slot.index))
+    slots = member.slots.values() if member else ()
     return api.WorkerView(
-        record.id, record.name, member.status, last_seen, member.runtime, member.version, record.registered_by, slots
+        record.id,
+        record.name,
+        member.status if member else WorkerStatus.OFFLINE,
+        last_seen,
+        member.runtime if member else None,
+        member.version if member else None,
+        record.registered_by,
+        tuple(_slot_view(slot) for slot in sorted(slots, key=lambda slot: slot.index)),
+        record.drained,
+        _note(record),
     )
 
 
 def _slot_view(slot: SlotState) -> api.SlotView:
     return api.SlotView(slot.index, slot.gpu, "busy" if slot.held else "idle", slot.image, tuple(slot.held))
+def _note(record: WorkerRecord) -> str | None:
+    if record.drained:
+        return "drained by an admin"
+    return f"quarantined: {record.quarantine}" if record.quarantine else None
+
+

@@ -101,6 +101,7 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     exit_code: int | None = None
     started_at: float | None = None
     log_size: int = 0
+    excused: bool = False  # see `core.lifecycle.judge`
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -237,6 +238,12 @@ class Store(Protocol):
     def seen(self, workers: Sequence[WorkerId], now: float) -> None: ...
     def remove_worker(self, name_or_id: str) -> WorkerRecord:
         """Its token stops to hold. Its jobs are the caller's to end. NotFound."""
+
+    def set_drained(self, name_or_id: str, drained: bool) -> WorkerRecord:
+        """False ends a quarantine too. NotFound."""
+
+    def set_quarantine(self, worker: WorkerId, why: str | None, until: float) -> None:
+        """None ends it."""
 
     # -- jobs: the hot path --------------------------------------------------------------------
     def submit(self, jobs: Sequence[NewJob]) -> list[Stored]:

@@ -11,7 +11,10 @@ from hecaton.store.sqlite_rows import Row, Verbs, json_text
 
 _USER = "SELECT id, name, role, password_hash, token_version, created_at FROM user WHERE deleted = 0"
 _IMAGE = "SELECT id, name, digest, description, env, env_revision, created_at, updated_at FROM image WHERE deleted = 0"
-_WORKER = "SELECT id, name, registered_by, token_hash, created_at, last_seen, removed FROM worker WHERE removed = 0"
+_WORKER = """
+    SELECT id, name, registered_by, token_hash, created_at, last_seen, removed, drained, quarantine, quarantined_until
+    FROM worker WHERE removed = 0
+"""
 
 
 class AccountVerbs(Verbs):
@@ -144,11 +147,26 @@ class AccountVerbs(Verbs):
         self._sql_many("UPDATE worker SET last_seen = ? WHERE id = ?", [(now, worker) for worker in workers])
 
     def remove_worker(self, name_or_id: str) -> WorkerRecord:
+        row = self._named_worker(name_or_id)
+        self._sql("UPDATE worker SET removed = 1 WHERE id = ?", (row[0],))
+        return _worker_of((*row[:6], 1, *row[7:]))
+
+    def set_drained(self, name_or_id: str, drained: bool) -> WorkerRecord:
+        worker = self._named_worker(name_or_id)[0]
+        if drained:
+            self._sql("UPDATE worker SET drained = 1 WHERE id = ?", (worker,))
+        else:
+            self._sql("UPDATE worker SET drained = 0, quarantine = NULL WHERE id = ?", (worker,))
+        return _worker_of(self._named_worker(worker))
+
+    def set_quarantine(self, worker: WorkerId, why: str | None, until: float) -> None:
+        self._sql("UPDATE worker SET quarantine = ?, quarantined_until = ? WHERE id = ?", (why, until, worker))
+
+    def _named_worker(self, name_or_id: str) -> Row:
         row = self._row(f"{_WORKER} AND (name = ?1 OR id = ?1) ORDER BY name = ?1 DESC", name_or_id)
         if row is None:
-            raise NotFound(f"there is no worker {name_or_id!r}")
-        self._sql("UPDATE worker SET removed = 1 WHERE id = ?", (row[0],))
-        return _worker_of((*row[:6], 1))
+            raise NotFound(f"there is no worker {name_or_id!r}", "hecaton worker list shows them.")
+        return row
 
     # -- meta ----------------------------------------------------------------------------------
     def meta(self, key: str) -> str | None:
@@ -171,4 +189,6 @@ def _image_of(row: Row) -> Image:
 
 
 def _worker_of(row: Row) -> WorkerRecord:
-    return WorkerRecord(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]))
+    return WorkerRecord(
+        row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), bool(row[7]), row[8], row[9]
+    )  # fmt: skip

@@ -177,7 +177,8 @@ class QueueVerbs(BatchEnds):
         state, attempt, worker_id = STATE[row[1]], row[2], row[3]
         if state not in _HELD or attempt != end.ref.attempt or (end.by is not None and end.by != worker_id):
             return Ended(end.ref, False, self._ended_so(row, end), state)
-        verdict = judge(Standing(row[6], row[7], row[8], bool(row[9])), end.reason)
+        losses = self._losses(row[0]) if end.excused else 0
+        verdict = judge(Standing(row[6], row[7], row[8], bool(row[9]), losses), end.reason, end.excused)
         target = TRANSITIONS[state, verdict.event]
         if target.terminal:
             self._finish(row, end, verdict, target)
@@ -242,6 +243,11 @@ class QueueVerbs(BatchEnds):
             spec = decode_spec(self._sql("SELECT spec FROM job WHERE seq = ?", (seq,)).fetchone()[0])
             if spec.queue_ttl is not None:
                 self._sql("UPDATE job SET expires_at = ? WHERE seq = ?", (end.at + spec.queue_ttl, seq))
+
+    def _losses(self, seq: int) -> int:
+        rows = self._sql("SELECT count(*) FROM attempt WHERE seq = ? AND reason = ?", (seq, Reason.WORKER_LOST.value))
+        count: int = rows.fetchone()[0]
+        return count
 
     def _ended_so(self, row: Row, end: AttemptEnd) -> bool:
         """Did this attempt end before, by the same worker and for the same reason?"""

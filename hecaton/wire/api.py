@@ -253,3 +253,5 @@ class ServerInfo(_Reply, frozen=True):
     role: Role
     max_payload: int
     max_result: int
+    drained: bool = False  # by an admin: gets nothing new, also after it comes back
+    note: str | None = None  # why it gets nothing, where that needs a sentence

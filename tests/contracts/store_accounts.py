@@ -134,6 +134,30 @@ class AccountContract:
         await database.write(lambda store: store.remove_worker("gpu-1"))
         await database.write(lambda store: store.add_worker(third, "gpu-1", "ann", b"token-3", NOW))
 
+    async def test_a_drain_stays_until_it_is_ended(self, database: Database) -> None:
+        await Scene.on(database)
+        assert (await database.write(lambda store: store.set_drained("gpu-1", True))).drained
+        workers = await database.read(lambda store: store.workers())
+        assert [(worker.name, worker.drained) for worker in workers] == [("gpu-1", True), ("gpu-2", False)]
+        assert not (await database.write(lambda store: store.set_drained(WORKER, False))).drained
+        with pytest.raises(NotFound, match="gpu-9"):
+            await database.write(lambda store: store.set_drained("gpu-9", True))
+
+    async def test_a_quarantine_stays_until_it_is_ended_or_the_worker_undrained(self, database: Database) -> None:
+        await Scene.on(database)
+        for end in (
+            lambda store: store.set_quarantine(WORKER, None, 0.0),
+            lambda store: store.set_drained("gpu-1", False),
+        ):
+            await database.write(lambda store: store.set_quarantine(WORKER, "broken", NOW + 9))
+            record = await database.read(lambda store: store.worker_by_token(b"token-1"))
+            assert record is not None
+            assert (record.quarantine, record.quarantined_until) == ("broken", NOW + 9)
+            await database.write(end)
+            record = await database.read(lambda store: store.worker_by_token(b"token-1"))
+            assert record is not None
+            assert record.quarantine is None
+
     async def test_a_worker_is_seen(self, database: Database) -> None:
         await Scene.on(database)
         await database.write(lambda store: store.seen([WORKER], NOW + 60))

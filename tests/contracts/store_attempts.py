@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hecaton.core.lifecycle import INFRA_LIMIT, Event
+from hecaton.core.lifecycle import EXCUSED_LIMIT, INFRA_LIMIT, Event
 from hecaton.core.model import AttemptRef, Body, Charged, Failure, JobState, Kind, Reason, WorkerId
 from hecaton.store.port import AttemptEnd, Database
 from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene, new_id
@@ -232,3 +232,18 @@ class AttemptContract:
         ref = await scene.submit_and_claim()
         [attempt] = await database.read(lambda store: store.attempts(ref.job))
         assert (attempt.number, attempt.worker, attempt.ended_at, attempt.reason) == (1, "gpu-1", None, None)
+
+    async def test_excused_losses_are_charged_to_nobody_but_end_at_last(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        ref = await scene.submit_and_claim()
+        ended = []
+        for _ in range(EXCUSED_LIMIT + INFRA_LIMIT):
+            end = await scene.end(ref, Reason.WORKER_LOST, by=None, excused=True)
+            assert end.verdict is not None
+            ended.append(end.verdict.charged)
+            if end.state is JobState.FAILED:
+                break
+            [claimed] = await scene.claim()
+            ref = claimed.ref
+        assert ended == [Charged.NONE] * (EXCUSED_LIMIT - 1) + [Charged.INFRA] * INFRA_LIMIT
+        assert (await scene.job(ref.job)).reason is Reason.POISON

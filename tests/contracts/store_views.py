@@ -194,7 +194,7 @@ class ViewContract:
         payload, file, result, old, recent = (letter * 64 for letter in "abcde")
         for sha256 in (payload, file, result, old, recent):
             await database.write(lambda store, sha256=sha256: store.add_blob(sha256, scene.owner.id, 5, NOW))  # type: ignore[misc]
-        lane = Lane(scene.owner.id, scene.image.id, Mode.SCRIPT, file)
+        lane = Lane(scene.owner.id, scene.image.id, Mode.SCRIPT)
         await scene.submit(payload=Body(Kind.BYTES, b"", payload, 5), lane=lane, mode=Mode.SCRIPT, file=file)
         [claimed] = await scene.claim(lane=lane)
         await scene.end(claimed.ref, Reason.OK, body=Body(Kind.BYTES, b"", result, 5))

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hecaton.core.lifecycle import INFRA, INFRA_LIMIT, TRANSITIONS, Event, Standing, charge, judge, sources
+from hecaton.core.lifecycle import (
+    EXCUSED_LIMIT,
+    INFRA,
+    INFRA_LIMIT,
+    TRANSITIONS,
+    Event,
+    Standing,
+    charge,
+    judge,
+    sources,
+)
 from hecaton.core.model import Charged, JobState, Reason
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/lifecycle.md"
@@ -159,3 +169,11 @@ def test_no_job_is_tried_for_ever(reasons: list[Reason], retries: int) -> None:
         user += verdict.charged is Charged.USER
         infra += verdict.charged is Charged.INFRA
     pytest.fail("it is still being tried")
+
+
+def test_a_loss_that_no_job_caused_is_charged_to_nobody_as_long_as_that_can_be_believed() -> None:
+    standing = Standing(0, 0, INFRA_LIMIT - 1, False, losses=EXCUSED_LIMIT - 2)
+    verdict = judge(standing, Reason.WORKER_LOST, excused=True)
+    assert (verdict.event, verdict.charged, verdict.delay) == (Event.REQUEUE, Charged.NONE, 0.0)
+    often = Standing(0, 0, INFRA_LIMIT - 1, False, losses=EXCUSED_LIMIT - 1)
+    assert judge(often, Reason.WORKER_LOST, excused=True).reason is Reason.POISON

@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hecaton.core.matching import PATIENCE, Host, Lane, Placement, Slot, Want, place, refusal, warm_key, why_waiting
+from hecaton.core.matching import (
+    PATIENCE,
+    TURN,
+    Host,
+    Lane,
+    Placement,
+    Slot,
+    Want,
+    place,
+    refusal,
+    warm_key,
+    why_waiting,
+)
 from hecaton.core.model import Mode, WorkerId, WorkerStatus
 
 NOW = 1000.0
@@ -72,6 +84,53 @@ def test_priority_has_no_patience_with_warm_slots() -> None:
     assert places(wants, host("a", Slot(0, warm="warm-2"))) == [(1, "a", 0, 1)]
 
 
+# -- several owners --------------------------------------------------------------------------------
+
+
+def test_free_slots_go_to_owners_in_turn_however_much_each_has_waiting() -> None:
+    wants = [want(1, owner=1, count=100, since=NOW - 50), want(2, owner=2, count=2), want(3, owner=3)]
+    given = Counter(p[0] for p in places(wants, host("a", *[Slot(index) for index in range(8)])))
+    assert given == {1: 5, 2: 2, 3: 1}
+
+
+def test_the_owner_with_fewer_running_jobs_goes_first() -> None:
+    wants = [want(1, owner=1, running=4, since=NOW - 50, count=9), want(2, owner=2, running=1, count=9)]
+    assert [p[0] for p in places(wants, host("a"))] == [2]
+    assert [p[0] for p in places(wants, host("a", *[Slot(index) for index in range(4)]))] == [2, 2, 2, 1]
+
+
+def test_with_equal_shares_the_one_who_got_nothing_for_longest_goes_first() -> None:
+    wants = [want(1, owner=1, passed_over=NOW - 2, since=NOW - 50), want(2, owner=2, passed_over=NOW - 9)]
+    assert [p[0] for p in places(wants, host("a"))] == [2]
+
+
+def test_a_warm_slot_changes_hands_after_a_turn_if_the_other_has_no_more_running() -> None:
+    warm = host("a", Slot(0, warm="warm-1"))
+
+    def winner(passed_over: float, running: int) -> int:
+        wants = [
+            want(1, owner=1, since=NOW - 50, passed_over=NOW, running=2, count=9),
+            want(2, owner=2, passed_over=passed_over, running=running, count=9),
+        ]
+        return places(wants, warm)[0][0]
+
+    assert winner(NOW - TURN - 0.1, 2) == 2
+    assert winner(NOW - TURN + 0.1, 2) == 1
+    assert winner(NOW - TURN - 0.1, 3) == 1
+
+
+def test_priority_goes_over_shares() -> None:
+    wants = [want(1, owner=1, running=9, priority=1), want(2, owner=2)]
+    assert [p[0] for p in places(wants, host("a"))] == [1]
+
+
+def test_a_machine_that_just_failed_such_a_job_is_taken_last_but_taken() -> None:
+    bad = host("bad", Slot(0, warm="warm-1"))
+    shunning = want(shunned=frozenset({WorkerId("bad")}))
+    assert places([shunning], bad, host("good")) == [(1, "good", 0, 1)]
+    assert places([shunning], bad) == [(1, "bad", 0, 1)]
+
+
 def test_older_work_that_the_worker_cannot_do_does_not_block_it() -> None:
     wants = [want(1, image="other", priority=5, since=0.0), want(2)]
     worker = host("a", Slot(0, warm="warm-2"), serves=frozenset({"app"}))
@@ -99,7 +158,9 @@ def test_scripts_never_wait_beside_another_job() -> None:
     assert places([script], host("a", Slot(0, held=1, depth=4, warm=None))) == []
 
 
-@pytest.mark.parametrize("status", [WorkerStatus.OFFLINE, WorkerStatus.SUSPECT, WorkerStatus.DRAINING])
+@pytest.mark.parametrize(
+    "status", [WorkerStatus.OFFLINE, WorkerStatus.SUSPECT, WorkerStatus.DRAINING, WorkerStatus.QUARANTINED]
+)
 def test_only_workers_that_are_online_get_work(status: WorkerStatus) -> None:
     away = host("a", status=status)
     assert places([want()], away) == []

@@ -58,6 +58,8 @@ def test_every_access_has_a_column() -> None:
     assert {access.name for access in Access} == {"OPEN", "USER", "ADMIN", "ENROL", "WORKER"}
 
 
+    "POST /v1/workers/{name}/drain": ADMIN,
+    "POST /v1/workers/{name}/undrain": ADMIN,
 async def test_every_route_has_a_row_and_every_row_a_route(server: Running) -> None:
     assert {f"{route.method} {route.path}" for route in server.routes} == set(EXPECTED)
 

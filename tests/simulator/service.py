@@ -21,6 +21,7 @@ from hecaton.server.clock import Clock
 from hecaton.server.directory import Directory
 from hecaton.server.duties import Duties
 from hecaton.server.fleet import Fleet
+from hecaton.server.holds import Holds
 from hecaton.server.hub import Hub
 from hecaton.server.jobs import Jobs
 from hecaton.server.registry import check
@@ -73,12 +74,16 @@ class Service:
         self.fleet = Fleet()
         self.hub = Hub()
         self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now)
-        self.attempts = Attempts(self.database, blobs, self.fleet, self.scheduler, self.hub, clock, settings, "sim")
+        self.holds = Holds(self.database, self.fleet, self.scheduler, clock, settings)
+        self.holds = Holds(self.database, self.fleet, self.scheduler, clock, settings)
+        self.attempts = Attempts(
+            self.database, blobs, self.fleet, self.scheduler, self.holds, self.hub, clock, settings, "sim"
+        )
         self.jobs = Jobs(
             self.database, blobs, self.directory, self.fleet, self.scheduler, self.attempts, self.hub, clock, settings
         )
         self.channel = Channel(self.attempts, self.fleet, clock, self._find_worker)
-        self.duties = Duties(self.database, blobs, self.fleet, self.attempts, self.hub, clock, settings)
+        self.duties = Duties(self.database, blobs, self.fleet, self.holds, self.attempts, self.hub, clock, settings)
         self._died = died
         loop.spawn(self.process, self._run())
 
@@ -97,6 +102,7 @@ class Service:
             for worker, slot, ref, state in held
         ]
         self.fleet.restore(leases, self.clock.now())
+        self.holds.load(workers)
         await self.attempts.refresh()
         self.ready = True
         await self.duties.loop()

@@ -1,0 +1,218 @@
+"""Workers that get nothing new: drained, quarantined; and losses that count against nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hecaton.core.model import Reason
+from hecaton.server.holds import QUARANTINE
+from hecaton.wire.channel import Released, Revoke
+from tests.server.people import eventually
+from tests.server.running import IMAGE, Running, running
+from tests.server.scripted_worker import ScriptedWorker, slots
+
+
+async def status(server: Running, name: str) -> str:
+    views = {view["name"]: view for view in await server.admin.get("/v1/workers")}
+    return str(views[name]["status"])
+
+
+# -- drain -----------------------------------------------------------------------------------------
+
+
+async def test_a_drained_worker_finishes_what_it_runs_and_gets_nothing_new(server: Running) -> None:
+    await server.image()
+    worker = await server.worker("w1")
+    running_job = await server.admin.submit(IMAGE, 1)
+    job = await worker.start()
+    view = await server.admin.must("POST", "/v1/workers/w1/drain")
+    assert (view["status"], view["drained"]) == ("DRAINING", True)
+    waiting = await server.admin.submit(IMAGE, 2)
+    await worker.finish(job.ref, "done")
+    assert (await server.admin.ended(running_job))["result"] == "done"
+    shown = await server.admin.job(waiting)
+    assert shown["state"] == "IN_QUEUE"
+    assert shown["waiting"] == [{"worker": "w1", "why": "is draining: it finishes what it has and takes nothing new"}]
+    assert len(worker.assigned) == 1
+
+    await server.admin.must("POST", "/v1/workers/w1/undrain")
+    assert (await worker.take()).ref.job == waiting
+    assert await status(server, "w1") == "ONLINE"
+
+
+async def test_jobs_that_wait_at_a_drained_worker_go_to_another_and_lose_no_attempt(server: Running) -> None:
+    await server.image()
+    worker = await server.worker("w1")
+    for _ in range(3):  # short jobs: the next ones are sent ahead
+        await server.admin.submit(IMAGE, 0)
+        job = await worker.start()
+        await worker.finish(job.ref, ran=0.001)
+        await server.admin.ended(job.ref.job)
+    jobs = [await server.admin.submit(IMAGE, number, retries=0) for number in range(2)]
+    first = await worker.start()
+    second = await worker.take()
+    assert [first.ref.job, second.ref.job] == jobs
+    await eventually(lambda: server.admin.state(jobs[0]), "IN_PROGRESS")
+    await server.admin.must("POST", "/v1/workers/w1/drain")
+    revoked = await worker.hear(Revoke)
+    assert revoked.refs == (second.ref,)
+    other = await server.worker("w2")
+    await worker.send(Released((second.ref,)))
+    again = await other.start()
+    assert (again.ref.job, again.ref.attempt) == (jobs[1], 2)
+    await other.finish(again.ref, "elsewhere")
+    shown = await server.admin.ended(jobs[1])
+    assert shown["result"] == "elsewhere"
+    assert [attempt["charged"] for attempt in shown["attempts"]] == ["none", "none"]
+    await worker.finish(first.ref, "here")
+    assert (await server.admin.ended(jobs[0]))["attempt"] == 1
+
+
+async def test_a_drain_outlives_restarts_of_worker_and_server(tmp_path: Path) -> None:
+    async with running(tmp_path / "server") as server:
+        await server.image()
+        worker = await server.worker("w1")
+        await server.admin.must("POST", "/v1/workers/w1/drain")
+        await worker.cut()
+        await worker.connect()
+        assert await status(server, "w1") == "DRAINING"
+        token = worker.http["Authorization"].removeprefix("Bearer ")
+    async with running(tmp_path / "server") as server:
+        worker = ScriptedWorker(server.session, server.url, token)
+        server.workers.append(worker)
+        await worker.connect()
+        assert await status(server, "w1") == "DRAINING"
+        job = await server.admin.submit(IMAGE)
+        await server.admin.must("POST", "/v1/workers/w1/undrain")
+        assert (await worker.take()).ref.job == job
+
+
+async def test_draining_a_worker_that_does_not_exist_says_so(server: Running) -> None:
+    reply = await server.admin.call("POST", "/v1/workers/nobody/drain")
+    assert (reply.status, reply.message) == (404, "there is no worker 'nobody'")
+
+
+# -- quarantine ------------------------------------------------------------------------------------
+
+
+async def fail(server: Running, worker: ScriptedWorker, *reasons: Reason) -> None:
+    """One job for each reason, each ended with it by this worker, and then cancelled."""
+    for reason in reasons:
+        job_id = await server.admin.submit(IMAGE, retries=0)
+        job = await worker.start()
+        assert job.ref.job == job_id
+        await worker.fail(job.ref, reason)
+        assert await worker.answer(job.ref) == "accepted"
+        await server.admin.must("POST", f"/v1/jobs/{job_id}/cancel")
+
+
+async def test_a_machine_that_fails_three_attempts_in_a_row_is_quarantined_with_the_reason(server: Running) -> None:
+    await server.image()
+    worker = await server.worker("w1")
+    await fail(server, worker, Reason.WORKER_ERROR, Reason.GPU_LOST, Reason.WORKER_ERROR)
+    await eventually(lambda: status(server, "w1"), "QUARANTINED")
+    job = await server.admin.submit(IMAGE)
+    why = "its last 3 attempts were ended by the machine (worker_error, gpu_lost, worker_error)"
+    assert (await server.admin.job(job))["waiting"] == [{"worker": "w1", "why": f"is quarantined: {why}"}]
+    (view,) = await server.admin.get("/v1/workers")
+    assert view["note"] == f"quarantined: {why}"
+    await worker.cut()
+    await worker.connect()
+    assert await status(server, "w1") == "QUARANTINED"
+    await server.admin.must("POST", "/v1/workers/w1/undrain")
+    assert (await worker.take()).ref.job == job
+
+
+async def test_failures_of_jobs_and_successes_in_between_keep_a_machine_in_use(server: Running) -> None:
+    await server.image()
+    worker = await server.worker("w1")
+    await fail(server, worker, Reason.WORKER_ERROR, Reason.WORKER_ERROR, Reason.HANDLER_ERROR)
+    await fail(server, worker, Reason.WORKER_ERROR, Reason.WORKER_ERROR)
+    done = await server.admin.submit(IMAGE)
+    await worker.finish((await worker.start()).ref)
+    await server.admin.ended(done)
+    await fail(server, worker, Reason.WORKER_ERROR, Reason.WORKER_ERROR, Reason.HANDLER_EXIT)
+    assert await status(server, "w1") == "ONLINE"
+
+
+async def test_a_quarantine_ends_by_itself_and_the_next_failure_brings_it_back(server: Running) -> None:
+    await server.image()
+    worker = await server.worker("w1")
+    await fail(server, worker, *[Reason.WORKER_ERROR] * 3)
+    await eventually(lambda: status(server, "w1"), "QUARANTINED")
+    holds, fleet = server.server.holds, server.server.fleet
+    assert await holds.release_due() == 0
+    (held,) = fleet.holds.items()
+    assert 0 < held[1].until - server.server.clock.now() <= QUARANTINE
+    fleet.hold(held[0], held[1].__class__(False, held[1].quarantine, server.server.clock.now()))
+    await eventually(lambda: status(server, "w1"), "ONLINE")  # by the server's duties
+    await fail(server, worker, Reason.WORKER_ERROR)
+    await eventually(lambda: status(server, "w1"), "QUARANTINED")
+
+
+async def test_an_image_that_two_machines_cannot_pull_puts_neither_into_quarantine(server: Running) -> None:
+    await server.image()
+    workers = [await server.worker("w1"), await server.worker("w2")]
+    for name in ("w2", "w1") * 4:
+        other = "w1" if name == "w2" else "w2"
+        await server.admin.must("POST", f"/v1/workers/{other}/drain")
+        await server.admin.must("POST", f"/v1/workers/{name}/undrain")
+        await fail(server, workers[0 if name == "w1" else 1], Reason.IMAGE_PULL)
+        assert await status(server, name) == "ONLINE"
+
+
+# -- whose fault -----------------------------------------------------------------------------------
+
+
+async def test_workers_lost_together_charge_no_job(hasty: Running) -> None:
+    await hasty.image()
+    workers = [await hasty.worker(name) for name in ("w1", "w2")]
+    jobs = [await hasty.admin.submit(IMAGE, number) for number in range(2)]
+    held = [await worker.start() for worker in workers]
+    for worker in workers:
+        worker.silent = True
+    for job in jobs:
+        await eventually(lambda job=job: hasty.admin.state(job), "IN_QUEUE")  # type: ignore[misc]
+    charged = [(await hasty.admin.job(job))["attempts"][0]["charged"] for job in jobs]
+    assert {ref.ref.job for ref in held} == set(jobs)
+    assert charged == ["none", "none"]
+
+
+async def test_a_worker_lost_alone_charges_its_job(hasty: Running) -> None:
+    await hasty.image()
+    await hasty.worker("w0", slots=slots(0))  # there, and heard from
+    worker = await hasty.worker("w1")
+    job = await hasty.admin.submit(IMAGE)
+    await worker.start()
+    worker.silent = True
+    await eventually(lambda: hasty.admin.state(job), "IN_QUEUE")
+    (attempt,) = (await hasty.admin.job(job))["attempts"]
+    assert (attempt["reason"], attempt["charged"]) == ("worker_lost", "infra")
+
+
+async def test_a_reboot_charges_no_job_and_a_crash_of_the_worker_alone_does(server: Running) -> None:
+    await server.image()
+    worker = await server.worker("w1", boot_id="monday")
+    job = await server.admin.submit(IMAGE)
+    charged = []
+    for boot_id in ("tuesday", "tuesday"):
+        await worker.start()
+        await eventually(lambda: server.admin.state(job), "IN_PROGRESS")
+        await worker.cut()
+        await worker.connect(boot_id=boot_id)
+        await worker.take()
+        worker._taken -= 1
+        charged.append((await server.admin.job(job))["attempts"][-2]["charged"])
+    assert charged == ["none", "infra"]
+
+
+async def test_after_a_failure_of_the_machine_the_next_attempt_goes_to_another(server: Running) -> None:
+    await server.image()
+    first = await server.worker("w1")
+    job = await server.admin.submit(IMAGE)
+    attempt = await first.start()
+    second = await server.worker("w2")
+    await first.fail(attempt.ref, Reason.WORKER_ERROR)
+    again = await second.take()
+    assert (again.ref.job, again.ref.attempt) == (job, 2)
+    assert len(first.assigned) == 1
