@@ -15,7 +15,8 @@ from hecaton.server.directory import Directory
 from hecaton.server.fleet import Fleet
 from hecaton.server.holds import Holds
 from hecaton.server.http import Access, Call, Route, Stream, decode
-from hecaton.server.jobs import Jobs, request_digest
+from hecaton.server.jobs import Jobs
+from hecaton.server.requests import request_digest
 from hecaton.server.settings import Settings
 from hecaton.server.transfer import receive_blob, require_sha256, send_blob, send_body
 from hecaton.server.views import worker_view
@@ -40,8 +41,8 @@ class Api:
         passwords: Passwords,
         tokens: Tokens,
         fleet: Fleet,
-        attempts: Attempts,
         holds: Holds,
+        attempts: Attempts,
         jobs: Jobs,
     ) -> None:
         self._settings, self._server_id, self._clock = settings, server_id, clock
@@ -113,7 +114,6 @@ class Api:
     async def remove_worker(self, call: Call) -> None:
         await self._attempts.remove(await self._directory.remove_worker(call.params["name"]))
 
-    # -- jobs ----------------------------------------------------------------------------------
     async def drain_worker(self, call: Call) -> api.WorkerView:
         return self._worker_view(await self._holds.drain(call.params["name"]))
 
@@ -127,13 +127,14 @@ class Api:
         last_seen = member.last_contact if member and member.link else record.last_seen
         return worker_view(record, member, last_seen)
 
+    # -- jobs ----------------------------------------------------------------------------------
 
     async def submit(self, call: Call) -> api.Submitted | api.JobView:
         # hot: benchmarks/latency.py
         body = await call.body()
         request: api.NewJob = decode(body, api.NewJob)
         wait = call.number("wait", None, 0, 3600)
-        digest, key = request_digest(body), _key(call)
+        digest, key = request_digest(body), key_of(call)
         if wait is not None:
             return await self._jobs.submit_and_wait(call.caller, request, key, digest, wait)
         submitted = await self._jobs.submit(call.caller, request, key, digest)
@@ -265,7 +266,7 @@ class Api:
         ]  # fmt: skip
 
 
-def _key(call: Call) -> str | None:
+def key_of(call: Call) -> str | None:
     key = call.header(api.IDEMPOTENCY_HEADER.lower().encode())
     if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
         raise BadRequest(f"the {api.IDEMPOTENCY_HEADER} has {len(key)} characters: expected 1 to {MAX_KEY}, printable")

@@ -27,19 +27,22 @@ from hecaton.core.model import JobState, Role, WorkerRecord
 from hecaton.server.api import Api
 from hecaton.server.attempts import Attempts
 from hecaton.server.auth import WORKER_PREFIX, Passwords, Tokens, hash_worker_token, load_secret
+from hecaton.server.batch_api import BatchApi
+from hecaton.server.batches import Batches
 from hecaton.server.channel import Channel
 from hecaton.server.clock import Clock
 from hecaton.server.directory import Directory
 from hecaton.server.duties import Duties
 from hecaton.server.fleet import Fleet
+from hecaton.server.holds import Holds
 from hecaton.server.http import Access, Call, Endpoint, Gate, Route, Stream
 from hecaton.server.hub import Hub
-from hecaton.server.holds import Holds
 from hecaton.server.jobs import Jobs
 from hecaton.server.openapi import describe
 from hecaton.server.registry import check
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
+from hecaton.server.sweeper import Sweeper
 from hecaton.store.blobs import FolderBlobs
 from hecaton.store.port import Store
 from hecaton.store.sqlite import SqliteDatabase, open_database
@@ -75,10 +78,11 @@ class Server:
         self.fleet = Fleet()
         self.hub = Hub()
         self.scheduler = Scheduler(self.fleet, self.directory.image, self.clock.now)
+        self.holds = Holds(self.database, self.fleet, self.scheduler, self.clock, settings)
         self.channel: Channel | None = None
         self._duties: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
-        self.holds = Holds(self.database, self.fleet, self.scheduler, self.clock, settings)
     async def start(self) -> Starlette:
         secret = load_secret(self.settings.folder / "secret")
         await self.directory.load()
@@ -110,16 +114,19 @@ class Server:
             passwords=self.passwords,
             tokens=self.tokens,
             fleet=self.fleet,
+            holds=self.holds,
             attempts=self.attempts,
             jobs=self.jobs,
         )
+        batches = Batches(self.database, self.blobs, self.directory, self.scheduler, self.hub, self.clock, settings)
         await self._restore()
-            holds=self.holds,
         duties = Duties(
             self.database, self.blobs, self.fleet, self.holds, self.attempts, self.hub, self.clock, settings
         )
         self._duties = asyncio.ensure_future(duties.loop())
-        return self._application(api.routes(), self.channel)
+        sweeper = Sweeper(self.database, self.scheduler, self.fleet, self.hub, self.clock, self.attempts.kick)
+        self._sweeping = asyncio.ensure_future(sweeper.loop())
+        return self._application([*api.routes(), *BatchApi(batches).routes()], self.channel)
 
     async def ensure_admin(self, password: str | None) -> str | None:
         """Make the user `admin` if there is no admin yet. Returns the password if it had to be invented."""
@@ -151,6 +158,7 @@ class Server:
             for worker, slot, ref, state in held
         ]
         self.fleet.restore(leases, self.clock.now())
+        self.holds.load(workers)
         await self.attempts.refresh()
 
     def _application(self, routes: list[Route], channel: Channel) -> Starlette:
@@ -158,7 +166,6 @@ class Server:
         description = msgspec.json.encode(describe(routes))
 
         async def openapi(call: Call) -> Stream:
-        self.holds.load(workers)
             async def once() -> AsyncIterator[bytes]:
                 yield description
 
@@ -178,9 +185,10 @@ class Server:
         self.hub.close()
 
     async def stop(self) -> None:
-        if self._duties is not None:
-            self._duties.cancel()
-            await asyncio.gather(self._duties, return_exceptions=True)
+        tasks = [task for task in (self._duties, self._sweeping) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self.channel is not None:
             await self.channel.close()
         await self.database.close()

@@ -297,14 +297,7 @@ class Attempts:
         self._starting.pop(outcome.ref, None)
         started_at = None if outcome.ran is None else at - outcome.ran
         return AttemptEnd(
-            outcome.ref,
-            worker,
-            outcome.reason,
-            at,
-            outcome.body,
-            outcome.failure,
-            outcome.exit_code,
-            None if outcome.ran is None else at - outcome.ran,
+            outcome.ref, worker, outcome.reason, at, outcome.body, outcome.failure, outcome.exit_code, started_at,
             outcome.log_size,
         )  # fmt: skip
 
@@ -312,8 +305,6 @@ class Attempts:
         member = self._fleet.members.get(worker)
         if member is not None and member.link is not None:
             good = tuple(end.ref for end in ended if end.accepted or end.repeated)
-        if worker is not None and self._holds.judge(worker, ended):
-            self._run(self._background(self._holds.keep(worker)))
             bad = tuple(end.ref for end in ended if not (end.accepted or end.repeated))
             member.link.send(Accepted(good, bad))
 
@@ -321,10 +312,14 @@ class Attempts:
         self, ended: Sequence[Ended], outcomes: dict[AttemptRef, Outcome], worker: WorkerId | None = None
     ) -> None:
         """After the commit: wake who waits, and put what must run again back in line."""
+        if worker is not None and self._holds.judge(worker, ended):
+            self._run(self._background(self._holds.keep(worker)))
         for end in ended:
             if not end.accepted or end.state is None:
                 continue
             self.live.pop(end.ref.job, None)
+            if end.batch is not None:
+                self._hub.wake(end.batch, decided=end.paused)
             if end.state.terminal:
                 self._publish(end.ref, "end", outcomes.get(end.ref))
             elif end.verdict is not None and end.verdict.event is Event.REQUEUE and end.lane is not None:

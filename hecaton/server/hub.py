@@ -1,4 +1,4 @@
-"""Who waits for what: events of jobs, published in memory to the requests that watch them. Nobody polls."""
+"""Who waits for what: events of jobs and batches, published in memory to the requests that watch them. Nobody polls."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ QUEUE_LIMIT = 256
 store)."""
 
 
+Watched = JobId | int
+"""A job, or a batch by its index."""
+
+
 class Watch:
-    """One request that watches one job. `next()` returns what happened since, at least one event."""
+    """One request that watches one job or batch. `next()` returns what happened since, at least one event."""
 
     def __init__(self) -> None:
         self.events: deque[JobEvent] = deque(maxlen=QUEUE_LIMIT)
@@ -44,11 +48,12 @@ class Watch:
 
 class Hub:
     def __init__(self) -> None:
-        self._watches: dict[JobId, set[Watch]] = {}
+        self._watches: dict[Watched, set[Watch]] = {}
         self.closing = False
+        self.decided = asyncio.Event()  # something about a batch, which `sweeper` has to carry out
 
     @contextmanager
-    def watching(self, job: JobId) -> Iterator[Watch]:
+    def watching(self, job: Watched) -> Iterator[Watch]:
         watch = Watch()
         self._watches.setdefault(job, set()).add(watch)
         try:
@@ -65,6 +70,13 @@ class Hub:
     def publish(self, job: JobId, event: JobEvent) -> None:
         for watch in self._watches.get(job, ()):
             watch.put(event)
+
+    def wake(self, batch: int, *, decided: bool = False) -> None:
+        """Something in it has ended: who watches looks. `decided`: it was also paused, resumed or cancelled."""
+        if decided:
+            self.decided.set()
+        for watch in self._watches.get(batch, ()):
+            watch.wake()
 
     def close(self) -> None:
         """The server stops: everyone who waits gets an answer now."""

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import codecs
-import hashlib
-import os
 from collections.abc import AsyncIterator, Sequence
 
-import msgspec
-
-from hecaton.core.errors import BadRequest, Conflict, NotFound, TooLarge, Unavailable
-from hecaton.core.matching import Lane, Want, why_waiting
-from hecaton.core.model import INLINE_LIMIT, Body, Job, JobId, JobSpec, JobState, Kind, Mode
+from hecaton.core.batches import lane_of
+from hecaton.core.errors import Conflict, NotFound, Unavailable
+from hecaton.core.matching import Want, why_waiting
+from hecaton.core.model import INLINE_LIMIT, Body, Job, JobId, JobState
 from hecaton.server.attempts import Attempts
 from hecaton.server.auth import Caller
 from hecaton.server.clock import Clock, uuid7
 from hecaton.server.directory import Directory
 from hecaton.server.fleet import Fleet
 from hecaton.server.hub import Hub, Watch
+from hecaton.server.requests import payload_of, require_blobs, spec_of
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
 from hecaton.server.views import JobParts, job_summary, job_view
@@ -80,21 +76,12 @@ class Jobs:
 
     def _new_job(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> port.NewJob:
         image = self._directory.find_image(request.image)
-        spec = _spec(request)
-        payload = _payload(request, self._settings.max_payload)
-        if payload.blob is not None:
-            payload = self._measured(payload, payload.blob)
-        lane = Lane(caller.user_id, image.id, spec.mode, spec.file if spec.mode is Mode.HANDLER else None)
+        spec = spec_of(request)
+        payload = payload_of(request, self._settings.max_payload, self._blobs)
+        lane = lane_of(caller.user_id, image.id, spec)
         now = self._clock.now()
         job_id = JobId(uuid7(now))
         return port.NewJob(job_id, caller.user_id, image.id, lane, spec, payload, now, key or job_id, digest)
-
-    def _measured(self, payload: Body, sha256: str) -> Body:
-        path = self._blobs.path(sha256)
-        size = os.path.getsize(path) if path else -1
-        if size != payload.size:
-            raise BadRequest(f"the upload {sha256} has {size} bytes, the request says {payload.size}")
-        return payload
 
     async def _store(self, job: port.NewJob) -> api.Submitted:
         """The job and the claims for free slots in one transaction: a job that can start at once costs one fsync."""
@@ -106,7 +93,7 @@ class Jobs:
         claims = self._scheduler.plan()
 
         def write(store: Store) -> tuple[list[Stored], list[Claimed]]:
-            _require_blobs(store, job)
+            require_blobs(store, [job])
             return store.submit([job]), store.claim(claims, now) if claims else []
 
         try:
@@ -128,10 +115,9 @@ class Jobs:
         if payload is None:
             raise NotFound(f"the payload of job {old.id} is gone")
         image = self._directory.find_image(old.image)  # registered again meanwhile, it has another number
-        file = old.spec.file if old.spec.mode is Mode.HANDLER else None
         now = self._clock.now()
         new_id = JobId(uuid7(now))
-        lane = Lane(old.owner_id, image.id, old.spec.mode, file)
+        lane = lane_of(old.owner_id, image.id, old.spec)
         return await self._store(
             port.NewJob(new_id, old.owner_id, image.id, lane, old.spec, payload, now, new_id, b"", old.id)
         )
@@ -176,6 +162,8 @@ class Jobs:
         want = Want(job.lane, image.name if image else job.image, job.spec.mode, None, 1, 0, job.created_at)
         hosts = sorted((member.host() for member in self._fleet.members.values()), key=lambda host: host.name)
         lines = [api.Waiting(host.name, why_waiting(want, host)) for host in hosts]
+        if job.batch_paused is not None:
+            lines.insert(0, api.Waiting("*", f"its batch is paused: {job.batch_paused}"))
         wait = job.run_after - self._clock.now()
         if wait > 0:
             lines.insert(0, api.Waiting("*", f"the next attempt starts in {wait:.0f} s (back-off after a failure)"))
@@ -275,6 +263,8 @@ class Jobs:
                 member.link.send(Cancel((result.ref,)))
         elif result.state is JobState.CANCELLED:
             self._hub.publish(job.id, api.JobEvent("end", None))
+            if result.batch is not None:
+                self._hub.wake(result.batch)
         return await self.show(caller, job.id)
 
 
@@ -313,85 +303,3 @@ def _others(watch: Watch) -> Sequence[api.JobEvent]:
     events = [event for event in watch.events if event.event in ("state", "progress", "note")]
     watch.events.clear()
     return events
-
-
-def _require_blobs(store: Store, job: port.NewJob) -> None:
-    """In the same transaction as the job: an upload that is checked here cannot be cleaned away in between."""
-    for sha256 in (job.payload.blob, job.spec.file):
-        if sha256 is not None and not store.has_blob(sha256, job.owner_id):
-            raise NotFound(f"no upload with SHA-256 {sha256[:80]}", "Upload it first: PUT /v1/blobs/{sha256}")
-
-
-def _spec(request: api.NewJob) -> JobSpec:
-    _check_limits(request)
-    if request.mode is not Mode.NATIVE and not request.file:
-        raise BadRequest(f"a {request.mode} job needs its `file`: the SHA-256 of an uploaded blob")
-    if request.mode is Mode.NATIVE and (request.file or request.args):
-        raise BadRequest("`file` and `args` belong to jobs with mode script or handler")
-    if any("\0" in argument for argument in request.args):
-        raise BadRequest("an argument holds a NUL character: no program can be given that")
-    name = request.file_name
-    if name is not None and (not 0 < len(name) <= 128 or "/" in name or "\0" in name or name in (".", "..")):
-        raise BadRequest(f"{name[:80]!r} is not a file name")
-    return JobSpec(
-        request.mode, request.file, name, request.args, request.timeout, request.retries, request.priority,
-        request.queue_ttl,
-    )  # fmt: skip
-
-
-def _check_limits(request: api.NewJob) -> None:
-    for name, value in (("timeout", request.timeout), ("queue_ttl", request.queue_ttl)):
-        if value is not None and not 0 < value <= 30 * 86400:
-            raise BadRequest(f"{name} is {value:g} s: expected more than 0 and at most 30 days")
-    if not 0 <= request.retries <= 100:
-        raise BadRequest(f"retries is {request.retries}: expected 0 to 100")
-    if not -1000 <= request.priority <= 1000:
-        raise BadRequest(f"priority is {request.priority}: expected -1000 to 1000")
-
-
-def _payload(request: api.NewJob, limit: int) -> Body:
-    given = [
-        request.input is not msgspec.UNSET,
-        request.text is not None,
-        request.base64 is not None,
-        request.payload is not None,
-    ]
-    if sum(given) > 1:
-        raise BadRequest("give one of `input`, `text`, `base64` and `payload`, not several")
-    if request.payload is not None:
-        blob = request.payload
-        if blob.size > limit:
-            raise TooLarge(f"the payload has {blob.size} bytes, the limit is {limit}")
-        return Body(blob.kind, b"", blob.sha256, blob.size)
-    body = _inline(request)
-    if body.size > INLINE_LIMIT:
-        raise TooLarge(
-            f"the payload has {body.size} bytes: up to {INLINE_LIMIT} may be sent inside the request",
-            "Upload it with PUT /v1/blobs/{sha256} and name it in `payload`.",
-        )
-    return body
-
-
-def _inline(request: api.NewJob) -> Body:
-    if request.text is not None:
-        return Body.inline(Kind.TEXT, request.text.encode())
-    if request.base64 is not None:
-        try:
-            return Body.inline(Kind.BYTES, base64.b64decode(request.base64, validate=True))
-        except binascii.Error as error:
-            raise BadRequest(f"`base64` is not base64: {error}") from None
-    return Body.inline(Kind.JSON, _valid_json(b"null" if request.input is msgspec.UNSET else bytes(request.input)))
-
-
-def _valid_json(text: bytes) -> bytes:
-    """The bytes go to the handler and back to users as they are; the parser has so far only skipped over them."""
-    try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"`input` is not JSON: {error}") from None
-    return text
-
-
-def request_digest(body: bytes) -> bytes:
-    """Tells whether an idempotency key came with the same request again."""
-    return hashlib.blake2b(body, digest_size=16).digest()

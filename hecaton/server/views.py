@@ -61,6 +61,8 @@ def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting])
         retries=spec.retries,
         priority=spec.priority,
         queue_ttl=spec.queue_ttl,
+        batch=job.batch,
+        item=job.item,
         payload_kind=job.payload_kind,
         payload_size=job.payload_size,
         payload=_payload(parts.payload),
@@ -113,11 +115,11 @@ def worker_view(record: WorkerRecord, member: Member | None, last_seen: float) -
     )
 
 
-def _slot_view(slot: SlotState) -> api.SlotView:
-    return api.SlotView(slot.index, slot.gpu, "busy" if slot.held else "idle", slot.image, tuple(slot.held))
 def _note(record: WorkerRecord) -> str | None:
     if record.drained:
         return "drained by an admin"
     return f"quarantined: {record.quarantine}" if record.quarantine else None
 
 
+def _slot_view(slot: SlotState) -> api.SlotView:
+    return api.SlotView(slot.index, slot.gpu, "busy" if slot.held else "idle", slot.image, tuple(slot.held))

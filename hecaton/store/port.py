@@ -171,8 +171,8 @@ class FailedItem(msgspec.Struct, frozen=True):
 
 
 class Swept(msgspec.Struct, frozen=True):
-    """One step of carrying out a pause (`withheld` jobs wait no longer for a slot), a resumption (`released` ones do
-    again) or a cancellation (`cancelled`: jobs that ended by it, or whose workers must be told)."""
+    """One step of carrying out a pause, a resumption or a cancellation (`cancelled`: jobs that ended by it, or whose
+    workers must be told). So many jobs wait no longer for a slot (`withheld`), or do again (`released`)."""
 
     batch: Batch
     withheld: int = 0

@@ -47,7 +47,7 @@ WITHHOLD, WITHHOLD_DELAYED, RELEASE = (
 )
 
 _TO_CANCEL = """
-    SELECT id FROM job INDEXED BY job_batch
+    SELECT id, state = 'IN_QUEUE' AND run_after = 0 FROM job INDEXED BY job_batch
     WHERE batch = ? AND item >= ? AND item < ? AND state NOT IN ('FINISHED', 'FAILED', 'CANCELLED') ORDER BY item
 """
 
@@ -202,8 +202,9 @@ class BatchVerbs(QueueVerbs):
         self._sql("UPDATE batch SET sweep_at = ? WHERE seq = ?", (end if end < batch.size else None, index))
         span = (index, start, end)
         if batch.cancel_requested:
-            jobs = [JobId(job) for (job,) in self._sql(_TO_CANCEL, span).fetchall()]
-            return Swept(batch, cancelled=tuple(self.cancel(job, now) for job in jobs))
+            rows = self._sql(_TO_CANCEL, span).fetchall()
+            cancelled = tuple(self.cancel(JobId(row[0]), now) for row in rows)
+            return Swept(batch, withheld=sum(row[1] for row in rows), cancelled=cancelled)
         if batch.paused is not None:
             self._sql(WITHHOLD_DELAYED, (WITHHELD, *span))
             return Swept(batch, withheld=self._sql(WITHHOLD, (WITHHELD, *span)).rowcount)

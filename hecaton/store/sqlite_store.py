@@ -9,4 +9,4 @@ from hecaton.store.sqlite_views import ViewVerbs
 
 
 class SqliteStore(BatchVerbs, ViewVerbs, AccountVerbs, LogVerbs):
-    """batches (over queue): what moves jobs · views: what shows them · accounts: users, images, workers · logs, blobs."""
+    """batches (over queue): what moves jobs · views: what shows them · accounts: users, images · logs, blobs."""

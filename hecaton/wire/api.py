@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from hecaton.core.batches import FailureGroup
 from hecaton.core.model import Attempt, Failure, Gpu, JobState, Kind, Mode, Reason, Role, WorkerStatus
 
 API = "/v1"
@@ -184,6 +185,8 @@ class JobView(_Reply, frozen=True):
     waiting: tuple[Waiting, ...] = ()
     attempts: tuple[Attempt, ...] = ()  # oldest first, the current one last
     log_tail: str | None = None  # failed jobs: the last 50 lines
+    batch: str | None = None  # id of the batch it belongs to
+    item: int | None = None  # its position there, from 0
 
 
 class JobPage(_Reply, frozen=True):
@@ -201,6 +204,100 @@ class JobEvent(_Reply, frozen=True):
     value: Any = None
     attempt: int = 0
     offset: int = 0
+
+
+# -- batches ---------------------------------------------------------------------------------------
+
+MAX_ITEMS = 10_000
+"""Items in one request. Larger batches are sent in several."""
+
+
+class BatchItem(_Request, frozen=True):
+    """The payload of one job of a batch: exactly one of the four, as in `NewJob`."""
+
+    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    text: str | None = None
+    base64: str | None = None
+    payload: BlobRef | None = None
+
+
+class NewBatch(_Request, frozen=True):
+    """Jobs that differ in their payloads only; stored all or none. `closed` False: more items follow.
+
+    `pause`: when the first 20 jobs to end have all failed alike, hand out no more until it is resumed."""
+
+    image: str
+    items: tuple[BatchItem, ...] = ()
+    closed: bool = True
+    name: str = ""
+    pause: bool = True
+    mode: Mode = Mode.NATIVE
+    file: str | None = None
+    file_name: str | None = None
+    args: tuple[str, ...] = ()
+    timeout: float | None = None
+    retries: int = 0
+    priority: int = 0
+    queue_ttl: float | None = None
+
+
+class NewItems(_Request, frozen=True):
+    """Items of an open batch from position `offset` on. Those that are there already are no error, so that a lost
+    answer can be asked for again. `closed`: they are the last."""
+
+    offset: int
+    items: tuple[BatchItem, ...] = ()
+    closed: bool = False
+
+
+class BatchSubmitted(_Reply, frozen=True):
+    id: str
+    index: int
+    size: int
+    closed: bool
+    duplicate: bool = False  # the idempotency key was known: this is the first batch, as it is now
+
+
+class BatchView(_Reply, frozen=True):
+    """`waiting`: neither ended nor with a worker. `rate`: jobs per second that ended lately; `seconds_left`: by it.
+    `paused`: why nothing is handed out. `complete`: closed, and every job has ended."""
+
+    id: str
+    index: int
+    name: str
+    image: str
+    owner: str
+    created_at: float
+    size: int
+    closed: bool
+    waiting: int
+    running: int
+    finished: int
+    failed: int
+    cancelled: int
+    complete: bool
+    paused: str | None
+    cancel_requested: bool
+    retry_of: str | None
+    rate: float | None = None
+    seconds_left: float | None = None
+    failures: tuple[FailureGroup, ...] = ()  # the most frequent first
+
+
+class BatchResult(_Reply, frozen=True, omit_defaults=True):
+    """One line of GET /v1/batches/{id}/results (NDJSON). `index`: position in the batch, from 0; `ended_as`: it was the
+    so many-th to end, from 1. Results over 1 MiB are not in it (`result_kind` without a result): fetch the job's."""
+
+    index: int
+    id: str
+    state: JobState
+    ended_as: int
+    reason: Reason | None = None
+    failure: Failure | None = None
+    result_kind: Kind | None = None
+    result_size: int = 0
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    result_base64: str | None = None
 
 
 # -- workers ---------------------------------------------------------------------------------------
@@ -233,6 +330,8 @@ class WorkerView(_Reply, frozen=True):
     version: str | None
     registered_by: str
     slots: tuple[SlotView, ...] = ()
+    drained: bool = False  # by an admin: gets nothing new, also after it comes back
+    note: str | None = None  # why it gets nothing, where that needs a sentence
 
 
 # -- server ----------------------------------------------------------------------------------------
@@ -253,5 +352,3 @@ class ServerInfo(_Reply, frozen=True):
     role: Role
     max_payload: int
     max_result: int
-    drained: bool = False  # by an admin: gets nothing new, also after it comes back
-    note: str | None = None  # why it gets nothing, where that needs a sentence

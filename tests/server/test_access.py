@@ -34,6 +34,15 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "GET /v1/jobs/{job}/events": PEOPLE,
     "POST /v1/jobs/{job}/cancel": PEOPLE,
     "POST /v1/jobs/{job}/retry": PEOPLE,
+    "POST /v1/batches": PEOPLE,
+    "GET /v1/batches": PEOPLE,
+    "GET /v1/batches/{batch}": PEOPLE,
+    "GET /v1/batches/{batch}/events": PEOPLE,
+    "GET /v1/batches/{batch}/results": PEOPLE,
+    "POST /v1/batches/{batch}/items": PEOPLE,
+    "POST /v1/batches/{batch}/resume": PEOPLE,
+    "POST /v1/batches/{batch}/cancel": PEOPLE,
+    "POST /v1/batches/{batch}/retry": PEOPLE,
     "PUT /v1/blobs/{sha256}": PEOPLE,
     "HEAD /v1/blobs/{sha256}": PEOPLE,
     "GET /v1/users": ADMIN,
@@ -49,6 +58,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "GET /v1/workers": PEOPLE,
     "POST /v1/workers": ENROL,
     "DELETE /v1/workers/{name}": ADMIN,
+    "POST /v1/workers/{name}/drain": ADMIN,
+    "POST /v1/workers/{name}/undrain": ADMIN,
     f"GET {WORKER_PATH}": WORKER,
     f"PUT {WORKER_PATH}": WORKER,
 }
@@ -58,8 +69,6 @@ def test_every_access_has_a_column() -> None:
     assert {access.name for access in Access} == {"OPEN", "USER", "ADMIN", "ENROL", "WORKER"}
 
 
-    "POST /v1/workers/{name}/drain": ADMIN,
-    "POST /v1/workers/{name}/undrain": ADMIN,
 async def test_every_route_has_a_row_and_every_row_a_route(server: Running) -> None:
     assert {f"{route.method} {route.path}" for route in server.routes} == set(EXPECTED)
 

@@ -28,6 +28,8 @@ JSON = st.recursive(
 )
 ROUTES_WITH_BODY: dict[str, type[msgspec.Struct]] = {
     "POST /v1/jobs": api.NewJob,
+    "POST /v1/batches": api.NewBatch,
+    "POST /v1/batches/1/items": api.NewItems,
     "POST /v1/login": api.Login,
     "POST /v1/users": api.NewUser,
     "PUT /v1/users/admin2/password": api.NewPassword,
