@@ -75,6 +75,7 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._log_timer: asyncio.TimerHandle | None = None
+        self._looks_seldom = False
         self._removals: set[asyncio.Future[None]] = set()
         self._finished: list[Outcome] = []
         self._max_result = DEFAULT_MAX_RESULT
@@ -258,8 +259,8 @@ class Agent:
 
     def _give_job(self, action: ev.GiveJob) -> None:
         self._live[action.container].give(action.assignment)
-        if self._log_timer is None:
-            self._log_timer = self._loop.call_later(LOG_INTERVAL, self._look_at_logs)
+        if self._log_timer is None or self._looks_seldom:
+            self._look_in(LOG_INTERVAL)
 
     def _acknowledge(self, action: ev.Acknowledge) -> None:
         self._live[action.container].acknowledge(action.ref)
@@ -334,7 +335,13 @@ class Agent:
             if container.log is not None:
                 container.log.trim_idle()
         if self._live:
-            self._log_timer = self._loop.call_later(LOG_INTERVAL if at_work else IDLE_INTERVAL, self._look_at_logs)
+            self._look_in(LOG_INTERVAL if at_work else IDLE_INTERVAL)
+
+    def _look_in(self, seconds: float) -> None:
+        if self._log_timer is not None:
+            self._log_timer.cancel()
+        self._looks_seldom = seconds > LOG_INTERVAL
+        self._log_timer = self._loop.call_later(seconds, self._look_at_logs)
 
     def _remove_dead(self) -> None:
         """Containers that are gone leave their folder behind until their last result is with the server."""

@@ -26,6 +26,7 @@ from hecaton.wire.channel import (
     Started,
     Warm,
 )
+from hecaton.worker.agent import IDLE_INTERVAL, LOG_INTERVAL
 from hecaton.worker.app import SUPERSEDED_EXIT, serve
 from hecaton.worker.logs import MARK
 from hecaton.worker.runtimes.process import ProcessRuntime
@@ -201,6 +202,22 @@ async def test_progress_and_log_are_live(server: ScriptedServer, worker: Serve, 
     await server.outcome(A)
     await server.assign(json_job("b", '"progress"'))
     assert (await server.message(Progress)) == Progress(B, 0.5)
+
+
+async def test_the_log_of_a_job_after_a_pause_is_live_too(
+    server: ScriptedServer, worker: Serve, tmp_path: Path
+) -> None:
+    worker()
+    await server.connected()
+    await server.assign(json_job("a", "1"))
+    await server.outcome(A)
+    await asyncio.sleep(2 * LOG_INTERVAL)  # by now the worker looks at idle containers only once in a while
+    began = asyncio.get_running_loop().time()
+    await server.assign(json_job("b", f'{{"wait": "{tmp_path}/go"}}'))
+    await server.until(lambda: server.log(B) == b"waiting\n", "the log of a job that still runs")
+    assert asyncio.get_running_loop().time() - began < IDLE_INTERVAL / 2
+    (tmp_path / "go").touch()
+    assert (await server.outcome(B)).reason is Reason.OK
 
 
 async def test_large_payloads_and_results_travel_as_files(server: ScriptedServer, worker: Serve) -> None:
