@@ -75,7 +75,6 @@ class Service:
         self.hub = Hub()
         self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now)
         self.holds = Holds(self.database, self.fleet, self.scheduler, clock, settings)
-        self.holds = Holds(self.database, self.fleet, self.scheduler, clock, settings)
         self.attempts = Attempts(
             self.database, blobs, self.fleet, self.scheduler, self.holds, self.hub, clock, settings, "sim"
         )
