@@ -14,6 +14,7 @@ from benchmarks import (
     cold_start,
     commands,
     growth,
+    hops,
     idle,
     latency,
     payload,
@@ -31,6 +32,7 @@ from benchmarks.versus import Contest
 
 MEASUREMENTS: tuple[Measurement, ...] = (
     latency.MEASUREMENT,
+    hops.MEASUREMENT,
     throughput.MEASUREMENT,
     queue.MEASUREMENT,
     slot_gap.MEASUREMENT,
