@@ -16,6 +16,7 @@ from hecaton.worker.app import serve
 from hecaton.worker.handlers.script import safe_name
 from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.slots import WorkerSettings
+from tests.engine.daemon import docker
 from tests.worker.brain import assignment, ref
 from tests.worker.scripted_server import PATIENCE, ScriptedServer
 
@@ -156,3 +157,26 @@ async def test_a_running_script_is_cancelled(server: ScriptedServer) -> None:
 )
 def test_the_name_of_a_file_is_made_safe(name: str, safe: str) -> None:
     assert safe_name(FileRef("0", 0, name)) == safe
+
+
+async def test_a_container_that_the_kernel_killed_for_its_memory(server: ScriptedServer, tmp_path: Path) -> None:
+    eat = b"""
+import os, time
+from hecaton.serverless import start
+def handler(data):
+    while not os.path.exists(os.environ["HECATON_DIR"] + "/out/eat"):
+        time.sleep(0.01)
+    return len(bytearray(os.urandom(1 << 20) * 512))
+start(handler)
+"""
+    file = FileRef(server.keep(eat), len(eat), "handler.py")
+    await server.assign(assignment("a", mode=Mode.HANDLER, file=file))
+    await server.message(Started)
+    (container,) = docker("ps", "--quiet", "--filter", f"label=hecaton.worker={WORKER}").split()
+    await asyncio.to_thread(docker, "update", "--memory", "64m", "--memory-swap", "64m", container)
+    (out,) = (tmp_path / "state/c").glob("*/out")
+    (out / "eat").touch()
+    outcome = await server.outcome(A)
+    assert outcome.reason is Reason.OOM_HOST
+    assert outcome.failure is not None
+    assert "out of memory" in outcome.failure.message

@@ -1,0 +1,140 @@
+"""Handlers that do harm: each job ends with the right reason, the next one runs, and the worker stays small.
+
+One worker for all of them, in a process of its own. What the handlers do: `hostile`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from hecaton.core.model import Body, Kind, Reason
+from tests.worker import hostile, killable
+from tests.worker.brain import assignment
+from tests.worker.killable import SETTINGS
+from tests.worker.scripted_server import ScriptedServer
+
+TIMEOUT = 1.0
+MEMORY = 200 << 20
+"""Bytes that the worker may need at most."""
+
+NEVER_ENDS = ["sleeps_for_ever", "hangs_in_c_with_the_gil", "ignores_sigterm", "deadlocks", "cuts_itself_off"]
+FAILS = {
+    "exits_with_0": Reason.NO_RESULT,
+    "exits_with_7": Reason.HANDLER_EXIT,
+    "raises_system_exit": Reason.HANDLER_ERROR,
+    "segfaults": Reason.HANDLER_EXIT,
+    "aborts": Reason.HANDLER_EXIT,
+    "kills_itself": Reason.HANDLER_EXIT,
+    "stops_itself_politely": Reason.HANDLER_EXIT,
+    "forks_and_exits": Reason.NO_RESULT,
+    "dies_within_a_frame": Reason.NO_RESULT,
+    "raises": Reason.HANDLER_ERROR,
+    "raises_half_a_character": Reason.HANDLER_ERROR,
+    "raises_what_cannot_be_shown": Reason.HANDLER_ERROR,
+    "raises_the_end_of_everything": Reason.HANDLER_ERROR,
+    "runs_out_of_memory": Reason.HANDLER_ERROR,
+    "says_more_than_a_failure_may": Reason.HANDLER_ERROR,
+    "returns_nan": Reason.RESULT_INVALID,
+    "returns_a_circle": Reason.RESULT_INVALID,
+    "returns_a_set": Reason.RESULT_INVALID,
+    "returns_an_abyss": Reason.RESULT_INVALID,
+    "returns_a_number_of_5000_digits": Reason.RESULT_INVALID,
+    "returns_half_a_character": Reason.RESULT_INVALID,
+    "returns_too_much": Reason.RESULT_TOO_LARGE,
+    "yields_for_ever": Reason.RESULT_TOO_LARGE,
+    "says_what_is_not_json": Reason.RESULT_INVALID,
+    "returns_an_endless_device": Reason.RESULT_INVALID,
+    "returns_a_link": Reason.RESULT_INVALID,
+    "returns_a_pipe": Reason.RESULT_INVALID,
+    "returns_a_folder": Reason.RESULT_INVALID,
+    "returns_a_file_of_the_workers": Reason.RESULT_INVALID,
+    "returns_a_name_that_is_none": Reason.RESULT_INVALID,
+    "returns_a_file_that_is_too_large": Reason.RESULT_TOO_LARGE,
+    "replaces_out_by_a_link": Reason.RESULT_INVALID,
+}
+NOISY = [
+    "prints_fake_frames",
+    "prints_binary_without_end_of_line",
+    "storms_the_log",
+    "writes_to_everything_that_is_open",
+    "closes_everything",
+    "reports_progress_thousands_of_times",
+    "reports_progress_that_no_message_can_carry",
+    "answers_for_others",
+    "sends_a_header_of_two_megabytes",
+    "sends_junk",
+    "says_hello_again_and_again",
+    "sends_strangers",
+    "leaves_a_thread_that_talks",
+    "leaves_children",
+    "removes_the_socket",
+    "empties_its_folder",
+    "replaces_its_log",
+    "says_two_results",
+]
+CASES = [
+    *((name, Reason.TIMEOUT) for name in NEVER_ENDS),
+    *FAILS.items(),
+    *((name, Reason.OK) for name in NOISY),
+]
+
+
+class Bench:
+    def __init__(self, server: ScriptedServer, worker: asyncio.subprocess.Process) -> None:
+        self.server, self.worker = server, worker
+        self._made = 0
+
+    async def run(self, name: str, warm: str, timeout: float | None = None) -> tuple[Reason, object]:
+        """How the job ended, and its result. Jobs with the same `warm` share a container while it lives."""
+        self._made += 1
+        payload = Body.inline(Kind.JSON, json.dumps(name).encode())
+        job = assignment(f"{name}-{self._made}", image="echo", warm=warm, payload=payload, timeout=timeout)
+        await self.server.assign(job)
+        outcome = await self.server.outcome(job.ref)
+        self.server.heard.clear()
+        inline = outcome.body is not None and outcome.body.blob is None
+        return outcome.reason, json.loads(outcome.body.data) if inline and outcome.body else None
+
+    def memory(self) -> int:
+        """Bytes that the worker has needed at most so far."""
+        status = Path(f"/proc/{self.worker.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) * 1024
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    folder = tmp_path_factory.mktemp("hostile")
+    async with ScriptedServer() as server:
+        server.max_result = 8 << 20
+        worker = await killable.start(server, folder / "state", "process", Path(hostile.__file__))
+        await server.connected()
+        yield Bench(server, worker)
+        worker.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(worker.wait(), SETTINGS.drain_timeout + 10) == 0
+    runtime = killable.runtime_of("process", None)
+    assert await runtime.found() == []
+    assert list((folder / "state/c").iterdir()) == []
+
+
+def test_there_are_forty_of_them() -> None:
+    assert len({name for name, _ in CASES}) == len(CASES) >= 40
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("name", "reason"), CASES)
+async def test_harm_ends_with_its_job(bench: Bench, name: str, reason: Reason) -> None:
+    timeout = TIMEOUT if reason is Reason.TIMEOUT else None
+    assert await bench.run(name, name, timeout) == (reason, "true" if reason is Reason.OK else None)
+    assert await bench.run("good", name) == (Reason.OK, "good")
+    assert bench.memory() < MEMORY
+    assert bench.worker.returncode is None
