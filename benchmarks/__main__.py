@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import (
+    batch,
     cold_start,
     commands,
     growth,
@@ -34,6 +35,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     latency.MEASUREMENT,
     hops.MEASUREMENT,
     throughput.MEASUREMENT,
+    batch.MEASUREMENT,
     queue.MEASUREMENT,
     slot_gap.MEASUREMENT,
     cold_start.MEASUREMENT,
