@@ -11,6 +11,7 @@ import click
 
 from hecaton.cli import output
 from hecaton.cli.terminal import Column, ago, duration, harmless, is_terminal, size
+from hecaton.core.errors import NotFound
 
 if TYPE_CHECKING:
     from hecaton.client import Client
@@ -116,6 +117,8 @@ def _payload(view: JobView) -> str:
 def _result(view: JobView) -> str:
     import msgspec
 
+    if view.removed:
+        return f"({view.removed})"
     raw = bytes(view.result)
     if raw == b"null" and (view.result_kind != "json" or view.result_size > len(raw)):
         fetch = f"hecaton job wait {view.index} -o FILE"
@@ -164,6 +167,8 @@ def ending(view: JobView) -> list[str]:
 def print_result(client: Client, view: JobView) -> None:
     """The result of a finished job on stdout: JSON (indented on a terminal), text, or raw bytes into a pipe."""
     terminal = is_terminal(sys.stdout)
+    if view.removed:
+        raise NotFound(f"job {view.index}: {view.removed}", f"hecaton job retry {view.index} computes it again.")
     inline = view.result_size <= 1024 * 1024
     if view.result_kind == "bytes" and terminal:
         output.say(

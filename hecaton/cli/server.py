@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hecaton import __version__
+from hecaton.cli.jobs import Duration
 
 if TYPE_CHECKING:
     from hecaton.server.app import Started
@@ -36,6 +37,38 @@ DEFAULT_PORT = 8181
     "--lost-after", default=60.0, show_default=True, type=click.FloatRange(1), metavar="SECONDS",
     help="A worker that is silent for so long loses its jobs to others.",
 )  # fmt: skip
+@click.option(
+    "--max-queued",
+    default=100_000,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="JOBS",
+    help="Jobs that one user may have waiting.",
+)
+@click.option(
+    "--keep-results",
+    default="30d",
+    show_default=True,
+    type=Duration(),
+    metavar="TIME",
+    help="Results are removed so long after their job ended; the job stays listed.",
+)
+@click.option(
+    "--keep-logs",
+    default="7d",
+    show_default=True,
+    type=Duration(),
+    metavar="TIME",
+    help="Logs are removed so long after their job ended.",
+)
+@click.option(
+    "--keep-jobs",
+    default="90d",
+    show_default=True,
+    type=Duration(),
+    metavar="TIME",
+    help="Jobs are removed, with all that belongs to them, so long after they ended.",
+)
 @click.version_option(__version__, message="%(version)s")
 @click.pass_context
 def cli(
@@ -47,6 +80,10 @@ def cli(
     max_payload: int,
     max_result: int,
     lost_after: float,
+    max_queued: int,
+    keep_results: float,
+    keep_logs: float,
+    keep_jobs: float,
 ) -> None:
     """Run the Hecaton server.
 
@@ -58,7 +95,7 @@ def cli(
       HECATON_ADMIN_PASS=mysecurepassword hecaton-server --port 8181
       hecaton-server --ssl-keyfile key.pem --ssl-certfile cert.pem
     """
-    from hecaton.server.settings import MIB, Settings
+    from hecaton.server.settings import DAY, MIB, Settings
     from hecaton.wire.home import home
 
     settings = Settings(
@@ -72,7 +109,15 @@ def cli(
         heartbeat=min(5.0, lost_after / 6),
         suspect_after=min(15.0, lost_after / 2),
         lost_after=lost_after,
+        max_queued=max_queued,
+        keep_results=min(keep_results, keep_jobs),
+        keep_logs=min(keep_logs, keep_jobs),
+        keep_jobs=keep_jobs,
     )
+    if keep_jobs < DAY:
+        raise click.BadParameter(
+            "less than a day: repeated submissions could no longer be told from new ones", param_hint="--keep-jobs"
+        )
     _check_tls(settings)
     if context.invoked_subcommand is None:
         _run(settings)
@@ -177,6 +222,8 @@ def announce(started: Started) -> None:
     lines = [
         f"Hecaton {__version__} serves at {base}",
         f"  data             {settings.folder}",
+        f"  kept             results {_days(settings.keep_results)}, logs {_days(settings.keep_logs)},"
+        f" jobs {_days(settings.keep_jobs)} after their end",
         f"  API description  {base}/openapi.json",
         f"  next             hecaton server new --ip <this machine>:{started.port} --name my-server",
     ]
@@ -189,6 +236,10 @@ def announce(started: Started) -> None:
         lines.append("Made the user `admin` (HECATON_ADMIN_PASS was not set). Its password, shown only this once:")
         lines.append(f"  {started.admin_password}")
     print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86400:g} days"
 
 
 def main() -> None:

@@ -50,7 +50,9 @@ def _options(settings: Settings) -> list[str]:
         options += ["--ssl-keyfile", os.path.abspath(settings.ssl_keyfile)]
         options += ["--ssl-certfile", os.path.abspath(settings.ssl_certfile)]
     options += ["--max-payload", str(settings.max_payload // MIB), "--max-result", str(settings.max_result // MIB)]
-    return [*options, "--lost-after", f"{settings.lost_after:g}"]
+    options += ["--lost-after", f"{settings.lost_after:g}", "--max-queued", str(settings.max_queued)]
+    options += ["--keep-results", f"{settings.keep_results:.0f}", "--keep-logs", f"{settings.keep_logs:.0f}"]
+    return [*options, "--keep-jobs", f"{settings.keep_jobs:.0f}"]
 
 
 def _ensure_admin(folder: Path, password: str) -> str | None:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from hecaton.client.http import Transport, may_pass
-from hecaton.core.errors import BadRequest, Conflict, HecatonError, JobFailed, WaitTimeout
+from hecaton.core.errors import BadRequest, Conflict, HecatonError, JobFailed, NotFound, WaitTimeout
 from hecaton.core.model import JobState, Kind
 from hecaton.wire.api import API, JobEvent, JobView, Submitted
 
@@ -126,6 +126,8 @@ def outcome(transport: Transport, view: JobView) -> Any:
         raise failure(view)
     if view.result_kind is None:
         return None
+    if view.removed:
+        raise NotFound(f"job {view.index} ({view.id}): {view.removed}", "job.retry() computes it again.")
     if view.result_kind is Kind.BYTES:
         if view.result_base64 is not None:
             return base64.b64decode(view.result_base64)

@@ -70,7 +70,10 @@ class Api:
 
     async def server(self, call: Call) -> api.ServerInfo:
         caller, settings = call.caller, self._settings
-        return api.ServerInfo(__version__, caller.name, caller.role, settings.max_payload, settings.max_result)
+        return api.ServerInfo(
+            __version__, caller.name, caller.role, settings.max_payload, settings.max_result, settings.max_queued,
+            settings.keep_results, settings.keep_logs, settings.keep_jobs,
+        )  # fmt: skip
 
     async def list_users(self, call: Call) -> list[api.UserView]:
         return self._directory.users()

@@ -119,6 +119,7 @@ class Batches:
             raise Unavailable("the server is stopping", "Try again in a moment.")
         now, count = self._clock.now(), len(jobs)
         if jobs:
+            self._scheduler.require_room(jobs[0].owner_id, count, self._settings.max_queued)
             self._scheduler.add(jobs[0].lane, jobs[0].spec.priority, now, count)
         claims = self._scheduler.plan()
 

@@ -6,6 +6,8 @@ Each duty has a `run_once` that tests call; the loop around them survives a fail
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -21,6 +23,10 @@ from hecaton.wire.api import JobEvent
 
 REFRESH_EVERY = 30.0
 CLEAN_EVERY = 600.0
+STEP = 200
+"""Rows removed in one transaction."""
+
+PAUSE = 0.02
 
 _log = structlog.get_logger("hecaton.duties")
 
@@ -98,11 +104,28 @@ class Duties:
         await self._attempts.refresh()
         self._orphans = await self._attempts.end_orphans(self._orphans)
 
+    async def forget_old(self) -> None:
+        """Results, logs and jobs past their age, in steps that let everybody else through in between."""
+        now, settings = self._clock.now(), self._settings
+        steps: tuple[tuple[str, float, Callable[[Store, float], int]], ...] = (
+            ("results", settings.keep_results, lambda store, before: store.forget_results(before, STEP)),
+            ("pieces of logs", settings.keep_logs, lambda store, before: store.forget_logs(before, STEP)),
+            ("jobs", settings.keep_jobs, lambda store, before: store.forget_jobs(before, STEP)),
+        )
+        for what, age, forget in steps:
+            removed = 0
+            while count := await self._database.write(partial(_forget, forget, now - age)):
+                removed += count
+                await asyncio.sleep(PAUSE)
+            if removed:
+                _log.info("Removed what was old", what=what, count=removed, days=age / 86400)
+
     async def clean(self) -> None:
         now = self._clock.now()
         if now - self._cleaned < CLEAN_EVERY:
             return
         self._cleaned = now
+        await self.forget_old()
         before = now - self._settings.blob_grace
 
         def forget(store: Store) -> None:
@@ -113,3 +136,7 @@ class Duties:
                 self._blobs.delete(sha256)
 
         await self._database.write(forget)
+
+
+def _forget(forget: Callable[[Store, float], int], before: float, store: Store) -> int:
+    return forget(store, before)

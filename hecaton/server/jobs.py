@@ -18,7 +18,7 @@ from hecaton.server.hub import Hub, Watch
 from hecaton.server.requests import payload_of, require_blobs, spec_of
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
-from hecaton.server.views import JobParts, job_summary, job_view
+from hecaton.server.views import JobParts, job_summary, job_view, removed
 from hecaton.store import port
 from hecaton.store.port import Blobs, Claimed, Database, Store, Stored
 from hecaton.wire import api
@@ -89,6 +89,7 @@ class Jobs:
         if self._hub.closing:
             raise Unavailable("the server is stopping", "Try again in a moment.")
         now = job.created_at
+        self._scheduler.require_room(job.owner_id, 1, self._settings.max_queued)
         self._scheduler.add(job.lane, job.spec.priority, now)
         claims = self._scheduler.plan()
 
@@ -153,7 +154,7 @@ class Jobs:
         parts = await self._database.read(read)
         job = self._own(caller, parts.job if parts else None, job_id)
         assert parts is not None
-        return job_view(parts, self._attempts.live.get(job.id), self._why(job))
+        return job_view(parts, self._attempts.live.get(job.id), self._why(job), self._settings.keep_results)
 
     def _why(self, job: Job) -> list[api.Waiting]:
         if job.state is not JobState.IN_QUEUE:
@@ -189,6 +190,11 @@ class Jobs:
     async def result(self, caller: Caller, job_id: str) -> Body:
         job = await self._job(caller, job_id)
         body = await self._database.read(lambda store: store.result(job.id))
+        if body is None and job.result_kind is not None:
+            raise NotFound(
+                f"job {job.id} has no result any longer: {removed(self._settings.keep_results)}",
+                "hecaton job retry computes it again. How long results stay: hecaton-server --keep-results",
+            )
         if body is None:
             raise NotFound(f"job {job.id} has no result: it is {job.state}", f"hecaton job show {job.id}")
         return body

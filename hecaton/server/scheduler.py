@@ -18,6 +18,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from hecaton.core.errors import TooMany
 from hecaton.core.matching import Host, Lane, Want, place, warm_key
 from hecaton.core.model import AttemptRef, Image, Mode, WorkerId, WorkerStatus
 from hecaton.server.clock import submitted_at
@@ -26,6 +27,9 @@ from hecaton.store.port import Claim, Claimed, LaneInfo
 from hecaton.wire.channel import Assign, Assignment, FileRef, ImageRef, Revoke
 
 MAX_DEPTH = 64
+
+RETRY_AFTER = 5.0
+"""Seconds after which it makes sense to submit again when the queue was full."""
 
 SHUN = 60.0
 """Seconds for which a lane's jobs go to other machines first, after one of them was failed by this machine."""
@@ -137,6 +141,16 @@ class Scheduler:
     def queued(self, owner: int) -> int:
         """Jobs of this owner that wait to be given to a worker; may be too high, as `LaneState.count`."""
         return self._queued.get(owner, 0)
+
+    def require_room(self, owner: int, count: int, limit: int) -> None:
+        """TooMany if `count` jobs more would be more than the owner may have waiting."""
+        waiting = self.queued(owner)
+        if waiting + count > limit:
+            raise TooMany(
+                f"you have {waiting} jobs waiting; with {count} more it would be over your quota of {limit}",
+                "Submit them when some have started. An admin can raise the quota: hecaton-server --max-queued N",
+                RETRY_AFTER,
+            )
 
     def _count(self, state: LaneState, count: int) -> None:
         owner = state.lane.owner_id

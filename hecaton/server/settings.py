@@ -8,6 +8,7 @@ import msgspec
 
 DEFAULT_PORT = 8181
 MIB = 1024 * 1024
+DAY = 86400.0
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -23,5 +24,9 @@ class Settings(msgspec.Struct, frozen=True):
     heartbeat: float = 5.0
     suspect_after: float = 15.0
     lost_after: float = 60.0
+    max_queued: int = 100_000  # waiting jobs of one user
+    keep_results: float = 30 * DAY  # after the job's end, as the next two
+    keep_logs: float = 7 * DAY
+    keep_jobs: float = 90 * DAY
     token_life: float = 7 * 86400.0
     blob_grace: float = 86400.0  # an upload that no job refers to lives this long

@@ -35,7 +35,7 @@ def job_summary(job: Job) -> api.JobSummary:
     )  # fmt: skip
 
 
-def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting]) -> api.JobView:
+def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting], keep_results: float) -> api.JobView:
     job, spec = parts.job, parts.job.spec
     current = live if live is not None and live.ref == job.ref else None
     result, result_base64 = _result(parts.result)
@@ -76,7 +76,12 @@ def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting])
         waiting=tuple(waiting),
         attempts=tuple(parts.attempts),
         log_tail=_tail(parts.log_tail) if job.state is JobState.FAILED else None,
+        removed=removed(keep_results) if job.result_kind is not None and parts.result is None else None,
     )
+
+
+def removed(keep_results: float) -> str:
+    return f"the result was removed after {keep_results / 86400:g} days"
 
 
 def _payload(body: Body | None) -> msgspec.Raw:

@@ -40,6 +40,7 @@ from hecaton.core.model import (
     WorkerId,
     WorkerRecord,
 )
+from hecaton.store.retention import Retention
 
 T = TypeVar("T")
 
@@ -196,7 +197,7 @@ class Page(msgspec.Struct, frozen=True):
     next_index: int | None  # pass as `before` for the next older page
 
 
-class Store(Protocol):
+class Store(Retention, Protocol):
     # -- users ---------------------------------------------------------------------------------
     def create_user(self, name: str, password_hash: str, role: Role, now: float) -> User:
         """Conflict if the name is taken (names are compared without case)."""
@@ -316,7 +317,9 @@ class Store(Protocol):
         """By full id, unique id prefix of at least 8 characters, or index. Conflict if several ids begin so."""
 
     def payload(self, job: JobId) -> Body | None: ...
-    def result(self, job: JobId) -> Body | None: ...
+    def result(self, job: JobId) -> Body | None:
+        """None also where it was removed for its age."""
+
     def attempts(self, job: JobId) -> list[Attempt]:
         """All of them, oldest first, the current or last one included."""
 

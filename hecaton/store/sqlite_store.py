@@ -5,8 +5,10 @@ from __future__ import annotations
 from hecaton.store.sqlite_accounts import AccountVerbs
 from hecaton.store.sqlite_batches import BatchVerbs
 from hecaton.store.sqlite_logs import LogVerbs
+from hecaton.store.sqlite_retention import RetentionVerbs
 from hecaton.store.sqlite_views import ViewVerbs
 
 
-class SqliteStore(BatchVerbs, ViewVerbs, AccountVerbs, LogVerbs):
-    """batches (over queue): what moves jobs · views: what shows them · accounts: users, images · logs, blobs."""
+class SqliteStore(BatchVerbs, ViewVerbs, AccountVerbs, LogVerbs, RetentionVerbs):
+    """batches (over queue): what moves jobs · views: what shows them · accounts: users, images · logs, blobs ·
+    retention: what is removed for its age."""

@@ -106,7 +106,7 @@ class ViewVerbs(Verbs):
     def result(self, job: JobId) -> Body | None:
         row = self._row(
             "SELECT result_kind, result_size, result_blob, data FROM job LEFT JOIN result USING (seq)"
-            " WHERE id = ? AND result_kind IS NOT NULL",
+            " WHERE id = ? AND result_kind IS NOT NULL AND (data IS NOT NULL OR result_blob IS NOT NULL)",
             job,
         )
         return body_of(*row) if row else None

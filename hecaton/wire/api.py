@@ -185,6 +185,7 @@ class JobView(_Reply, frozen=True):
     waiting: tuple[Waiting, ...] = ()
     attempts: tuple[Attempt, ...] = ()  # oldest first, the current one last
     log_tail: str | None = None  # failed jobs: the last 50 lines
+    removed: str | None = None  # set where there was a result that is not kept any longer: "... after 30 days"
     batch: str | None = None  # id of the batch it belongs to
     item: int | None = None  # its position there, from 0
 
@@ -352,3 +353,7 @@ class ServerInfo(_Reply, frozen=True):
     role: Role
     max_payload: int
     max_result: int
+    max_queued: int = 0  # waiting jobs that one user may have
+    keep_results: float = 0.0  # seconds after a job's end, as the next two
+    keep_logs: float = 0.0
+    keep_jobs: float = 0.0

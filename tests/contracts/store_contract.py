@@ -6,9 +6,12 @@ from tests.contracts.store_accounts import AccountContract
 from tests.contracts.store_attempts import AttemptContract
 from tests.contracts.store_batches import BatchContract
 from tests.contracts.store_queue import QueueContract
+from tests.contracts.store_retention import RetentionContract
 from tests.contracts.store_transactions import TransactionContract
 from tests.contracts.store_views import ViewContract
 
 
-class StoreContract(AccountContract, QueueContract, BatchContract, AttemptContract, ViewContract, TransactionContract):
+class StoreContract(
+    AccountContract, QueueContract, BatchContract, AttemptContract, ViewContract, TransactionContract, RetentionContract
+):
     """Everything that an adapter has to do."""
