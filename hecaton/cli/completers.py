@@ -57,6 +57,13 @@ def jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
     return found if incomplete else [item for item in found if "-" not in item.value]
 
 
+def batches(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    def fetch(client: Client) -> Iterable[tuple[str, str]]:
+        return ((str(b.index), f"{b.name or b.image} {b.finished}/{b.size}") for b in client.batches())
+
+    return _live(ctx, "batches", fetch, incomplete)
+
+
 def workers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
     return _live(ctx, "workers", lambda client: ((w.name, w.status) for w in client.workers()), incomplete)
 

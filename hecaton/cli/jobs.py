@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,14 @@ def job() -> None:
 
 @job.command("new")
 @click.argument("file_path", type=click.Path(path_type=Path))
-@click.argument("image_name", shell_complete=images)
+@click.argument("image_name", required=False, shell_complete=images)
 @click.argument("args", nargs=-1)
+@click.option(
+    "--each",
+    metavar="FILE",
+    help="A batch, without FILE_PATH: a job for each line of FILE (JSON), or each file of a quoted glob.",
+)
+@click.option("--name", help="Name of the batch (--each).")
 @click.option("--wait", is_flag=True, help="Stay: logs and progress on stderr, the result on stdout.")
 @click.option("--script", is_flag=True, help="FILE_PATH is a Python or shell file to run; its ARGS follow after --.")
 @click.option(
@@ -72,8 +79,10 @@ def new(
     cli: Cli,
     /,
     file_path: Path,
-    image_name: str,
+    image_name: str | None,
     args: tuple[str, ...],
+    each: str | None,
+    name: str | None,
     wait: bool,
     script: bool,
     handler: Path | None,
@@ -88,17 +97,24 @@ def new(
     hecaton job new payload.json my-image:latest --wait -o result.json
     hecaton job new train.py python:3.9-slim --script -- --epochs 3
     hecaton job new payload.json python:3.9-slim --handler handler.py
+    hecaton job new --each payloads.jsonl --name pictures my-image:latest
     """
     if script and handler:
         raise click.UsageError("--script and --handler exclude each other")
+    if each is None and name is not None:
+        raise click.UsageError("--name is that of a batch: it goes with --each")
+    if each is not None:
+        if script or image_name is not None:
+            raise click.UsageError("--each takes the place of FILE_PATH, and goes with no script")
+        return _new_batch(cli, str(file_path), each, name or "", wait, handler, target, idempotency_key, limits)
+    if image_name is None:
+        raise click.UsageError("Missing argument 'IMAGE_NAME'.")
     if args and not script:
         raise click.UsageError(f"{args[0]!r} is too much: arguments go to scripts only (--script)")
     if target and not wait:
         raise click.UsageError("--output needs --wait: there is no result yet")
-    try:
+    with _known_image(image_name):
         handle = _submit(cli.client(), file_path, image_name, script, handler, args, idempotency_key, limits)
-    except NotFound as error:
-        raise NotFound(error.message, f"An admin registers it with: hecaton image new {image_name}") from error
     if wait:
         output.say(f"Job {handle.index} ({handle.id}) is submitted.")
         return _follow(cli, handle.id, None, target)
@@ -122,6 +138,41 @@ def _submit(
         return client.submit(image, mode=Mode.SCRIPT, file=path, args=args, key=key, **limits)
     mode = Mode.HANDLER if handler else Mode.NATIVE
     return client.submit(image, payload_file=path, mode=mode, file=handler, key=key, **limits)
+
+
+@contextmanager
+def _known_image(name: str) -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise NotFound(error.message, f"An admin registers it with: hecaton image new {name}") from error
+
+
+def _new_batch(
+    cli: Cli,
+    image: str,
+    each: str,
+    name: str,
+    wait: bool,
+    handler: Path | None,
+    target: Path | None,
+    key: str | None,
+    limits: dict[str, Any],
+) -> int:
+    from hecaton.cli import batch
+    from hecaton.cli.each import items_of
+
+    if target and not wait:
+        raise click.UsageError("--output needs --wait: there is no result yet")
+    client = cli.client()
+    options = {**limits, "mode": "handler", "file": handler} if handler else limits
+    with items_of(client, each) as items, _known_image(image):
+        handle = client.submit_items(image, items, name=name, key=key, **options)
+    if wait:
+        output.say(f"Batch {handle.index} ({handle.id}) is submitted.")
+        return batch.follow(cli, handle, target)
+    cli.show({"id": handle.id, "index": handle.index}, lambda: [handle.id])
+    return 0
 
 
 @job.command("list")

@@ -21,6 +21,7 @@ NOUNS = {
     "worker": "hecaton.cli.workers:worker",
     "image": "hecaton.cli.images:image",
     "job": "hecaton.cli.jobs:job",
+    "batch": "hecaton.cli.batch:batch",
     "demo": "hecaton.cli.demo:demo",
     "completion": "hecaton.cli.completion:completion",
 }

@@ -1,7 +1,8 @@
-"""The Python SDK: `Client`, the handle of a submitted job, and every error that they raise."""
+"""The Python SDK: `Client`, the handles of a submitted job and batch, and every error that they raise."""
 
 from __future__ import annotations
 
+from hecaton.client.batches import BatchHandle
 from hecaton.client.client import Client
 from hecaton.client.jobs import JobHandle
 from hecaton.core.errors import (
@@ -21,6 +22,7 @@ from hecaton.core.errors import (
 
 __all__ = [
     "BadRequest",
+    "BatchHandle",
     "Client",
     "Conflict",
     "Forbidden",

@@ -18,7 +18,7 @@ import msgspec
 from hecaton.client.http import Transport, may_pass
 from hecaton.core.errors import BadRequest, Conflict, HecatonError, JobFailed, NotFound, WaitTimeout
 from hecaton.core.model import JobState, Kind
-from hecaton.wire.api import API, JobEvent, JobView, Submitted
+from hecaton.wire.api import API, BatchResult, JobEvent, JobView, Submitted
 
 LONG_POLL = 50.0
 """Seconds that one request waits: less than the server's limit of 60, and than the patience of most proxies."""
@@ -42,7 +42,7 @@ def wait(transport: Transport, job: str | int, timeout: float | None = None) -> 
         try:
             view = transport.call("GET", path_of(job), JobView, query={"wait": round(step, 3)}, within=within)
         except HecatonError as error:
-            if not _goes_on(transport, error) or time.monotonic() >= deadline:
+            if not goes_on(transport, error) or time.monotonic() >= deadline:
                 raise
         else:
             if view.state.terminal:
@@ -52,7 +52,7 @@ def wait(transport: Transport, job: str | int, timeout: float | None = None) -> 
                     f"job {view.index} ({view.id}) is still {view.state} after {timeout:g} s",
                     "It goes on. Wait again, or see what it does: hecaton job show " + str(view.index),
                 )
-        _keep_pace(started, deadline)
+        keep_pace(started, deadline)
 
 
 def events(transport: Transport, job: str | int, offset: int = 0) -> Iterator[JobEvent]:
@@ -83,9 +83,9 @@ def events(transport: Transport, job: str | int, offset: int = 0) -> Iterator[Jo
                 if event.event == "end":
                     return
         except HecatonError as error:
-            if not _goes_on(transport, error):
+            if not goes_on(transport, error):
                 raise
-        _keep_pace(started)
+        keep_pace(started)
 
 
 def _connected(transport: Transport, job: str | int, offset: int) -> Iterator[JobEvent]:
@@ -102,12 +102,12 @@ def read_logs(transport: Transport, job: str | int, attempt: int | None = None) 
     return transport.download(path_of(job, "/logs"), b"".join, {"attempt": attempt})
 
 
-def _goes_on(transport: Transport, error: HecatonError) -> bool:
+def goes_on(transport: Transport, error: HecatonError) -> bool:
     """A server that has answered before is expected back; one that never did is not."""
     return transport.reached and may_pass(error)
 
 
-def _keep_pace(started: float, deadline: float = float("inf")) -> None:
+def keep_pace(started: float, deadline: float = float("inf")) -> None:
     now = time.monotonic()
     pause = started + PACE * random.uniform(1.0, 1.5) - now
     time.sleep(max(0.0, min(pause, deadline - now)))
@@ -135,23 +135,29 @@ def outcome(transport: Transport, view: JobView) -> Any:
         value = msgspec.json.decode(view.result)
         if view.result_kind is Kind.JSON or value is not None:
             return value
-    return _decoded(view.result_kind, transport.download(path_of(view.id, "/result"), b"".join))
+    return fetched(transport, view.id, view.result_kind)
 
 
-def _decoded(kind: Kind, data: bytes) -> Any:
+def fetched(transport: Transport, job: str, kind: Kind) -> Any:
+    """A result that is too large to come with its job."""
+    data = transport.download(path_of(job, "/result"), b"".join)
     if kind is Kind.BYTES:
         return data
     return data.decode() if kind is Kind.TEXT else msgspec.json.decode(data)
 
 
 def failure(view: JobView) -> JobFailed:
+    return job_failed(f"job {view.index} ({view.id})", view)
+
+
+def job_failed(name: str, view: JobView | BatchResult) -> JobFailed:
     reason = view.reason or view.state.lower()
     why, hint, traceback = "", None, None
     if view.failure is not None:
         named = f"{view.failure.type}: " if view.failure.type else ""
         why, hint, traceback = f": {named}{view.failure.message}", view.failure.hint, view.failure.traceback
     error = JobFailed(
-        f"job {view.index} ({view.id}) is {view.state} ({reason}){why}",
+        f"{name} is {view.state} ({reason}){why}",
         hint,
         job_id=view.id,
         reason=reason,

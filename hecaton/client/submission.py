@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,7 +19,10 @@ from hecaton.client.http import Transport
 from hecaton.client.payload import Source
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import INLINE_LIMIT, Kind, Mode
-from hecaton.wire.api import API, BlobRef, NewJob, Submitted
+from hecaton.wire.api import API, BatchItem, BlobRef, NewJob, Submitted
+
+Holder = TypeVar("Holder", NewJob, BatchItem)
+"""What holds a payload."""
 
 PathLike = str | os.PathLike[str]
 
@@ -67,9 +70,13 @@ def new_job(
 
 def send(transport: Transport, request: NewJob, key: str | None) -> Submitted:
     """Safe to repeat: `key`, or a fresh one, makes one job of all tries."""
+    return transport.call("POST", f"{API}/jobs", Submitted, request, key=checked_key(key))
+
+
+def checked_key(key: str | None) -> str:
     if key is not None and not (0 < len(key) <= 128 and key.isascii() and key.isprintable()):
         raise BadRequest(f"{key[:130]!r} is no idempotency key: give 1 to 128 printable ASCII characters")
-    return transport.call("POST", f"{API}/jobs", Submitted, request, key=key or new_key())
+    return key or new_key()
 
 
 def with_file(transport: Transport, request: NewJob, file: PathLike) -> NewJob:
@@ -79,8 +86,8 @@ def with_file(transport: Transport, request: NewJob, file: PathLike) -> NewJob:
 
 
 def with_payload(
-    transport: Transport, request: NewJob, value: Any, data: bytes | None, file: PathLike | None
-) -> NewJob:
+    transport: Transport, request: Holder, value: Any, data: bytes | None, file: PathLike | None
+) -> Holder:
     """At most one of the three: a Python value, bytes, a file. None of them: the input is null."""
     if sum(given is not None for given in (value, data, file)) > 1:
         raise BadRequest("give one of input, payload and payload_file, not several")
@@ -101,7 +108,7 @@ def with_payload(
         return _uploaded(transport, request, kind, source)
 
 
-def _inline(request: NewJob, kind: Kind, data: bytes) -> NewJob | None:
+def _inline(request: Holder, kind: Kind, data: bytes) -> Holder | None:
     """None when the payload grows too much inside a message."""
     if kind is Kind.JSON:
         return msgspec.structs.replace(request, input=msgspec.Raw(data))
@@ -113,7 +120,7 @@ def _inline(request: NewJob, kind: Kind, data: bytes) -> NewJob | None:
     return msgspec.structs.replace(request, text=text)
 
 
-def _uploaded(transport: Transport, request: NewJob, kind: Kind, source: Source) -> NewJob:
+def _uploaded(transport: Transport, request: Holder, kind: Kind, source: Source) -> Holder:
     reference = BlobRef(_upload(transport, source), source.size, kind)
     return msgspec.structs.replace(request, payload=reference)
 
