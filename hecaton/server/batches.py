@@ -6,6 +6,7 @@ SQL.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Sequence
 
@@ -30,8 +31,8 @@ PAGE_BYTES = 1024 * 1024
 """Of results in memory for one reader: a slow one costs the server no more than this."""
 
 KEEP_ALIVE = 10.0
-BREATH = 0.25
-"""Seconds at least between two pictures of a batch that is watched."""
+FIRST_BREATH, BREATH = 0.01, 0.25
+"""Seconds at least between two pictures of a batch that is watched: few at first, for short batches."""
 
 LONGEST_NAME = 200
 
@@ -210,14 +211,16 @@ class Batches:
         return self._pictures(batch.index)
 
     async def _pictures(self, index: int) -> AsyncIterator[api.BatchView]:
+        breath = FIRST_BREATH
         with self._hub.watching(index) as watch:
             while True:
                 view = await self._view(index)
                 yield view
                 if view.complete or (view.paused and not view.running) or self._hub.closing:
                     return
-                await watch.wait(BREATH)
-                await watch.wait(KEEP_ALIVE)
+                if await watch.wait(KEEP_ALIVE):
+                    await asyncio.sleep(breath)
+                    breath = min(BREATH, breath * 2)
 
     async def results(
         self, caller: Caller, batch_id: str, after: int, in_input_order: bool, seconds: float
