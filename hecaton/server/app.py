@@ -39,6 +39,7 @@ from hecaton.server.http import Access, Call, Endpoint, Gate, Route, Stream
 from hecaton.server.hub import Hub
 from hecaton.server.jobs import Jobs
 from hecaton.server.openapi import describe
+from hecaton.server.patience import most_connections, patient
 from hecaton.server.registry import check
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
@@ -278,7 +279,7 @@ def _config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
         application,
         ssl_keyfile=settings.ssl_keyfile,
         ssl_certfile=settings.ssl_certfile,
-        http="httptools",
+        http=patient(settings),
         ws="websockets-sansio",
         ws_max_size=64 * 1024 * 1024,
         ws_ping_interval=None,  # the channel has its own heartbeat
@@ -289,5 +290,6 @@ def _config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
+        limit_concurrency=most_connections(),
         timeout_graceful_shutdown=STOP_SECONDS,
     )

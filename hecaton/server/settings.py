@@ -28,5 +28,6 @@ class Settings(msgspec.Struct, frozen=True):
     keep_results: float = 30 * DAY  # after the job's end, as the next two
     keep_logs: float = 7 * DAY
     keep_jobs: float = 90 * DAY
+    request_timeout: float = 30.0  # for the head of a request; bodies may take longer by their size
     token_life: float = 7 * 86400.0
     blob_grace: float = 86400.0  # an upload that no job refers to lives this long

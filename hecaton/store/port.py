@@ -154,7 +154,8 @@ class Appended(msgspec.Struct, frozen=True):
 
 
 class EndedItem(msgspec.Struct, frozen=True):
-    """An ended job of a batch. `item`: its position; `ended_as`: it was the so many-th to end, from 1."""
+    """An ended job of a batch. `item`: its position; `ended_as`: it was the so many-th to end, from 1. The `blob` of a
+    `result` that was removed for its age is empty."""
 
     item: int
     ended_as: int

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hecaton.core.batches import Batch, FailureGroup
 from hecaton.core.errors import Conflict, NotFound
-from hecaton.core.model import JobId
+from hecaton.core.model import Body, JobId
 from hecaton.store.port import Appended, EndedItem, FailedItem, NewBatch, NewJob, Swept
 from hecaton.store.sqlite_batch_ends import WITHHELD
 from hecaton.store.sqlite_queue import QueueVerbs
@@ -243,5 +243,10 @@ def _item_of(row: Row) -> EndedItem:
         state=STATE[row[3]],
         reason=REASON[row[4]] if row[4] else None,
         failure=failure_of(row[5]),
-        result=body_of(row[6], row[7], row[8], row[9]) if row[6] else None,
+        result=_result_of(*row[6:10]) if row[6] else None,
     )
+
+
+def _result_of(kind: str, size: int, blob: str | None, data: bytes | None) -> Body:
+    removed = blob is None and data is None
+    return body_of(kind, size, "" if removed else blob, data)

@@ -57,6 +57,22 @@ async def test_a_result_is_removed_after_its_time_and_the_job_says_so(tmp_path: 
         assert (view["result"], view["removed"]) == ({"n": 2}, None)
 
 
+async def test_results_of_batches_that_were_removed_are_named_without_a_value(tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    async with running(folder) as server:
+        await server.image()
+        worker = await server.worker()
+        batch = await server.admin.must("POST", "/v1/batches", {"image": IMAGE, "items": [{"input": 1}]})
+        job = await worker.start()
+        await worker.finish(job.ref, "one")
+        await server.admin.ended(job.ref.job)
+        aged(folder, 31)
+        await duties(server).forget_old()
+        line = await server.admin.get(f"/v1/batches/{batch['id']}/results")
+        assert (line["state"], line["result_kind"], line["result_size"]) == ("FINISHED", "json", 5)
+        assert "result" not in line
+
+
 async def test_an_old_job_is_removed_with_its_upload(tmp_path: Path) -> None:
     folder = tmp_path / "server"
     async with running(folder, keep_jobs=90 * DAY) as server:

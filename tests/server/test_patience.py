@@ -1,0 +1,114 @@
+"""Clients that take too long, and too many of them: they are cut off, and others notice nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from tests.server.running import IMAGE, Running, running
+from tests.server.server_process import COMMAND
+
+HEAD = b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+
+
+async def cut_off_after(server: Running, said: bytes, more: bytes) -> float:
+    """Seconds until the server hangs up on somebody who says this, and then `more` every tenth of a second."""
+    began = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+
+    async def dribble() -> None:
+        while True:
+            writer.write(more)
+            await asyncio.sleep(0.1)
+
+    writer.write(said)
+    dribbling = asyncio.create_task(dribble())
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    dribbling.cancel()
+    writer.close()
+    return time.monotonic() - began
+
+
+async def test_whoever_never_ends_the_head_of_a_request_is_cut_off(tmp_path: Path) -> None:
+    async with running(tmp_path / "server", request_timeout=0.5) as server:
+        for said, more in ((b"", b""), (HEAD, b"X-A: b\r\n"), (b"GET", b"")):
+            assert 0.5 <= await cut_off_after(server, said, more) < 5
+
+
+async def test_whoever_never_ends_a_small_body_is_cut_off(tmp_path: Path) -> None:
+    async with running(tmp_path / "server", request_timeout=0.5) as server:
+        assert 0.5 <= await cut_off_after(server, HEAD + b"\r\n", b"") < 5
+
+
+async def test_large_uploads_long_polls_and_workers_may_take_longer(tmp_path: Path) -> None:
+    async with running(tmp_path / "server", request_timeout=0.3) as server:
+        await server.image()
+        job_id = await server.admin.submit(IMAGE)
+        waiting = asyncio.create_task(server.admin.ended(job_id))
+        sha256 = "6d96270004515a0486bb7f76196a72b40c55a47a6ef80cc5d9dcb6c8e5d6a0f7"
+
+        async def slowly() -> object:
+            for _ in range(4):
+                yield b"x" * 65536
+                await asyncio.sleep(0.5)
+
+        reply = await server.admin.call("PUT", f"/v1/blobs/{sha256}", body=slowly())
+        assert reply.status == 400  # it came in full: only its hash is not the one announced
+        worker = await server.worker()
+        job = await worker.start()
+        await asyncio.sleep(1)
+        await worker.finish(job.ref, "done")
+        assert (await waiting)["result"] == "done"
+
+
+async def test_hundreds_of_slow_clients_do_not_slow_down_the_others(server: Running) -> None:
+    await server.image()
+    port = int(server.url.rpartition(":")[2])
+    slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
+    for _, writer in slow:
+        writer.write(HEAD)
+    times = []
+    for number in range(50):
+        began = time.monotonic()
+        await server.admin.submit(IMAGE, number)
+        times.append(time.monotonic() - began)
+    for _, writer in slow:
+        writer.close()
+    assert sorted(times)[-1] < 0.5
+
+
+def status_line(connection: socket.socket) -> str:
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    return connection.recv(100).split(b"\r\n")[0].decode()
+
+
+def test_more_connections_than_the_process_has_files_for_get_an_answer_and_no_reset(tmp_path: Path) -> None:
+    environment = {**os.environ, "HECATON_HOME": str(tmp_path / "home"), "HECATON_ADMIN_PASS": "mysecurepassword"}
+    limited = ["bash", "-c", f"ulimit -n 128; exec {COMMAND} --host 127.0.0.1 --port 0"]
+    with subprocess.Popen(limited, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None
+            found = re.search(r"serves at http://\S+:(\d+)", server.stderr.readline())
+            assert found is not None
+            address = ("127.0.0.1", int(found[1]))
+            sockets = [socket.create_connection(address, 10) for _ in range(80)]
+            assert status_line(sockets[-1]) == "HTTP/1.1 503 Service Unavailable"
+            assert status_line(sockets[0]) == "HTTP/1.1 503 Service Unavailable"
+            for other in sockets:
+                other.close()
+            deadline = time.monotonic() + 10
+            line = ""
+            while line != "HTTP/1.1 200 OK" and time.monotonic() < deadline:
+                with socket.create_connection(address, 10) as again:
+                    line = status_line(again)
+            assert line == "HTTP/1.1 200 OK"
+        finally:
+            server.kill()
