@@ -327,14 +327,17 @@ class LiveContainer:
                 self._storing.add_done_callback(self._stored)
 
     def _stored(self, task: asyncio.Task[None]) -> None:
-        self._storing = None
+        if self._storing is task:
+            self._storing = None
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("Lost a result", container=self.id, error=repr(error))
 
     async def _store(self, answer: Answer) -> None:
         """Bring a result to the spool first: it is too large for a message, or comes as a file."""
         site = self._site
-        self._answered(*await answers.stored(answer, self._folder, site.spool, site.max_result(), site.disk_full))
+        kept = await answers.stored(answer, self._folder, site.spool, site.max_result(), site.disk_full)
+        self._storing = None  # before the next job is given: its answer may be here before this task has ended
+        self._answered(*kept)
 
     def _answered(self, answer: Answer, body: Body | None) -> None:
         reason, body, failure = answers.checked(answer, body)

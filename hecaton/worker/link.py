@@ -71,6 +71,7 @@ class ServerLink:
         self._welcomed = False
         self._sending = 0
         self._sent_at = 0.0
+        self._heard_at = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -148,16 +149,17 @@ class ServerLink:
     async def _receive(
         self, socket: aiohttp.ClientWebSocketResponse, tasks: list[asyncio.Task[None]]
     ) -> tuple[bool, bool]:
-        patience = CONNECT_SECONDS
+        patience: float | None = CONNECT_SECONDS
         while True:
             frame = await socket.receive(timeout=patience)
+            self._heard_at = asyncio.get_running_loop().time()
             if frame.type is not aiohttp.WSMsgType.BINARY:
                 return self._end_session(), self._closed_by_server(socket, frame)
             for message in channel.decode_for_worker(frame.data):
                 if isinstance(message, Welcome):
-                    patience = message.heartbeat * SILENT_BEATS
+                    patience = None  # `_beat` sees to it from now on: a timer for each frame costs more than the frame
                     tasks.append(asyncio.create_task(self._write(socket)))
-                    tasks.append(asyncio.create_task(self._beat(message.heartbeat)))
+                    tasks.append(asyncio.create_task(self._beat(socket, message.heartbeat)))
                     self._welcomed = True
                     _log.info("Connected to the server", server=self._url)
                     systemd.notify(f"connected to {self._url}")
@@ -211,11 +213,14 @@ class ServerLink:
                 return  # the reader hears of it too, and ends the session
             self._sending = 0
 
-    async def _beat(self, heartbeat: float) -> None:
-        """Looks often enough that a beat is at most one heartbeat after the last frame."""
+    async def _beat(self, socket: aiohttp.ClientWebSocketResponse, heartbeat: float) -> None:
+        """Looks often enough that a beat is at most one heartbeat after the last frame, and ends what is dead."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(heartbeat / 2)
+            if loop.time() - self._heard_at >= heartbeat * SILENT_BEATS:
+                await socket.close()  # `receive` hears of it at once
+                return
             if loop.time() - self._sent_at >= heartbeat / 2:
                 self.send(WorkerBeat())
 

@@ -37,6 +37,9 @@ class AttemptLog:
 
     def finish(self, end: int | None = None) -> None:
         """Nothing is added any more. `end`: where the container says that it ended; never believed beyond the file."""
+        if end is not None and end <= self.start:  # it printed nothing: most short jobs
+            self.end = self.start
+            return
         size = os.fstat(self._fd).st_size
         self.end = size if end is None else max(self.start, min(end, size))
 

@@ -56,6 +56,7 @@ class NativeDoor:
         self._strangers: set[_Connection] = set()
         self._container: _Connection | None = None
         self._acks: list[bytes] = []
+        self._ack_timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
         """Raises OSError."""
@@ -82,8 +83,8 @@ class NativeDoor:
     def acknowledge(self, ref: AttemptRef) -> None:
         """Leaves with the next job, or soon: alone it would cost both sides a wake-up for every job."""
         self._acks.append(protocol.encode({"type": "ack", "job": ref.job, "attempt": ref.attempt}))
-        if len(self._acks) == 1:
-            asyncio.get_running_loop().call_later(ACK_SECONDS, self._flush_acks)
+        if self._ack_timer is None:
+            self._ack_timer = asyncio.get_running_loop().call_later(ACK_SECONDS, self._flush_acks)
 
     def ended(self, exit: Exit) -> Answer | None:
         return None
@@ -145,6 +146,7 @@ class NativeDoor:
             self._container.transport.write(b"".join((*acks, protocol.encode(header, body))))
 
     def _flush_acks(self) -> None:
+        self._ack_timer = None
         acks, self._acks = self._acks, []
         if acks and self._container is not None:
             self._container.transport.write(b"".join(acks))
