@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from hecaton.core.model import AttemptRef, Reason
 from hecaton.wire.channel import Released
@@ -78,6 +78,23 @@ class Machine(RuleBasedStateMachine):
         self.ended.add(job)
 
     # -- what happens --------------------------------------------------------------------------------
+
+    @initialize(left=st.lists(st.sampled_from(["nothing", "idle", "working", "lost"]), min_size=SLOTS, max_size=SLOTS))
+    def restart(self, left: list[str]) -> None:
+        """An earlier process of this worker has left containers, or jobs without one."""
+        for slot, what in enumerate(left):
+            now, name = self.brain.now, f"old-{slot}"
+            job = assignment(f"old{slot}", slot=slot, timeout=300)
+            if what in ("working", "lost"):
+                self.open.add(job.ref)
+            if what in ("idle", "working"):
+                self.alive[name] = "ready" if what == "working" else "up"
+                at_work = job if what == "working" else None
+                self.hear(ev.ContainerAdopted(now, name, slot, assignment("before"), at_work, now - 10))
+            if what == "working":
+                self.at_work[name] = job.ref
+            elif what == "lost":
+                self.hear(ev.AttemptLost(now, job.ref, slot, Reason.WORKER_ERROR))
 
     @precondition(lambda self: not self.left)
     @rule(slot=st.integers(0, SLOTS - 1), warm=st.sampled_from(["w1", "w2", None]), blob=st.booleans(), pick=_pick)
