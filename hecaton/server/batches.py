@@ -34,6 +34,9 @@ KEEP_ALIVE = 10.0
 FIRST_BREATH, BREATH = 0.01, 0.25
 """Seconds at least between two pictures of a batch that is watched: few at first, for short batches."""
 
+GATHER = 0.01
+"""Seconds at least between two looks for new results, so that a thousand that end one by one cost no thousand reads."""
+
 LONGEST_NAME = 200
 
 
@@ -231,27 +234,30 @@ class Batches:
 
     async def _lines(self, index: int, after: int, in_input_order: bool, seconds: float) -> AsyncIterator[bytes]:
         deadline = self._clock.now() + seconds
+        looked = 0.0
         with self._hub.watching(index) as watch:
             while True:
-                items, settled = await self._page(index, after, in_input_order)
+                looked = self._clock.now()
+                items, batch, running = await self._page(index, after, in_input_order)
                 if items:
                     last = items[-1]
                     after = last.item + 1 if in_input_order else last.ended_as
                     yield b"".join(map(result_line, items))
-                    continue
-                left = deadline - self._clock.now()
-                if settled or left <= 0 or self._hub.closing:
+                if _no_more(batch, running, after, bool(items)):
                     return
-                if not await watch.wait(min(left, KEEP_ALIVE)):
+                left = deadline - self._clock.now()
+                if not items and (left <= 0 or self._hub.closing):
+                    return
+                if not items and not await watch.wait(min(left, KEEP_ALIVE)):
                     yield b"\n"
+                await asyncio.sleep(max(0.0, looked + GATHER - self._clock.now()))
 
-    async def _page(self, index: int, after: int, in_input_order: bool) -> tuple[list[EndedItem], bool]:
-        def read(store: Store) -> tuple[list[EndedItem], bool]:
+    async def _page(self, index: int, after: int, in_input_order: bool) -> tuple[list[EndedItem], Batch, int]:
+        def read(store: Store) -> tuple[list[EndedItem], Batch, int]:
             items = store.ended_items(index, after, PAGE, max_bytes=PAGE_BYTES, in_input_order=in_input_order)
-            batch = None if items else store.batch(str(index))
-            if batch is None:
-                return items, False
-            return items, batch.complete or (batch.paused is not None and not store.batch_running(index))
+            batch = store.batch(str(index))
+            assert batch is not None, "batches are never deleted"
+            return items, batch, store.batch_running(index) if batch.paused is not None else 0
 
         return await self._database.read(read)
 
@@ -306,6 +312,13 @@ def batch_view(parts: BatchParts) -> api.BatchView:
         seconds_left=left / parts.pace if parts.pace and batch.paused is None else None,
         failures=tuple(parts.failures),
     )
+
+
+def _no_more(batch: Batch, running: int, after: int, some: bool) -> bool:
+    """Will a reader who has got everything up to `after` get nothing more, as things stand?"""
+    if batch.complete:
+        return after >= batch.size or not some
+    return batch.paused is not None and not running and not some
 
 
 _encode = msgspec.json.Encoder().encode
