@@ -16,7 +16,7 @@ import msgspec
 from hecaton.client import jobs as job_calls
 from hecaton.client import submission
 from hecaton.client.http import Transport
-from hecaton.core.errors import Conflict, HecatonError, JobFailed
+from hecaton.core.errors import Conflict, HecatonError, JobFailed, TooMany
 from hecaton.core.model import JobState
 from hecaton.wire.api import API, BatchItem, BatchResult, BatchSubmitted, BatchView, NewBatch, NewItems, NewJob
 
@@ -85,11 +85,19 @@ def create(transport: Transport, request: NewBatch, key: str | None) -> BatchSub
 def append(
     transport: Transport, batch: str, offset: int, items: tuple[BatchItem, ...], *, closed: bool
 ) -> BatchSubmitted:
+    """Waits while the user's quota of waiting jobs is full. Raises Conflict when the batch is paused meanwhile."""
     # The position makes it repeatable, not the key; the key tells the transport so.
-    request = NewItems(offset, items, closed)
-    return transport.call(
-        "POST", path_of(batch, "/items"), BatchSubmitted, request, key=f"{batch}/{offset}", within=transport.timeout * 4
-    )
+    request, key = NewItems(offset, items, closed), f"{batch}/{offset}"
+    while True:
+        try:
+            return transport.call(
+                "POST", path_of(batch, "/items"), BatchSubmitted, request, key=key, within=transport.timeout * 4
+            )
+        except TooMany as error:
+            view = transport.call("GET", path_of(batch), BatchView)
+            if view.paused is not None:
+                raise paused(view) from error
+            time.sleep(error.retry_after)
 
 
 def _chunks(items: Iterable[BatchItem]) -> Iterator[tuple[tuple[BatchItem, ...], bool]]:
