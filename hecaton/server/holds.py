@@ -34,6 +34,7 @@ class Holds:
         self._database, self._fleet, self._scheduler = database, fleet, scheduler
         self._clock, self._settings = clock, settings
         self._strikes: dict[WorkerId, list[Reason]] = {}
+        self._unpulled: dict[WorkerId, set[int | None]] = {}  # lanes whose image could not be pulled, in a row
         self._last_pull: tuple[WorkerId | None, float] = (None, 0.0)
         self._last_loss: tuple[WorkerId | None, float] = (None, 0.0)
 
@@ -59,6 +60,7 @@ class Holds:
         record = await self._database.write(lambda store: store.set_drained(name, False))
         self._fleet.hold(record.id, _hold_of(record))
         self._strikes.pop(record.id, None)
+        self._unpulled.pop(record.id, None)
         return record
 
     # -- by what happens -----------------------------------------------------------------------
@@ -83,12 +85,13 @@ class Holds:
                 continue
             if end.verdict.charged is Charged.INFRA and end.lane is not None:
                 self._scheduler.shun(end.lane, worker)
-            if end.verdict.charged is Charged.INFRA and not self._registrys_fault(worker, end.verdict.reason):
+            if end.verdict.charged is Charged.INFRA and not self._registrys_fault(worker, end):
                 reason = end.verdict.reason
                 strike = Reason.WORKER_LOST if reason is Reason.POISON else reason
                 self._strikes.setdefault(worker, []).append(strike)
             elif end.verdict.charged is Charged.USER or end.verdict.reason is Reason.OK:
                 self._strikes.pop(worker, None)
+                self._unpulled.pop(worker, None)
         strikes = self._strikes.get(worker, [])
         if len(strikes) < STRIKES:
             return False
@@ -96,14 +99,18 @@ class Holds:
         self._quarantine(worker, strikes[-STRIKES:])
         return True
 
-    def _registrys_fault(self, worker: WorkerId, reason: Reason) -> bool:
-        """A pull that fails on two machines within a minute says nothing about either."""
-        if reason is not Reason.IMAGE_PULL:
+    def _registrys_fault(self, worker: WorkerId, end: Ended) -> bool:
+        """A pull that fails on two machines within a minute says nothing about either, nor does one image that fails
+        again and again on one machine: only failures with several images do."""
+        if end.verdict is None or end.verdict.reason is not Reason.IMAGE_PULL:
             return False
         now = self._clock.now()
         who, at = self._last_pull
         self._last_pull = (worker, now)
-        return who not in (None, worker) and now - at <= 60.0
+        unpulled = self._unpulled.setdefault(worker, set())
+        again = end.lane in unpulled or (end.lane is None and bool(unpulled))  # None: the job's last attempt
+        unpulled.add(end.lane)
+        return again or (who not in (None, worker) and now - at <= 60.0)
 
     def _quarantine(self, worker: WorkerId, strikes: Sequence[Reason]) -> None:
         why = f"its last {STRIKES} attempts were ended by the machine ({', '.join(strikes)})"

@@ -161,6 +161,13 @@ async def test_an_image_that_two_machines_cannot_pull_puts_neither_into_quaranti
         assert await status(server, name) == "ONLINE"
 
 
+async def test_one_image_that_cannot_be_pulled_takes_no_machine_from_the_others(server: Running) -> None:
+    await server.image()
+    worker = await server.worker("w1")
+    await fail(server, worker, *[Reason.IMAGE_PULL] * 5)
+    assert await status(server, "w1") == "ONLINE"
+
+
 # -- whose fault -----------------------------------------------------------------------------------
 
 
