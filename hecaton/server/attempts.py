@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 
-import msgspec
 import structlog
 
 from hecaton.core.errors import Fenced, HecatonError
 from hecaton.core.lifecycle import Event
 from hecaton.core.model import AttemptRef, JobId, JobState, Reason, WorkerId, WorkerRecord
 from hecaton.server.clock import Clock
-from hecaton.server.fleet import Fleet, Link, Member
+from hecaton.server.fleet import Fleet, Link, Live, Member
 from hecaton.server.holds import Holds
 from hecaton.server.hub import Hub
 from hecaton.server.scheduler import Scheduler
@@ -49,15 +48,9 @@ REVOKE_DELAY = 0.02
 
 TIMER_SLACK = 0.02
 
+Refs = Sequence[AttemptRef]
+
 _log = structlog.get_logger("hecaton.attempts")
-
-
-class Live(msgspec.Struct):
-    """What a running attempt reported last. In memory only: it means nothing once the attempt is over."""
-
-    ref: AttemptRef
-    progress: object = None
-    note: str | None = None
 
 
 class Attempts:
@@ -146,12 +139,8 @@ class Attempts:
     async def join(self, worker: WorkerRecord, link: Link, hello: Hello) -> None:
         now = self._clock.now()
         reconciled = self._fleet.join(worker.id, worker.name, link, hello, now)
-        settings = self._settings
-        link.send(
-            Welcome(
-                PROTOCOL, self._server_id, settings.heartbeat, settings.max_result, reconciled.keep, reconciled.drop
-            )
-        )
+        limits = self._settings.heartbeat, self._settings.max_result
+        link.send(Welcome(PROTOCOL, self._server_id, *limits, reconciled.keep, reconciled.drop))
         await self._database.write(lambda store: store.seen([worker.id], now))
         await self._ask_again(link, reconciled.keep)
         await self._end_lost(reconciled.lost_started, Reason.WORKER_LOST, worker.id, reconciled.rebooted)
@@ -173,7 +162,8 @@ class Attempts:
         """Attempts that the store has assigned and nobody in memory holds: left over where a write failed half-way.
         Those that were so at the last look (`before`) too are handed back; returns what was seen now."""
         held = await self._database.write(lambda store: store.assigned())
-        known = {lease.ref for member in self._fleet.members.values() for lease in member.leases()}
+        members = self._fleet.members.values()
+        known = {lease.ref for member in members for lease in (*member.leases(), *member.ending.values())}
         orphans = {ref: state for _, _, ref, state in held if ref not in known}
         again = [ref for ref in orphans if ref in before]
         await self._end_lost([ref for ref in again if orphans[ref] is JobState.IN_PROGRESS], Reason.WORKER_LOST)
@@ -196,14 +186,10 @@ class Attempts:
         member = self._fleet.members.get(record.id)
         if member is None:
             return
-        refs = tuple(lease.ref for lease in member.leases())
-        link = member.link
-        self._fleet.drop(member, self._clock.now())
-        if link is not None:
-            link.send(Retire("this worker was removed from the server by an admin"))
-            link.close(CLOSE_UNAUTHENTICATED, "the worker was removed")
-        await self._end_lost(refs, Reason.RELEASED)
-        await self.dispatch()
+        if member.link is not None:
+            member.link.send(Retire("this worker was removed from the server by an admin"))
+            member.link.close(CLOSE_UNAUTHENTICATED, "the worker was removed")
+        await self._give_up(member, (), tuple(lease.ref for lease in member.leases()), False)
 
     async def lose(self, member: Member) -> None:
         """The worker was silent for `lost_after`: its jobs wait again, and it is fenced. Jobs that only waited beside
@@ -212,11 +198,21 @@ class Attempts:
         excused = self._holds.excused(member)
         if member.link is not None:
             member.link.close(1001, "silent for too long")
-        self._fleet.drop(member, self._clock.now())
         if begun or waiting:
             _log.warning("Worker lost: silent for too long", worker=member.name, jobs=len(begun) + len(waiting))
-        await self._end_lost(begun, Reason.WORKER_LOST, member.id, excused)
-        await self._end_lost(waiting, Reason.RELEASED)
+        await self._give_up(member, begun, waiting, excused)
+
+    async def _give_up(self, member: Member, begun: Refs, waiting: Refs, excused: bool) -> None:
+        refs = self._fleet.give_up(member, self._clock.now())
+        try:
+            await self._end_lost(begun, Reason.WORKER_LOST, member.id, excused)
+            await self._end_lost(waiting, Reason.RELEASED)
+        except BaseException:
+            self._fleet.not_ended(member.id, refs)
+            raise
+        self._fleet.ended(member.id, refs, self._clock.now())
+        if member.link is not None and refs:  # it came back meanwhile, and was told to keep them until this is stored
+            member.link.send(Accepted((), refs))
         await self.dispatch()
 
     async def _end_lost(
@@ -274,7 +270,7 @@ class Attempts:
         outcomes = [checked(outcome, self._blobs, self._settings.max_result) for outcome in outcomes]
         ends = [self._end(worker, outcome, now) for outcome in outcomes]
         for outcome in outcomes:
-            lease = self._fleet.release(worker, outcome.ref, now)
+            lease = self._fleet.end(worker, outcome.ref, now)
             if lease is not None:
                 self._scheduler.ran(lease.lane, outcome.ran)
         claims = self._scheduler.plan()
@@ -286,7 +282,9 @@ class Attempts:
             ended, claimed = await self._database.write(write)
         except BaseException:
             self._scheduler.undo(claims)
+            self._fleet.not_ended(worker, [end.ref for end in ends])
             raise
+        self._fleet.ended(worker, [end.ref for end in ends], now)
         self._scheduler.settle(claims, claimed)
         self._acknowledge(worker, ended)
         self._after(ended, {outcome.ref: outcome for outcome in outcomes}, worker)

@@ -33,6 +33,14 @@ class Lease(msgspec.Struct):
     revoking: bool = False
 
 
+class Live(msgspec.Struct):
+    """What a running attempt reported last. In memory only: it means nothing once the attempt is over."""
+
+    ref: AttemptRef
+    progress: object = None
+    note: str | None = None
+
+
 class SlotState(msgspec.Struct):
     index: int
     gpu: Gpu | None = None
@@ -72,6 +80,7 @@ class Member(msgspec.Struct):
     version: str | None = None
     serves: frozenset[str] | None = None
     slots: dict[int, SlotState] = {}
+    ending: dict[AttemptRef, Lease] = {}  # their place is free, their end is on its way into the store
 
     @property
     def status(self) -> WorkerStatus:
@@ -152,6 +161,9 @@ class Fleet:
         keep, drop = [], []
         for held in hello.held:
             lease = owned.pop(held.ref, None)
+            if held.ref in member.ending:
+                keep.append(held.ref)  # to be forgotten once it is stored, and not before
+                continue
             if lease is None:
                 drop.append(held.ref)
                 continue
@@ -174,15 +186,9 @@ class Fleet:
 
     def _forget_if_done(self, member: Member) -> None:
         """A claim under way (`reserved`) becomes a lease in a moment: it must find its member."""
-        if member.link is None and not any(slot.held or slot.reserved for slot in member.slots.values()):
+        busy = any(slot.held or slot.reserved for slot in member.slots.values())
+        if member.link is None and not busy and not member.ending:
             self.members.pop(member.id, None)
-
-    def drop(self, member: Member, now: float) -> None:
-        """The member is given up, with all its leases."""
-        for lease in list(member.leases()):
-            self.release(member.id, lease.ref, now)
-        member.link = None
-        self._forget_if_done(member)
 
     def contact(self, worker_id: WorkerId, now: float) -> None:
         member = self.members.get(worker_id)
@@ -209,6 +215,40 @@ class Fleet:
         self._forget_if_done(member)
         return lease
 
+    def end(self, worker_id: WorkerId, ref: AttemptRef, now: float) -> Lease | None:
+        """Its end is being stored: the place is free from now on, the attempt the worker's until `ended`."""
+        member = self.members.get(worker_id)
+        lease = member.lease(ref) if member else None
+        if member is not None and lease is not None:
+            member.ending[ref] = lease
+            self.release(worker_id, ref, now)
+        return lease
+
+    def give_up(self, member: Member, now: float) -> tuple[AttemptRef, ...]:
+        """It was lost or removed: all that it holds is about to be ended. Returns what that is."""
+        refs = tuple(lease.ref for lease in member.leases())
+        member.link = None
+        for ref in refs:
+            self.end(member.id, ref, now)
+        return refs
+
+    def ended(self, worker_id: WorkerId, refs: Iterable[AttemptRef], now: float) -> None:
+        """The store knows how these ended, whoever said so."""
+        member = self.members.get(worker_id)
+        if member is not None:
+            for ref in refs:
+                self.release(worker_id, ref, now)
+                member.ending.pop(ref, None)
+            self._forget_if_done(member)
+
+    def not_ended(self, worker_id: WorkerId, refs: Iterable[AttemptRef]) -> None:
+        """Their end could not be stored: they are leased as before, and the worker will say it again."""
+        member = self.members.get(worker_id)
+        for ref in refs:
+            lease = member.ending.pop(ref, None) if member else None
+            if member is not None and lease is not None:
+                member.slot(lease.slot).held[ref.job] = lease
+
     def silent(self, now: float, suspect_after: float, lost_after: float) -> list[Member]:
         """Mark workers that have not been heard from; return those whose leases are over."""
         lost = []
@@ -221,7 +261,7 @@ class Fleet:
 
     def holder(self, job: JobId) -> tuple[Member, Lease] | None:
         for member in self.members.values():
-            for slot in member.slots.values():
-                if job in slot.held:
-                    return member, slot.held[job]
+            for lease in (*member.leases(), *member.ending.values()):
+                if lease.ref.job == job:
+                    return member, lease
         return None

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hecaton.core.model import Attempt, Body, Job, JobState, Kind, WorkerRecord, WorkerStatus
-from hecaton.server.attempts import Live
-from hecaton.server.fleet import Member, SlotState
+from hecaton.server.fleet import Live, Member, SlotState
 from hecaton.wire import api
 
 SHOWN_PAYLOAD = 64 * 1024
