@@ -98,6 +98,13 @@ class Faults:
         self._for("link_cut", machine.name, 0.0)
         machine.path.cut()
 
+    def _link_replay(self) -> None:
+        """A proxy that sends what it had taken once more, on the next connection."""
+        machine = self._machine()
+        self._for("link_replay", machine.name, 0.0)
+        machine.path.replay = True
+        machine.path.cut()
+
     def _link_flap(self) -> None:
         machine = self._machine()
         times, pause = self._rng.randint(2, 20), self._rng.uniform(0.2, 3.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hecaton.core.lifecycle import charge
 from hecaton.core.model import Attempt, AttemptRef, Charged, Job, JobState, Reason
 from tests.simulator.engine import result_of
-from tests.simulator.oracle import Oracle
+from tests.simulator.oracle import Fault, Oracle
 from tests.simulator.plan import JobPlan
 from tests.simulator.service import WALL
 
@@ -103,7 +103,8 @@ def _check_attempt(world: World, job: Job, plan: JobPlan, attempt: Attempt) -> N
         oracle.fail(f"{name} has no end")
         return
     cancelled = job.state is JobState.CANCELLED and attempt.number == job.attempt
-    right = attempt.charged is charge(reason) or (cancelled and attempt.charged is Charged.NONE)
+    free = cancelled or reason is Reason.WORKER_LOST  # not charged where several were lost, or a machine was rebooted
+    right = attempt.charged is charge(reason) or (free and attempt.charged is Charged.NONE)
     oracle.rule(right, f"{name}: {reason} charged {attempt.charged}")
     run = oracle.executions.get(AttemptRef(job.id, attempt.number))
     outcome = run.outcome if run is not None else None
@@ -119,7 +120,9 @@ def _check_attempt(world: World, job: Job, plan: JobPlan, attempt: Attempt) -> N
     elif reason is Reason.TIMEOUT:
         oracle.rule(plan.timeout is not None, f"{name} ended for its timeout and has none")
     elif reason is Reason.RELEASED:
-        oracle.rule(run is None or _excused(world, attempt), f"{name} was released, but ran: {run}")
+        oracle.rule(run is None or _lost(world, attempt), f"{name} was released, but ran: {run}")
+    elif reason is Reason.WORKER_LOST:
+        oracle.rule(_lost(world, attempt), f"{name} lost its worker, which was never away: {run}")
     elif reason is Reason.CANCELLED:
         oracle.rule(job.id in world.people.cancelled, f"{name} was cancelled by nobody")
     else:
@@ -128,15 +131,35 @@ def _check_attempt(world: World, job: Job, plan: JobPlan, attempt: Attempt) -> N
         oracle.rule(_excused(world, attempt), f"{name} was cut off without any fault: {run}")
 
 
+_DEADLY = {"worker_kill", "host_power", "worker_stop"}
+_SILENT = {"link_hole", "link_refuse", "link_flap", "link_slow", "worker_pause"}
+_HOST = {"engine_down", "registry_down", "container_exit", "container_oom"}
+
+SILENCE = 10.0
+"""Seconds of silence that may, with the pauses before the next tries, become a lost worker."""
+
+
+def _lost(world: World, attempt: Attempt) -> bool:
+    """Was the worker away? Its process or machine died, or it could not be heard for long. The server's own faults do
+    not count: they must never cost an execution."""
+    faults = _faults(world, attempt)
+    silent = sum(fault.until - fault.since for fault in faults if fault.kind in _SILENT)
+    return silent >= SILENCE or any(fault.kind in _DEADLY for fault in faults)
+
+
 def _excused(world: World, attempt: Attempt) -> bool:
-    """Did anything break that this attempt depends on? Its times are by the server's clock, which may have jumped: then
-    any fault of these subjects counts."""
+    """Was the worker lost, or did its engine, its containers or the registry break?"""
+    return _lost(world, attempt) or any(fault.kind in _HOST for fault in _faults(world, attempt))
+
+
+def _faults(world: World, attempt: Attempt) -> list[Fault]:
+    """Of the attempt's worker, in its time. That is by the server's clock: where that may have jumped, all count."""
     oracle: Oracle = world.oracle
-    subjects = (attempt.worker, "server", "all")
+    subjects = (attempt.worker, "all")
     if any(fault.kind == "wall_jump" for fault in oracle.faults):
-        return any(fault.subject in subjects for fault in oracle.faults)
+        return [fault for fault in oracle.faults if fault.subject in subjects]
     since, until = attempt.assigned_at - WALL, (attempt.ended_at or 0.0) - WALL
-    return oracle.excused(subjects, since - 1.0, until + 1.0, RECOVERY)
+    return oracle.broken_between(subjects, since - 1.0, until + 1.0, RECOVERY)
 
 
 def _check_end(world: World, job: Job, plan: JobPlan) -> None:

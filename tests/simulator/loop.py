@@ -77,6 +77,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, Turn]] = []
         self._sequence = 0
         self._buried: list[SimTask[Any]] = []  # unfinished tasks of killed processes: collected, they would run
+        self._skipped: list[Turn] = []  # steps of tasks of killed processes: for the cleaning up at the end
         self._over = False
 
     # -- what asyncio asks for -------------------------------------------------------------------------
@@ -197,7 +198,11 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def _run(self, turn: Turn) -> None:
         process = turn.process
-        if turn.dropped or not (process.alive or self._over):
+        if turn.dropped:
+            return
+        if not process.alive and not self._over:
+            if turn.within is not None:
+                self._skipped.append(turn)
             return
         if process.paused and not self._over:
             process.backlog.append(turn)
@@ -213,6 +218,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         """Let every task that is left run through its cancellation, those of killed processes too."""
         self._over = True
         self._timers.clear()
+        self._ready.extend(self._skipped)
         asyncio._set_running_loop(self)
         try:
             for _ in range(100):

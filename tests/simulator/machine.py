@@ -17,9 +17,11 @@ from hecaton.wire.channel import (
     FromWorker,
     Hello,
     Outcome,
+    Released,
     Results,
     Retire,
     Revoke,
+    Started,
     ToWorker,
     Welcome,
     WorkerBeat,
@@ -73,7 +75,12 @@ class Machine:
         self.journal = Journal()
         self.worker: Worker | None = None
         self.starts = 0
+        self.boots = 0
         self.powered = True
+
+    @property
+    def boot(self) -> str:
+        return f"{self.name}-boot-{self.boots}"
 
     def start(self) -> None:
         """Clear what an earlier process left in the engine, then run. As the product does it: nothing is adopted."""
@@ -107,6 +114,7 @@ class Machine:
     def power_off(self) -> None:
         worker, self.worker = self.worker, None
         self.powered = False
+        self.boots += 1
         if worker is not None:
             self.loop.kill(worker.process)
             worker.link.vanish()
@@ -198,11 +206,13 @@ class Worker:
         now = self.loop.time()
         if isinstance(message, Welcome):
             self._fenced.update(message.drop)
+            self.oracle.forgets(message.drop)
             self.post(ev.Welcomed(now, message.drop))
         elif isinstance(message, Assign):
             self.post(ev.Assigned(now, message.jobs))
         elif isinstance(message, Accepted):
             self._fenced.update(message.fenced)
+            self.oracle.forgets(message.refs + message.fenced)
             self.post(ev.ResultsAccepted(now, message.refs, message.fenced))
         elif isinstance(message, Revoke):
             self.post(ev.Revoked(now, message.refs))
@@ -310,7 +320,10 @@ class Link:
         messages, self._waiting = self._waiting, []
         if messages and self._connection is not None:
             self._worker.oracle.say(self._worker.name, f"-> {describe(self._worker.oracle, messages)}")
-            self._connection.send(channel.encode(messages))
+            frame = channel.encode(messages)
+            self._connection.send(frame)
+            if all(isinstance(message, Results | Released | Started) for message in messages):
+                self._path.said.append(frame)
             self._sent_at = self._loop.time()
 
     def connect(self) -> None:
@@ -328,10 +341,12 @@ class Link:
         worker, now = self._worker, self._loop.time()
         state = worker.state
         frame: list[FromWorker] = [
-            Hello(channel.PROTOCOL, "sim", "sim", state.slot_infos(), state.held(now), None, "boot")
+            Hello(channel.PROTOCOL, "sim", "sim", state.slot_infos(), state.held(now), None, worker.machine.boot)
         ]
         worker.oracle.say(worker.name, f"-> {describe(worker.oracle, frame)}")
         connection.send(channel.encode(frame))
+        for old in self._path.replayed():
+            connection.send(old)
         self._loop.post(worker.process, CONNECT_SECONDS, self._watch, connection)
 
     def hear(self, item: Item) -> None:

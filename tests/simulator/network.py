@@ -39,7 +39,15 @@ class Path:
         self.slow = 1.0
         self.hole = [False, False]
         self.refuses = False
+        self.replay = False
+        self.said: deque[bytes] = deque(maxlen=5)  # frames to the server that may be replayed
         self.connections: list[Connection] = []
+
+    def replayed(self) -> list[bytes]:
+        """Frames of an earlier connection that turn up once more on this one."""
+        frames = list(self.said) if self.replay else []
+        self.replay = False
+        return frames
 
     def delay(self) -> float:
         return self.latency * self.slow * self.rng.uniform(0.5, 2.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -189,6 +189,12 @@ class Oracle:
     def running(self) -> int:
         return len(self._running)
 
+    def forgets(self, refs: Iterable[AttemptRef]) -> None:
+        """A worker is told that the server needs nothing more of these: then it must be so in the store."""
+        for ref in refs:
+            current = self.attempts.get(ref.job) == ref.attempt and self.states[ref.job] in ("ASSIGNED", "IN_PROGRESS")
+            self.rule(not current, f"{self.name(ref)} is to be forgotten, and the store still waits for it")
+
     # -- faults ----------------------------------------------------------------------------------------
 
     def fault(self, kind: str, subject: str, seconds: float) -> None:
@@ -196,8 +202,10 @@ class Oracle:
         self.faults.append(Fault(kind, subject, self.now, self.now + seconds))
         self.say("FAULT", f"{kind} {subject} for {seconds:.2f} s")
 
-    def excused(self, subjects: tuple[str, ...], since: float, until: float, after: float) -> bool:
-        """Did anything break these between `since` and `until`, or so shortly before that it still acted?"""
-        return any(
-            fault.subject in subjects and fault.since <= until and fault.until + after >= since for fault in self.faults
-        )
+    def broken_between(self, subjects: tuple[str, ...], since: float, until: float, after: float) -> list[Fault]:
+        """What broke these between `since` and `until`, or so shortly before that it still acted."""
+        return [
+            fault
+            for fault in self.faults
+            if fault.subject in subjects and fault.since <= until and fault.until + after >= since
+        ]

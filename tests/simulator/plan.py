@@ -52,18 +52,18 @@ class Plan(msgspec.Struct, frozen=True):
 
 KINDS = (
     "server_kill", "server_stop", "server_pause", "server_power", "disk_slow", "disk_full", "wall_jump",
-    "link_cut", "link_flap", "link_hole", "link_refuse", "link_slow", "worker_kill", "worker_pause", "worker_stop",
-    "host_power", "worker_disk_full", "container_exit", "container_oom", "door_break", "engine_down", "registry_down",
-    "client_cut",
+    "link_cut", "link_replay", "link_flap", "link_hole", "link_refuse", "link_slow",
+    "worker_kill", "worker_pause", "worker_stop", "host_power", "worker_disk_full",
+    "container_exit", "container_oom", "door_break", "engine_down", "registry_down", "client_cut",
 )  # fmt: skip
 
-CHEAP = frozenset({"link_cut", "door_break", "client_cut", "container_exit", "link_slow"})
+CHEAP = frozenset({"link_cut", "link_replay", "door_break", "client_cut", "container_exit", "link_slow"})
 """Faults that cost little time and may come often."""
 
 
 def make_plan(seed: int) -> Plan:
     rng = random.Random(f"{seed}/plan")
-    profile = rng.choices(("fleet", "calm", "storm", "burst"), (8, 1, 3, 2))[0]
+    profile = rng.choices(("fleet", "calm", "storm", "burst"), (3, 1, 6, 4))[0]
     if profile == "fleet":
         workers, duration, jobs = rng.randint(60, 140), 1.5 * HOUR, rng.randint(50, 200)
     elif profile == "calm":

@@ -26,7 +26,7 @@ from tests.simulator.plan import Plan, make_plan
 from tests.simulator.service import Service
 
 PATIENCE = 2 * 3600.0
-"""Virtual seconds after the last fault within which every job has to end."""
+"""Virtual seconds after the last fault within which every job has to end, beside the time that all of them run."""
 
 SETTLE = 90.0
 """Virtual seconds after the last job's end within which everything has to be quiet."""
@@ -136,7 +136,8 @@ class World:
         self._faults.begin()
         self._advance(plan.duration, lambda: False)
         self._heal()
-        self._advance(plan.duration + PATIENCE, lambda: self.people.unfinished == 0 and self.oracle.open == 0)
+        patience = PATIENCE + 4 * sum(max(job.runs, job.timeout or 0.0) for job in plan.jobs)
+        self._advance(plan.duration + patience, lambda: self.people.unfinished == 0 and self.oracle.open == 0)
         if self.people.unfinished or self.oracle.open:
             self.oracle.fail(f"{self.people.unfinished} people still wait, {self.oracle.open} jobs have not ended")
         self._advance(loop.time() + SETTLE, lambda: False)
