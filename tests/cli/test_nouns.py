@@ -112,3 +112,20 @@ def test_worker_remove_asks_first(invoke: Invoke, server: ScriptedServer) -> Non
     server.on("DELETE", "/v1/workers/gpu-1", Answer(204))
     assert invoke("worker", "remove", "gpu-1").code == 2
     assert invoke("worker", "remove", "gpu-1", "--yes").code == 0
+
+
+def test_a_worker_is_drained_and_used_again(invoke: Invoke, server: ScriptedServer) -> None:
+    busy = msgspec.convert(
+        [{"index": 0, "gpu": None, "state": "busy", "image": "a:1", "jobs": ["x"]}], tuple[SlotView, ...]
+    )
+    server.on("POST", "/v1/workers/gpu-1/drain", reply(worker(slots=busy, drained=True)))
+    server.on("POST", "/v1/workers/gpu-1/undrain", reply(worker()))
+    said = invoke("worker", "drain", "gpu-1")
+    assert (said.code, said.err) == (0, "Worker gpu-1 is draining: it gets nothing new. It still has 1 job.\n")
+    assert json.loads(invoke("worker", "drain", "gpu-1", "--json").out)["drained"] is True
+    assert invoke("worker", "undrain", "gpu-1").err == "Worker gpu-1 gets jobs again.\n"
+
+
+def test_worker_list_says_why_a_worker_gets_nothing(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/workers", reply([worker(note="quarantined: broken")]))
+    assert json.loads(invoke("worker", "list", "--json").out)[0]["note"] == "quarantined: broken"

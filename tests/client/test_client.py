@@ -59,6 +59,8 @@ Call = Callable[[Client], Any]
          reply({"id": "w1", "name": "attic", "token": "hw_x"}, 201)),
         (lambda c: c.workers(), "GET", "/v1/workers", None, reply([WORKER])),
         (lambda c: c.remove_worker("attic"), "DELETE", "/v1/workers/attic", None, DONE),
+        (lambda c: c.drain_worker("attic"), "POST", "/v1/workers/attic/drain", None, reply(WORKER)),
+        (lambda c: c.undrain_worker("attic"), "POST", "/v1/workers/attic/undrain", None, reply(WORKER)),
         (lambda c: c.job(7), "GET", "/v1/jobs/7", None, reply(view())),
         (lambda c: c.cancel("j"), "POST", "/v1/jobs/j/cancel", None, reply(view())),
         (lambda c: c.retry("j"), "POST", "/v1/jobs/j/retry", None, submitted()),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+from hecaton.core.matching import TURN
 from hecaton.core.model import Reason
 from hecaton.server.holds import QUARANTINE
-from hecaton.wire.channel import Released, Revoke
+from hecaton.wire.channel import Released, Revoke, Warm
 from tests.server.people import eventually
 from tests.server.running import IMAGE, Running, running
 from tests.server.scripted_worker import ScriptedWorker, slots
@@ -223,3 +225,24 @@ async def test_after_a_failure_of_the_machine_the_next_attempt_goes_to_another(s
     again = await second.take()
     assert (again.ref.job, again.ref.attempt) == (job, 2)
     assert len(first.assigned) == 1
+
+
+# -- several people --------------------------------------------------------------------------------
+
+
+async def test_another_users_job_starts_within_two_jobs_of_one_who_floods_the_queue(server: Running) -> None:
+    await server.image()
+    flood, other = await server.user("flood"), await server.user("other")
+    worker = await server.worker("w1")
+    for number in range(50):
+        await flood.submit(IMAGE, number)
+    running_job = await worker.start()
+    await worker.send(Warm(0, running_job.warm, IMAGE))
+    wanted = await other.submit(IMAGE)
+    order = []
+    for _ in range(2):
+        await asyncio.sleep(TURN)  # as long as a job runs
+        await worker.finish(running_job.ref, ran=TURN)
+        running_job = await worker.start()
+        order.append(running_job.ref.job)
+    assert wanted in order
