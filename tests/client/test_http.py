@@ -100,8 +100,9 @@ def test_a_request_that_never_left_is_tried_again_whatever_it_is() -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("hecaton.client.http.TRIES", 1000)
         trying.start()
-        with ScriptedServer(port=port) as server:
-            server.on("POST", "/v1/login", reply({"token": "t", "username": "ada", "role": "user", "expires_at": 1.0}))
+        server = ScriptedServer(port=port)
+        server.on("POST", "/v1/login", reply({"token": "t", "username": "ada", "role": "user", "expires_at": 1.0}))
+        with server:
             trying.join(20)
             client.close()
     assert [token.token for token in answers] == ["t"]
