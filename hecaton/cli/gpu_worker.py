@@ -11,7 +11,7 @@ import click
 
 from hecaton import __version__
 from hecaton.cli import output
-from hecaton.cli.gpu import Options
+from hecaton.cli.gpu_options import Options
 from hecaton.core.errors import BadRequest, Conflict, HecatonError
 from hecaton.wire import address
 from hecaton.wire.home import ENVIRONMENT

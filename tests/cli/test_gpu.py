@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 import pytest
 
-from hecaton.cli import gpu, gpu_worker
-from hecaton.cli.gpu import Options, unit_name
+from hecaton.cli import gpu, gpu_options, gpu_worker
+from hecaton.cli.gpu_options import Options, unit_name
 from hecaton.core.errors import Conflict
 from hecaton.wire.address import resolve
 from hecaton.worker import registration
@@ -100,12 +100,12 @@ class TestCommandLine:
 
     @pytest.mark.parametrize(("text", "size"), [("512m", 512 << 20), ("2g", 2 << 30), ("2GB", 2 << 30), ("4096", 4096)])
     def test_sizes(self, text: str, size: int) -> None:
-        assert gpu.Size().convert(text, None, None) == size
+        assert gpu_options.Size().convert(text, None, None) == size
 
     def test_a_handlers_name_may_hold_a_tag(self) -> None:
-        assert gpu.Handler().convert(f"demo:1={__file__}", None, None) == ("demo:1", Path(__file__))
+        assert gpu_options.Handler().convert(f"demo:1={__file__}", None, None) == ("demo:1", Path(__file__))
         with pytest.raises(click.BadParameter):
-            gpu.Handler().convert("=x", None, None)
+            gpu_options.Handler().convert("=x", None, None)
 
     def test_each_worker_has_a_service_of_its_own(self) -> None:
         assert [unit_name(None), unit_name("second"), unit_name("me@box")] == [
