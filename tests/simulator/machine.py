@@ -208,6 +208,8 @@ class Worker:
             self._fenced.update(message.drop)
             self.oracle.forgets(message.drop)
             self.post(ev.Welcomed(now, message.drop))
+            held = [job.ref for job in self.state.jobs.values() if job.ending is None]
+            self.oracle.still_holds(self.name, held, self.link.greeted_at)
         elif isinstance(message, Assign):
             self.post(ev.Assigned(now, message.jobs))
         elif isinstance(message, Accepted):
@@ -307,6 +309,7 @@ class Link:
         self._heard_at = self._sent_at = 0.0
         self._patience = CONNECT_SECONDS
         self._heartbeat = 5.0
+        self.greeted_at = 0.0
 
     def send(self, message: FromWorker) -> None:
         if self._welcomed:
@@ -339,6 +342,7 @@ class Link:
 
     def _greet(self, connection: Connection) -> None:
         worker, now = self._worker, self._loop.time()
+        self.greeted_at = now
         state = worker.state
         frame: list[FromWorker] = [
             Hello(channel.PROTOCOL, "sim", "sim", state.slot_infos(), state.held(now), None, worker.machine.boot)

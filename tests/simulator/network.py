@@ -40,7 +40,7 @@ class Path:
         self.hole = [False, False]
         self.refuses = False
         self.replay = False
-        self.said: deque[bytes] = deque(maxlen=5)  # frames to the server that may be replayed
+        self.said: deque[bytes] = deque(maxlen=50)  # frames to the server that may be replayed
         self.connections: list[Connection] = []
 
     def replayed(self) -> list[bytes]:

@@ -14,10 +14,13 @@ from typing import NamedTuple
 import msgspec
 
 from hecaton.core.lifecycle import TRANSITIONS
-from hecaton.core.model import AttemptRef, JobState
+from hecaton.core.model import AttemptRef, JobId, JobState
 from tests.simulator.plan import JobPlan
 
 TAIL = 300
+
+NEWS = 8.0
+"""Virtual seconds that the server may take to know what its slow disk has stored."""
 
 _MOVES = {(source.value, target.value) for (source, _), target in TRANSITIONS.items()}
 _TERMINAL = {state.value for state in JobState if state.terminal}
@@ -71,6 +74,7 @@ class Oracle:
         self.numbers: dict[str, int] = {}  # job id -> the number that the trace calls it by
         self.states: dict[str, str] = {}
         self.attempts: dict[str, int] = {}
+        self.over_since: dict[AttemptRef, float] = {}  # attempts that are no longer current
         self.ended: dict[str, tuple[str, int, str | None]] = {}
         self.keys: dict[str, str] = {}  # job id -> idempotency key
         self.by_key: dict[str, list[str]] = {}
@@ -146,6 +150,8 @@ class Oracle:
         self.rule(row.attempt == row.old_attempt + step, f"{name}: attempt {row.old_attempt} became {row.attempt}")
         self.states[row.id] = row.state
         self.attempts[row.id] = row.attempt
+        if row.state == "IN_QUEUE" or row.state in _TERMINAL:
+            self.over_since[AttemptRef(JobId(row.id), row.attempt)] = self.now
         if row.state in _TERMINAL:
             self.rule(row.id not in self.ended, f"{name} ended twice")
             self.ended[row.id] = (row.state, row.attempt, row.reason)
@@ -194,6 +200,12 @@ class Oracle:
         for ref in refs:
             current = self.attempts.get(ref.job) == ref.attempt and self.states[ref.job] in ("ASSIGNED", "IN_PROGRESS")
             self.rule(not current, f"{self.name(ref)} is to be forgotten, and the store still waits for it")
+
+    def still_holds(self, who: str, refs: Iterable[AttemptRef], since: float) -> None:
+        """A worker that compared notes with the server at `since` holds these: none may have been over long before."""
+        for ref in refs:
+            over = self.over_since.get(ref, since)
+            self.rule(over > since - NEWS, f"{who} still holds {self.name(ref)}, which was over at {over:.3f}")
 
     # -- faults ----------------------------------------------------------------------------------------
 
