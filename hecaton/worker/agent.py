@@ -168,6 +168,11 @@ class Agent:
             while self._events:
                 for action in self.state.handle(self._events.popleft()):
                     self._carry[type(action)](action)
+        except Exception as defect:
+            # What is known can no longer be trusted: end loudly. The next process adopts the containers.
+            if not self.left.done():
+                self.left.set_exception(defect)
+            raise
         finally:
             self._handling = False
         self._set_timer()

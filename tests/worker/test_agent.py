@@ -26,7 +26,8 @@ from hecaton.wire.channel import (
     Started,
     Warm,
 )
-from hecaton.worker.agent import IDLE_INTERVAL, LOG_INTERVAL
+from hecaton.worker import events as ev
+from hecaton.worker.agent import IDLE_INTERVAL, LOG_INTERVAL, Agent
 from hecaton.worker.app import SUPERSEDED_EXIT, serve
 from hecaton.worker.logs import MARK
 from hecaton.worker.runtimes.process import ProcessRuntime
@@ -494,3 +495,18 @@ async def test_a_storm_of_output_is_cut_and_the_job_finishes(server: ScriptedSer
     log = server.log(A)
     assert outcome.log_size == len(log) == 64 * 1024 * 1024 + len(MARK)
     assert log.endswith(MARK)
+
+
+async def test_a_defect_ends_the_worker_loudly_instead_of_leaving_it_deaf(
+    server: ScriptedServer, handler: Path, tmp_path: Path
+) -> None:
+    class Unknown(ev.Event, frozen=True):
+        """Nothing in the brain expects this."""
+
+    runtime = ProcessRuntime("w0rker-1d", {"echo": handler})
+    agent = Agent(server.config(tmp_path / "state"), runtime, (), WorkerSettings())
+    with pytest.raises(KeyError):
+        agent.post(Unknown(0.0))
+    with pytest.raises(KeyError):
+        await agent.left
+    await runtime.close()
