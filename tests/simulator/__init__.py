@@ -8,7 +8,10 @@ Clock, network, disks, containers and crashes are simulated from one seed. `pyth
     network    connections that lose, delay, stall and break
     service    the server's process: composition, start, crash, pause
     engine     containers and images of one machine
-    machine    one worker: process, brain, journal, link
+    machine    one worker: process, brain, journal
+    link       a worker's end of its connection
+    judge      the last look: do all sides agree, is everything explained?
+    trace      what is said, in short words
     clients    who submits, cancels, waits and retries
     faults     what breaks when
     oracle     what was promised, what happened, and what must hold
