@@ -38,10 +38,14 @@ REDRAW = 0.25
 
 
 def watch(client: Client, job_id: str, timeout: float | None = None) -> JobView:
-    """The job as it ended. Raises WaitTimeout after `timeout` seconds; KeyboardInterrupt passes through."""
+    """The job as it ended. Raises WaitTimeout after `timeout` seconds; KeyboardInterrupt passes through. The client is
+    closed then: it would go on reading events, in an interactive shell for ever."""
     screen = Screen()
     try:
         return _Watch(client, job_id, screen).run(timeout)
+    except BaseException:
+        client.close()
+        raise
     finally:
         screen.close()
 

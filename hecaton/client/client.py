@@ -65,7 +65,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. The client can still be used: it opens them again."""
+        """Close the connections, for good."""
         self._transport.close()
 
     # -- server and login ----------------------------------------------------------------------

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from hecaton.client.connection import Connection
 
+_random = random.Random()  # its own: a program that seeds the global one keeps its numbers
+
 T = TypeVar("T")
 
 TRIES = 5
@@ -61,6 +63,7 @@ class Transport:
         self._ca_file = ca_file
         self._connection: Connection | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def call(
         self,
@@ -141,7 +144,9 @@ class Transport:
             raise fault.error from fault.__cause__
 
     def close(self) -> None:
+        """For good: whoever still waits in another thread ends with an error at his next step."""
         with self._lock:
+            self._closed = True
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
@@ -153,7 +158,7 @@ class Transport:
             try:
                 return attempt()
             except Fault as fault:
-                pause = max(fault.after, random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (number - 1))))
+                pause = max(fault.after, _random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (number - 1))))
                 too_late = deadline is not None and time.monotonic() + pause >= deadline
                 if number == TRIES or too_late or (fault.sent and not repeatable) or fault.after > self.timeout:
                     raise fault.error from fault.__cause__
@@ -190,6 +195,8 @@ class Transport:
         from hecaton.client.connection import Connection, Fault
 
         with self._lock:
+            if self._closed:
+                raise errors.HecatonError(f"this client of {self.address} is closed", "Make another one.")
             if self._connection is None:
                 try:
                     address = resolve(self.address, self._ca_file)

@@ -20,6 +20,8 @@ from hecaton.core.errors import BadRequest, Conflict, HecatonError, JobFailed, N
 from hecaton.core.model import JobState, Kind
 from hecaton.wire.api import API, BatchResult, JobEvent, JobView, Submitted
 
+_random = random.Random()  # its own: a program that seeds the global one keeps its numbers
+
 LONG_POLL = 50.0
 """Seconds that one request waits: less than the server's limit of 60, and than the patience of most proxies."""
 
@@ -109,7 +111,7 @@ def goes_on(transport: Transport, error: HecatonError) -> bool:
 
 def keep_pace(started: float, deadline: float = float("inf")) -> None:
     now = time.monotonic()
-    pause = started + PACE * random.uniform(1.0, 1.5) - now
+    pause = started + PACE * _random.uniform(1.0, 1.5) - now
     time.sleep(max(0.0, min(pause, deadline - now)))
 
 

@@ -386,3 +386,11 @@ def test_one_client_serves_many_threads(server: ScriptedServer, client: Client) 
         thread.join()
     assert failures == []
     assert len(server.seen) == 160
+
+
+def test_a_closed_client_ends_whoever_still_waits_with_it(server: ScriptedServer, client: Client) -> None:
+    server.on("GET", "/healthz", HTML_502)
+    client.close()
+    with pytest.raises(HecatonError, match="closed"):
+        client.health()
+    assert server.seen == []
