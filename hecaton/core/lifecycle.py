@@ -13,7 +13,7 @@ import msgspec
 from hecaton.core.model import Charged, JobState, Reason
 
 INFRA_LIMIT = 3
-"""Attempts lost to infrastructure before a job is stopped as poison (faults.md C5)."""
+"""Attempts lost to infrastructure before a job is stopped as poison (docs/reliability.md, C5)."""
 
 EXCUSED_LIMIT = 10
 """Losses of a worker, counting those that were not its job's fault, after which no excuse holds any more: jobs that

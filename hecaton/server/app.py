@@ -53,7 +53,7 @@ from hecaton.wire.errors import to_reply
 
 ADMIN = "admin"
 STOP_SECONDS = 8
-"""Answers in flight get this long after SIGTERM; faults.md C7 allows ten seconds in all."""
+"""Answers in flight get this long after SIGTERM; docs/reliability.md (C7) allows ten seconds in all."""
 
 
 class Started(msgspec.Struct, frozen=True):

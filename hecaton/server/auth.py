@@ -41,7 +41,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 class Passwords:
     """Hashing in at most two threads: a check costs 20-30 ms and 19 MiB, so a flood of logins must queue here and not
-    stop the event loop (a synchronous hash raised other calls to 3.1 s: reference-defects.md R14)."""
+    stop the event loop (a synchronous hash raised other calls to 3.1 s)."""
 
     def __init__(self) -> None:
         # OWASP's argon2id profile: 19 MiB, two passes, one lane.
@@ -165,7 +165,7 @@ def _refused(why: str) -> Unauthenticated:
 
 def new_worker_token() -> tuple[str, bytes]:
     """The token and the hash to store. No slow hash: 256 random bits cannot be guessed, and 1,000 workers that come
-    back at once would cost minutes of argon2 (faults.md, conclusion 10)."""
+    back at once would cost minutes of argon2."""
     token = WORKER_PREFIX + secrets.token_urlsafe(32)
     return token, hash_worker_token(token)
 

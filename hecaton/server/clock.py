@@ -1,7 +1,8 @@
 """The server's clock: wall time at the start, carried on by the monotonic clock.
 
 A jump of the machine's wall clock (NTP, a person, a resumed VM) therefore expires no lease, queue time or token while
-the server runs (faults.md C4). In asyncio code `loop.time()` would do for intervals; this one also dates rows.
+the server runs (docs/reliability.md, C4). In asyncio code `loop.time()` would do for intervals; this one also dates
+rows.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from hecaton.server.settings import Settings
 from hecaton.store.port import Database, Ended, Store
 
 STRIKES = 3
-"""Attempts in a row that end by the machine's failure, until it is quarantined (faults.md C5)."""
+"""Attempts in a row that end by the machine's failure, until it is quarantined (docs/reliability.md, C5)."""
 
 QUARANTINE = 600.0
 """Seconds. Then the machine gets work again; its next failure sends it back at once."""

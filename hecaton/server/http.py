@@ -1,8 +1,7 @@
 """The plumbing between ASGI and handlers: one declared `Route` per endpoint, one place for access, bodies and errors.
 
 A route says who may call it; there is no default. A handler gets a `Call` and returns a message of `wire.api`, a
-`Stream` or None. Plain ASGI below Starlette's router: its Request and JSONResponse would halve the rate (limits.md
-section 1).
+`Stream` or None. Plain ASGI below Starlette's router: its Request and JSONResponse would halve the rate.
 """
 
 from __future__ import annotations

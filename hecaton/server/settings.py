@@ -12,7 +12,8 @@ DAY = 86400.0
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Sizes in bytes, times in seconds. `lost_after`, `suspect_after` and `heartbeat` are those of faults.md C3."""
+    """Sizes in bytes, times in seconds. `lost_after`, `suspect_after` and `heartbeat` are promised in
+    docs/reliability.md, C3."""
 
     folder: Path  # <HECATON_HOME>/server
     host: str = "0.0.0.0"  # workers and clients come from other machines; start-up warns without TLS
