@@ -44,7 +44,7 @@ async def serve(config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], s
             loop.add_signal_handler(number, _stop, agent)
         try:
             await agent.start()
-            cards = f"{len(gpus)} GPU slots" if gpus else f"CPU-only, {settings.slots} slots"
+            cards = f"GPU slots: {len(gpus)}" if gpus else f"CPU-only, slots: {settings.slots}"
             _log.info(f"Worker {config.name} is up: {cards}", version=hecaton.__version__, runtime=runtime.name)
             talking = loop.create_task(link.run())
             code, message = await _until_left(agent, talking)
