@@ -140,7 +140,8 @@ class Attempts:
         now = self._clock.now()
         reconciled = self._fleet.join(worker.id, worker.name, link, hello, now)
         limits = self._settings.heartbeat, self._settings.max_result
-        link.send(Welcome(PROTOCOL, self._server_id, *limits, reconciled.keep, reconciled.drop))
+        lost_after = self._settings.lost_after
+        link.send(Welcome(PROTOCOL, self._server_id, *limits, reconciled.keep, reconciled.drop, lost_after))
         await self._database.write(lambda store: store.seen([worker.id], now))
         await self._ask_again(link, reconciled.keep)
         await self._end_lost(reconciled.lost_started, Reason.WORKER_LOST, worker.id, reconciled.rebooted)

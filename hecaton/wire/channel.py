@@ -47,6 +47,7 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     max_result: int
     keep: tuple[AttemptRef, ...]
     drop: tuple[AttemptRef, ...]
+    lost_after: float = 60.0  # seconds of silence after which the worker's jobs go to others
 
 
 class ImageRef(msgspec.Struct, frozen=True, array_like=True):
@@ -63,7 +64,8 @@ class FileRef(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, array_like=True):
-    """One job for one slot. `key`: the idempotency key that stays the same over all attempts."""
+    """One job for one slot. `key`: the idempotency key that stays the same over all attempts. `exclusive`: stop it
+    before the server can give it to another worker (`Welcome.lost_after`)."""
 
     ref: AttemptRef
     slot: int
@@ -76,6 +78,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True):
     file: FileRef | None = None
     args: tuple[str, ...] = ()
     timeout: float | None = None
+    exclusive: bool = False
 
 
 class Assign(_Message, frozen=True, tag="assign"):
