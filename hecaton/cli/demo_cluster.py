@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 from hecaton.client import Client
 from hecaton.core.errors import HecatonError
@@ -75,7 +76,7 @@ class Cluster:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HECATON_")}
         environment |= {"HECATON_HOME": str(self.folder), **secrets}
         code = f"import sys; sys.argv[0] = 'hecaton-{name}'; from hecaton._entry import {name}; {name}()"
-        with self._log(name).open("wb") as log:
+        with self._log(name).open("wb") as log, _postponed():
             process = subprocess.Popen(
                 [sys.executable, "-c", code, *arguments],
                 env=environment,
@@ -84,7 +85,7 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for us: we stop them in order
             )
-        self._processes.append((name, process))
+            self._processes.append((name, process))
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
@@ -136,12 +137,30 @@ def _end(number: int, frame: object) -> None:
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """A second Ctrl-C must not interrupt the tidying up."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    with _handled_by(signal.SIG_IGN):
+        yield
+
+
+@contextlib.contextmanager
+def _postponed() -> Iterator[None]:
+    """Signals take effect after the block: between the start of a process and the note of it, it would be left over.
+
+    Held back by a handler, not by a signal mask or by ignoring them: the process would inherit both."""
+    arrived: list[int] = []
+    with _handled_by(lambda number, frame: arrived.append(number)):
+        yield
+    if arrived:
+        signal.raise_signal(arrived[0])
+
+
+@contextlib.contextmanager
+def _handled_by(handler: signal.Handlers | Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def _free_port() -> int:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,12 +76,14 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind(scratch: Path) -> None:
         assert terminal.end(LIMIT) == 130
 
 
-def test_sigterm_in_the_middle_leaves_nothing_behind() -> None:
+@pytest.mark.parametrize("after", [0.0, 0.002, 0.004, 0.006, 0.008])
+def test_sigterm_while_the_worker_is_being_started_leaves_nothing_behind(after: float) -> None:
     environment = {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen([str(HECATON), "demo"], stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.lstrip().startswith("server"):
+                time.sleep(after)
                 process.terminate()
                 break
         assert process.wait(LIMIT) == 128 + signal.SIGTERM
