@@ -1,0 +1,275 @@
+"""The oracle of the fault tests: what was acknowledged, executed and read, kept in files that Hecaton knows nothing of.
+
+Any process may write: a record is one line, appended at once. `Ledger(folder).verdict()` compares, after the faults
+are over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socketserver
+import threading
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hecaton.client import Client, JobHandle
+from hecaton.client.http import may_pass
+from hecaton.core.errors import HecatonError
+from hecaton.core.model import JobState
+from hecaton.wire.api import JobView
+from tests.faults.handler import value_of
+
+HANDLER = Path(__file__).with_name("handler.py")
+READERS = 4
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One call of the handler. Times are of the machine's monotonic clock; `ended` is None for one that was killed."""
+
+    job: str
+    attempt: int
+    where: str
+    began: float
+    ended: float | None
+
+
+class Ledger:
+    """Three files in `folder`: acknowledged, executed, read."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._acknowledged = folder / "acknowledged"
+        self._executed = folder / "executed"
+        self._read = folder / "read"
+        for path in (self._acknowledged, self._executed, self._read):
+            path.touch()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For workers on the process runtime: their handlers write into the file themselves."""
+        return {"LEDGER": str(self._executed)}
+
+    @contextmanager
+    def listening(self) -> Iterator[dict[str, str]]:
+        """Takes what containers report, on every address of this machine. Gives the environment for their image."""
+        with socketserver.ThreadingTCPServer(("", 0), _taker(self._executed)) as server:
+            server.daemon_threads = True
+            server.block_on_close = False
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+            try:
+                yield {"LEDGER": f"tcp:{server.server_address[1]}"}
+            finally:
+                server.shutdown()
+
+    # -- the client's side ------------------------------------------------------------------------------
+
+    def submit(self, client: Client, image: str, n: int, *, sleep: float = 0.0, **options: Any) -> JobHandle:
+        """Submit one job for the handler, and note it as soon as it was acknowledged.
+
+        Goes on over every error that leaves open whether the job was taken: the key stays, so it is one job."""
+        key = str(uuid.uuid4())
+        while True:
+            try:
+                job = client.submit(image, {"n": n, "sleep": sleep}, key=key, **options)
+            except HecatonError as error:
+                if not may_pass(error):
+                    raise
+                time.sleep(0.2)
+            else:
+                self.acknowledged(job.id, key, n)
+                return job
+
+    def acknowledged(self, job: str, key: str, n: int) -> None:
+        """To be called right after the server has acknowledged, before anything else."""
+        _append(self._acknowledged, {"job": job, "key": key, "n": n})
+
+    def read(self, view: JobView, result: Any) -> None:
+        """A client has seen the job's end; `result` is what it read, None when the job has none."""
+        _append(
+            self._read,
+            {"job": view.id, "state": view.state, "reason": view.reason, "attempt": view.attempt, "result": result},
+        )
+
+    def read_result(self, client: Client, job: str, timeout: float) -> JobView:
+        """Wait for the job's end, and note what was read."""
+        view = client.wait(job, timeout)
+        self.read(view, client.result(view) if view.state is JobState.FINISHED else None)
+        return view
+
+    def read_all(self, client: Client, seconds: float) -> None:
+        """Every acknowledged job once more, in time or not: the end of each run. What is not terminal is not noted."""
+        deadline = time.monotonic() + seconds
+
+        def one(job: str) -> None:
+            try:
+                self.read_result(client, job, max(0.0, deadline - time.monotonic()))
+            except HecatonError as error:
+                _append(self._read, {"job": job, "error": str(error)})
+
+        with ThreadPoolExecutor(READERS) as readers:
+            list(readers.map(one, self.jobs()))
+
+    # -- what it knows ----------------------------------------------------------------------------------
+
+    def jobs(self) -> list[str]:
+        """Ids of the acknowledged jobs, in the order of their acknowledgement."""
+        return list(dict.fromkeys(record["job"] for record in _records(self._acknowledged)))
+
+    def executions(self, job: str | None = None) -> list[Execution]:
+        """All that began, or those of one job, in that order."""
+        begun: dict[str, Mapping[str, Any]] = {}
+        ended: dict[str, float] = {}
+        for record in _records(self._executed):
+            if job is None or record["job"] == job:
+                if record["what"] == "begin":
+                    begun.setdefault(record["execution"], record)
+                else:
+                    ended[record["execution"]] = record["time"]
+        made = [
+            Execution(record["job"], record["attempt"], record["where"], record["time"], ended.get(name))
+            for name, record in begun.items()
+        ]
+        return sorted(made, key=lambda execution: execution.began)
+
+    def verdict(self) -> Verdict:
+        """To be asked when everything is healed and `read_all` is done."""
+        acknowledged = list(_records(self._acknowledged))
+        expected = {record["job"]: value_of(record["n"]) for record in acknowledged}
+        reads: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for record in _records(self._read):
+            reads[record["job"]].append(record)
+        executions = self.executions()
+        runs = Counter(execution.job for execution in executions)
+        same_attempt = Counter((execution.job, execution.attempt) for execution in executions)
+        names = {record["execution"] for record in _records(self._executed) if record["what"] == "end"}
+        return Verdict(
+            jobs=len(expected),
+            executions=len(executions),
+            lost=[f"{job}: {_last(reads[job])}" for job in expected if not _is_read(reads[job])],
+            wrong=[f"{job}: {why}" for job in expected for why in _wrong(reads[job], expected[job], names)],
+            duplicates=[
+                *(f"{key}: the key made jobs {', '.join(jobs)}" for key, jobs in _jobs_of_keys(acknowledged).items()),
+                *(f"{job}: {why}" for job in expected for why in _changed(reads[job])),
+            ],
+            repeated=[f"{job}, attempt {attempt}: {n} times" for (job, attempt), n in same_attempt.items() if n > 1],
+            extra=sum(count - 1 for count in runs.values()),
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`lost`: acknowledged, but not terminal or not to be read. `duplicates`: a result or an end that changed after
+    it was read, or a key that made two jobs. `repeated`: attempts that were executed twice. `extra`: executions
+    beyond one per job.
+    """
+
+    jobs: int
+    executions: int
+    lost: Sequence[str]
+    wrong: Sequence[str]
+    duplicates: Sequence[str]
+    repeated: Sequence[str]
+    extra: int
+
+    @property
+    def extra_percent(self) -> float:
+        return 100 * self.extra / max(1, self.jobs)
+
+    def faults(self, extra_percent: float = 0.0) -> list[str]:
+        """What breaks the contract, in words; `extra_percent`: executions that faults may cost."""
+        found = []
+        for what in ("lost", "wrong", "duplicates", "repeated"):
+            if lines := getattr(self, what):
+                found += [f"{len(lines)} {what}:", *(f"  {line}" for line in lines[:SHOWN])]
+        if self.extra_percent > extra_percent:
+            found.append(f"{self.extra} extra executions of {self.jobs} jobs: {self.extra_percent:.1f} %")
+        return found
+
+    def check(self, extra_percent: float = 0.0) -> None:
+        """AssertionError with all that is wrong."""
+        found = self.faults(extra_percent)
+        assert not found, "\n".join(found)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.jobs} jobs, {self.executions} executions ({self.extra} extra: {self.extra_percent:.2f} %), "
+            f"{len(self.lost)} lost, {len(self.duplicates)} duplicates, {len(self.wrong)} wrong, "
+            f"{len(self.repeated)} attempts executed twice"
+        )
+
+
+def _is_read(reads: Iterable[Mapping[str, Any]]) -> bool:
+    return any("state" in record for record in reads)
+
+
+def _last(reads: Sequence[Mapping[str, Any]]) -> str:
+    return str(reads[-1]["error"]) if reads else "nobody asked for it"
+
+
+def _wrong(reads: Iterable[Mapping[str, Any]], value: str, executions: set[str]) -> Iterator[str]:
+    for record in reads:
+        if "error" in record:
+            continue
+        if record["state"] != JobState.FINISHED:
+            yield f"{record['state']} ({record['reason']}) in attempt {record['attempt']}"
+        elif not isinstance(record["result"], dict) or record["result"].get("value") != value:
+            yield f"{record['result']} in place of {value}"
+        elif record["result"]["execution"] not in executions:
+            yield f"the result of an execution that nobody saw end: {record['result']}"
+        elif record["result"]["attempt"] != record["attempt"]:
+            yield f"attempt {record['attempt']} has the result of attempt {record['result']['attempt']}"
+
+
+def _changed(reads: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    seen = {json.dumps(record, sort_keys=True) for record in reads if "error" not in record}
+    if len(seen) > 1:
+        yield "read with different ends: " + " and ".join(sorted(seen))
+
+
+def _jobs_of_keys(acknowledged: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Keys that made more than one job."""
+    jobs: dict[str, set[str]] = defaultdict(set)
+    for record in acknowledged:
+        jobs[record["key"]].add(record["job"])
+    return {key: sorted(ids) for key, ids in jobs.items() if len(ids) > 1}
+
+
+def _append(path: Path, record: Mapping[str, Any]) -> None:
+    line = (json.dumps(record) + "\n").encode()
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        os.write(file, line)
+    finally:
+        os.close(file)
+
+
+def _records(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open("rb") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _taker(path: Path) -> type[socketserver.StreamRequestHandler]:
+    """Each line that a container sends goes into the file, and is then acknowledged."""
+
+    class Taker(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            try:
+                for line in self.rfile:
+                    if line.endswith(b"\n"):
+                        _append(path, json.loads(line))
+                        self.wfile.write(b"\n")
+            except OSError:
+                pass  # the container was killed
+
+    return Taker
