@@ -97,7 +97,8 @@ class Herd:
         self.connected = 0
         self._changed = threading.Condition()
         command = [sys.executable, "-m", "benchmarks.herd", str(credentials)]
-        self._child = Popen(command, stdout=PIPE, stderr=self._log.open("ab"), text=True)
+        with self._log.open("ab") as log:
+            self._child = Popen(command, stdout=PIPE, stderr=log, text=True)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -125,8 +126,8 @@ class Herd:
 
     def __exit__(self, *_: object) -> None:
         self._child.terminate()
-        self._child.wait()
         self._reader.join()
+        self._child.communicate()  # closes its pipe, too
 
 
 def main() -> None:
