@@ -66,7 +66,7 @@ def _ensure_admin(folder: Path, password: str) -> str | None:
         server = Server(Settings(folder / "server"))
         try:
             await server.start()
-            had_admin = server.directory.has_admin
+            had_admin = server.parts.directory.has_admin
             await server.ensure_admin(password)
             return None if had_admin else password
         finally:

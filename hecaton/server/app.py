@@ -1,4 +1,4 @@
-"""The composition root: settings -> store, use cases, routes -> one ASGI application, served by uvicorn."""
+"""The root of everything: settings -> files, composition, routes -> one ASGI application, served by uvicorn."""
 
 from __future__ import annotations
 
@@ -23,29 +23,17 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.protocol import CLOSED, CLOSING
 
 from hecaton.core.errors import Conflict, NotFound
-from hecaton.core.model import JobState, Role, WorkerRecord
+from hecaton.core.model import Role
 from hecaton.server.api import Api
-from hecaton.server.attempts import Attempts
-from hecaton.server.auth import WORKER_PREFIX, Passwords, Tokens, hash_worker_token, load_secret
+from hecaton.server.auth import WORKER_PREFIX, Passwords, Tokens, load_secret
 from hecaton.server.batch_api import BatchApi
-from hecaton.server.batches import Batches
-from hecaton.server.channel import Channel
 from hecaton.server.clock import Clock
-from hecaton.server.directory import Directory
-from hecaton.server.duties import Duties
-from hecaton.server.fleet import Fleet
-from hecaton.server.holds import Holds
+from hecaton.server.composition import Composition, identify
 from hecaton.server.http import Access, Call, Endpoint, Gate, Route, Stream
-from hecaton.server.hub import Hub
-from hecaton.server.jobs import Jobs
 from hecaton.server.openapi import describe
 from hecaton.server.patience import most_connections, patient
-from hecaton.server.registry import check
-from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
-from hecaton.server.sweeper import Sweeper
 from hecaton.store.blobs import FolderBlobs
-from hecaton.store.port import Store
 from hecaton.store.sqlite import SqliteDatabase, open_database
 from hecaton.wire.api import NewUser
 from hecaton.wire.channel import PATH
@@ -65,105 +53,53 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Server:
-    """Everything that lives as long as the server. Built, then `start`ed inside the event loop that serves it."""
+    """The composition with HTTP around it and files below. Built, then `start`ed in the event loop that serves it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(settings)
         self.database: SqliteDatabase = open_database(settings.folder / "hecaton.db")
-        self.blobs = FolderBlobs(settings.folder / "blobs")
-        self.clock = Clock()
         self.passwords = Passwords()
-        self.directory = Directory(self.database, self.passwords, self.clock, check)
-        self.fleet = Fleet()
-        self.hub = Hub()
-        self.scheduler = Scheduler(self.fleet, self.directory.image, self.clock.now)
-        self.holds = Holds(self.database, self.fleet, self.scheduler, self.clock, settings)
-        self.channel: Channel | None = None
-        self._duties: asyncio.Task[None] | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self.parts: Composition
+        self._working: asyncio.Future[None] | None = None
 
     async def start(self) -> Starlette:
-        secret = load_secret(self.settings.folder / "secret")
-        await self.directory.load()
-        server_id = await self._server_id()
         settings = self.settings
-        self.attempts = Attempts(
-            self.database, self.blobs, self.fleet, self.scheduler, self.holds, self.hub, self.clock, settings, server_id
-        )
-        self.jobs = Jobs(
-            self.database,
-            self.blobs,
-            self.directory,
-            self.fleet,
-            self.scheduler,
-            self.attempts,
-            self.hub,
-            self.clock,
-            settings,
-        )
-        self.tokens = Tokens(secret, server_id, settings.token_life, self.clock.now)
-        self.channel = Channel(self.attempts, self.fleet, self.clock, self._find_worker)
+        secret = load_secret(settings.folder / "secret")
+        server_id = await identify(self.database)
+        blobs = FolderBlobs(settings.folder / "blobs")
+        parts = self.parts = Composition(self.database, blobs, self.passwords, Clock(), settings, server_id)
+        self._tokens = Tokens(secret, server_id, settings.token_life, parts.clock.now)
+        await parts.start()
+        self._working = asyncio.ensure_future(parts.run())
         api = Api(
             settings=settings,
             server_id=server_id,
-            clock=self.clock,
+            clock=parts.clock,
             database=self.database,
-            blobs=self.blobs,
-            directory=self.directory,
+            blobs=blobs,
+            directory=parts.directory,
             passwords=self.passwords,
-            tokens=self.tokens,
-            fleet=self.fleet,
-            holds=self.holds,
-            attempts=self.attempts,
-            jobs=self.jobs,
+            tokens=self._tokens,
+            fleet=parts.fleet,
+            holds=parts.holds,
+            attempts=parts.attempts,
+            jobs=parts.jobs,
         )
-        batches = Batches(self.database, self.blobs, self.directory, self.scheduler, self.hub, self.clock, settings)
-        await self._restore()
-        duties = Duties(
-            self.database, self.blobs, self.fleet, self.holds, self.attempts, self.hub, self.clock, settings
-        )
-        self._duties = asyncio.ensure_future(duties.loop())
-        sweeper = Sweeper(self.database, self.scheduler, self.fleet, self.hub, self.clock, self.attempts.kick)
-        self._sweeping = asyncio.ensure_future(sweeper.loop())
-        return self._application([*api.routes(), *BatchApi(batches).routes()], self.channel)
+        return self._application([*api.routes(), *BatchApi(parts.batches).routes()])
 
     async def ensure_admin(self, password: str | None) -> str | None:
         """Make the user `admin` if there is no admin yet. Returns the password if it had to be invented."""
-        if self.directory.has_admin:
+        if self.parts.directory.has_admin:
             return None
         chosen = password or secrets.token_urlsafe(12)
-        await self.directory.create_user(NewUser(ADMIN, chosen, Role.ADMIN))
+        await self.parts.directory.create_user(NewUser(ADMIN, chosen, Role.ADMIN))
         return None if password else chosen
 
-    async def _server_id(self) -> str:
-        def get(store: Store) -> str:
-            known = store.meta("server_id")
-            if known is None:
-                known = secrets.token_hex(8)
-                store.set_meta("server_id", known)
-            return known
-
-        return await self.database.write(get)
-
-    async def _find_worker(self, token: str) -> WorkerRecord | None:
-        return await self.directory.worker_by_token(hash_worker_token(token))
-
-    async def _restore(self) -> None:
-        """Leases of workers that may come back, and what waits."""
-        held, workers = await self.database.read(lambda store: (store.assigned(), store.workers()))
-        names = {worker.id: worker.name for worker in workers}
-        leases = [
-            (worker, names.get(worker, worker), slot, ref, state is JobState.IN_PROGRESS)
-            for worker, slot, ref, state in held
-        ]
-        self.fleet.restore(leases, self.clock.now())
-        self.holds.load(workers)
-        await self.attempts.refresh()
-
-    def _application(self, routes: list[Route], channel: Channel) -> Starlette:
-        gate = Gate(lambda token: self.tokens.read(token, self.directory.user), self._find_worker, WORKER_PREFIX)
+    def _application(self, routes: list[Route]) -> Starlette:
+        parts = self.parts
+        gate = Gate(lambda token: self._tokens.read(token, parts.directory.user), parts.find_worker, WORKER_PREFIX)
         description = msgspec.json.encode(describe(routes))
 
         async def openapi(call: Call) -> Stream:
@@ -176,22 +112,20 @@ class Server:
         table: list[StarletteRoute | WebSocketRoute] = [
             StarletteRoute(route.path, Endpoint(route, gate), methods=[route.method]) for route in every
         ]
-        table.append(WebSocketRoute(PATH, channel.serve))
+        table.append(WebSocketRoute(PATH, parts.channel.serve))
         application = Starlette(routes=table, exception_handlers={404: _no_route, 405: _no_route})
         application.router.redirect_slashes = False  # a redirect would repeat whatever the Host header says
         return application
 
     def closing(self) -> None:
         """SIGTERM arrived: everyone who waits is answered now, workers are sent away."""
-        self.hub.close()
+        self.parts.hub.close()
 
     async def stop(self) -> None:
-        tasks = [task for task in (self._duties, self._sweeping) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self.channel is not None:
-            await self.channel.close()
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.gather(self._working, return_exceptions=True)
+            await self.parts.channel.close()
         await self.database.close()
         self.passwords.close()
         self._lock.close()

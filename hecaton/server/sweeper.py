@@ -1,5 +1,6 @@
 """Carries out what was decided about whole batches - pause, resumption, cancellation - step by step, so that a million
-jobs never block the store. Woken by `hub.decided`; at its start it goes on with what a crash cut off. Run by `app`."""
+jobs never block the store. Woken by `hub.decided`; at its start it goes on with what a crash cut off.
+"""
 
 from __future__ import annotations
 

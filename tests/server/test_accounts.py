@@ -103,7 +103,7 @@ async def test_wrong_and_unknown_users_get_the_same_answer(server: Running) -> N
 async def test_a_password_is_hashed_for_unknown_users_too(server: Running) -> None:
     """So that the time does not tell who exists: both cases go through the same verification."""
     passwords = server.server.passwords
-    for user in (server.server.directory.user_by_name("admin"), None):
+    for user in (server.server.parts.directory.user_by_name("admin"), None):
         began = time.process_time()
         assert not await passwords.verify(user, "wrong password")
         assert time.process_time() - began > 0.004  # argon2 was at work

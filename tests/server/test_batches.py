@@ -367,7 +367,7 @@ async def test_a_reader_that_goes_away_leaves_no_watch_behind(server: Running) -
     index = (await view(server.admin, made))["index"]
 
     async def watched() -> bool:
-        return index in server.server.hub._watches
+        return index in server.server.parts.hub._watches
 
     headers = {"Authorization": f"Bearer {server.admin.token}"}
     response = await server.session.get(f"{server.url}/v1/batches/{made}/results?wait=600", headers=headers)

@@ -385,7 +385,7 @@ async def test_a_stream_whose_reader_went_away_is_forgotten(server: Running) -> 
         stream.close()
 
     async def watched() -> bool:
-        return server.server.hub.watched(job_id)  # type: ignore[arg-type]
+        return server.server.parts.hub.watched(job_id)  # type: ignore[arg-type]
 
     await eventually(watched, False)
 

@@ -257,7 +257,7 @@ async def test_what_a_worker_hands_back_runs_elsewhere_and_costs_nothing(server:
 async def test_a_suspect_worker_gets_nothing_new_until_it_speaks_again(server: Running) -> None:
     await server.image()
     worker = await server.worker()
-    member = server.server.fleet.members[next(iter(server.server.fleet.members))]
+    member = server.server.parts.fleet.members[next(iter(server.server.parts.fleet.members))]
     worker.silent = True
     member.suspect = True
     job_id = await server.admin.submit(IMAGE)

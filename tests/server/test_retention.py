@@ -14,7 +14,7 @@ from tests.server.running import IMAGE, Running, running
 
 
 def duties(server: Running) -> Duties:
-    own = server.server
+    own = server.server.parts
     return Duties(
         own.database, own.blobs, own.fleet, own.holds, own.attempts, own.hub, own.clock, own.settings
     )  # fmt: skip
@@ -91,7 +91,7 @@ async def test_an_old_job_is_removed_with_its_upload(tmp_path: Path) -> None:
         cleaning._cleaned = 0.0
         await cleaning.clean()
         assert (await server.admin.call("GET", f"/v1/jobs/{job_id}")).status == 404
-        assert server.server.blobs.path(sha256) is None
+        assert server.server.parts.blobs.path(sha256) is None
 
 
 async def test_no_step_of_the_cleaning_holds_the_database_for_a_quarter_of_a_second(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class People:
         user = self._users[job.user]
 
         def submit(service: Service) -> Any:
-            return service.jobs.submit(service.caller(user), request, key, digest)
+            return service.parts.jobs.submit(service.caller(user), request, key, digest)
 
         if job.twice:
             self._loop.create_task(self._hopeful(submit))
@@ -90,12 +90,14 @@ class People:
     async def _retry(self, job: JobPlan, user: User, old: str) -> None:
         """Once, as the SDK does: the request has no idempotency key, so that a lost answer is not asked for again."""
         with contextlib.suppress(Lost, Unavailable):
-            again: api.Submitted = await self._ask(lambda service: service.jobs.retry(service.caller(user), old))
+            again: api.Submitted = await self._ask(lambda service: service.parts.jobs.retry(service.caller(user), old))
             self._check(job, await self._wait(user, again.id))
 
     async def _wait(self, user: User, job: str) -> api.JobView:
         while True:
-            view: api.JobView = await self._insist(lambda service: service.jobs.wait(service.caller(user), job, 60.0))
+            view: api.JobView = await self._insist(
+                lambda service: service.parts.jobs.wait(service.caller(user), job, 60.0)
+            )
             if view.state.terminal:
                 self.seen[job] = view
                 return view
@@ -103,7 +105,7 @@ class People:
     async def _cancel(self, user: User, job: str, delay: float) -> None:
         await asyncio.sleep(delay)
         self.cancelled.add(job)
-        await self._insist(lambda service: service.jobs.cancel(service.caller(user), job))
+        await self._insist(lambda service: service.parts.jobs.cancel(service.caller(user), job))
 
     def _check(self, job: JobPlan, view: api.JobView) -> None:
         if view.state is JobState.FINISHED:

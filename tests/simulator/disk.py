@@ -43,6 +43,10 @@ _WATCH = """
 """Triggers see every row that changes, whatever verb changed it."""
 
 
+class DiskFull(Unavailable):
+    """The one error of which the server may complain in its log."""
+
+
 class Disk:
     """`full`: nothing can be written. `slow`: factor on the time of a commit."""
 
@@ -50,7 +54,6 @@ class Disk:
         self.database = SqliteDatabase(Path(":memory:"), inline=True)
         self.full = False
         self.slow = 1.0
-        self.refused_at = -1000.0
         self._oracle = oracle
         self._connection = self.database._connections[0]
         self._connection.executescript(_WATCH)
@@ -59,8 +62,7 @@ class Disk:
     def run(self, work: Callable[[Store], T], *, reading: bool = False) -> T:
         """In a transaction of its own. Raises what the store raises."""
         if self.full and not reading:
-            self.refused_at = self._oracle.now
-            raise Unavailable("the disk is full: nothing can be written", "Free some space.")
+            raise DiskFull("the disk is full: nothing can be written", "Free some space.")
         value = run_now(self.database.write(work))
         if self._connection.total_changes != self._changes:
             self._tell()

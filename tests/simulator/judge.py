@@ -34,13 +34,15 @@ def _check_quiet(world: World) -> None:
     oracle, service = world.oracle, world.service
     assert service is not None
     oracle.rule(oracle.running() == 0, "a handler still runs")
-    leases = [lease.ref for member in service.fleet.members.values() for lease in member.leases()]
+    leases = [lease.ref for member in service.parts.fleet.members.values() for lease in member.leases()]
     oracle.rule(not leases, f"the server still holds leases: {[oracle.name(ref) for ref in leases]}")
-    reserved = [slot for member in service.fleet.members.values() for slot in member.slots.values() if slot.reserved]
+    reserved = [
+        slot for member in service.parts.fleet.members.values() for slot in member.slots.values() if slot.reserved
+    ]
     oracle.rule(not reserved, f"slots stay reserved: {reserved}")
-    oracle.rule(not service.attempts.live, f"the server still minds attempts: {service.attempts.live}")
+    oracle.rule(not service.parts.attempts.live, f"the server still minds attempts: {service.parts.attempts.live}")
     online = {
-        member.name for member in service.fleet.members.values() if member.link is not None and not member.suspect
+        member.name for member in service.parts.fleet.members.values() if member.link is not None and not member.suspect
     }
     away = [machine.name for machine in world.machines if machine.name not in online]
     oracle.rule(not away, f"not connected: {away}")

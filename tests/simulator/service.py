@@ -1,7 +1,4 @@
-"""The server's process: the real use cases and the real workers' channel over a simulated disk and network.
-
-What `server.app` composes for uvicorn is composed here for the simulator; HTTP is the one part that is left out.
-"""
+"""The server's process: the real composition over a simulated disk and network. HTTP is the one part left out."""
 
 from __future__ import annotations
 
@@ -13,19 +10,10 @@ from typing import Any
 from starlette.websockets import WebSocket
 
 from hecaton.core.errors import HecatonError
-from hecaton.core.model import JobState, Role, User, WorkerId
-from hecaton.server.attempts import Attempts
+from hecaton.core.model import Role, User, WorkerId
 from hecaton.server.auth import WORKER_PREFIX, Caller, Passwords, hash_worker_token
-from hecaton.server.channel import Channel
 from hecaton.server.clock import Clock
-from hecaton.server.directory import Directory
-from hecaton.server.duties import Duties
-from hecaton.server.fleet import Fleet
-from hecaton.server.holds import Holds
-from hecaton.server.hub import Hub
-from hecaton.server.jobs import Jobs
-from hecaton.server.registry import check
-from hecaton.server.scheduler import Scheduler
+from hecaton.server.composition import Composition, identify
 from hecaton.server.settings import Settings
 from hecaton.store.port import Store
 from tests.simulator.disk import Disk, NoBlobs, SimDatabase
@@ -65,54 +53,27 @@ class Service:
     ) -> None:
         self.process = Process(name)
         self.ready = False
-        self._loop = loop
-        self.database = SimDatabase(loop, self.process, disk, rng, commit)
         self.connections: dict[Connection, None] = {}
-        blobs = NoBlobs()
-        clock = self.clock = SimClock(loop, wall)
-        self.directory = Directory(self.database, passwords, clock, check)
-        self.fleet = Fleet()
-        self.hub = Hub()
-        self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now)
-        self.holds = Holds(self.database, self.fleet, self.scheduler, clock, settings)
-        self.attempts = Attempts(
-            self.database, blobs, self.fleet, self.scheduler, self.holds, self.hub, clock, settings, "sim"
-        )
-        self.jobs = Jobs(
-            self.database, blobs, self.directory, self.fleet, self.scheduler, self.attempts, self.hub, clock, settings
-        )
-        self.channel = Channel(self.attempts, self.fleet, clock, self._find_worker)
-        self.duties = Duties(self.database, blobs, self.fleet, self.holds, self.attempts, self.hub, clock, settings)
-        self._died = died
-        loop.spawn(self.process, self._run())
+        self.parts: Composition
+        self._loop, self._died = loop, died
+        database = SimDatabase(loop, self.process, disk, rng, commit)
+        loop.spawn(self.process, self._run(database, passwords, SimClock(loop, wall), settings))
 
-    async def _run(self) -> None:
+    async def _run(self, database: SimDatabase, passwords: Passwords, clock: Clock, settings: Settings) -> None:
         try:
-            await self._start()
+            server_id = await identify(database)
+            self.parts = Composition(database, NoBlobs(), passwords, clock, settings, server_id)
+            await self.parts.start()
         except HecatonError as error:
             self._died(f"cannot start: {error.message}")
-
-    async def _start(self) -> None:
-        await self.directory.load()
-        held, workers = await self.database.read(lambda store: (store.assigned(), store.workers()))
-        names = {worker.id: worker.name for worker in workers}
-        leases = [
-            (worker, names.get(worker, worker), slot, ref, state is JobState.IN_PROGRESS)
-            for worker, slot, ref, state in held
-        ]
-        self.fleet.restore(leases, self.clock.now())
-        self.holds.load(workers)
-        await self.attempts.refresh()
+            return
         self.ready = True
-        await self.duties.loop()
-
-    async def _find_worker(self, token: str) -> Any:
-        return await self.directory.worker_by_token(hash_worker_token(token))
+        await self.parts.run()
 
     def accept(self, connection: Connection) -> None:
         end = connection.server_end
         socket = WebSocket(end.scope, end.receive, end.send)
-        task = self._loop.spawn(self.process, self.channel.serve(socket))
+        task = self._loop.spawn(self.process, self.parts.channel.serve(socket))
         task.add_done_callback(lambda done: self.connections.pop(connection, None))
 
     def caller(self, user: User) -> Caller:
@@ -127,10 +88,11 @@ class Service:
 
     async def stop(self) -> None:
         """SIGTERM."""
-        self.ready = False
-        self.hub.close()
-        await self.channel.close()
-        await self.database.close()
+        if self.ready:
+            self.ready = False
+            self.parts.hub.close()
+            await self.parts.channel.close()
+            await self.parts.database.close()
 
 
 Request = Callable[[Service], Awaitable[Any]]

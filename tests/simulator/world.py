@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import random
+import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import structlog
 from hecaton.server.auth import Passwords
 from tests.simulator import service as server
 from tests.simulator.clients import People
-from tests.simulator.disk import Disk
+from tests.simulator.disk import Disk, DiskFull
 from tests.simulator.faults import Faults
 from tests.simulator.judge import judge
 from tests.simulator.loop import Process, SimLoop
@@ -30,9 +31,6 @@ PATIENCE = 2 * 3600.0
 
 SETTLE = 90.0
 """Virtual seconds after the last job's end within which everything has to be quiet."""
-
-COMPLAINTS = 5.0
-"""Virtual seconds after a refused write in which the server may complain about it."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -210,8 +208,7 @@ def _errors_only(world: World) -> Iterator[None]:
     """The server's log is silent here, but for errors: those are findings."""
 
     def found(logger: object, method: str, event: MutableMapping[str, Any]) -> str:
-        full = world.loop.time() - world.disk.refused_at < COMPLAINTS
-        if method in ("error", "exception", "critical") and not full:
+        if method in ("error", "exception", "critical") and not isinstance(sys.exception(), DiskFull):
             world.oracle.fail(f"the log has an error: {event}")
         raise structlog.DropEvent
 

@@ -1,0 +1,90 @@
+"""What the server is, but for HTTP and files: memory and use cases over a store, put together in one place.
+
+`app` gives it to people and workers; the tests' simulator runs the same over a simulated disk, clock and network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from hecaton.core.model import JobState, WorkerRecord
+from hecaton.server.attempts import Attempts
+from hecaton.server.auth import Passwords, hash_worker_token
+from hecaton.server.batches import Batches
+from hecaton.server.channel import Channel
+from hecaton.server.clock import Clock
+from hecaton.server.directory import Directory
+from hecaton.server.duties import Duties
+from hecaton.server.fleet import Fleet
+from hecaton.server.holds import Holds
+from hecaton.server.hub import Hub
+from hecaton.server.jobs import Jobs
+from hecaton.server.registry import check
+from hecaton.server.scheduler import Scheduler
+from hecaton.server.settings import Settings
+from hecaton.server.sweeper import Sweeper
+from hecaton.store.port import Blobs, Database, Store
+
+
+class Composition:
+    """`start` comes before everything else. `server_id`: from `identify`."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        passwords: Passwords,
+        clock: Clock,
+        settings: Settings,
+        server_id: str,
+    ) -> None:
+        self.database, self.blobs, self.clock, self.settings = database, blobs, clock, settings
+        self.directory = Directory(database, passwords, clock, check)
+        self.fleet = Fleet()
+        self.hub = Hub()
+        self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now)
+        self.holds = Holds(database, self.fleet, self.scheduler, clock, settings)
+        self.attempts = Attempts(
+            database, blobs, self.fleet, self.scheduler, self.holds, self.hub, clock, settings, server_id
+        )
+        self.jobs = Jobs(
+            database, blobs, self.directory, self.fleet, self.scheduler, self.attempts, self.hub, clock, settings
+        )
+        self.batches = Batches(database, blobs, self.directory, self.scheduler, self.hub, clock, settings)
+        self.channel = Channel(self.attempts, self.fleet, clock, self.find_worker)
+        self.duties = Duties(database, blobs, self.fleet, self.holds, self.attempts, self.hub, clock, settings)
+        self._sweeper = Sweeper(database, self.scheduler, self.fleet, self.hub, clock, self.attempts.kick)
+
+    async def start(self) -> None:
+        """Read what the store knows: leases of workers that may come back, and what waits."""
+        await self.directory.load()
+        held, workers = await self.database.read(lambda store: (store.assigned(), store.workers()))
+        names = {worker.id: worker.name for worker in workers}
+        leases = [
+            (worker, names.get(worker, worker), slot, ref, state is JobState.IN_PROGRESS)
+            for worker, slot, ref, state in held
+        ]
+        self.fleet.restore(leases, self.clock.now())
+        self.holds.load(workers)
+        await self.attempts.refresh()
+
+    async def run(self) -> None:
+        """What the server does by itself, until cancelled."""
+        await asyncio.gather(self.duties.loop(), self._sweeper.loop())
+
+    async def find_worker(self, token: str) -> WorkerRecord | None:
+        return await self.directory.worker_by_token(hash_worker_token(token))
+
+
+async def identify(database: Database) -> str:
+    """The id of this server, made when its store is used for the first time."""
+
+    def get(store: Store) -> str:
+        known = store.meta("server_id")
+        if known is None:
+            known = secrets.token_hex(8)
+            store.set_meta("server_id", known)
+        return known
+
+    return await database.write(get)
