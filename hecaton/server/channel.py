@@ -21,6 +21,7 @@ from hecaton.server.clock import Clock
 from hecaton.server.fleet import Fleet
 from hecaton.wire.channel import (
     CLOSE_PROTOCOL,
+    CLOSE_REPLACED,
     CLOSE_SUPERSEDED,
     CLOSE_UNAUTHENTICATED,
     PROTOCOL,
@@ -57,6 +58,7 @@ class _Link:
         self._wake = asyncio.Event()
         self._close: tuple[int, str] | None = None
         self.closing = asyncio.Event()
+        self.hello: Hello | None = None
 
     def send(self, message: ToWorker) -> None:
         if self._close is not None:
@@ -142,10 +144,9 @@ class Channel:
                 CLOSE_PROTOCOL, f"this server speaks protocol {PROTOCOL}, the worker {spoken}: upgrade the older one"
             )
             return
-        former = self._links.get(worker.id)
-        if former is not None:
-            _log.warning("A worker connected twice: the newer connection stays", worker=worker.name)
-            former.close(CLOSE_SUPERSEDED, "another connection with this worker's token took over")
+        link.hello = hello
+        if not self._is_newest(worker, link):
+            return
         self._links[worker.id] = link
         # To its end, whatever becomes of this connection: half a join would leave jobs that nobody holds.
         await asyncio.shield(self._run(link, self._attempts.join(worker, link, hello)))
@@ -156,6 +157,23 @@ class Channel:
                 return
             self._fleet.contact(worker.id, self._clock.now())
             self._take(worker, link, messages)
+
+    def _is_newest(self, worker: WorkerRecord, link: _Link) -> bool:
+        """Of two connections with one token the older one is closed, even if its hello comes last: it was under way
+        for long. Only where two processes use one token, a word of that goes to the older one, and ends it."""
+        former = self._links.get(worker.id)
+        if former is None or former.hello is None or link.hello is None:
+            return True
+        old, new = former.hello, link.hello
+        same_boot = bool(new.boot_id) and old.boot_id == new.boot_id
+        newer = not same_boot or (new.started, new.connection) >= (old.started, old.connection)
+        older = former if newer else link
+        if same_boot and old.started == new.started:
+            older.close(CLOSE_REPLACED, "this worker has a newer connection")
+        else:
+            _log.warning("A worker connected twice: the newer process stays", worker=worker.name)
+            older.close(CLOSE_SUPERSEDED, "another connection with this worker's token took over")
+        return newer
 
     def _take(self, worker: WorkerRecord, link: _Link, messages: list[FromWorker]) -> None:
         for message in messages:

@@ -24,7 +24,9 @@ PATH = "/v1/worker/channel"
 
 CLOSE_UNAUTHENTICATED = 4401
 CLOSE_SUPERSEDED = 4409
-"""Another connection with the same worker token took over: this one must not come back by itself."""
+"""Another process with the same worker token took over: this one must not come back by itself."""
+CLOSE_REPLACED = 4410
+"""The same process has a newer connection: this one is over, and nothing is wrong."""
 CLOSE_PROTOCOL = 4400
 
 DIRECT_LIMIT = 64 * 1024
@@ -137,7 +139,10 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Hello(_Message, frozen=True, tag="hello"):
-    """`serves`: the images that the process runtime has handlers for; None: any. `boot_id` changes with a reboot."""
+    """`serves`: the images that the process runtime has handlers for; None: any. `boot_id` changes with a reboot.
+
+    `started` (monotonic seconds of the machine, which order the processes of one boot) and `connection` (counted by the
+    process) tell the newer of two."""
 
     protocol: int
     version: str
@@ -146,6 +151,8 @@ class Hello(_Message, frozen=True, tag="hello"):
     held: tuple[Held, ...]
     serves: tuple[str, ...] | None = None
     boot_id: str = ""
+    started: float = 0.0
+    connection: int = 0
 
 
 class Started(_Message, frozen=True, tag="started"):
@@ -243,6 +250,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], frame: bytes) -> T:
 
 __all__ = [
     "CLOSE_PROTOCOL",
+    "CLOSE_REPLACED",
     "CLOSE_SUPERSEDED",
     "CLOSE_UNAUTHENTICATED",
     "DIRECT_LIMIT",

@@ -103,7 +103,8 @@ class Adoption:
         container = LiveContainer(self._site, placed.container, placed.slot, placed.first, gpu)
         given = self._given.get(placed.container)
         if given is None and event.job is not None:
-            given = Given(event.job.ref, placed.container, event.job.key, event.job.timeout, event.started_at)
+            job = event.job
+            given = Given(job.ref, placed.container, job.key, job.timeout, event.started_at, exclusive=job.exclusive)
             self._journal.give(given)
             self._given[placed.container] = given
         try:
@@ -185,8 +186,9 @@ def boot_id() -> str:
 def _job(placed: Placed, given: Given) -> Assignment:
     """The job as far as it matters once the container has it."""
     return msgspec.structs.replace(
-        placed.first, ref=given.ref, slot=placed.slot, key=given.key, timeout=given.timeout, args=()
-    )
+        placed.first, ref=given.ref, slot=placed.slot, key=given.key, timeout=given.timeout, args=(),
+        exclusive=given.exclusive,
+    )  # fmt: skip
 
 
 def _open_log(path: Path) -> int | None:

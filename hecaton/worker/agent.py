@@ -35,6 +35,7 @@ from hecaton.worker.adoption import Adoption, InUse, Sweeper, boot_id
 from hecaton.worker.bodies import Bodies, BodyRefused
 from hecaton.worker.containers import LiveContainer, Site
 from hecaton.worker.disk import Disk
+from hecaton.worker.exclusive import DEFAULT_LOST_AFTER, ExclusiveLease
 from hecaton.worker.journal import Ended, Journal
 from hecaton.worker.link import Link
 from hecaton.worker.outbox import Outbox
@@ -79,9 +80,15 @@ class Agent:
         self._removals: set[asyncio.Future[None]] = set()
         self._finished: list[Outcome] = []
         self._max_result = DEFAULT_MAX_RESULT
+        self._lost_after = DEFAULT_LOST_AFTER
+        self._started_at = self._loop.time()
+        self._connections = 0
         self.left: asyncio.Future[tuple[int, str]] = self._loop.create_future()
         prefix = secrets.token_hex(3)
         self.state = WorkerState(gpus, settings, prefix, map(self._restored, self._journal.ended.values()))
+        self._boot = boot_id()
+        self._lease = ExclusiveLease(config.folder, self._boot)
+        self.state.exclusive_until = self._lease.until
         self._carry: dict[type[ev.Action], Callable[[Any], None]] = {
             ev.Fetch: self._fetch,
             ev.StartContainer: self._start_container,
@@ -107,9 +114,9 @@ class Agent:
             spool=self._spool,
             outbox=self._outbox,
             journal=self._journal,
-            boot=boot_id(),
+            boot=self._boot,
             disk_full=self._disk.refused,
-            grace=self.state.settings.grace,
+            grace=lambda: min(self.state.settings.grace, self._lost_after / 8),
             max_result=lambda: self._max_result,
             post=self.post,
             now=self._loop.time,
@@ -152,6 +159,7 @@ class Agent:
         await asyncio.gather(*self._removals)
         await self._outbox.close()
         await self._journal.close()
+        self._lease.close()
         for container in self._live.values():
             if container.gone and (container.log is None or not container.log.needed):
                 container.remove_folder()
@@ -203,6 +211,7 @@ class Agent:
     # -- what the link says --------------------------------------------------------------------------
 
     def hello(self) -> Hello:
+        self._connections += 1
         return Hello(
             protocol=PROTOCOL,
             version=hecaton.__version__,
@@ -210,12 +219,19 @@ class Agent:
             slots=self.state.slot_infos(),
             held=self.state.held(self._loop.time()),
             serves=self._runtime.serves,
-            boot_id=self._site.boot,
+            boot_id=self._boot,
+            started=self._started_at,
+            connection=self._connections,
         )
 
     def welcome(self, message: Welcome) -> None:
         self._max_result = message.max_result
+        self._lost_after = message.lost_after
         self.post(ev.Welcomed(self._loop.time(), message.drop))
+
+    def assured(self, at: float) -> None:
+        self._lease.renew(at, self._lost_after)
+        self.post(ev.Assured(self._loop.time(), self._lease.until))
 
     def hear(self, message: ToWorker) -> None:
         now = self._loop.time()

@@ -18,8 +18,9 @@ from hecaton.core.model import JobId
 from hecaton.wire.errors import from_reply
 
 _CHUNK = 1024 * 1024
-_LONGEST_DELAY = 30.0
+_LONGEST_DELAY = 5.0
 _TRY_AGAIN = frozenset({408, 425, 429})
+_random = random.Random()
 
 _log = structlog.get_logger("hecaton.worker.bodies")
 
@@ -88,7 +89,7 @@ async def _until_it_works(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
         try:
             return await attempt()
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:  # any other OSError is the disk's
-            pause = random.uniform(delay / 2, delay)
+            pause = _random.uniform(delay / 2, delay)
             _log.warning(f"Could not {what}: trying again in {pause:.1f} s", error=str(error) or type(error).__name__)
         await asyncio.sleep(pause)
         delay = min(delay * 2, _LONGEST_DELAY)

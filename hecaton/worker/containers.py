@@ -63,7 +63,7 @@ class Site(msgspec.Struct, frozen=True):
     outbox: Outbox
     journal: Journal
     boot: str
-    grace: float
+    grace: Callable[[], float]
     max_result: Callable[[], int]
     disk_full: Callable[[], None]
     post: Callable[[ev.Event], None]
@@ -121,7 +121,9 @@ class LiveContainer:
                 self._given, self._given_file = job.ref, None
                 log = self.log.begin(job.ref)
                 self._site.outbox.track(log)
-                self._site.journal.give(Given(job.ref, self.id, job.key, job.timeout, self._now(), log.start))
+                self._site.journal.give(
+                    Given(job.ref, self.id, job.key, job.timeout, self._now(), log.start, job.exclusive)
+                )
             self._door.give(job, *self._payload(job))
         except OSError as error:
             failure = Failure(f"the worker could not hand over the payload: {error}")
@@ -287,7 +289,7 @@ class LiveContainer:
                 await asyncio.wait([task])
         while self._handle is not None:
             try:
-                await self._site.runtime.stop(self._handle, self._site.grace)
+                await self._site.runtime.stop(self._handle, self._site.grace())
                 break
             except RuntimeFault as fault:
                 _log.error(f"Could not stop a container: trying again in {STOP_RETRY:g} s", error=fault.message)

@@ -44,6 +44,12 @@ class Welcomed(Event, frozen=True):
     drop: tuple[AttemptRef, ...] = ()
 
 
+class Assured(Event, frozen=True):
+    """The server has heard this worker: exclusive jobs may run until then (monotonic seconds)."""
+
+    until: float
+
+
 class LinkLost(Event, frozen=True):
     pass
 

@@ -31,6 +31,7 @@ class Holding:
         self.connected = False
         self.leaving: tuple[int, str] | None = None  # exit code and message; not None: nothing new is started
         self.disk_full = False  # nothing new is taken
+        self.exclusive_until = 0.0  # then exclusive jobs stop
         self.actions: list[ev.Action] = []
         self._prefix = prefix
         self._made = 0
@@ -166,6 +167,8 @@ class Holding:
         elif job.ending is Ending.TIMEOUT:
             message = f"the job ran longer than its timeout of {job.assignment.timeout:g} s and was stopped"
             self.finish(job, Reason.TIMEOUT, now, failure=Failure(message), container=container)
+        elif job.ending is Ending.UNHEARD:
+            self.finish(job, Reason.RELEASED, now, container=container)
         else:
             self.release(job)
             if job.ending is Ending.RELEASED:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 import ssl
+from collections import deque
 from typing import Protocol
 
 import aiohttp
@@ -22,8 +23,13 @@ from hecaton.worker import systemd
 from hecaton.worker.registration import WorkerConfig
 
 CONNECT_SECONDS = 15.0
+TCP_SECONDS = 5.0
+"""A black hole swallows a handshake, and the kernel repeats it ever more seldom: a new one is sooner through."""
 SHORTEST_DELAY = 0.2
-LONGEST_DELAY = 30.0
+LONGEST_DELAY = 5.0
+"""Seconds. After an outage a thousand workers are back within this time, spread evenly over it."""
+UNWELCOME_DELAY = 30.0
+"""Seconds after a refusal that only a person can change."""
 SILENT_BEATS = 3
 """Heartbeats without a frame after which the server is taken for dead."""
 
@@ -39,6 +45,9 @@ class Listener(Protocol):
 
     def hello(self) -> Hello: ...
     def welcome(self, message: Welcome) -> None: ...
+    def assured(self, at: float) -> None:
+        """The server has heard this worker not before `at` (seconds of the event loop)."""
+
     def hear(self, message: ToWorker) -> None: ...
     def lost(self) -> None: ...
     def dismissed(self, code: int, message: str) -> None:
@@ -66,11 +75,12 @@ class ServerLink:
         self._url = config.url.rstrip("/")
         self._session = session
         self._listener = listener
+        self._random = random.Random()
         self._waiting: list[FromWorker] = []
         self._wake: asyncio.Future[None] | None = None
         self._welcomed = False
         self._sending = 0
-        self._sent_at = 0.0
+        self._unanswered: deque[float] = deque()  # when what the server answers was said: Hello, then beats
         self._heard_at = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -109,18 +119,25 @@ class ServerLink:
                     return
                 why = "the connection ended"
             except _Unwelcome as error:
-                why, pause = str(error), LONGEST_DELAY
+                why, pause = str(error), UNWELCOME_DELAY
             except aiohttp.ClientConnectorCertificateError as error:
-                why, pause = _untrusted(error), LONGEST_DELAY
+                why, pause = _untrusted(error), UNWELCOME_DELAY
             except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
                 why = str(error) or type(error).__name__
             welcomed = welcomed or self._end_session()
             failures = 0 if welcomed else failures + 1
-            delay = random.uniform(pause / 2, pause) if pause else _delay(failures)
+            delay = self._random.uniform(pause / 2, pause) if pause else self._delay(failures)
             verb = "Lost the connection" if welcomed else "Cannot connect"
             _log.warning(f"{verb}: trying again in {delay:.1f} s", server=self._url, error=why[:500])
             systemd.notify(f"not connected to {self._url}: {why[:200]}")
             await asyncio.sleep(delay)
+
+    def _delay(self, failures: int) -> float:
+        """At once after a connection that had worked, then with full jitter, so that workers do not come in waves."""
+        if failures == 0:
+            return 0.0
+        longest = min(LONGEST_DELAY, SHORTEST_DELAY * 2.0 ** min(failures, 10))
+        return max(SHORTEST_DELAY, self._random.uniform(0, longest))
 
     async def _connect(self) -> tuple[bool, bool]:
         """One connection, from Hello to its end. Returns (was welcomed, is dismissed)."""
@@ -135,6 +152,7 @@ class ServerLink:
             raise
         tasks: list[asyncio.Task[None]] = []
         hello: list[FromWorker] = [self._listener.hello()]
+        self._unanswered = deque((asyncio.get_running_loop().time(),))
         try:
             await socket.send_bytes(channel.encode(hello))
             return await self._receive(socket, tasks)
@@ -164,10 +182,14 @@ class ServerLink:
                     _log.info("Connected to the server", server=self._url)
                     systemd.notify(f"connected to {self._url}")
                     self._listener.welcome(message)
+                    self._listener.assured(self._unanswered.popleft())
                 elif isinstance(message, Retire):
                     self._listener.dismissed(0, f"this worker was removed from the server: {message.message}")
                     return self._end_session(), True
-                elif not isinstance(message, ServerBeat):
+                elif isinstance(message, ServerBeat):
+                    if self._unanswered:
+                        self._listener.assured(self._unanswered.popleft())
+                else:
                     self._listener.hear(message)
 
     def _closed_by_server(self, socket: aiohttp.ClientWebSocketResponse, frame: aiohttp.WSMessage) -> bool:
@@ -206,7 +228,6 @@ class ServerLink:
             messages, self._waiting = self._waiting, []
             frame = channel.encode(messages)
             self._sending = len(frame)
-            self._sent_at = loop.time()
             try:
                 await socket.send_bytes(frame)
             except (aiohttp.ClientError, OSError):
@@ -214,15 +235,15 @@ class ServerLink:
             self._sending = 0
 
     async def _beat(self, socket: aiohttp.ClientWebSocketResponse, heartbeat: float) -> None:
-        """Looks often enough that a beat is at most one heartbeat after the last frame, and ends what is dead."""
+        """Twice in a heartbeat, so that one may be late; and ends what is dead. Each beat is answered."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(heartbeat / 2)
             if loop.time() - self._heard_at >= heartbeat * SILENT_BEATS:
                 await socket.close()  # `receive` hears of it at once
                 return
-            if loop.time() - self._sent_at >= heartbeat / 2:
-                self.send(WorkerBeat())
+            self._unanswered.append(loop.time())
+            self.send(WorkerBeat())
 
 
 _UNAUTHENTICATED = (
@@ -238,13 +259,6 @@ def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
     return str(error)
 
 
-def _delay(failures: int) -> float:
-    """At once after a connection that had worked, then with full jitter, so that workers do not come in waves."""
-    if failures == 0:
-        return 0.0
-    return max(SHORTEST_DELAY, random.uniform(0, min(LONGEST_DELAY, SHORTEST_DELAY * 2.0**failures)))
-
-
 def session(config: WorkerConfig) -> aiohttp.ClientSession:
     """For channel and bodies. The CA is the one pinned at registration; there is no way back to plain HTTP."""
     ca = None if config.ca_file is None else str(config.ca_file)
@@ -252,6 +266,6 @@ def session(config: WorkerConfig) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         headers={"Authorization": f"Bearer {config.token}"},
         connector=aiohttp.TCPConnector(ssl=trust, limit=8),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=60),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=TCP_SECONDS, sock_read=60),
         trust_env=True,
     )

@@ -42,6 +42,7 @@ class Ending(enum.Enum):
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
     RELEASED = "released"
+    UNHEARD = "unheard"  # exclusive, and another worker may get it soon
     DROPPED = "dropped"
 
 

@@ -34,6 +34,7 @@ class WorkerState(Holding):
             ev.CancelAsked: self._on_cancel,
             ev.ResultsAccepted: self._on_accepted,
             ev.Welcomed: self._on_welcomed,
+            ev.Assured: self._on_assured,
             ev.LinkLost: self._on_link_lost,
             ev.ImageReady: self._on_image_ready,
             ev.ContainerStarted: self._on_started,
@@ -67,6 +68,8 @@ class WorkerState(Holding):
         due = []
         if self.leaving is not None and not self.left:
             due += [at for at in (self.drain_by, self.leave_by) if at is not None]
+        if any(job.assignment.exclusive and job.ending is None for job in self.jobs.values()):
+            due.append(self.exclusive_until)
         for container in self.containers.values():
             at = self._container_deadline(container)
             if at is not None:
@@ -164,6 +167,9 @@ class WorkerState(Holding):
         self.report_refs(Started, [job.ref for job in self.jobs.values() if job.started_at is not None])
         for done in list(self.done.values()):
             self.deliver_again(done, event.now)
+
+    def _on_assured(self, event: ev.Assured) -> None:
+        self.exclusive_until = event.until
 
     def _on_link_lost(self, event: ev.LinkLost) -> None:
         self.connected = False
@@ -311,6 +317,9 @@ class WorkerState(Holding):
                 if container.phase is Phase.BOOTING:
                     self._give_up_start(container, now)
                 self.stop(container)
+        if now >= self.exclusive_until:
+            for job in [job for job in self.jobs.values() if job.assignment.exclusive]:
+                self.end_early(job, Ending.UNHEARD, now)
         if self.drain_by is not None and now >= self.drain_by:
             self._end_all(Ending.RELEASED, now)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from hecaton.core.model import JobId, Reason, WorkerStatus
 from hecaton.wire.channel import (
     CLOSE_PROTOCOL,
+    CLOSE_REPLACED,
     CLOSE_SUPERSEDED,
     CLOSE_UNAUTHENTICATED,
     PROTOCOL,
@@ -190,6 +192,33 @@ async def test_the_newer_connection_of_a_worker_takes_over(server: Running) -> N
     assert await worker.closed() == CLOSE_SUPERSEDED
     await clone.finish(job.ref, "from the newer one")
     assert (await server.admin.ended(job_id))["result"] == "from the newer one"
+
+
+async def test_of_two_connections_of_one_process_the_newer_stays_in_whatever_order_they_arrive(server: Running) -> None:
+    worker = await server.worker("w1", boot_id="monday", started=5.0, connection=2)
+    late = ScriptedWorker(server.session, server.url, worker._token)
+    server.workers.append(late)
+    await late.open()
+    await late.send(_hello(boot_id="monday", started=5.0, connection=1))
+    assert await late.closed() == CLOSE_REPLACED
+    newest = ScriptedWorker(server.session, server.url, worker._token)
+    server.workers.append(newest)
+    await newest.connect(boot_id="monday", started=5.0, connection=3)
+    assert await worker.closed() == CLOSE_REPLACED  # nobody exits for that
+
+
+async def test_the_hello_of_a_killed_process_that_arrives_late_does_not_end_its_successor(server: Running) -> None:
+    successor = await server.worker("w1", boot_id="monday", started=9.0, connection=1)
+    late = ScriptedWorker(server.session, server.url, successor._token)
+    server.workers.append(late)
+    await late.open()
+    await late.send(_hello(boot_id="monday", started=5.0, connection=7))
+    assert await late.closed() == CLOSE_SUPERSEDED
+    assert successor.close_code is None
+
+
+def _hello(**fields: Any) -> Hello:
+    return Hello(protocol=PROTOCOL, version="2.0.0", runtime="docker", slots=(), held=(), **fields)
 
 
 # -- leaving ---------------------------------------------------------------------------------------

@@ -14,7 +14,19 @@ from aiohttp import WSMsgType, web
 
 from hecaton.core.model import AttemptRef
 from hecaton.wire import channel
-from hecaton.wire.channel import Accepted, Assign, Assignment, FromWorker, Hello, Log, Outcome, Results, ToWorker
+from hecaton.wire.channel import (
+    Accepted,
+    Assign,
+    Assignment,
+    FromWorker,
+    Hello,
+    Log,
+    Outcome,
+    Results,
+    ServerBeat,
+    ToWorker,
+    WorkerBeat,
+)
 from hecaton.worker.registration import WorkerConfig
 
 M = TypeVar("M")
@@ -23,12 +35,15 @@ PATIENCE = 20.0
 
 
 class ScriptedServer:
-    """`heard`: all messages in order. `accepts`: whether results are accepted at once. `drop`: said in Welcome."""
+    """`heard`: all messages in order. `accepts`: whether results are accepted at once. `beats`: whether beats are
+    answered. `drop` and `lost_after`: said in Welcome."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, heartbeat: float = 5.0) -> None:
         self.heard: list[FromWorker] = []
         self.hellos: list[Hello] = []
         self.accepts = True
+        self.beats = True
+        self.lost_after = 60.0
         self.silent = False
         self.drop: tuple[AttemptRef, ...] = ()
         self.tokens = {TOKEN}
@@ -155,12 +170,15 @@ class ScriptedServer:
             self.hellos.append(message)
             dropped = set(self.drop)
             keep = tuple(item.ref for item in message.held if item.ref not in dropped)
-            welcome = channel.Welcome(channel.PROTOCOL, "srv", self._heartbeat, self.max_result, keep, self.drop)
+            limits = self._heartbeat, self.max_result
+            welcome = channel.Welcome(channel.PROTOCOL, "srv", *limits, keep, self.drop, self.lost_after)
             await self._send(socket, welcome)
         self.heard.append(message)
         if isinstance(message, Results) and self.accepts:
             refs = tuple(outcome.ref for outcome in message.outcomes)
             await self._send(socket, Accepted(refs))
+        if isinstance(message, WorkerBeat) and self.beats:
+            await self._send(socket, ServerBeat())
 
     async def _send(self, socket: web.WebSocketResponse, *messages: ToWorker) -> None:
         await socket.send_bytes(channel.encode(list(messages)))

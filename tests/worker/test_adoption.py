@@ -72,10 +72,12 @@ class Site:
         self._process: asyncio.subprocess.Process | None = None
         self._worker: asyncio.Task[int] | None = None
 
-    def job(self, name: str, payload: str = "wait", timeout: float | None = None) -> Assignment:
+    def job(
+        self, name: str, payload: str = "wait", timeout: float | None = None, *, exclusive: bool = False
+    ) -> Assignment:
         body = Body.inline(Kind.JSON, json.dumps(payload).encode())
         if self.runtime == "process":
-            return assignment(name, image="echo", payload=body, timeout=timeout)
+            return assignment(name, image="echo", payload=body, timeout=timeout, exclusive=exclusive)
         file = FileRef(self._file, 1, "handler.py")
         return assignment(name, mode=Mode.HANDLER, file=file, payload=body, timeout=timeout)
 
@@ -266,6 +268,22 @@ class TestAWorkerThatWasKilled:
         assert outcome.reason is Reason.TIMEOUT
         assert outcome.ran is not None
         assert outcome.ran < 10
+
+    async def test_still_knows_that_a_job_is_exclusive(self, processes: Site) -> None:
+        server = processes.server
+        await processes.comes()
+        await server.assign(processes.job("b", "me"))  # the container was started for one that is not
+        await server.outcome(B)
+        await processes.begins(processes.job("a", exclusive=True))
+        await processes.is_killed()
+        server.lost_after = 2.0
+        assert phases(await processes.comes_back()) == {A: "running"}
+        await server.stop()
+        async with asyncio.timeout(PATIENCE):
+            while await processes.found():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await server.start()
+        assert (await server.outcome(A)).reason is Reason.RELEASED
 
     async def test_may_be_killed_again_and_again(self, processes: Site) -> None:
         await processes.comes()

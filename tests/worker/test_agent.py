@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hecaton.core.model import Body, Kind, Reason
@@ -324,6 +325,26 @@ async def test_a_result_is_sent_until_it_is_accepted(server: ScriptedServer, wor
     await server.cut()
     hello = await server.connected(3)
     assert hello.held == ()
+
+
+async def test_an_exclusive_job_ends_before_another_worker_may_have_it_and_the_others_go_on(
+    server: ScriptedServer, worker: Serve, tmp_path: Path
+) -> None:
+    server.lost_after = 2.0
+    worker(WorkerSettings(slots=2, grace=2.0))
+    await server.connected()
+    exclusive = msgspec.structs.replace(json_job("a", '{"wait": "/never"}'), exclusive=True)
+    other = msgspec.structs.replace(json_job("b", f'{{"wait": "{tmp_path}/go"}}'), slot=1)
+    await server.assign(exclusive, other)
+    await server.until(lambda: (server.log(A), server.log(B)) == (b"waiting\n", b"waiting\n"))
+    await server.stop()
+    async with asyncio.timeout(PATIENCE):
+        while len(await ProcessRuntime("w0rker-1d", {}).found()) > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    (tmp_path / "go").touch()
+    await server.start()
+    assert (await server.outcome(A)).reason is Reason.RELEASED
+    assert (await server.outcome(B)).reason is Reason.OK
 
 
 async def test_what_was_fenced_while_the_worker_was_away_is_stopped(server: ScriptedServer, worker: Serve) -> None:

@@ -13,10 +13,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from hecaton.core.model import JobId
-from hecaton.wire.channel import CLOSE_UNAUTHENTICATED, WorkerBeat
+from hecaton.wire.channel import CLOSE_REPLACED, CLOSE_UNAUTHENTICATED, Hello, ToWorker, Welcome, WorkerBeat
 from hecaton.worker import link as module
 from hecaton.worker.app import serve
 from hecaton.worker.bodies import Bodies, BodyRefused
+from hecaton.worker.link import ServerLink
 from hecaton.worker.registration import WorkerConfig
 from hecaton.worker.runtimes.process import ProcessRuntime
 from hecaton.worker.slots import WorkerSettings
@@ -38,6 +39,19 @@ async def run() -> AsyncIterator[Run]:
     for task in tasks:
         task.cancel()
         await asyncio.wait([task])
+
+
+class _Nobody:
+    """Listens to a link that is never opened."""
+
+    def hello(self) -> Hello:
+        raise AssertionError
+
+    def welcome(self, message: Welcome) -> None: ...
+    def assured(self, at: float) -> None: ...
+    def hear(self, message: ToWorker) -> None: ...
+    def lost(self) -> None: ...
+    def dismissed(self, code: int, message: str) -> None: ...
 
 
 async def until_logged(logs: Sequence[Mapping[str, Any]], text: str) -> None:
@@ -68,6 +82,36 @@ async def test_a_broken_connection_is_opened_again_at_once(run: Run, tmp_path: P
         await server.connected(4)
 
 
+async def test_however_long_the_server_was_away_the_next_try_is_soon(tmp_path: Path) -> None:
+    config = ScriptedServer().config(tmp_path / "state")
+    async with module.session(config) as session:
+        link = ServerLink(config, session, _Nobody())
+        pauses = [link._delay(failures) for failures in (1, 2, 10, 5000) for _ in range(100)]
+    assert max(pauses) <= 5.0
+    assert len(set(pauses)) > 200  # workers do not come in waves
+
+
+async def test_each_connection_of_a_process_has_a_higher_number(run: Run, tmp_path: Path) -> None:
+    async with ScriptedServer() as server:
+        run(server.config(tmp_path / "state"))
+        for times in (1, 2):
+            await server.connected(times)
+            await server.cut()
+        await server.connected(3)
+    assert len({hello.started for hello in server.hellos}) == 1
+    numbers = [hello.connection for hello in server.hellos]
+    assert numbers == sorted(set(numbers))
+
+
+async def test_a_worker_whose_connection_was_replaced_by_its_own_comes_back(run: Run, tmp_path: Path) -> None:
+    async with ScriptedServer() as server:
+        task = run(server.config(tmp_path / "state"))
+        await server.connected()
+        await server.close(CLOSE_REPLACED)
+        await server.connected(2)
+        assert not task.done()
+
+
 async def test_an_idle_worker_sends_heartbeats(run: Run, tmp_path: Path) -> None:
     async with ScriptedServer(heartbeat=0.1) as server:
         run(server.config(tmp_path / "state"))
@@ -76,14 +120,15 @@ async def test_an_idle_worker_sends_heartbeats(run: Run, tmp_path: Path) -> None
 
 async def test_a_server_that_falls_silent_is_left_for_a_new_connection(run: Run, tmp_path: Path) -> None:
     async with ScriptedServer(heartbeat=0.1) as server:
+        server.beats = False
         run(server.config(tmp_path / "state"))
-        await server.connected(2)  # this one sends no beats
+        await server.connected(2)
 
 
 async def test_a_token_that_is_not_known_is_said_clearly_and_tried_again(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LONGEST_DELAY", 0.1)
+    monkeypatch.setattr(module, "UNWELCOME_DELAY", 0.1)
     async with ScriptedServer() as server:
         known, server.tokens = server.tokens, set()
         with capture_logs() as logs:

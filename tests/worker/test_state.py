@@ -496,6 +496,68 @@ class TestStop:
         assert brain.did(ev.Leave) == [ev.Leave(0, "removed by root")]
 
 
+class TestExclusiveJobs:
+    """They stop before the server may give them to another worker; all others go on, however long it is away."""
+
+    @pytest.fixture
+    def brain(self) -> Brain:
+        brain = Brain(WorkerSettings(slots=2))
+        brain.connect()
+        brain.hear(ev.Assured(brain.now, until=brain.now + 45))
+        return brain
+
+    def test_one_that_runs_is_stopped_in_time_and_the_others_go_on(self, brain: Brain) -> None:
+        brain.assign(assignment("a", exclusive=True), assignment("b", slot=1))
+        brain.boot("c-1")
+        brain.boot("c-2")
+        brain.disconnect()
+        brain.wait(44)
+        assert brain.stopped() == []
+        brain.wait(1)
+        assert brain.stopped() == ["c-1"]
+        brain.gone("c-1")
+        assert brain.results() == [(A, Reason.RELEASED)]  # charged to nobody
+        brain.wait(1000)
+        assert brain.stopped() == []
+
+    def test_each_word_of_the_server_gives_it_more_time(self, brain: Brain) -> None:
+        brain.assign(assignment("a", exclusive=True))
+        brain.boot("c-1")
+        brain.wait(40)
+        brain.hear(ev.Assured(brain.now, until=brain.now + 45))
+        brain.wait(44)
+        assert brain.stopped() == []
+        brain.wait(1)
+        assert brain.stopped() == ["c-1"]
+
+    def test_one_that_waits_is_not_begun_any_more(self, brain: Brain) -> None:
+        brain.assign(assignment("a"), assignment("b", exclusive=True))
+        brain.boot("c-1")
+        brain.disconnect()
+        brain.wait(45)
+        assert brain.results() == [(B, Reason.RELEASED)]
+        assert brain.stopped() == []
+
+    def test_a_result_that_it_has_by_then_is_kept(self, brain: Brain) -> None:
+        brain.assign(assignment("a", exclusive=True))
+        brain.boot("c-1")
+        brain.disconnect()
+        brain.answer("c-1", A)
+        brain.wait(1000)
+        brain.connect()
+        assert brain.results() == [(A, Reason.OK)]
+
+    def test_one_that_was_adopted_has_the_time_that_the_earlier_process_knew(self) -> None:
+        brain = Brain()
+        brain.state.exclusive_until = brain.now + 10
+        job = assignment("a", exclusive=True)
+        brain.hear(ev.ContainerAdopted(brain.now, "x-1", 0, job, job, brain.now - 5))
+        brain.wait(9)
+        assert brain.stopped() == []
+        brain.wait(1)
+        assert brain.stopped() == ["x-1"]
+
+
 def test_a_worker_without_cards_has_the_slots_that_it_was_told() -> None:
     brain = Brain(WorkerSettings(slots=3))
     assert [slot.index for slot in brain.state.slot_infos()] == [0, 1, 2]

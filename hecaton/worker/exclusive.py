@@ -1,0 +1,47 @@
+"""Until when this worker may run exclusive jobs (`--exclusive`): soon after, the server may give them to another one.
+
+Counted by the monotonic clock from words of this worker that the server has answered; kept on disk for the worker's
+next process. Used by `agent`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+
+DEFAULT_LOST_AFTER = 60.0
+"""Seconds, until a server has said it."""
+
+SHARE = 0.75
+"""Part of `lost_after` that an exclusive job may run unheard of. The rest is for its end: at most half of that passes
+between SIGTERM and SIGKILL."""
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    boot: str
+    until: float
+
+
+class ExclusiveLease:
+    """`until`: monotonic seconds; 0 where nothing is known, such as after a reboot. Raises OSError."""
+
+    def __init__(self, folder: Path, boot: str) -> None:
+        self.until = 0.0
+        self._boot = boot
+        self._fd = os.open(folder / "lease", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(msgspec.DecodeError):
+            kept = msgspec.json.decode(os.pread(self._fd, 200, 0), type=_Kept)
+            if boot and kept.boot == boot:
+                self.until = kept.until
+
+    def renew(self, at: float, lost_after: float) -> None:
+        """The server heard this worker not before `at`. On a full disk the next process knows of an earlier time."""
+        self.until = at + SHARE * lost_after
+        with contextlib.suppress(OSError):
+            os.pwrite(self._fd, msgspec.json.encode(_Kept(self._boot, self.until)).ljust(100), 0)
+
+    def close(self) -> None:
+        os.close(self._fd)
