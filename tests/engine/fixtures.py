@@ -12,6 +12,7 @@ import pytest
 
 from tests.engine import daemon, images, python_image, systemd
 from tests.engine.leftovers import MARKER, Traces
+from tests.engine.private import PrivateEngine, private_engine
 from tests.engine.registry import Registry, running_registry
 
 
@@ -49,6 +50,20 @@ def base_image(engine: str) -> str:
 def python39_image(engine: str) -> str:
     """`python:3.9-slim`: real Python 3.9, and `pip install hecaton` gives the working tree's wheel."""
     return python_image.python_image()
+
+
+@pytest.fixture(scope="session")
+def engine_with_images(python39_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
+    with private_engine(tmp_path_factory.mktemp("engine")) as engine:
+        engine.load(python39_image)
+        yield engine
+
+
+@pytest.fixture
+def own_engine(engine_with_images: PrivateEngine) -> PrivateEngine:
+    """A Docker engine that the test may kill, freeze and restart. It has `python39_image`, and no containers yet."""
+    engine_with_images.renew()
+    return engine_with_images
 
 
 @pytest.fixture(scope="session")
