@@ -10,7 +10,7 @@ WITHHELD = -1.0
 """`run_after` of waiting jobs in a paused batch."""
 
 _COUNT = {
-    state: f"UPDATE batch SET {state.value.lower()} = {state.value.lower()} + 1 WHERE seq = ?"  # noqa: S608
+    state: f"UPDATE batch SET {state.value.lower()} = {state.value.lower()} + ? WHERE seq = ?"  # noqa: S608
     for state in JobState
     if state.terminal
 }
@@ -19,17 +19,15 @@ _COUNTERS = "SELECT finished + failed + cancelled, failed, size, closed, may_pau
 
 
 class BatchEnds(Verbs):
-    def _item_ended(
-        self, batch: int, seq: int, job: JobId, state: JobState, reason: Reason, failure: Failure | None
-    ) -> bool:
-        """True: the batch has paused with this one."""
-        # hot: benchmarks/throughput.py
-        self._sql(_COUNT[state], (batch,))
+    def _count_ends(self, batch: int, state: JobState, count: int) -> Row:
+        """So many of its jobs have ended. Returns `_COUNTERS`: the first says the how many-th the last of them was."""
+        self._sql(_COUNT[state], (count, batch))
         counters = self._row(_COUNTERS, batch)
         assert counters is not None
-        self._sql("UPDATE job SET ended_as = ? WHERE seq = ?", (counters[0], seq))
-        if state is not JobState.FAILED:
-            return False
+        return counters
+
+    def _item_failed(self, batch: int, job: JobId, reason: Reason, failure: Failure | None, counters: Row) -> bool:
+        """True: the batch has paused with this one."""
         cause = cause_of(reason, failure)
         self._count_cause(batch, cause, job)
         return self._pause_if_hopeless(batch, cause, counters)

@@ -7,8 +7,13 @@ indexes (a test compares them with the table of moves).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import repeat
+from typing import Any
+
+import msgspec
 
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.lifecycle import TRANSITIONS, Event, Standing, Verdict, judge, sources
@@ -22,6 +27,11 @@ _INSERT = """
     INSERT INTO job (state, id, owner_id, image_id, lane, priority, expires_at, key, key_digest, created_at, mode, file,
                      spec, retries, retry_of, payload_kind, payload_size, payload_blob, batch, item, run_after)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+_ALIVE = """
+    SELECT EXISTS (SELECT 1 FROM user WHERE id = ? AND deleted = 0),
+           EXISTS (SELECT 1 FROM image WHERE id = ? AND deleted = 0)
 """
 
 CLAIMED = """
@@ -45,13 +55,14 @@ _START = "UPDATE job SET state = ?, started_at = ? WHERE id = ? AND attempt = ? 
 
 _CURRENT = """
     SELECT seq, state, attempt, worker_id, lane, started_at, retries, user_failures, infra_failures, cancel_requested,
-           coalesce(attempt_reason, reason), batch
-    FROM job WHERE id = ?
+           coalesce(attempt_reason, reason), batch, id
+    FROM job WHERE id IN ({})
 """
 
 _END = """
     UPDATE job SET state = ?, started_at = ?, ended_at = ?, reason = ?, attempt_reason = ?, charged = ?, exit_code = ?,
-                   failure = ?, user_failures = ?, infra_failures = ?, result_kind = ?, result_size = ?, result_blob = ?
+                   failure = ?, user_failures = ?, infra_failures = ?, result_kind = ?, result_size = ?,
+                   result_blob = ?, ended_as = ?
     WHERE seq = ?
 """
 
@@ -71,7 +82,7 @@ EXPIRED = """
     ORDER BY expires_at LIMIT ?
 """
 
-_END_IN_QUEUE = "UPDATE job SET state = ?, ended_at = ?, reason = ?, failure = ? WHERE seq = ?"
+_END_IN_QUEUE = "UPDATE job SET state = ?, ended_at = ?, reason = ?, failure = ?, ended_as = ? WHERE seq = ?"
 
 _HELD = frozenset(sources(Event.REQUEUE))
 """The states in which a worker holds the job."""
@@ -81,6 +92,14 @@ _HELD = frozenset(sources(Event.REQUEUE))
 def _lane_key(lane: Lane) -> int:
     """Hashing a lane costs as much as storing a third of a job, and most jobs are of few lanes."""
     return lane.key()
+
+
+_LONGEST_RUN = 64
+_CURRENT_OF = [_CURRENT.format(", ".join("?" * jobs)) for jobs in range(_LONGEST_RUN + 1)]
+"""By the number of jobs: few statements, so that all of them stay prepared."""
+
+_Last = tuple[Row, AttemptEnd, Verdict, JobState]
+"""A row of `_CURRENT`, the end of its last attempt, what follows, the state that it ends in."""
 
 
 class QueueVerbs(BatchEnds):
@@ -100,9 +119,10 @@ class QueueVerbs(BatchEnds):
             self._sql("RELEASE submit")
 
     def _check_alive(self, owner_id: int, image_id: int) -> None:
-        if self._row("SELECT 1 FROM user WHERE id = ? AND deleted = 0", owner_id) is None:
+        owner, image = self._sql(_ALIVE, (owner_id, image_id)).fetchone()
+        if not owner:
             raise NotFound(f"there is no user with number {owner_id}: deleted meanwhile?")
-        if self._row("SELECT 1 FROM image WHERE id = ? AND deleted = 0", image_id) is None:
+        if not image:
             raise NotFound(f"there is no image with number {image_id}: deleted meanwhile?")
 
     def _submit(self, job: NewJob, batch: int | None = None, item: int | None = None, run_after: float = 0) -> Stored:
@@ -168,51 +188,54 @@ class QueueVerbs(BatchEnds):
 
     # -- end -----------------------------------------------------------------------------------
     def end(self, ends: Sequence[AttemptEnd]) -> list[Ended]:
-        return [self._end(end) for end in ends]
+        return [ended for run in _runs(ends) for ended in self._end(run)]
 
-    def _end(self, end: AttemptEnd) -> Ended:
-        row = self._row(_CURRENT, end.ref.job)
-        if row is None:
-            return Ended(end.ref, False, False, None)
-        state, attempt, worker_id = STATE[row[1]], row[2], row[3]
-        if state not in _HELD or attempt != end.ref.attempt or (end.by is not None and end.by != worker_id):
-            return Ended(end.ref, False, self._ended_so(row, end), state)
-        losses = self._losses(row[0]) if end.excused else 0
-        verdict = judge(Standing(row[6], row[7], row[8], bool(row[9]), losses), end.reason, end.excused)
-        target = TRANSITIONS[state, verdict.event]
-        if target.terminal:
-            self._finish(row, end, verdict, target)
-            batch = row[11]
-            paused = batch is not None and self._item_ended(
-                batch, row[0], end.ref.job, target, verdict.reason, end.failure
-            )
-            return Ended(end.ref, True, False, target, verdict, batch=batch, paused=paused)
-        self._requeue(row, end, verdict, target)
-        return Ended(end.ref, True, False, target, verdict, row[4])
+    def _end(self, run: Sequence[AttemptEnd]) -> list[Ended]:
+        # hot: benchmarks/batch.py
+        rows = {row[12]: row for row in self._sql(_CURRENT_OF[len(run)], [end.ref.job for end in run])}
+        ended: list[Ended] = []
+        last: list[_Last] = []
+        for end in run:
+            row = rows.get(end.ref.job)
+            if row is None:
+                ended.append(Ended(end.ref, False, False, None))
+                continue
+            state, attempt, worker_id = STATE[row[1]], row[2], row[3]
+            if state not in _HELD or attempt != end.ref.attempt or (end.by is not None and end.by != worker_id):
+                ended.append(Ended(end.ref, False, self._ended_so(row, end), state))
+                continue
+            losses = self._losses(row[0]) if end.excused else 0
+            verdict = judge(Standing(row[6], row[7], row[8], bool(row[9]), losses), end.reason, end.excused)
+            target = TRANSITIONS[state, verdict.event]
+            if target.terminal:
+                last.append((row, end, verdict, target))
+                ended.append(Ended(end.ref, True, False, target, verdict, batch=row[11]))
+            else:
+                self._requeue(row, end, verdict, target)
+                ended.append(Ended(end.ref, True, False, target, verdict, row[4]))
+        if last and self._finish(last):
+            ended = [msgspec.structs.replace(end, paused=True) for end in ended]
+        return ended
 
-    def _finish(self, row: Row, end: AttemptEnd, verdict: Verdict, target: JobState) -> None:
-        body = end.body
-        self._sql(
-            _END,
-            (
-                target.value,
-                row[5] if row[5] is not None else end.started_at,
-                end.at,
-                verdict.reason.value,
-                end.reason.value if end.reason is not verdict.reason else None,
-                verdict.charged.value,
-                end.exit_code,
-                failure_text(end.failure),
-                row[7] + (verdict.charged is Charged.USER),
-                row[8] + (verdict.charged is Charged.INFRA),
-                body.kind.value if body else None,
-                body.size if body else 0,
-                body.blob if body else None,
-                row[0],
-            ),
-        )
-        if body and body.blob is None:
-            self._sql("INSERT INTO result (seq, data) VALUES (?, ?)", (row[0], body.data))
+    def _finish(self, last: Sequence[_Last]) -> bool:
+        """Of one run. True: the batch has paused with the one that ended."""
+        paused = False
+        target = last[0][3]
+        numbers: dict[int | None, Iterator[int | None]] = {}
+        for batch, count in Counter(row[11] for row, *_ in last).items():
+            if batch is None:
+                numbers[None] = repeat(None)
+                continue
+            counters = self._count_ends(batch, target, count)
+            numbers[batch] = iter(range(counters[0] - count + 1, counters[0] + 1))
+            if target is JobState.FAILED:
+                _, end, verdict, _ = last[0]
+                paused = self._item_failed(batch, end.ref.job, verdict.reason, end.failure, counters)
+        self._sql_many(_END, [_end_values(*one, next(numbers[one[0][11]])) for one in last])
+        results = [(row[0], end.body.data) for row, end, *_ in last if end.body and end.body.blob is None]
+        if results:
+            self._sql_many("INSERT INTO result (seq, data) VALUES (?, ?)", results)
+        return paused
 
     def _requeue(self, row: Row, end: AttemptEnd, verdict: Verdict, target: JobState) -> None:
         seq = row[0]
@@ -267,9 +290,8 @@ class QueueVerbs(BatchEnds):
         seq, state, attempt, worker_id, batch = row[0], STATE[row[1]], row[2], row[3], row[4]
         if state is JobState.IN_QUEUE:
             state = TRANSITIONS[state, Event.CANCEL]
-            self._sql(_END_IN_QUEUE, (state.value, now, Reason.CANCELLED.value, None, seq))
-            if batch is not None:
-                self._item_ended(batch, seq, job, state, Reason.CANCELLED, None)
+            number = None if batch is None else self._count_ends(batch, state, 1)[0]
+            self._sql(_END_IN_QUEUE, (state.value, now, Reason.CANCELLED.value, None, number, seq))
         elif not state.terminal:
             self._sql("UPDATE job SET cancel_requested = 1 WHERE seq = ?", (seq,))
         return CancelResult(job, state, AttemptRef(job, attempt), worker_id, batch)
@@ -283,10 +305,50 @@ class QueueVerbs(BatchEnds):
                 message=f"no worker started the job within the {ttl:g} s it was to wait in the queue (queue_ttl)",
                 hint="Submit it again with a longer queue_ttl, or add workers.",
             )
-            self._sql(_END_IN_QUEUE, (state.value, now, Reason.QUEUE_TTL.value, failure_text(failure), seq))
-            if batch is not None:
-                self._item_ended(batch, seq, job, state, Reason.QUEUE_TTL, failure)
+            counters = None if batch is None else self._count_ends(batch, state, 1)
+            number = counters[0] if counters else None
+            self._sql(_END_IN_QUEUE, (state.value, now, Reason.QUEUE_TTL.value, failure_text(failure), number, seq))
+            if counters:
+                self._item_failed(batch, job, Reason.QUEUE_TTL, failure, counters)
         return [row[1] for row in rows]
+
+
+def _runs(ends: Sequence[AttemptEnd]) -> Iterator[list[AttemptEnd]]:
+    """In order. A run is one end, or good ones of different jobs: those share most of their statements."""
+    run: list[AttemptEnd] = []
+    jobs: set[JobId] = set()
+    for end in ends:
+        good = end.reason is Reason.OK
+        if run and not (good and jobs and end.ref.job not in jobs and len(run) < _LONGEST_RUN):
+            yield run
+            run, jobs = [], set()
+        run.append(end)
+        if good:
+            jobs.add(end.ref.job)
+    if run:
+        yield run
+
+
+def _end_values(row: Row, end: AttemptEnd, verdict: Verdict, target: JobState, number: int | None) -> tuple[Any, ...]:
+    """For `_END`. `number`: it was the so many-th of its batch to end."""
+    body = end.body
+    return (
+        target.value,
+        row[5] if row[5] is not None else end.started_at,
+        end.at,
+        verdict.reason.value,
+        end.reason.value if end.reason is not verdict.reason else None,
+        verdict.charged.value,
+        end.exit_code,
+        failure_text(end.failure),
+        row[7] + (verdict.charged is Charged.USER),
+        row[8] + (verdict.charged is Charged.INFRA),
+        body.kind.value if body else None,
+        body.size if body else 0,
+        body.blob if body else None,
+        number,
+        row[0],
+    )
 
 
 def claimed_of(row: Row, attempt: int, position: int) -> Claimed:

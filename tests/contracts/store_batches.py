@@ -7,7 +7,7 @@ import pytest
 from hecaton.core.batches import MAX_CAUSES, PAUSE_AFTER, Batch
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.model import AttemptRef, Body, Failure, JobSpec, JobState, Kind, Reason, Role
-from hecaton.store.port import AttemptEnd, Database, Ended, NewBatch, Swept
+from hecaton.store.port import AttemptEnd, Database, Ended, EndedItem, NewBatch, Swept
 from tests.contracts.store_scene import NOW, WORKER, Scene, new_id
 
 
@@ -58,6 +58,11 @@ class Batches(Scene):
         body = Body.inline(Kind.JSON, b'"done"') if reason is Reason.OK else None
         ends = [AttemptEnd(job.ref, WORKER, reason, NOW + at, body, failure) for job in claimed]
         return await self.database.write(lambda store: store.end(ends))
+
+    async def ended(self, index: int) -> list[EndedItem]:
+        return await self.database.read(
+            lambda store: store.ended_items(index, 0, 1000, max_bytes=1 << 20, in_input_order=False)
+        )
 
     async def sweep(self, limit: int = 1000) -> list[Swept]:
         steps = []
@@ -288,3 +293,30 @@ class BatchContract:
         await database.write(lambda store: store.append(new.id, 0, [job]))
         await database.write(lambda store: store.expire_queued(NOW + 10))
         assert (await scene.shown(new.id)).failed == 1
+
+    async def test_what_ends_in_one_call_is_counted_in_its_order(self, database: Database) -> None:
+        """Good and bad ends, of two batches and of none, more than any statement takes at once, one of them twice."""
+        scene = await Batches.on(database)
+        one, two = await scene.batch(80), await scene.batch(2)
+        alone = await scene.submit()
+        claimed = await scene.claim(83)
+        refs = [job.ref for job in claimed]
+        order = [refs[82], *reversed(refs[:82]), refs[5]]
+        bad = {refs[1], refs[40], refs[81]}
+        ends = [
+            AttemptEnd(
+                ref, WORKER, Reason.HANDLER_ERROR if ref in bad else Reason.OK, NOW, Body.inline(Kind.JSON, b"1")
+            )
+            for ref in order
+        ]
+        ended = await database.write(lambda store: store.end(ends))
+        assert [end.ref for end in ended] == order
+        assert [(end.accepted, end.repeated) for end in ended] == [(True, False)] * 83 + [(False, True)]
+        assert (await scene.job(alone)).state is JobState.FINISHED
+        for batch, size, failed in ((one, 80, [1, 40]), (two, 2, [1])):
+            shown = await scene.shown(batch)
+            assert (shown.finished, shown.failed, shown.complete) == (size - len(failed), len(failed), True)
+            items = await scene.ended(shown.index)
+            assert [item.item for item in items] == list(reversed(range(size)))
+            assert [item.ended_as for item in items] == list(range(1, size + 1))
+            assert [item.item for item in items if item.state is JobState.FAILED] == failed[::-1]

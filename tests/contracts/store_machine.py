@@ -148,21 +148,25 @@ class StoreMachine(RuleBasedStateMachine):
             job.state, job.started = JobState.IN_PROGRESS, True
 
     @precondition(lambda self: self.refs)
-    @rule(which=st.integers(0, 5), reason=REASONS, by=SPEAKERS)
-    def end(self, which: int, reason: Reason, by: str) -> None:
+    @rule(several=st.lists(st.tuples(st.integers(0, 5), REASONS, SPEAKERS), min_size=1, max_size=6))
+    def end(self, several: list[tuple[int, Reason, str]]) -> None:
+        """In one call, some of them about the same attempt: as if one after the other."""
+        ends = [self.an_end(*one) for one in several]
+        for end, ended in zip(ends, self.wait(self.database.write(lambda store: store.end(ends))), strict=True):
+            assert ended.ref == end.ref
+            job = self.expected(end.ref)
+            current = job.state in HELD and job.attempt == end.ref.attempt and end.by in (None, job.worker)
+            told = job.ended.get(end.ref.attempt)
+            repeated = told is not None and told.reason is end.reason and end.by in (None, told.worker)
+            assert (ended.accepted, ended.repeated) == (current, repeated)
+            if current:
+                self.settle(job, end.reason)
+            assert ended.state is job.state
+
+    def an_end(self, which: int, reason: Reason, by: str) -> AttemptEnd:
         ref, holder = self.refs[-1 - which % len(self.refs)]
         speaker = {"holder": holder, "other": OTHER if holder is WORKER else WORKER, "server": None}[by]
-        body = Body.inline(Kind.JSON, b"1") if reason is Reason.OK else None
-        end = AttemptEnd(ref, speaker, reason, self.now, body=body)
-        [ended] = self.wait(self.database.write(lambda store: store.end([end])))
-        job = self.expected(ref)
-        current = job.state in HELD and job.attempt == ref.attempt and speaker in (None, job.worker)
-        told = job.ended.get(ref.attempt)
-        repeated = told is not None and told.reason is reason and speaker in (None, told.worker)
-        assert (ended.accepted, ended.repeated) == (current, repeated)
-        if current:
-            self.settle(job, reason)
-        assert ended.state is job.state
+        return AttemptEnd(ref, speaker, reason, self.now, Body.inline(Kind.JSON, b"1") if reason is Reason.OK else None)
 
     def settle(self, job: Expected, reason: Reason) -> None:
         verdict = judge(job.standing, reason)
