@@ -6,14 +6,28 @@ import asyncio
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from hecaton.core.model import JobId
-from hecaton.wire.channel import CLOSE_REPLACED, CLOSE_UNAUTHENTICATED, Hello, ToWorker, Welcome, WorkerBeat
+from hecaton.core.model import JobId, Reason
+from hecaton.wire.channel import (
+    CLOSE_REPLACED,
+    CLOSE_UNAUTHENTICATED,
+    PROTOCOL,
+    Accepted,
+    Hello,
+    Log,
+    Outcome,
+    Results,
+    Started,
+    ToWorker,
+    Welcome,
+    WorkerBeat,
+)
 from hecaton.worker import link as module
 from hecaton.worker.app import serve
 from hecaton.worker.bodies import Bodies, BodyRefused
@@ -21,6 +35,7 @@ from hecaton.worker.link import ServerLink
 from hecaton.worker.registration import WorkerConfig
 from hecaton.worker.runtimes.process import ProcessRuntime
 from hecaton.worker.slots import WorkerSettings
+from tests.worker.brain import ref
 from tests.worker.scripted_server import PATIENCE, ScriptedServer
 
 Run = Callable[[WorkerConfig], "asyncio.Task[int]"]
@@ -42,12 +57,17 @@ async def run() -> AsyncIterator[Run]:
 
 
 class _Nobody:
-    """Listens to a link that is never opened."""
+    """Listens to a link, and has nothing to say."""
+
+    def __init__(self) -> None:
+        self.welcomed = asyncio.Event()
 
     def hello(self) -> Hello:
-        raise AssertionError
+        return Hello(PROTOCOL, "2.0.0", "process", (), ())
 
-    def welcome(self, message: Welcome) -> None: ...
+    def welcome(self, message: Welcome) -> None:
+        self.welcomed.set()
+
     def assured(self, at: float) -> None: ...
     def hear(self, message: ToWorker) -> None: ...
     def lost(self) -> None: ...
@@ -110,6 +130,57 @@ async def test_a_worker_whose_connection_was_replaced_by_its_own_comes_back(run:
         await server.close(CLOSE_REPLACED)
         await server.connected(2)
         assert not task.done()
+
+
+async def test_results_that_come_while_earlier_ones_are_being_stored_go_together(tmp_path: Path) -> None:
+    async with ScriptedServer() as server, _connected(server, tmp_path) as link:
+        server.accepts = False
+        link.send(_result("a"))
+        await server.message(Results)
+        for name in ("b", "c"):
+            link.send(Started((ref(name),)))
+            link.send(_result(name))
+            await asyncio.sleep(0)
+        link.send(Log(ref("b"), 0, b"said"))  # what waits for nothing takes along what waits
+        await server.message(Results, 2)
+        link.send(_result("d"))
+        await asyncio.sleep(0.1)
+        assert len(server.all(Results)) == 2
+        await server.say(Accepted((ref("a"), ref("b")), fenced=(ref("c"),)))
+        await server.message(Results, 3)
+    said = [message for message in server.heard if isinstance(message, Results | Started | Log)]
+    assert said == [
+        _result("a"),
+        Started((ref("b"), ref("c"))),
+        Log(ref("b"), 0, b"said"),
+        Results((*_result("b").outcomes, *_result("c").outcomes)),
+        _result("d"),
+    ]
+
+
+async def test_an_answer_that_never_comes_holds_results_up_no_longer_than_a_heartbeat(tmp_path: Path) -> None:
+    async with ScriptedServer(heartbeat=0.2) as server, _connected(server, tmp_path) as link:
+        server.accepts = False
+        for count, name in enumerate(("a", "b"), 1):
+            link.send(_result(name))
+            await server.message(Results, count)
+
+
+def _result(name: str) -> Results:
+    return Results((Outcome(ref(name), Reason.OK),))
+
+
+@asynccontextmanager
+async def _connected(server: ScriptedServer, tmp_path: Path) -> AsyncIterator[ServerLink]:
+    config = server.config(tmp_path / "state")
+    listener = _Nobody()
+    async with module.session(config) as session:
+        link = ServerLink(config, session, listener)
+        running = asyncio.create_task(link.run())
+        await asyncio.wait_for(listener.welcomed.wait(), PATIENCE)
+        yield link
+        running.cancel()
+        await asyncio.wait([running])
 
 
 async def test_an_idle_worker_sends_heartbeats(run: Run, tmp_path: Path) -> None:
