@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from benchmarks import subject
 from benchmarks.contest import EXECUTORS, folder
-
-THREADS = 16
 
 
 class System:
@@ -24,14 +21,12 @@ class System:
         return self._client.submit(self._subject.image, value).result(timeout=60)
 
     def flood(self, count: int) -> float:
-        image = self._subject.image
         start = time.perf_counter()
-        with ThreadPoolExecutor(THREADS) as pool:
-            handles = list(pool.map(lambda number: self._client.submit(image, number), range(count)))
-            submitting = time.perf_counter() - start
-            for number, result in enumerate(pool.map(lambda handle: handle.result(timeout=300), handles)):
-                if result != number:
-                    raise RuntimeError(f"the echo of {number} is {result!r}")
+        batch = self._client.submit_many(self._subject.image, range(count))
+        submitting = time.perf_counter() - start
+        for number, result in enumerate(batch.results()):
+            if result != number:
+                raise RuntimeError(f"the echo of {number} is {result!r}")
         return submitting
 
     def processes(self) -> Mapping[str, list[int]]:

@@ -43,6 +43,9 @@ class _Worker:
     def welcome(self, message: Welcome) -> None:
         self._herd.change(1)
 
+    def assured(self, at: float) -> None:
+        pass  # it has no exclusive jobs
+
     def lost(self) -> None:
         self._herd.change(-1)
 
