@@ -117,32 +117,45 @@ def why_waiting(want: Want, host: Host) -> str:
 
 
 def place(wants: Iterable[Want], hosts: Sequence[Host], now: float) -> list[Placement]:
-    """Hand waiting work to slots: warm ones first, then empty, then the least recently used; last, prefetch."""
+    """Hand waiting work to slots: warm ones first, then empty, then the least recently used; last, prefetch. Among
+    slots that were used at the same time, those of the hosts named first go first."""
     return _Round(wants, hosts, now).run()
 
 
 class _Round:
-    """One decision. `left` counts what each lane still wants, `running` the slots that work for each owner."""
+    """One decision. `left` counts what each lane still wants, `running` the slots that work for each owner.
+
+    What becomes of a lane on a worker depends on the slots that come before in these orders and on nothing else, so
+    that `server.openings` need not show all slots: as many of each order as there are jobs are enough."""
 
     def __init__(self, wants: Iterable[Want], hosts: Sequence[Host], now: float) -> None:
         self.wants = sorted(wants, key=lambda w: (-w.priority, w.since))
         self.now = now
         self.left = {want.lane: want.count for want in self.wants}
         self.running = {want.owner: want.running for want in self.wants}
-        open_hosts = [host for host in hosts if host.status is WorkerStatus.ONLINE]
-        self.idle = [(host, slot) for host in open_hosts for slot in host.slots if slot.held == 0]
-        self.busy = [(host, slot) for host in open_hosts for slot in host.slots if 0 < slot.held < slot.depth]
+        pairs = [(host, slot) for host in hosts if host.status is WorkerStatus.ONLINE for slot in host.slots]
+        pairs.sort(key=lambda pair: pair[1].used_at)
+        self.idle = [pair for pair in pairs if pair[1].held == 0]
+        self.busy = [pair for pair in pairs if 0 < pair[1].held < pair[1].depth]
+        self.taken: set[tuple[WorkerId, int]] = set()  # of the idle ones
         self.placements: list[Placement] = []
 
     def run(self) -> list[Placement]:
-        self._keep_warm()
-        self._fill_idle()
-        self._prefetch()
+        if self.idle:
+            self._keep_warm()
+            self._fill_idle()
+        if self.busy:
+            self._prefetch()
         return self.placements
 
     def _give(self, want: Want, host: Host, slot: Slot, count: int) -> None:
         self.left[want.lane] -= count
         self.placements.append(Placement(want.lane, host.id, slot.index, count))
+
+    def _take(self, want: Want, host: Host, slot: Slot) -> None:
+        self._give(want, host, slot, 1)
+        self.taken.add((host.id, slot.index))
+        self.running[want.owner] += 1
 
     def _outranked(self, want: Want, host: Host) -> bool:
         """Does other waiting work have a better claim to this worker than a warm container gives?"""
@@ -160,28 +173,33 @@ class _Round:
             return fewer and self.now - other.passed_over > TURN
         return other.since < want.since and self.now - other.since > PATIENCE
 
-    def _keep_warm(self) -> None:
-        by_warm = {want.warm: want for want in self.wants if want.warm}
-        rest = []
-        for host, slot in self.idle:
-            want = by_warm.get(slot.warm or "")
-            if want and self._fits(want, host) and host.id not in want.shunned and not self._outranked(want, host):
-                self._give(want, host, slot, 1)
-                self.running[want.owner] += 1
-            else:
-                rest.append((host, slot))
-        self.idle = rest
+    def _warm(self, pairs: Iterable[tuple[Host, Slot]]) -> dict[str | None, list[tuple[Host, Slot]]]:
+        """Those whose container somebody wants."""
+        by_warm: dict[str | None, list[tuple[Host, Slot]]] = {want.warm: [] for want in self.wants if want.warm}
+        for host, slot in pairs:
+            if slot.warm in by_warm:
+                by_warm[slot.warm].append((host, slot))
+        return by_warm
 
-    def _fits(self, want: Want, host: Host) -> bool:
-        return self.left[want.lane] > 0 and refusal(want, host) is None
+    def _keep_warm(self) -> None:
+        """The most recently used first: what is not needed then rests long enough to be given up."""
+        by_warm = self._warm(reversed(self.idle))
+        for want in self.wants:
+            for host, slot in by_warm.get(want.warm, ()):
+                if self.left[want.lane] <= 0:
+                    break
+                if (host.id, slot.index) not in self.taken and self._suits(want, host):
+                    self._take(want, host, slot)
+
+    def _suits(self, want: Want, host: Host) -> bool:
+        return host.id not in want.shunned and refusal(want, host) is None and not self._outranked(want, host)
 
     def _fill_idle(self) -> None:
         """Slot by slot to the highest priority, then to the owner who has the fewest, then to the oldest work."""
         turns = [(self._rank(want), place) for place, want in enumerate(self.wants) if self.left[want.lane] > 0]
         heapq.heapify(turns)
         choices: dict[int, Iterator[tuple[Host, Slot]]] = {}
-        taken: set[tuple[WorkerId, int]] = set()
-        while turns and len(taken) < len(self.idle):
+        while turns and len(self.taken) < len(self.idle):
             rank, place = turns[0]
             want = self.wants[place]
             if rank != self._rank(want):  # its owner got a slot for another lane meanwhile
@@ -189,13 +207,11 @@ class _Round:
                 continue
             if place not in choices:
                 choices[place] = self._choices(want)
-            pair = next(((h, s) for h, s in choices[place] if (h.id, s.index) not in taken), None)
+            pair = next(((h, s) for h, s in choices[place] if (h.id, s.index) not in self.taken), None)
             if pair is None:
                 heapq.heappop(turns)
                 continue
-            taken.add((pair[0].id, pair[1].index))
-            self._give(want, *pair, 1)
-            self.running[want.owner] += 1
+            self._take(want, *pair)
             if self.left[want.lane] <= 0:
                 heapq.heappop(turns)
 
@@ -204,21 +220,21 @@ class _Round:
 
     def _choices(self, want: Want) -> Iterator[tuple[Host, Slot]]:
         """Idle slots that may take it, the best first."""
-        ready = [pair for pair in self.idle if refusal(want, pair[0]) is None]
-        ready.sort(
-            key=lambda pair: (
-                pair[0].id in want.shunned,
-                pair[1].warm != want.warm,
-                pair[1].warm is not None,
-                pair[1].used_at,
-            )
-        )
-        return iter(ready)
+
+        def badness(position: int) -> tuple[bool, bool, bool, int]:
+            host, slot = self.idle[position]
+            other = slot.warm != want.warm
+            return host.id in want.shunned, other, slot.warm is not None, position if other else -position
+
+        ready = [place for place, (host, _) in enumerate(self.idle) if refusal(want, host) is None]
+        return (self.idle[position] for position in sorted(ready, key=badness))
 
     def _prefetch(self) -> None:
         """A job waits beside a running one only where the container is the same: else it would wait for a start too."""
-        by_warm = {want.warm: want for want in self.wants if want.warm}
-        for host, slot in self.busy:
-            want = by_warm.get(slot.warm or "")
-            if want and self._fits(want, host) and host.id not in want.shunned and not self._outranked(want, host):
-                self._give(want, host, slot, min(slot.depth - slot.held, self.left[want.lane]))
+        by_warm = self._warm(self.busy)
+        for want in self.wants:
+            for host, slot in by_warm.get(want.warm, ()):
+                if self.left[want.lane] <= 0:
+                    break
+                if self._suits(want, host):
+                    self._give(want, host, slot, min(slot.depth - slot.held, self.left[want.lane]))

@@ -176,11 +176,9 @@ class Attempts:
             _log.info("Worker disconnected", worker=worker.name)
 
     def drain(self, worker: WorkerId, active: bool) -> None:
-        member = self._fleet.members.get(worker)
-        if member is not None:
-            member.draining = active
-            if not active:
-                self.kick()
+        self._fleet.drain(worker, active)
+        if not active:
+            self.kick()
 
     async def remove(self, record: WorkerRecord) -> None:
         """An admin removed the worker: what it held waits again."""
@@ -370,10 +368,7 @@ class Attempts:
         self._publish(message.ref, "log", None)
 
     def warm(self, worker: WorkerId, message: Warm) -> None:
-        member = self._fleet.members.get(worker)
-        slot = member.slots.get(message.slot) if member is not None else None
-        if slot is not None:
-            slot.warm, slot.image = message.warm, message.image
+        self._fleet.warm(worker, message.slot, message.warm, message.image)
 
     def _live(self, worker: WorkerId, ref: AttemptRef) -> Live | None:
         """None for attempts that this worker does not hold: whatever it says about them is ignored."""
@@ -391,6 +386,5 @@ class Attempts:
 
     def require_holder(self, worker: WorkerId, job: JobId) -> None:
         """Raises Fenced unless this worker holds an attempt at the job: the guard of payload and result transfers."""
-        found = self._fleet.holder(job)
-        if found is None or found[0].id != worker:
+        if not self._fleet.holds_job(worker, job):
             raise Fenced(f"job {job} is not assigned to this worker")

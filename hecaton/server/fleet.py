@@ -8,6 +8,7 @@ the store when the server starts: every lease then gets one full `lost_after`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import count as numbers
 from typing import Protocol
 
 import msgspec
@@ -24,11 +25,16 @@ class Link(Protocol):
     def close(self, code: int, reason: str) -> None: ...
 
 
+Place = tuple[WorkerId, int]
+"""A slot, by its worker and index."""
+
+
 class Lease(msgspec.Struct):
     ref: AttemptRef
     slot: int
     lane: int
     warm: str | None
+    owner: int | None = None  # None: from before the start of this server
     started: bool = False
     revoking: bool = False
 
@@ -70,6 +76,7 @@ class Member(msgspec.Struct):
 
     id: WorkerId
     name: str
+    number: int  # rises with each that comes
     link: Link | None = None
     last_contact: float = 0.0
     suspect: bool = False
@@ -95,8 +102,10 @@ class Member(msgspec.Struct):
     def slot(self, index: int) -> SlotState:
         return self.slots.setdefault(index, SlotState(index))
 
-    def host(self) -> Host:
-        slots = tuple(slot.view() for slot in self.slots.values())
+    def host(self, slots: tuple[Slot, ...] | None = None) -> Host:
+        """As the matching sees it: with all its slots, or with these."""
+        if slots is None:
+            slots = tuple(self.slots[index].view() for index in sorted(self.slots))
         return Host(self.id, self.name, self.status, slots, self.serves, self.hold.quarantine)
 
     def leases(self) -> Iterator[Lease]:
@@ -131,24 +140,75 @@ class Reconciled(msgspec.Struct, frozen=True):
 
 
 class Fleet:
+    """The only one that changes what decides about new work: it notes for `openings` which slots are others now."""
+
     def __init__(self) -> None:
         self.members: dict[WorkerId, Member] = {}
         self.holds: dict[WorkerId, Hold] = {}
+        self._changed: set[Place] = set()
+        self._numbers = numbers()
+
+    def take_changed(self) -> set[Place]:
+        """The slots that changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def _note(self, member: Member) -> None:
+        """About the whole member something has changed."""
+        self._changed.update((member.id, index) for index in member.slots)
+
+    def _member(self, worker_id: WorkerId, name: str) -> Member:
+        member = self.members.get(worker_id)
+        if member is None:
+            member = self.members[worker_id] = Member(worker_id, name, next(self._numbers))
+        return member
+
+    # -- what they may get ---------------------------------------------------------------------
 
     def hold(self, worker_id: WorkerId, hold: Hold) -> None:
         self.holds[worker_id] = hold
         if member := self.members.get(worker_id):
             member.hold = hold
+            self._note(member)
+
+    def drain(self, worker_id: WorkerId, active: bool) -> None:
+        """As the worker says."""
+        if member := self.members.get(worker_id):
+            member.draining = active
+            self._note(member)
+
+    def warm(self, worker_id: WorkerId, index: int, warm: str | None, image: str | None) -> None:
+        """Which container lives on a slot."""
+        member = self.members.get(worker_id)
+        slot = member.slots.get(index) if member is not None else None
+        if slot is not None:
+            slot.warm, slot.image = warm, image
+            self._changed.add((worker_id, index))
+
+    def reserve(self, worker_id: WorkerId, index: int, count: int, warm: str | None) -> None:
+        """So many jobs are about to be committed to the slot; `count` below 0: that is over."""
+        member = self.members.get(worker_id)
+        if member is not None:
+            slot = member.slot(index)
+            slot.reserved = max(0, slot.reserved + count)
+            if count > 0:
+                slot.promised = warm
+            self._changed.add((worker_id, index))
+
+    # -- come and go ---------------------------------------------------------------------------
 
     def restore(self, leases: Iterable[tuple[WorkerId, str, int, AttemptRef, bool]], now: float) -> None:
         """At start: the leases that the store knows, each with a full `lost_after` from now."""
         for worker_id, name, slot, ref, started in leases:
-            member = self.members.setdefault(worker_id, Member(worker_id, name, last_contact=now))
+            member = self._member(worker_id, name)
+            member.last_contact = now
+            self._changed.add((worker_id, slot))
             member.slot(slot).held[ref.job] = Lease(ref, slot, 0, None, started)
 
     def join(self, worker_id: WorkerId, name: str, link: Link, hello: Hello, now: float) -> Reconciled:
         """A worker connected. The caller ends what was lost and tells the worker what to keep and drop."""
-        member = self.members.setdefault(worker_id, Member(worker_id, name))
+        member = self._member(worker_id, name)
+        self._note(member)
         owned = {lease.ref: lease for lease in member.leases()}
         member.name, member.link, member.last_contact = name, link, now
         member.suspect = member.draining = False
@@ -171,6 +231,7 @@ class Fleet:
             lease.slot, lease.revoking = held.slot, False
             lease.started = lease.started or held.phase != "queued"
             member.slot(held.slot).held[held.ref.job] = lease
+        self._note(member)
         started = tuple(ref for ref, lease in owned.items() if lease.started)
         waiting = tuple(ref for ref, lease in owned.items() if not lease.started)
         return Reconciled(tuple(keep), tuple(drop), started, waiting, rebooted)
@@ -181,6 +242,7 @@ class Fleet:
         if member is None or member.link is not link:
             return False
         member.link = None
+        self._note(member)
         self._forget_if_done(member)
         return True
 
@@ -188,19 +250,32 @@ class Fleet:
         """A claim under way (`reserved`) becomes a lease in a moment: it must find its member."""
         busy = any(slot.held or slot.reserved for slot in member.slots.values())
         if member.link is None and not busy and not member.ending:
+            self._note(member)
             self.members.pop(member.id, None)
 
     def contact(self, worker_id: WorkerId, now: float) -> None:
         member = self.members.get(worker_id)
         if member is not None:
-            member.last_contact, member.suspect = now, False
+            member.last_contact = now
+            self._suspect(member, False)
 
-    def grant(self, worker_id: WorkerId, lease: Lease) -> Member | None:
-        """A claim was committed. None: the worker is gone; its lease waits for it all the same."""
+    def _suspect(self, member: Member, suspect: bool) -> None:
+        if member.suspect is not suspect:
+            member.suspect = suspect
+            self._note(member)
+
+    # -- leases --------------------------------------------------------------------------------
+
+    def grant(self, worker_id: WorkerId, lease: Lease, depth: int) -> Member | None:
+        """A claim was committed, and the slot may hold so many jobs now. None: the worker is gone; its lease waits for
+        it all the same."""
         member = self.members.get(worker_id)
         if member is None:
             return None
-        member.slot(lease.slot).held[lease.ref.job] = lease
+        slot = member.slot(lease.slot)
+        slot.held[lease.ref.job] = lease
+        slot.promised, slot.depth = lease.warm, depth
+        self._changed.add((worker_id, lease.slot))
         return member
 
     def release(self, worker_id: WorkerId, ref: AttemptRef, now: float) -> Lease | None:
@@ -212,6 +287,7 @@ class Fleet:
         slot = member.slot(lease.slot)
         del slot.held[ref.job]
         slot.used_at = now
+        self._changed.add((worker_id, lease.slot))
         self._forget_if_done(member)
         return lease
 
@@ -228,6 +304,7 @@ class Fleet:
         """It was lost or removed: all that it holds is about to be ended. Returns what that is."""
         refs = tuple(lease.ref for lease in member.leases())
         member.link = None
+        self._note(member)
         for ref in refs:
             self.end(member.id, ref, now)
         return refs
@@ -248,20 +325,18 @@ class Fleet:
             lease = member.ending.pop(ref, None) if member else None
             if member is not None and lease is not None:
                 member.slot(lease.slot).held[ref.job] = lease
+                self._changed.add((worker_id, lease.slot))
 
     def silent(self, now: float, suspect_after: float, lost_after: float) -> list[Member]:
         """Mark workers that have not been heard from; return those whose leases are over."""
         lost = []
         for member in list(self.members.values()):
             quiet = now - member.last_contact
-            member.suspect = quiet > suspect_after
+            self._suspect(member, quiet > suspect_after)
             if quiet > lost_after:
                 lost.append(member)
         return lost
 
-    def holder(self, job: JobId) -> tuple[Member, Lease] | None:
-        for member in self.members.values():
-            for lease in (*member.leases(), *member.ending.values()):
-                if lease.ref.job == job:
-                    return member, lease
-        return None
+    def holds_job(self, worker_id: WorkerId, job: JobId) -> bool:
+        member = self.members.get(worker_id)
+        return member is not None and any(lease.ref.job == job for lease in (*member.leases(), *member.ending.values()))

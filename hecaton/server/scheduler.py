@@ -12,17 +12,17 @@ lost. They are never too low, so no job is forgotten; a slow tick of `duties` re
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
 
 from hecaton.core.errors import TooMany
-from hecaton.core.matching import Host, Lane, Want, place, warm_key
-from hecaton.core.model import AttemptRef, Image, Mode, WorkerId, WorkerStatus
+from hecaton.core.matching import Lane, Want, place, warm_key
+from hecaton.core.model import AttemptRef, Image, Mode, WorkerId
 from hecaton.server.clock import submitted_at
-from hecaton.server.fleet import Fleet, Lease, Member
+from hecaton.server.fleet import Fleet, Lease, Member, SlotState
+from hecaton.server.openings import Openings
 from hecaton.store.port import Claim, Claimed, LaneInfo
 from hecaton.wire.channel import Assign, Assignment, FileRef, ImageRef, Revoke
 
@@ -51,9 +51,11 @@ class LaneState(msgspec.Struct):
 class Scheduler:
     def __init__(self, fleet: Fleet, image: Callable[[int], Image | None], now: Callable[[], float]) -> None:
         self.fleet = fleet
+        self._openings = Openings(fleet)
         self._image = image
         self._now = now
         self._lanes: dict[int, LaneState] = {}
+        self._waiting: dict[int, LaneState] = {}  # those with a count above 0
         self._queued: dict[int, int] = {}  # by owner
         self._served: dict[int, float] = {}  # when an owner was given a slot last
 
@@ -156,43 +158,31 @@ class Scheduler:
         owner = state.lane.owner_id
         self._queued[owner] = self._queued.get(owner, 0) + count - state.count
         state.count = count
+        if count > 0:
+            self._waiting[state.key] = state
+        else:
+            self._waiting.pop(state.key, None)
 
     # -- decide --------------------------------------------------------------------------------
 
     def plan(self) -> list[Claim]:
         # hot: benchmarks/throughput.py - runs with every submit and every result
-        waiting = [state for state in self._lanes.values() if state.count > 0]
-        if not waiting:
+        if not self._waiting or not self._openings.any():
             return []
-        hosts = [host for member in self.fleet.members.values() if (host := _open(member))]
-        if not hosts:
-            return []
-        several = len({state.lane.owner_id for state in waiting}) > 1
-        running = self._running() if several else MappingProxyType({})
-        wants = {want.lane: want for state in waiting if (want := self._want(state, running))}
+        several = len({state.lane.owner_id for state in self._waiting.values()}) > 1
+        running = self._openings.running() if several else MappingProxyType({})
+        wants = {want.lane: want for state in self._waiting.values() if (want := self._want(state, running))}
         claims = []
         now = self._now()
-        for placed in place(wants.values(), hosts, now):
-            slot = self.fleet.members[placed.worker].slot(placed.slot)
-            slot.reserved += placed.count
-            slot.promised = wants[placed.lane].warm
+        hosts = self._openings.hosts(tuple(wants.values()))
+        for placed in place(wants.values(), hosts, now) if hosts else ():
+            self.fleet.reserve(placed.worker, placed.slot, placed.count, wants[placed.lane].warm)
             lane = self._lanes[placed.lane]
             self._count(lane, lane.count - placed.count)
             lane.raised = None
             self._served[lane.lane.owner_id] = now
             claims.append(Claim(placed.lane, placed.worker, placed.slot, placed.count))
         return claims
-
-    def _running(self) -> Mapping[int, int]:
-        """Slots that work for each owner. Asked for only where owners compete."""
-        slots: Counter[int] = Counter()
-        for member in self.fleet.members.values():
-            for slot in member.slots.values():
-                lease = next(iter(slot.held.values()), None)
-                state = self._lanes.get(lease.lane) if lease else None
-                if state is not None:
-                    slots[state.lane.owner_id] += 1
-        return slots
 
     def undo(self, claims: Sequence[Claim]) -> None:
         """The transaction failed: nothing was claimed."""
@@ -202,10 +192,7 @@ class Scheduler:
             self._unreserve(claim)
 
     def _unreserve(self, claim: Claim) -> None:
-        member = self.fleet.members.get(claim.worker_id)
-        if member is not None:
-            slot = member.slot(claim.slot)
-            slot.reserved = max(0, slot.reserved - claim.count)
+        self.fleet.reserve(claim.worker_id, claim.slot, -claim.count, None)
 
     def settle(self, claims: Sequence[Claim], claimed: Sequence[Claimed]) -> None:
         for claim in claims:
@@ -215,16 +202,12 @@ class Scheduler:
             claim = claims[job.claim]
             state = self._lanes[claim.lane]
             self._advance(state, job)
-            want = self._want(state)
-            lease = Lease(job.ref, claim.slot, claim.lane, want.warm if want else None)
-            member = self.fleet.grant(claim.worker_id, lease)
-            if member is None or member.link is None:
-                continue  # it left in between: the lease expires, or the worker returns and is asked
-            slot = member.slot(claim.slot)
-            slot.promised = lease.warm
-            slot.depth = _depth(state)
             assignment = self._assignment(job, claim, state.lane)
-            if assignment is not None:
+            warm = assignment.warm if assignment is not None else None
+            lease = Lease(job.ref, claim.slot, claim.lane, warm, state.lane.owner_id)
+            member = self.fleet.grant(claim.worker_id, lease, _depth(state))
+            # If it left in between, the lease expires, or the worker returns and is asked.
+            if assignment is not None and member is not None and member.link is not None:
                 pushes.setdefault(member.id, (member, []))[1].append(assignment)
         for member, jobs in pushes.values():
             if member.link is not None:
@@ -270,29 +253,29 @@ class Scheduler:
 
     def revoke(self) -> int:
         """Jobs that wait beside a running one while another slot is idle: ask for them back. Returns how many."""
-        idle = [host for member in self.fleet.members.values() if (host := _idle(member))]
-        room = sum(1 for host in idle for slot in host.slots if slot.held == 0)
-        asked = 0
-        for member in self.fleet.members.values():
-            if asked >= room or member.link is None:
-                continue
-            refs = self._revocable(member, idle, room - asked)
-            if refs:
-                member.link.send(Revoke(refs))
-                asked += len(refs)
-        return asked
+        # hot: benchmarks/growth.py
+        room = self._openings.idle()
+        asked: dict[WorkerId, list[AttemptRef]] = {}
+        would_run: dict[int, bool] = {}
+        behind = ((member, lease) for member, slot in self._openings.stacked() for lease in _behind(slot))
+        for member, lease in behind if room else ():
+            if lease.lane not in would_run:
+                would_run[lease.lane] = self._would_run(lease.lane)
+            if would_run[lease.lane]:
+                lease.revoking = True
+                asked.setdefault(member.id, []).append(lease.ref)
+                room -= 1
+            if not room:
+                break
+        for worker, refs in asked.items():
+            link = self.fleet.members[worker].link
+            if link is not None:
+                link.send(Revoke(tuple(refs)))
+        return sum(len(refs) for refs in asked.values())
 
-    def _revocable(self, member: Member, idle: Sequence[Host], limit: int) -> tuple[AttemptRef, ...]:
-        refs: list[AttemptRef] = []
-        for slot in member.slots.values():
-            waiting = [lease for lease in slot.held.values() if not lease.started and not lease.revoking]
-            # The first of a slot is about to start; what is behind it waits.
-            first = 0 if any(lease.started for lease in slot.held.values()) else 1
-            for lease in reversed(waiting[first:]):
-                if len(refs) < limit and self._would_run(lease, idle):
-                    lease.revoking = True
-                    refs.append(lease.ref)
-        return tuple(refs)
+    def _would_run(self, key: int) -> bool:
+        want = self.want(key)
+        return want is not None and self._openings.idle_for(want)
 
     def take_back(self, member: Member) -> None:
         """Ask for all that has not started: the worker is to run nothing new."""
@@ -302,26 +285,12 @@ class Scheduler:
         if waiting and member.link is not None:
             member.link.send(Revoke(tuple(lease.ref for lease in waiting)))
 
-    def _would_run(self, lease: Lease, idle: Sequence[Host]) -> bool:
-        want = self.want(lease.lane)
-        if want is None:
-            return False
-        return bool(place([msgspec.structs.replace(want, count=1)], idle, self._now()))
 
-
-def _open(member: Member) -> Host | None:
-    """The member as the matching sees it, if it has room at all."""
-    if member.status is not WorkerStatus.ONLINE:
-        return None
-    for slot in member.slots.values():
-        if len(slot.held) + slot.reserved < slot.depth:
-            return member.host()
-    return None
-
-
-def _idle(member: Member) -> Host | None:
-    host = _open(member)
-    return host if host and any(slot.held == 0 for slot in host.slots) else None
+def _behind(slot: SlotState) -> list[Lease]:
+    """What waits there beside another job, the last first. The first of a slot is about to start, if none has."""
+    waiting = [lease for lease in slot.held.values() if not lease.started and not lease.revoking]
+    first = 0 if any(lease.started for lease in slot.held.values()) else 1
+    return waiting[first:][::-1]
 
 
 def _depth(state: LaneState) -> int:

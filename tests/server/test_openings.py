@@ -1,0 +1,169 @@
+"""A decision made over a part of the slots is the one that would be made over all of them, whatever happened before."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hecaton.core.matching import PATIENCE, TURN, Want, place, refusal
+from hecaton.core.model import AttemptRef, JobId, Mode, WorkerId, WorkerStatus
+from hecaton.server.fleet import Fleet, Hold, Lease, Member
+from hecaton.server.openings import Openings
+from hecaton.wire.channel import PROTOCOL, Hello, SlotInfo, ToWorker
+
+NOW = 1000.0
+WORKERS = [WorkerId(name) for name in "abcd"]
+OWNERS = {0: 1, 1: 1, 2: 2}
+"""Of each lane."""
+
+
+class NoLink:
+    def send(self, message: ToWorker) -> None: ...
+    def close(self, code: int, reason: str) -> None: ...
+
+
+class World:
+    """A fleet to which things happen, and the index that follows it. All is decided by the seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+        self.fleet = Fleet()
+        self.openings = Openings(self.fleet)
+        self._now = 0.0
+        self._jobs = 0
+        self._links: dict[WorkerId, NoLink] = {}
+        for worker in WORKERS:
+            self.join(worker)
+
+    def steps(self, most: int) -> None:
+        for _ in range(self._rng.randint(1, most)):
+            self._now += self._rng.choice([0.0, 0.1])
+            worker = self._rng.choice(WORKERS)
+            often = [self.grant, self.grant, self.end, self.end, self.reserve, self.warm]
+            self._rng.choice([*often, self.join, self.leave, self.hold, self.drain, self.fail_to_end, self.lose])(
+                worker
+            )
+
+    def _warm(self) -> str | None:
+        return self._rng.choice([None, "warm-0", "warm-0", "warm-1", "warm-2"])
+
+    def join(self, worker: WorkerId) -> None:
+        infos = tuple(SlotInfo(index, None, self._warm(), None) for index in range(self._rng.randint(0, 4)))
+        serves = self._rng.choice([None, None, ("app",), ("app", "other")])
+        link = self._links[worker] = NoLink()
+        self.fleet.join(worker, worker, link, Hello(PROTOCOL, "1", "x", infos, (), serves), self._now)
+
+    def leave(self, worker: WorkerId) -> None:
+        self.fleet.leave(worker, self._links[worker])
+
+    def hold(self, worker: WorkerId) -> None:
+        self.fleet.hold(worker, Hold(drained=self._rng.random() < 0.3))
+
+    def drain(self, worker: WorkerId) -> None:
+        self.fleet.drain(worker, self._rng.random() < 0.3)
+
+    def warm(self, worker: WorkerId) -> None:
+        self.fleet.warm(worker, self._rng.randint(0, 3), self._warm(), None)
+
+    def _slot(self, worker: WorkerId) -> int | None:
+        member = self.fleet.members.get(worker)
+        return self._rng.choice(list(member.slots)) if member is not None and member.slots else None
+
+    def reserve(self, worker: WorkerId) -> None:
+        if (index := self._slot(worker)) is not None:
+            self.fleet.reserve(worker, index, self._rng.choice([-2, -1, 1, 2]), self._warm())
+
+    def grant(self, worker: WorkerId) -> None:
+        if (index := self._slot(worker)) is not None:
+            self._jobs += 1
+            lane = self._rng.choice(list(OWNERS))
+            ref = AttemptRef(JobId(str(self._jobs)), 1)
+            self.fleet.grant(worker, Lease(ref, index, lane, f"warm-{lane}", OWNERS[lane]), self._rng.randint(1, 4))
+
+    def _lease(self, worker: WorkerId) -> AttemptRef | None:
+        member = self.fleet.members.get(worker)
+        refs = [lease.ref for lease in member.leases()] if member is not None else []
+        return self._rng.choice(refs) if refs else None
+
+    def end(self, worker: WorkerId) -> None:
+        if (ref := self._lease(worker)) is not None:
+            self.fleet.end(worker, ref, self._now)
+            self.fleet.ended(worker, [ref], self._now)
+
+    def fail_to_end(self, worker: WorkerId) -> None:
+        if (ref := self._lease(worker)) is not None:
+            self.fleet.end(worker, ref, self._now)
+            self.fleet.not_ended(worker, [ref])
+
+    def lose(self, worker: WorkerId) -> None:
+        self.fleet.contact(worker, self._now)
+        for member in self.fleet.silent(self._now, 0.5, 2.0):
+            self.fleet.ended(member.id, self.fleet.give_up(member, self._now), self._now)
+
+    def wants(self) -> list[Want]:
+        rng = self._rng
+        passed_over = {owner: rng.choice([NOW, NOW - 2 * TURN]) for owner in (1, 2)}
+        return [
+            Want(
+                lane,
+                rng.choice(["app", "app", "other"]),
+                rng.choice([Mode.NATIVE, Mode.NATIVE, Mode.SCRIPT]),
+                rng.choice([f"warm-{lane}", f"warm-{lane}", None]),
+                rng.randint(1, 4),
+                rng.choice([0, 0, 1]),
+                NOW - rng.choice([0.0, 1.0, 2 * PATIENCE]),
+                OWNERS[lane],
+                self.openings.running().get(OWNERS[lane], 0),
+                passed_over[OWNERS[lane]],
+                frozenset(rng.sample(WORKERS, rng.choice([0, 0, 1, 2]))),
+            )
+            for lane in rng.sample(list(OWNERS), rng.randint(1, 3))
+        ]
+
+    def members(self) -> list[Member]:
+        return list(self.fleet.members.values())
+
+
+seeds = given(st.integers(0, 2**32))
+
+
+@seeds
+def test_what_is_shown_is_enough_for_the_decision_over_all_slots(seed: int) -> None:
+    world = World(seed)
+    for _ in range(20):
+        world.steps(4)
+        everything = [member.host() for member in world.members()]
+        for wants in (world.wants(), world.wants()):
+            assert place(wants, world.openings.hosts(wants), NOW) == place(wants, everything, NOW)
+
+
+@seeds
+def test_what_is_counted_is_what_is_there(seed: int) -> None:
+    world = World(seed)
+    for _ in range(20):
+        world.steps(2)
+        members = world.members()
+        hosts = [member.host() for member in members if member.status is WorkerStatus.ONLINE]
+        idle = [(host, slot) for host in hosts for slot in host.slots if slot.held == 0]
+        assert world.openings.idle() == len(idle)
+        assert world.openings.any() == any(s.held == 0 or s.held < s.depth for host in hosts for s in host.slots)
+        for want in world.wants():
+            assert world.openings.idle_for(want) == any(refusal(want, host) is None for host, _ in idle)
+        working = [list(slot.held.values()) for member in members for slot in member.slots.values() if slot.held]
+        assert world.openings.running() == Counter(leases[0].owner for leases in working)
+        stacked = [(m.id, slot.index) for m in members if m.link for slot in m.slots.values() if len(slot.held) > 1]
+        assert sorted((member.id, slot.index) for member, slot in world.openings.stacked()) == sorted(stacked)
+
+
+def test_one_job_is_decided_over_one_slot_however_many_are_idle() -> None:
+    fleet = Fleet()
+    openings = Openings(fleet)
+    for number in range(100):
+        worker = WorkerId(f"w{number}")
+        infos = (SlotInfo(0, None, "warm-0", None), SlotInfo(1, None, None, None))
+        fleet.join(worker, worker, NoLink(), Hello(PROTOCOL, "1", "docker", infos, ()), NOW)
+    want = Want(0, "app", Mode.NATIVE, "warm-0", 1, 0, NOW)
+    assert [len(host.slots) for host in openings.hosts([want])] == [1]
