@@ -121,12 +121,19 @@ class LocalCluster:
             self.server.stop()
 
     @property
+    def port(self) -> int:
+        return self._port
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    def start_server(self) -> Process:
+    def start_server(self, *, environment: Mapping[str, str] | None = None) -> Process:
+        """`environment`: what this process has beside the cluster's."""
         arguments = ["--host", "127.0.0.1", "--port", str(self._port), *self._server_options]
-        self.server = Process("server", arguments, self.folder / "server.log", self.environment)
+        self.server = Process(
+            "server", arguments, self.folder / "server.log", {**self.environment, **(environment or {})}
+        )
         self._port = int(self.server.wait_for(r"serves at https?://[^\s:]+:(\d+)")[1])
         return self.server
 
@@ -136,16 +143,19 @@ class LocalCluster:
         *,
         handlers: Mapping[str, Path] | None = None,
         options: Sequence[str] = (),
+        server: str | None = None,
+        environment: Mapping[str, str] | None = None,
         wait: bool = True,
     ) -> Process:
-        """With `handlers`, on the process runtime; without, on the Docker engine."""
-        arguments = ["run", self.url, "--name", name, "--username", "admin", *options]
+        """With `handlers`, on the process runtime; without, on the Docker engine. `server`: the address that it is
+        given, such as that of a proxy; `environment`: what this process has beside the cluster's."""
+        arguments = ["run", server or self.url, "--name", name, "--username", "admin", *options]
         if handlers is not None:
             arguments += ["--runtime", "process"]
             for image, path in handlers.items():
                 arguments += ["--handler", f"{image}={path}"]
-        environment = {**self.environment, "HECATON_PASSWORD": PASSWORD}
-        self.workers[name] = Process("worker", arguments, self.folder / f"{name}.log", environment)
+        surroundings = {**self.environment, "HECATON_PASSWORD": PASSWORD, **(environment or {})}
+        self.workers[name] = Process("worker", arguments, self.folder / f"{name}.log", surroundings)
         if wait:
             self.wait_connected(name)
         return self.workers[name]
@@ -162,11 +172,11 @@ class LocalCluster:
             time.sleep(0.05)
         raise Unreachable(f"worker {name} did not connect within {seconds:.0f} s:\n{self.workers[name].said()}")
 
-    def client(self) -> Client:
-        """As the admin. Images: `register` below."""
+    def client(self, server: str | None = None) -> Client:
+        """As the admin. Images: `register` below. `server`: another address than the server's own."""
         if self._token is None:
             self._token = Client(self.url).login("admin", PASSWORD).token
-        return Client(self.url, self._token)
+        return Client(server or self.url, self._token)
 
     def register(self, *images: str) -> None:
         """Make images known to the server, without asking any registry."""
