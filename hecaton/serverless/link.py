@@ -13,9 +13,9 @@ from hecaton.serverless.protocol import (
     DEFAULT_MAX_RESULT,
     MAX_PROGRESS,
     PROTOCOL_VERSION,
+    FrameReader,
     ProtocolError,
     encode,
-    read_frame,
     socket_address,
 )
 
@@ -45,6 +45,7 @@ class Link:
         self._pid = os.getpid()
         self._lock = _thread.allocate_lock()  # guards the socket for writing, and what is running and pending
         self._socket: socket.socket | None = None
+        self._reader: FrameReader | None = None  # of this socket
         self._identity: tuple[int, int] | None = None
         self._running: Key | None = None
         # Results that the worker has not acknowledged, as frames. It acknowledges each one once that is on its disk,
@@ -121,12 +122,12 @@ class Link:
 
     def _receive(self) -> Frame:
         while True:
-            sock = self._socket
-            if sock is None:
+            reader = self._reader
+            if reader is None:
                 self._wait_and_connect()
                 continue
             try:
-                return read_frame(sock)
+                return reader.read()
             except OSError:
                 self._drop()
             except ProtocolError as error:
@@ -149,7 +150,7 @@ class Link:
             sock = _dial(self._folder)
         except OSError:
             return False
-        self._socket = sock
+        self._socket, self._reader = sock, FrameReader(sock)
         status = os.fstat(sock.fileno())
         self._identity = (status.st_dev, status.st_ino)
         return self._send(b"".join([self._hello(), *self._pending.values()]))
@@ -183,7 +184,7 @@ class Link:
         return False
 
     def _drop(self) -> None:
-        sock, self._socket = self._socket, None
+        sock, self._socket, self._reader = self._socket, None, None
         if sock is None:
             return
         if not self._is_own(sock):

@@ -303,8 +303,8 @@ class Agent:
     def _say_end(self, action: ev.Deliver) -> None:
         """Failures one by one, successes at most twice a second: a line for each would cost more than a short job."""
         outcome = action.outcome
-        ran = "" if outcome.ran is None else f" after {outcome.ran:.3g} s"
         if outcome.reason is not Reason.OK:
+            ran = "" if outcome.ran is None else f" after {outcome.ran:.3g} s"
             why = outcome.failure.message.splitlines()[0][:300] if outcome.failure else ""
             _log.info(f"A job ended: {outcome.reason.value}{ran}", job=outcome.ref.job, why=why)
             return

@@ -31,7 +31,8 @@ class Holding:
         self.connected = False
         self.leaving: tuple[int, str] | None = None  # exit code and message; not None: nothing new is started
         self.disk_full = False  # nothing new is taken
-        self.exclusive_until = 0.0  # then exclusive jobs stop
+        self.exclusive: set[JobId] = set()
+        self.exclusive_until = 0.0  # then they stop
         self.actions: list[ev.Action] = []
         self._prefix = prefix
         self._made = 0
@@ -93,9 +94,8 @@ class Holding:
         slot.container = self.containers[container.id] = container
         if event.job is not None:
             job = Job(event.job, here=True, started_at=event.started_at, adopted=True)
-            self.jobs[job.ref.job] = job
+            self._add(job)
             container.running = job
-            slot.jobs.append(job)
             container.phase = Phase.READY
 
     def stop(self, container: Container) -> None:
@@ -124,13 +124,19 @@ class Holding:
 
     def hold(self, assignment: Assignment) -> None:
         job = Job(assignment, here=assignment.payload.blob is None)
-        self.jobs[job.ref.job] = job
-        self.slot_of(job).jobs.append(job)
+        self._add(job)
         if not job.here:
             self.do(ev.Fetch(assignment))
 
+    def _add(self, job: Job) -> None:
+        self.jobs[job.ref.job] = job
+        self.slot_of(job).jobs.append(job)
+        if job.assignment.exclusive:
+            self.exclusive.add(job.ref.job)
+
     def remove(self, job: Job) -> None:
         del self.jobs[job.ref.job]
+        self.exclusive.discard(job.ref.job)
         self.slot_of(job).jobs.remove(job)
 
     def release(self, job: Job) -> None:

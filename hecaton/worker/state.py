@@ -68,7 +68,7 @@ class WorkerState(Holding):
         due = []
         if self.leaving is not None and not self.left:
             due += [at for at in (self.drain_by, self.leave_by) if at is not None]
-        if any(job.assignment.exclusive and job.ending is None for job in self.jobs.values()):
+        if self.exclusive and any(self.jobs[name].ending is None for name in self.exclusive):
             due.append(self.exclusive_until)
         for container in self.containers.values():
             at = self._container_deadline(container)
@@ -318,7 +318,7 @@ class WorkerState(Holding):
                     self._give_up_start(container, now)
                 self.stop(container)
         if now >= self.exclusive_until:
-            for job in [job for job in self.jobs.values() if job.assignment.exclusive]:
+            for job in [self.jobs[name] for name in self.exclusive]:
                 self.end_early(job, Ending.UNHEARD, now)
         if self.drain_by is not None and now >= self.drain_by:
             self._end_all(Ending.RELEASED, now)

@@ -18,9 +18,9 @@ from hecaton.serverless.protocol import (
     MAX_HEADER,
     Frame,
     FrameDecoder,
+    FrameReader,
     ProtocolError,
     encode,
-    read_frame,
     socket_address,
 )
 
@@ -53,9 +53,10 @@ def test_a_blocking_reader_reads_the_same_frames(sent: list[Frame]) -> None:
     with ours, theirs:
         theirs.sendall(b"".join(encode(header, body) for header, body in sent))
         theirs.shutdown(socket.SHUT_WR)
-        assert [read_frame(ours) for _ in sent] == sent
+        reader = FrameReader(ours)
+        assert [reader.read() for _ in sent] == sent
         with pytest.raises(ConnectionError):
-            read_frame(ours)
+            reader.read()
 
 
 def test_the_largest_frame_passes_and_one_byte_more_does_not() -> None:
@@ -75,7 +76,7 @@ def test_lengths_over_the_limits_are_refused_before_the_bytes_come(lengths: tupl
     with ours, theirs:
         theirs.sendall(prefix)
         with pytest.raises(ProtocolError, match="the limit is"):
-            read_frame(ours)
+            FrameReader(ours).read()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import textwrap
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hecaton.serverless.protocol import Frame, Header, encode, read_frame, socket_address
+from hecaton.serverless.protocol import Frame, Header, encode, parse_header, socket_address
 from tests.serverless.interpreters import REPOSITORY
 
 NONCE = "5ec4e7"
@@ -147,8 +148,19 @@ class WorkerSide:
         self._sock.sendall(data)
 
     def read(self) -> Frame:
+        """Of the socket exactly one frame, so that `read_some` finds the next where it is."""
+        head, body = struct.unpack("!II", self._exactly(8))
+        return parse_header(self._exactly(head)), self._exactly(body)
+
+    def _exactly(self, count: int) -> bytes:
         assert self._sock is not None
-        return read_frame(self._sock)
+        data = b""
+        while len(data) < count:
+            piece = self._sock.recv(count - len(data))
+            if not piece:
+                raise ConnectionError("the container closed the connection")
+            data += piece
+        return data
 
     def read_some(self, count: int) -> None:
         """Read a part of a frame, to break the connection in its middle."""

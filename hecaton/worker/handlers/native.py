@@ -13,6 +13,7 @@ import socket
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import structlog
 
 from hecaton.core.model import AttemptRef, Failure, JobId, Kind, Reason
@@ -39,6 +40,9 @@ _REASONS = {
     "result_invalid": Reason.RESULT_INVALID,
     "result_too_large": Reason.RESULT_TOO_LARGE,
 }
+
+_to_json = msgspec.json.Encoder().encode
+_from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 _log = structlog.get_logger("hecaton.worker.native")
 
@@ -82,7 +86,7 @@ class NativeDoor:
 
     def acknowledge(self, ref: AttemptRef) -> None:
         """Leaves with the next job, or soon: alone it would cost both sides a wake-up for every job."""
-        self._acks.append(protocol.encode({"type": "ack", "job": ref.job, "attempt": ref.attempt}))
+        self._acks.append(_encode({"type": "ack", "job": ref.job, "attempt": ref.attempt}))
         if self._ack_timer is None:
             self._ack_timer = asyncio.get_running_loop().call_later(ACK_SECONDS, self._flush_acks)
 
@@ -143,7 +147,7 @@ class NativeDoor:
     def _send(self, header: dict[str, Any], body: bytes = b"") -> None:
         if self._container is not None:
             acks, self._acks = self._acks, []
-            self._container.transport.write(b"".join((*acks, protocol.encode(header, body))))
+            self._container.transport.write(b"".join((*acks, _encode(header, body))))
 
     def _flush_acks(self) -> None:
         self._ack_timer = None
@@ -157,7 +161,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, door: NativeDoor) -> None:
         self._door = door
-        self._decoder = protocol.FrameDecoder()
+        self._decoder = protocol.FrameDecoder(_parse)
         self._hello_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -209,6 +213,19 @@ def _listener(folder: Path) -> socket.socket:
         if inside >= 0:
             os.close(inside)
     return listener
+
+
+def _encode(header: dict[str, Any], body: bytes = b"") -> bytes:
+    return protocol.frame(_to_json(header), body)
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """As `protocol.parse_header`, at a fifth of the cost. That one judges what msgspec finds strange."""
+    try:
+        header = _from_json(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return protocol.parse_header(data)
+    return header if isinstance(header.get("type"), str) else protocol.parse_header(data)
 
 
 def _ref(item: object) -> AttemptRef:
