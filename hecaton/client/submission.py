@@ -47,6 +47,7 @@ def new_job(
     retries: int,
     priority: int,
     queue_ttl: float | None,
+    exclusive: bool,
 ) -> NewJob:
     """The request without what has to be read: payload and file. BadRequest for what makes no sense."""
     if isinstance(args, str):
@@ -65,6 +66,7 @@ def new_job(
         retries=retries,
         priority=priority,
         queue_ttl=queue_ttl,
+        exclusive=exclusive,
     )
 
 

@@ -204,7 +204,7 @@ class Api:
     async def worker_get(self, call: Call) -> Stream:
         """A payload or handler file, for the worker that holds the job."""
         job_id, sha256 = JobId(call.params["job"]), require_sha256(call.params["sha256"])
-        self._attempts.require_holder(call.worker.id, job_id)
+        self._fleet.require_holder(call.worker.id, job_id)
         job = await self._database.read(lambda store: store.job(job_id))
         if job is None or sha256 not in (job.payload_blob, job.spec.file):
             raise NotFound(f"job {job_id} has no such content")
@@ -213,7 +213,7 @@ class Api:
     async def worker_put(self, call: Call) -> None:
         """A result too large for the channel. It belongs to the job's owner once the result names it."""
         job_id, sha256 = JobId(call.params["job"]), require_sha256(call.params["sha256"])
-        self._attempts.require_holder(call.worker.id, job_id)
+        self._fleet.require_holder(call.worker.id, job_id)
         size = await receive_blob(call, self._blobs, sha256, self._settings.max_result)
         job = await self._database.read(lambda store: store.job(job_id))
         if job is not None:

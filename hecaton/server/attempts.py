@@ -12,11 +12,11 @@ from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
 
-from hecaton.core.errors import Fenced, HecatonError
+from hecaton.core.errors import HecatonError
 from hecaton.core.lifecycle import Event
 from hecaton.core.model import AttemptRef, JobId, JobState, Reason, WorkerId, WorkerRecord
 from hecaton.server.clock import Clock
-from hecaton.server.fleet import Fleet, Link, Live, Member
+from hecaton.server.fleet import Fleet, Lease, Link, Live, Member
 from hecaton.server.holds import Holds
 from hecaton.server.hub import Hub
 from hecaton.server.scheduler import Scheduler
@@ -136,13 +136,16 @@ class Attempts:
 
     # -- workers come and go -------------------------------------------------------------------
 
-    async def join(self, worker: WorkerRecord, link: Link, hello: Hello) -> None:
+    async def join(self, worker: WorkerRecord, link: Link, hello: Hello, resumed: Sequence[Lease]) -> None:
+        """`resumed`: what `Holds.take_back` gave for the same hello."""
         now = self._clock.now()
-        reconciled = self._fleet.join(worker.id, worker.name, link, hello, now)
+        reconciled = self._fleet.join(worker.id, worker.name, link, hello, now, resumed)
         limits = self._settings.heartbeat, self._settings.max_result
         lost_after = self._settings.lost_after
         link.send(Welcome(PROTOCOL, self._server_id, *limits, reconciled.keep, reconciled.drop, lost_after))
         await self._database.write(lambda store: store.seen([worker.id], now))
+        for lease in resumed:
+            self._publish(lease.ref, "state", JobState.IN_PROGRESS if lease.started else JobState.ASSIGNED)
         await self._ask_again(link, reconciled.keep)
         await self._end_lost(reconciled.lost_started, Reason.WORKER_LOST, worker.id, reconciled.rebooted)
         await self._end_lost(reconciled.lost_waiting, Reason.RELEASED)
@@ -181,14 +184,15 @@ class Attempts:
             self.kick()
 
     async def remove(self, record: WorkerRecord) -> None:
-        """An admin removed the worker: what it held waits again."""
+        """An admin removed the worker: what it held waits again; an exclusive job until it must have been stopped."""
         member = self._fleet.members.get(record.id)
         if member is None:
             return
         if member.link is not None:
             member.link.send(Retire("this worker was removed from the server by an admin"))
             member.link.close(CLOSE_UNAUTHENTICATED, "the worker was removed")
-        await self._give_up(member, (), tuple(lease.ref for lease in member.leases()), False)
+        held = tuple(lease.ref for lease in member.leases())
+        await self._give_up(member, (), held, unseen=self._settings.lost_after)
 
     async def lose(self, member: Member) -> None:
         """The worker was silent for `lost_after`: its jobs wait again, and it is fenced. Jobs that only waited beside
@@ -201,25 +205,28 @@ class Attempts:
             _log.warning("Worker lost: silent for too long", worker=member.name, jobs=len(begun) + len(waiting))
         await self._give_up(member, begun, waiting, excused)
 
-    async def _give_up(self, member: Member, begun: Refs, waiting: Refs, excused: bool) -> None:
+    async def _give_up(
+        self, member: Member, begun: Refs, waiting: Refs, excused: bool = False, unseen: float = 0.0
+    ) -> None:
         refs = self._fleet.give_up(member, self._clock.now())
         try:
             await self._end_lost(begun, Reason.WORKER_LOST, member.id, excused)
-            await self._end_lost(waiting, Reason.RELEASED)
+            await self._end_lost(waiting, Reason.RELEASED, unseen=unseen)
         except BaseException:
             self._fleet.not_ended(member.id, refs)
             raise
+        back = [ref for ref in refs if ref in member.ending and member.ending[ref].back]
         self._fleet.ended(member.id, refs, self._clock.now())
-        if member.link is not None and refs:  # it came back meanwhile, and was told to keep them until this is stored
-            member.link.send(Accepted((), refs))
+        if member.link is not None and back:
+            member.link.close(1012, "you were given up while you came back: what do you hold now?")
         await self.dispatch()
 
     async def _end_lost(
-        self, refs: Sequence[AttemptRef], reason: Reason, worker: WorkerId | None = None, excused: bool = False
+        self, refs: Refs, reason: Reason, worker: WorkerId | None = None, excused: bool = False, unseen: float = 0.0
     ) -> None:
         if refs:
             now = self._clock.now()
-            ends = [AttemptEnd(ref, None, reason, now, excused=excused) for ref in refs]
+            ends = [AttemptEnd(ref, None, reason, now, excused=excused, unseen=unseen) for ref in refs]
             ended = await self._database.write(lambda store: store.end(ends))
             self._after(ended, {}, worker)
 
@@ -383,8 +390,3 @@ class Attempts:
     def _publish(self, ref: AttemptRef, event: str, value: object) -> None:
         if self._hub.watched(ref.job):
             self._hub.publish(ref.job, JobEvent(event, value, ref.attempt))
-
-    def require_holder(self, worker: WorkerId, job: JobId) -> None:
-        """Raises Fenced unless this worker holds an attempt at the job: the guard of payload and result transfers."""
-        if not self._fleet.holds_job(worker, job):
-            raise Fenced(f"job {job} is not assigned to this worker")

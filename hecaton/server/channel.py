@@ -19,6 +19,7 @@ from hecaton.server.attempts import Attempts
 from hecaton.server.auth import WORKER_PREFIX
 from hecaton.server.clock import Clock
 from hecaton.server.fleet import Fleet
+from hecaton.server.holds import Holds
 from hecaton.wire.channel import (
     CLOSE_PROTOCOL,
     CLOSE_REPLACED,
@@ -91,11 +92,13 @@ class Channel:
     def __init__(
         self,
         attempts: Attempts,
+        holds: Holds,
         fleet: Fleet,
         clock: Clock,
         find: Callable[[str], Awaitable[WorkerRecord | None]],
     ) -> None:
-        self._attempts, self._fleet, self._clock, self._find = attempts, fleet, clock, find
+        self._attempts, self._holds, self._fleet = attempts, holds, fleet
+        self._clock, self._find = clock, find
         self._links: dict[WorkerId, _Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -149,7 +152,7 @@ class Channel:
             return
         self._links[worker.id] = link
         # To its end, whatever becomes of this connection: half a join would leave jobs that nobody holds.
-        await asyncio.shield(self._run(link, self._attempts.join(worker, link, hello)))
+        await asyncio.shield(self._run(link, self._join(worker, link, hello)))
         self._take(worker, link, rest)
         while True:
             messages = await _receive(socket)
@@ -157,6 +160,11 @@ class Channel:
                 return
             self._fleet.contact(worker.id, self._clock.now())
             self._take(worker, link, messages)
+
+    async def _join(self, worker: WorkerRecord, link: _Link, hello: Hello) -> None:
+        resumed = await self._holds.take_back(worker.id, hello)
+        if self._links.get(worker.id) is link:  # else it has gone, or a newer one has come
+            await self._attempts.join(worker, link, hello, resumed)
 
     def _is_newest(self, worker: WorkerRecord, link: _Link) -> bool:
         """Of two connections with one token the older one is closed, even if its hello comes last: it was under way

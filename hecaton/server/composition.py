@@ -52,7 +52,7 @@ class Composition:
             database, blobs, self.directory, self.fleet, self.scheduler, self.attempts, self.hub, clock, settings
         )
         self.batches = Batches(database, blobs, self.directory, self.scheduler, self.hub, clock, settings)
-        self.channel = Channel(self.attempts, self.fleet, clock, self.find_worker)
+        self.channel = Channel(self.attempts, self.holds, self.fleet, clock, self.find_worker)
         self.duties = Duties(database, blobs, self.fleet, self.holds, self.attempts, self.hub, clock, settings)
         self._sweeper = Sweeper(database, self.scheduler, self.fleet, self.hub, clock, self.attempts.kick)
 

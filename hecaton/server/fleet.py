@@ -7,15 +7,16 @@ the store when the server starts: every lease then gets one full `lost_after`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count as numbers
 from typing import Protocol
 
 import msgspec
 
+from hecaton.core.errors import Fenced
 from hecaton.core.matching import Host, Slot
 from hecaton.core.model import AttemptRef, Gpu, JobId, WorkerId, WorkerStatus
-from hecaton.wire.channel import Hello, ToWorker
+from hecaton.wire.channel import Held, Hello, ToWorker
 
 
 class Link(Protocol):
@@ -37,6 +38,7 @@ class Lease(msgspec.Struct):
     owner: int | None = None  # None: from before the start of this server
     started: bool = False
     revoking: bool = False
+    back: bool = False  # its worker returned with it while its end was being stored
 
 
 class Live(msgspec.Struct):
@@ -205,11 +207,20 @@ class Fleet:
             self._changed.add((worker_id, slot))
             member.slot(slot).held[ref.job] = Lease(ref, slot, 0, None, started)
 
-    def join(self, worker_id: WorkerId, name: str, link: Link, hello: Hello, now: float) -> Reconciled:
-        """A worker connected. The caller ends what was lost and tells the worker what to keep and drop."""
+    def unknown(self, worker_id: WorkerId, held: Sequence[Held]) -> dict[AttemptRef, int]:
+        """What a returning worker holds without a lease, and on which slot: only the store can say what it is."""
+        member = self.members.get(worker_id)
+        known = {lease.ref for lease in (*member.leases(), *member.ending.values())} if member else set()
+        return {one.ref: one.slot for one in held if one.ref not in known}
+
+    def join(
+        self, worker_id: WorkerId, name: str, link: Link, hello: Hello, now: float, resumed: Sequence[Lease] = ()
+    ) -> Reconciled:
+        """A worker connected. The caller ends what was lost and tells the worker what to keep and drop. `resumed`: what
+        the store has taken back into its hands."""
         member = self._member(worker_id, name)
         self._note(member)
-        owned = {lease.ref: lease for lease in member.leases()}
+        owned = {lease.ref: lease for lease in (*resumed, *member.leases())}
         member.name, member.link, member.last_contact = name, link, now
         member.suspect = member.draining = False
         member.hold = self.holds.get(worker_id, Hold())
@@ -222,6 +233,7 @@ class Fleet:
         for held in hello.held:
             lease = owned.pop(held.ref, None)
             if held.ref in member.ending:
+                member.ending[held.ref].back = True
                 keep.append(held.ref)  # to be forgotten once it is stored, and not before
                 continue
             if lease is None:
@@ -337,6 +349,9 @@ class Fleet:
                 lost.append(member)
         return lost
 
-    def holds_job(self, worker_id: WorkerId, job: JobId) -> bool:
-        member = self.members.get(worker_id)
-        return member is not None and any(lease.ref.job == job for lease in (*member.leases(), *member.ending.values()))
+    def require_holder(self, worker: WorkerId, job: JobId) -> None:
+        """Raises Fenced unless this worker holds an attempt at the job: the guard of payload and result transfers."""
+        member = self.members.get(worker)
+        leases = (*member.leases(), *member.ending.values()) if member else ()
+        if not any(lease.ref.job == job for lease in leases):
+            raise Fenced(f"job {job} is not assigned to this worker")

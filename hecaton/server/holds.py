@@ -13,10 +13,11 @@ import structlog
 
 from hecaton.core.model import Charged, Reason, WorkerId, WorkerRecord
 from hecaton.server.clock import Clock
-from hecaton.server.fleet import Fleet, Hold, Member
+from hecaton.server.fleet import Fleet, Hold, Lease, Member
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
 from hecaton.store.port import Database, Ended, Store
+from hecaton.wire.channel import Hello
 
 STRIKES = 3
 """Attempts in a row that end by the machine's failure, until it is quarantined (docs/reliability.md, C5)."""
@@ -25,6 +26,17 @@ QUARANTINE = 600.0
 """Seconds. Then the machine gets work again; its next failure sends it back at once."""
 
 _log = structlog.get_logger("hecaton.holds")
+
+
+_LOSSES = frozenset({Reason.WORKER_LOST, Reason.POISON})
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Of a worker before it was lost, and how many of its attempts that ended."""
+
+    strikes: list[Reason]
+    hold: Hold
+    lost: int
 
 
 class Holds:
@@ -37,6 +49,7 @@ class Holds:
         self._unpulled: dict[WorkerId, set[int | None]] = {}  # lanes whose image could not be pulled, in a row
         self._last_pull: tuple[WorkerId | None, float] = (None, 0.0)
         self._last_loss: tuple[WorkerId | None, float] = (None, 0.0)
+        self._before: dict[WorkerId, Standing] = {}
 
     def load(self, workers: Sequence[WorkerRecord]) -> None:
         """At start, from the store."""
@@ -80,6 +93,9 @@ class Holds:
 
     def judge(self, worker: WorkerId, ended: Sequence[Ended]) -> bool:
         """Count failures of the machine in a row. True if that was one too many: the caller then calls `keep`."""
+        lost = sum(1 for end in ended if end.accepted and end.verdict and end.verdict.reason in _LOSSES)
+        if lost:
+            self._before[worker] = Standing(self._strikes.get(worker, []).copy(), self._hold(worker), lost)
         for end in ended:
             if not end.accepted or end.verdict is None:
                 continue
@@ -99,6 +115,34 @@ class Holds:
         self._quarantine(worker, strikes[-STRIKES:])
         return True
 
+    async def take_back(self, worker: WorkerId, hello: Hello) -> list[Lease]:
+        """A worker is back. Attempts that it had been given up for are its own again if nobody else was given them,
+        and count as no loss: leases for them, to be entered when it joins."""
+        self._fleet.contact(worker, self._clock.now())
+        held = self._fleet.unknown(worker, hello.held)
+        if not held:
+            return []
+        resumed = await self._database.write(lambda store: store.resume(worker, held))
+        before = self._before.pop(worker, None)
+        wrong = sum(1 for one in resumed if one.charged is Charged.INFRA)
+        if before is not None and wrong:
+            await self._forgive(worker, before, before.lost - wrong)
+        for one in resumed:
+            self._scheduler.forgive(one.lane, worker)
+        return [Lease(one.ref, held[one.ref], one.lane, None, started=one.started) for one in resumed]
+
+    async def _forgive(self, worker: WorkerId, before: Standing, losses: int) -> None:
+        """The last loss of this worker was none, but for so many attempts."""
+        strikes = before.strikes + [Reason.WORKER_LOST] * losses
+        self._strikes[worker] = strikes[-STRIKES + 1 :]
+        hold = self._hold(worker)
+        if hold.quarantine is not None and before.hold.quarantine is None and len(strikes) < STRIKES:
+            self._fleet.hold(worker, msgspec.structs.replace(hold, quarantine=None))
+            await self._database.write(self.keep(worker))
+
+    def _hold(self, worker: WorkerId) -> Hold:
+        return self._fleet.holds.get(worker, Hold())
+
     def _registrys_fault(self, worker: WorkerId, end: Ended) -> bool:
         """A pull that fails on two machines within a minute says nothing about either, nor does one image that fails
         again and again on one machine: only failures with several images do."""
@@ -114,8 +158,7 @@ class Holds:
 
     def _quarantine(self, worker: WorkerId, strikes: Sequence[Reason]) -> None:
         why = f"its last {STRIKES} attempts were ended by the machine ({', '.join(strikes)})"
-        old = self._fleet.holds.get(worker, Hold())
-        hold = msgspec.structs.replace(old, quarantine=why, until=self._clock.now() + QUARANTINE)
+        hold = msgspec.structs.replace(self._hold(worker), quarantine=why, until=self._clock.now() + QUARANTINE)
         self._fleet.hold(worker, hold)
         member = self._fleet.members.get(worker)
         _log.warning("Worker quarantined", worker=member.name if member else worker, why=why, seconds=QUARANTINE)

@@ -140,6 +140,12 @@ class Scheduler:
         if state is not None:
             state.shunned[worker] = self._now() + SHUN
 
+    def forgive(self, key: int, worker: WorkerId) -> None:
+        """It was no failure."""
+        state = self._lanes.get(key)
+        if state is not None:
+            state.shunned.pop(worker, None)
+
     def queued(self, owner: int) -> int:
         """Jobs of this owner that wait to be given to a worker; may be too high, as `LaneState.count`."""
         return self._queued.get(owner, 0)
@@ -229,7 +235,7 @@ class Scheduler:
         if image is None:
             return None
         spec = job.spec
-        file = FileRef(spec.file, 0, spec.file_name or "file") if spec.file else None
+        file = FileRef(spec.file, spec.file_name or "file") if spec.file else None
         return Assignment(
             ref=job.ref,
             slot=claim.slot,
@@ -242,6 +248,7 @@ class Scheduler:
             file=file,
             args=spec.args,
             timeout=spec.timeout,
+            exclusive=spec.exclusive,
         )
 
     def ran(self, key: int, seconds: float | None) -> None:

@@ -16,7 +16,7 @@ is away. Contract: tests/contracts/store_contract.py, run on every adapter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -28,18 +28,16 @@ from hecaton.core.model import (
     Attempt,
     AttemptRef,
     Body,
+    Charged,
     Failure,
-    Image,
     Job,
     JobId,
     JobSpec,
     JobState,
     Reason,
-    Role,
-    User,
     WorkerId,
-    WorkerRecord,
 )
+from hecaton.store.accounts import Accounts
 from hecaton.store.retention import Retention
 
 T = TypeVar("T")
@@ -103,6 +101,7 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     started_at: float | None = None
     log_size: int = 0
     excused: bool = False  # see `core.lifecycle.judge`
+    unseen: float = 0.0  # seconds for which its container may live on: an exclusive job waits so long
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -119,6 +118,15 @@ class Ended(msgspec.Struct, frozen=True):
     lane: int | None = None
     batch: int | None = None
     paused: bool = False
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """An attempt that goes on. `started`: it had begun. `charged`: what its end had been charged to, now taken back."""
+
+    ref: AttemptRef
+    lane: int
+    started: bool
+    charged: Charged
 
 
 class CancelResult(msgspec.Struct, frozen=True):
@@ -198,55 +206,7 @@ class Page(msgspec.Struct, frozen=True):
     next_index: int | None  # pass as `before` for the next older page
 
 
-class Store(Retention, Protocol):
-    # -- users ---------------------------------------------------------------------------------
-    def create_user(self, name: str, password_hash: str, role: Role, now: float) -> User:
-        """Conflict if the name is taken (names are compared without case)."""
-
-    def user(self, user_id: int) -> User | None: ...
-    def user_by_name(self, name: str) -> User | None: ...
-    def users(self) -> list[User]: ...
-    def set_password(self, name: str, password_hash: str) -> User:
-        """Raises the token version: tokens issued before no longer hold. NotFound."""
-
-    def delete_user(self, name: str) -> User:
-        """NotFound; Conflict for the last admin and for owners of unfinished jobs. Ended jobs stay, under the name."""
-
-    # -- images --------------------------------------------------------------------------------
-    def add_image(self, name: str, digest: str | None, description: str, now: float) -> Image:
-        """Conflict if registered."""
-
-    def image(self, image_id: int) -> Image | None: ...
-    def image_by_name(self, name: str) -> Image | None: ...
-    def images(self) -> list[Image]: ...
-    def update_image(
-        self, name: str, now: float, *, env: dict[str, str] | None, description: str | None, digest: str | None
-    ) -> Image:
-        """None leaves a field as it is; `env` replaces and raises `env_revision` when it differs. NotFound."""
-
-    def delete_image(self, name: str) -> Image:
-        """NotFound; Conflict while jobs of it are unfinished. Ended jobs stay and keep its name."""
-
-    # -- workers -------------------------------------------------------------------------------
-    def add_worker(self, worker_id: WorkerId, name: str, registered_by: str, token_hash: bytes, now: float) -> None:
-        """Conflict if a worker that was not removed has the name."""
-
-    def worker_by_token(self, token_hash: bytes) -> WorkerRecord | None:
-        """None also for removed workers."""
-
-    def workers(self) -> list[WorkerRecord]:
-        """Without the removed ones, by name."""
-
-    def seen(self, workers: Sequence[WorkerId], now: float) -> None: ...
-    def remove_worker(self, name_or_id: str) -> WorkerRecord:
-        """Its token stops to hold. Its jobs are the caller's to end. NotFound."""
-
-    def set_drained(self, name_or_id: str, drained: bool) -> WorkerRecord:
-        """False ends a quarantine too. NotFound."""
-
-    def set_quarantine(self, worker: WorkerId, why: str | None, until: float) -> None:
-        """None ends it."""
-
+class Store(Accounts, Retention, Protocol):
     # -- jobs: the hot path --------------------------------------------------------------------
     def submit(self, jobs: Sequence[NewJob]) -> list[Stored]:
         """All or none. A known (owner, key) with the same digest returns its job; with another, Conflict naming it.
@@ -265,6 +225,11 @@ class Store(Retention, Protocol):
         """End attempts by `core.lifecycle.judge`, each only if it is current, unfinished and `by` holds it (or None).
 
         A requeued job keeps its ended attempt in its history."""
+
+    def resume(self, worker: WorkerId, held: Mapping[AttemptRef, int]) -> list[Resumed]:
+        """A worker is back with these attempts, on these slots. Those that it still holds here, and those that were
+        ended for its silence and given to nobody since, go on as if nothing had been. An exclusive job that was ended
+        does not: its worker has stopped it itself."""
 
     # -- batches -------------------------------------------------------------------------------
     def create_batch(self, batch: NewBatch) -> tuple[Batch, bool]:

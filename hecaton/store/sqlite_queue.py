@@ -18,7 +18,7 @@ import msgspec
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.lifecycle import TRANSITIONS, Event, Standing, Verdict, judge, sources
 from hecaton.core.matching import Lane
-from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobState, Reason
+from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobSpec, JobState, Reason
 from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, Ended, NewJob, Stored
 from hecaton.store.sqlite_batch_ends import BatchEnds
 from hecaton.store.sqlite_rows import STATE, Row, body_of, decode_spec, failure_text, json_text
@@ -84,7 +84,7 @@ EXPIRED = """
 
 _END_IN_QUEUE = "UPDATE job SET state = ?, ended_at = ?, reason = ?, failure = ?, ended_as = ? WHERE seq = ?"
 
-_HELD = frozenset(sources(Event.REQUEUE))
+HELD_STATES = frozenset(sources(Event.REQUEUE))
 """The states in which a worker holds the job."""
 
 
@@ -201,11 +201,13 @@ class QueueVerbs(BatchEnds):
                 ended.append(Ended(end.ref, False, False, None))
                 continue
             state, attempt, worker_id = STATE[row[1]], row[2], row[3]
-            if state not in _HELD or attempt != end.ref.attempt or (end.by is not None and end.by != worker_id):
+            if state not in HELD_STATES or attempt != end.ref.attempt or (end.by is not None and end.by != worker_id):
                 ended.append(Ended(end.ref, False, self._ended_so(row, end), state))
                 continue
             losses = self._losses(row[0]) if end.excused else 0
             verdict = judge(Standing(row[6], row[7], row[8], bool(row[9]), losses), end.reason, end.excused)
+            if end.unseen and self._spec(row[0]).exclusive:
+                verdict = msgspec.structs.replace(verdict, delay=max(verdict.delay, end.unseen))
             target = TRANSITIONS[state, verdict.event]
             if target.terminal:
                 last.append((row, end, verdict, target))
@@ -263,9 +265,12 @@ class QueueVerbs(BatchEnds):
             ),
         )
         if started_at is not None:  # it was worth starting: its time in the queue counts anew
-            spec = decode_spec(self._sql("SELECT spec FROM job WHERE seq = ?", (seq,)).fetchone()[0])
+            spec = self._spec(seq)
             if spec.queue_ttl is not None:
                 self._sql("UPDATE job SET expires_at = ? WHERE seq = ?", (end.at + spec.queue_ttl, seq))
+
+    def _spec(self, seq: int) -> JobSpec:
+        return decode_spec(self._sql("SELECT spec FROM job WHERE seq = ?", (seq,)).fetchone()[0])
 
     def _losses(self, seq: int) -> int:
         rows = self._sql("SELECT count(*) FROM attempt WHERE seq = ? AND reason = ?", (seq, Reason.WORKER_LOST.value))

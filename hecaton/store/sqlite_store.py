@@ -6,9 +6,10 @@ from hecaton.store.sqlite_accounts import AccountVerbs
 from hecaton.store.sqlite_batches import BatchVerbs
 from hecaton.store.sqlite_logs import LogVerbs
 from hecaton.store.sqlite_retention import RetentionVerbs
+from hecaton.store.sqlite_returns import ReturnVerbs
 from hecaton.store.sqlite_views import ViewVerbs
 
 
-class SqliteStore(BatchVerbs, ViewVerbs, AccountVerbs, LogVerbs, RetentionVerbs):
+class SqliteStore(BatchVerbs, ViewVerbs, AccountVerbs, LogVerbs, RetentionVerbs, ReturnVerbs):
     """batches (over queue): what moves jobs · views: what shows them · accounts: users, images · logs, blobs ·
-    retention: what is removed for its age."""
+    retention: what is removed for its age · returns: what a lost worker gets back."""

@@ -61,7 +61,6 @@ class ImageRef(msgspec.Struct, frozen=True, array_like=True):
 
 class FileRef(msgspec.Struct, frozen=True, array_like=True):
     sha256: str
-    size: int
     name: str
 
 

@@ -195,6 +195,96 @@ class AttemptContract:
         assert [(one.reason, one.charged) for one in attempts] == [(Reason.WORKER_LOST, Charged.INFRA)] * INFRA_LIMIT
         assert (await scene.end(claimed.ref, Reason.WORKER_LOST, 9000, by=None)).repeated
 
+    # -- a loss that was none ------------------------------------------------------------------
+    @pytest.mark.parametrize("reason", [Reason.WORKER_LOST, Reason.RELEASED])
+    @pytest.mark.parametrize("started", [True, False])
+    async def test_a_worker_that_was_given_up_goes_on_with_the_same_attempt(
+        self, database: Database, reason: Reason, started: bool
+    ) -> None:
+        scene = await Scene.on(database)
+        ref = await scene.submit_and_claim()
+        if started:
+            await scene.start(ref, 1)
+        before = await scene.job(ref.job)
+        await scene.end(ref, reason, 60, by=None)
+        [resumed] = await database.write(lambda store: store.resume(WORKER, {ref: 0}))
+        assert (resumed.ref, resumed.lane, resumed.started) == (ref, scene.lane.key(), started)
+        assert resumed.charged is (Charged.INFRA if reason is Reason.WORKER_LOST else Charged.NONE)
+        assert await scene.job(ref.job) == before
+        assert await scene.claim(at=61, worker=OTHER) == []
+        assert (await scene.end(ref, Reason.OK, 62, body=RESULT)).accepted
+        [attempt] = await database.read(lambda store: store.attempts(ref.job))
+        assert (attempt.number, attempt.reason, attempt.charged) == (1, Reason.OK, Charged.NONE)
+        assert (await scene.job(ref.job)).infra_failures == 0
+
+    async def test_what_another_worker_was_given_meanwhile_does_not_go_on(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        ref = await scene.submit_and_claim()
+        await scene.end(ref, Reason.WORKER_LOST, 60, by=None)
+        [new] = await scene.claim(at=61, worker=OTHER)
+        assert await database.write(lambda store: store.resume(WORKER, {ref: 0})) == []
+        assert (await scene.job(ref.job)).worker_id == OTHER
+        assert (await scene.end(new.ref, Reason.OK, 62, by=OTHER, body=RESULT)).accepted
+
+    async def test_only_the_worker_that_had_it_can_go_on(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        ref = await scene.submit_and_claim()
+        await scene.end(ref, Reason.WORKER_LOST, 60, by=None)
+        strangers = {AttemptRef(ref.job, 2): 0, AttemptRef(ref.job, 0): 0, AttemptRef(new_id(), 1): 0}
+        assert await database.write(lambda store: store.resume(OTHER, {ref: 0})) == []
+        assert await database.write(lambda store: store.resume(WORKER, strangers)) == []
+        assert (await scene.job(ref.job)).state is JobState.IN_QUEUE
+
+    async def test_what_ended_by_itself_does_not_go_on(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        for reason in (Reason.HANDLER_ERROR, Reason.OK, Reason.WORKER_ERROR, Reason.CANCELLED):
+            ref = await scene.submit_and_claim(retries=1)
+            await scene.end(ref, reason, 2)
+            before = await scene.job(ref.job)
+            resumed = await database.write(lambda store, ref=ref: store.resume(WORKER, {ref: 0}))  # type: ignore[misc]
+            assert resumed == []
+            assert await scene.job(ref.job) == before
+            if not before.state.terminal:
+                await database.write(lambda store, job=ref.job: store.cancel(job, NOW))  # type: ignore[misc]
+
+    async def test_a_job_cancelled_or_given_up_for_good_does_not_go_on(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        ref = await scene.submit_and_claim()
+        await scene.end(ref, Reason.WORKER_LOST, 60, by=None)
+        await database.write(lambda store: store.cancel(ref.job, NOW + 61))
+        assert await database.write(lambda store: store.resume(WORKER, {ref: 0})) == []
+        assert (await scene.job(ref.job)).state is JobState.CANCELLED
+
+    async def test_what_a_worker_still_holds_is_said_again(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        ref = await scene.submit_and_claim()
+        for started in (False, True):
+            before = await scene.job(ref.job)
+            [resumed] = await database.write(lambda store: store.resume(WORKER, {ref: 0}))
+            assert (resumed.started, resumed.charged) == (started, Charged.NONE)
+            assert await database.write(lambda store: store.resume(OTHER, {ref: 0})) == []
+            assert await scene.job(ref.job) == before
+            await scene.start(ref, 1)
+
+    async def test_an_exclusive_job_that_was_given_up_does_not_go_on(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        ref = await scene.submit_and_claim(exclusive=True)
+        assert len(await database.write(lambda store: store.resume(WORKER, {ref: 0}))) == 1
+        await scene.end(ref, Reason.WORKER_LOST, 60, by=None)
+        assert await database.write(lambda store: store.resume(WORKER, {ref: 0})) == []
+
+    @pytest.mark.parametrize("exclusive", [True, False])
+    async def test_an_exclusive_job_waits_until_its_container_must_be_gone(
+        self, database: Database, exclusive: bool
+    ) -> None:
+        scene = await Scene.on(database)
+        ref = await scene.submit_and_claim(exclusive=exclusive)
+        ended = await scene.end(ref, Reason.RELEASED, 10, by=None, unseen=60.0)
+        assert ended.verdict is not None
+        assert ended.verdict.delay == (60.0 if exclusive else 0.0)
+        assert len(await scene.claim(at=69, worker=OTHER)) == (0 if exclusive else 1)
+        assert len(await scene.claim(at=70, worker=OTHER)) == (1 if exclusive else 0)
+
     # -- cancel --------------------------------------------------------------------------------
     @pytest.mark.parametrize(
         "reason", [Reason.CANCELLED, Reason.RELEASED, Reason.HANDLER_ERROR, Reason.WORKER_LOST, Reason.TIMEOUT]

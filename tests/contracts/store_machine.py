@@ -26,6 +26,7 @@ AFTER = {Event.FINISH: JobState.FINISHED, Event.FAIL: JobState.FAILED, Event.CAN
 SECONDS = st.sampled_from([0.0, 1.0, 7.0, 40.0])
 SPEAKERS = st.sampled_from(["holder", "holder", "server", "other"])
 WORKERS = st.sampled_from([WORKER, OTHER])
+UNHEARD = (Reason.WORKER_LOST, Reason.RELEASED)
 REASONS = st.sampled_from(
     [Reason.OK, Reason.HANDLER_ERROR, Reason.WORKER_LOST, Reason.RELEASED, Reason.CANCELLED, Reason.STARTUP_EXIT]
 )
@@ -37,6 +38,7 @@ class Told:
 
     worker: WorkerId
     reason: Reason
+    charged: Charged
 
 
 @dataclass
@@ -171,7 +173,7 @@ class StoreMachine(RuleBasedStateMachine):
     def settle(self, job: Expected, reason: Reason) -> None:
         verdict = judge(job.standing, reason)
         assert job.worker is not None
-        job.ended[job.attempt] = Told(job.worker, reason)
+        job.ended[job.attempt] = Told(job.worker, reason, verdict.charged)
         job.user_failures += verdict.charged is Charged.USER
         job.infra_failures += verdict.charged is Charged.INFRA
         if verdict.event is not Event.REQUEUE:
@@ -181,6 +183,23 @@ class StoreMachine(RuleBasedStateMachine):
         job.run_after = self.now + verdict.delay if verdict.delay else 0.0
         if job.started and job.new.spec.queue_ttl is not None:
             job.expires_at = self.now + job.new.spec.queue_ttl
+
+    @precondition(lambda self: self.refs)
+    @rule(which=st.integers(0, 5), worker=WORKERS)
+    def resume(self, which: int, worker: WorkerId) -> None:
+        ref, _ = self.refs[-1 - which % len(self.refs)]
+        resumed = self.wait(self.database.write(lambda store: store.resume(worker, {ref: 1})))
+        job = self.expected(ref)
+        told = job.ended.get(ref.attempt)
+        held = job.state in HELD and job.worker == worker
+        lost = job.state is JobState.IN_QUEUE and told is not None and told.worker == worker and told.reason in UNHEARD
+        assert bool(resumed) == (job.attempt == ref.attempt and (held or lost))
+        if resumed and not held:
+            assert told is not None
+            del job.ended[ref.attempt]
+            job.state = JobState.IN_PROGRESS if job.started else JobState.ASSIGNED
+            job.worker, job.run_after = worker, 0.0
+            job.infra_failures -= told.charged is Charged.INFRA
 
     @rule(which=st.integers(0))
     def cancel(self, which: int) -> None:

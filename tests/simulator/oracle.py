@@ -23,6 +23,7 @@ NEWS = 8.0
 """Virtual seconds that the server may take to know what its slow disk has stored."""
 
 _MOVES = {(source.value, target.value) for (source, _), target in TRANSITIONS.items()}
+_HELD = (JobState.ASSIGNED.value, JobState.IN_PROGRESS.value)
 _TERMINAL = {state.value for state in JobState if state.terminal}
 
 
@@ -82,6 +83,8 @@ class Oracle:
         self.executions: dict[AttemptRef, Execution] = {}
         self.faults: list[Fault] = []
         self.plans: dict[str, JobPlan] = {}
+        self.holders: dict[AttemptRef, str | None] = {}  # the id of the worker that each was given to
+        self.resumed = 0  # attempts that went on after their worker had been given up
         self.open = 0  # jobs in the store that have not ended
         self._running: dict[tuple[str, int], Execution] = {}
         self._containers: dict[tuple[str, int], str] = {}
@@ -144,19 +147,35 @@ class Oracle:
     def _moved(self, row: Moved) -> None:
         name = f"job j{row.seq}"
         self.rule(row.old_state not in _TERMINAL, f"{name} had ended as {row.old_state}, now {row.state}")
-        self.rule((row.old_state, row.state) in _MOVES, f"{name} went from {row.old_state} to {row.state}")
         assert row.old_attempt is not None
+        ref = AttemptRef(JobId(row.id), row.attempt)
+        if row.old_state == "IN_QUEUE" and row.state in _HELD and row.attempt == row.old_attempt:
+            self._resumed(row, ref)
+            return
+        self.rule((row.old_state, row.state) in _MOVES, f"{name} went from {row.old_state} to {row.state}")
         step = 1 if row.state == "ASSIGNED" else 0
         self.rule(row.attempt == row.old_attempt + step, f"{name}: attempt {row.old_attempt} became {row.attempt}")
         self.states[row.id] = row.state
         self.attempts[row.id] = row.attempt
         if row.state == "IN_QUEUE" or row.state in _TERMINAL:
-            self.over_since[AttemptRef(JobId(row.id), row.attempt)] = self.now
+            self.over_since[ref] = self.now
+        if row.state == "ASSIGNED":
+            self.holders[ref] = row.worker_id
         if row.state in _TERMINAL:
             self.rule(row.id not in self.ended, f"{name} ended twice")
             self.ended[row.id] = (row.state, row.attempt, row.reason)
             self.open -= 1
         self.say("store", f"j{row.seq}/{row.attempt} {row.state} {row.reason or ''}")
+
+    def _resumed(self, row: Moved, ref: AttemptRef) -> None:
+        """Its worker was given up for lost, and came back before anybody else got the job."""
+        name = self.name(ref)
+        self.rule(ref in self.over_since, f"{name} goes on and had never been over")
+        self.rule(self.holders.get(ref) == row.worker_id, f"{name} goes on at {row.worker_id}, which never had it")
+        self.over_since.pop(ref, None)
+        self.states[row.id] = row.state
+        self.resumed += 1
+        self.say("store", f"j{row.seq}/{row.attempt} goes on as {row.state}")
 
     # -- containers ------------------------------------------------------------------------------------
 

@@ -78,11 +78,11 @@ class Site:
         body = Body.inline(Kind.JSON, json.dumps(payload).encode())
         if self.runtime == "process":
             return assignment(name, image="echo", payload=body, timeout=timeout, exclusive=exclusive)
-        file = FileRef(self._file, 1, "handler.py")
+        file = FileRef(self._file, "handler.py")
         return assignment(name, mode=Mode.HANDLER, file=file, payload=body, timeout=timeout)
 
     def script(self) -> Assignment:
-        file = FileRef(self.server.keep(textwrap.dedent(SCRIPT).encode()), 1, "job.py")
+        file = FileRef(self.server.keep(textwrap.dedent(SCRIPT).encode()), "job.py")
         return assignment("a", warm=None, mode=Mode.SCRIPT, file=file)
 
     async def comes(self) -> Hello:

@@ -62,12 +62,12 @@ async def server(python39_image: str, tmp_path: Path) -> AsyncIterator[ScriptedS
 
 
 def script(server: ScriptedServer, job: str, name: str, code: bytes, *args: str) -> Assignment:
-    file = FileRef(server.keep(code), len(code), name)
+    file = FileRef(server.keep(code), name)
     return assignment(job, mode=Mode.SCRIPT, warm=None, file=file, args=args)
 
 
 def handler(server: ScriptedServer, job: str, code: bytes = HANDLER) -> Assignment:
-    file = FileRef(server.keep(code), len(code), "handler.py")
+    file = FileRef(server.keep(code), "handler.py")
     return assignment(job, mode=Mode.HANDLER, file=file)
 
 
@@ -156,7 +156,7 @@ async def test_a_running_script_is_cancelled(server: ScriptedServer) -> None:
     [("train.py", "train.py"), ("../../etc/x.py", "x.py"), ("-rf", "rf"), ("a b;c.sh", "a_b_c.sh"), ("..", "script")],
 )
 def test_the_name_of_a_file_is_made_safe(name: str, safe: str) -> None:
-    assert safe_name(FileRef("0", 0, name)) == safe
+    assert safe_name(FileRef("0", name)) == safe
 
 
 async def test_a_container_that_the_kernel_killed_for_its_memory(server: ScriptedServer, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def handler(data):
     return len(bytearray(os.urandom(1 << 20) * 512))
 start(handler)
 """
-    file = FileRef(server.keep(eat), len(eat), "handler.py")
+    file = FileRef(server.keep(eat), "handler.py")
     await server.assign(assignment("a", mode=Mode.HANDLER, file=file))
     await server.message(Started)
     (container,) = docker("ps", "--quiet", "--filter", f"label=hecaton.worker={WORKER}").split()

@@ -1,0 +1,58 @@
+"""The part of the store's port about users, images and workers. Part of `store.port.Store`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
+
+
+class Accounts(Protocol):
+    # -- users ---------------------------------------------------------------------------------
+    def create_user(self, name: str, password_hash: str, role: Role, now: float) -> User:
+        """Conflict if the name is taken (names are compared without case)."""
+
+    def user(self, user_id: int) -> User | None: ...
+    def user_by_name(self, name: str) -> User | None: ...
+    def users(self) -> list[User]: ...
+    def set_password(self, name: str, password_hash: str) -> User:
+        """Raises the token version: tokens issued before no longer hold. NotFound."""
+
+    def delete_user(self, name: str) -> User:
+        """NotFound; Conflict for the last admin and for owners of unfinished jobs. Ended jobs stay, under the name."""
+
+    # -- images --------------------------------------------------------------------------------
+    def add_image(self, name: str, digest: str | None, description: str, now: float) -> Image:
+        """Conflict if registered."""
+
+    def image(self, image_id: int) -> Image | None: ...
+    def image_by_name(self, name: str) -> Image | None: ...
+    def images(self) -> list[Image]: ...
+    def update_image(
+        self, name: str, now: float, *, env: dict[str, str] | None, description: str | None, digest: str | None
+    ) -> Image:
+        """None leaves a field as it is; `env` replaces and raises `env_revision` when it differs. NotFound."""
+
+    def delete_image(self, name: str) -> Image:
+        """NotFound; Conflict while jobs of it are unfinished. Ended jobs stay and keep its name."""
+
+    # -- workers -------------------------------------------------------------------------------
+    def add_worker(self, worker_id: WorkerId, name: str, registered_by: str, token_hash: bytes, now: float) -> None:
+        """Conflict if a worker that was not removed has the name."""
+
+    def worker_by_token(self, token_hash: bytes) -> WorkerRecord | None:
+        """None also for removed workers."""
+
+    def workers(self) -> list[WorkerRecord]:
+        """Without the removed ones, by name."""
+
+    def seen(self, workers: Sequence[WorkerId], now: float) -> None: ...
+    def remove_worker(self, name_or_id: str) -> WorkerRecord:
+        """Its token stops to hold. Its jobs are the caller's to end. NotFound."""
+
+    def set_drained(self, name_or_id: str, drained: bool) -> WorkerRecord:
+        """False ends a quarantine too. NotFound."""
+
+    def set_quarantine(self, worker: WorkerId, why: str | None, until: float) -> None:
+        """None ends it."""
