@@ -30,6 +30,7 @@ from hecaton.wire.channel import (
     FromWorker,
     Hello,
     Log,
+    Lost,
     Note,
     Progress,
     Released,
@@ -203,6 +204,9 @@ class Channel:
                 self._attempts.note(worker, message)
             case Warm():
                 self._attempts.warm(worker, message)
+            case Lost(slot, why):
+                _log.warning("A worker has lost a card", worker=worker, why=why)
+                self._fleet.lose_slot(worker, slot, why)
             case Released(refs):
                 self._run(link, self._attempts.released(worker, refs))
             case Draining(active):

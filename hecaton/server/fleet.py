@@ -54,6 +54,7 @@ class SlotState(msgspec.Struct):
     gpu: Gpu | None = None
     warm: str | None = None
     image: str | None = None
+    lost: str | None = None  # why its card can be used no more
     reserved: int = 0  # planned, not yet committed
     promised: str | None = None  # warm key of what was planned last
     used_at: float = 0.0
@@ -62,6 +63,9 @@ class SlotState(msgspec.Struct):
 
     def view(self) -> Slot:
         taken = len(self.held) + self.reserved
+        if self.lost is not None:
+            full = max(1, taken)
+            return Slot(self.index, full, full)
         return Slot(self.index, taken, self.depth, self.promised if taken else self.warm, self.used_at)
 
 
@@ -228,7 +232,9 @@ class Fleet:
         member.boot_id = hello.boot_id
         member.runtime, member.version = hello.runtime, hello.version
         member.serves = None if hello.serves is None else frozenset(hello.serves)
-        member.slots = {info.index: SlotState(info.index, info.gpu, info.warm, info.image) for info in hello.slots}
+        member.slots = {
+            info.index: SlotState(info.index, info.gpu, info.warm, info.image, info.lost) for info in hello.slots
+        }
         keep, drop = [], []
         for held in hello.held:
             lease = owned.pop(held.ref, None)
@@ -289,6 +295,14 @@ class Fleet:
         slot.promised, slot.depth = lease.warm, depth
         self._changed.add((worker_id, lease.slot))
         return member
+
+    def lose_slot(self, worker_id: WorkerId, index: int, why: str) -> None:
+        """Its card can be used no more. What the worker held there it ends or hands back itself."""
+        member = self.members.get(worker_id)
+        slot = member.slots.get(index) if member is not None else None
+        if slot is not None:
+            slot.lost = why
+            self._changed.add((worker_id, index))
 
     def release(self, worker_id: WorkerId, ref: AttemptRef, now: float) -> Lease | None:
         """The attempt is over on this worker; its place on the slot is free."""

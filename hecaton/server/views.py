@@ -116,15 +116,19 @@ def worker_view(record: WorkerRecord, member: Member | None, last_seen: float) -
         record.registered_by,
         tuple(_slot_view(slot) for slot in sorted(slots, key=lambda slot: slot.index)),
         record.drained,
-        _note(record),
+        _note(record, member),
     )
 
 
-def _note(record: WorkerRecord) -> str | None:
+def _note(record: WorkerRecord, member: Member | None) -> str | None:
     if record.drained:
         return "drained by an admin"
-    return f"quarantined: {record.quarantine}" if record.quarantine else None
+    if record.quarantine:
+        return f"quarantined: {record.quarantine}"
+    return next((slot.lost for slot in member.slots.values() if slot.lost), None) if member else None
 
 
 def _slot_view(slot: SlotState) -> api.SlotView:
-    return api.SlotView(slot.index, slot.gpu, "busy" if slot.held else "idle", slot.image, tuple(slot.held))
+    return api.SlotView(
+        slot.index, slot.gpu, "lost" if slot.lost else "busy" if slot.held else "idle", slot.image, tuple(slot.held)
+    )

@@ -320,7 +320,7 @@ class WorkerCredentials(_Reply, frozen=True):
 class SlotView(_Reply, frozen=True):
     index: int
     gpu: Gpu | None
-    state: str  # "idle", "busy"
+    state: str  # "idle", "busy"; "lost": its card can be used no more
     image: str | None  # of the warm container on it
     jobs: tuple[str, ...]
 

@@ -122,10 +122,13 @@ ToWorker = Welcome | Assign | Revoke | Cancel | Accepted | Retire | ServerBeat
 
 
 class SlotInfo(msgspec.Struct, frozen=True, array_like=True):
+    """`lost`: why its card can be used no more."""
+
     index: int
     gpu: Gpu | None
     warm: str | None
     image: str | None
+    lost: str | None = None
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
@@ -209,6 +212,13 @@ class Warm(_Message, frozen=True, tag="warm"):
     image: str | None
 
 
+class Lost(_Message, frozen=True, tag="lost"):
+    """The card of a slot can be used no more, and says why: nothing can run there until the worker starts anew."""
+
+    slot: int
+    why: str
+
+
 class Draining(_Message, frozen=True, tag="draining"):
     """The worker is stopping, or its disk is full: give it nothing more. `active` False: it takes work again."""
 
@@ -219,7 +229,7 @@ class WorkerBeat(_Message, frozen=True, tag="beat"):
     pass
 
 
-FromWorker = Hello | Started | Released | Results | Progress | Log | Note | Warm | Draining | WorkerBeat
+FromWorker = Hello | Started | Released | Results | Progress | Log | Note | Warm | Lost | Draining | WorkerBeat
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(list[ToWorker])
@@ -269,6 +279,7 @@ __all__ = [
     "ImageRef",
     "Kind",
     "Log",
+    "Lost",
     "Note",
     "Outcome",
     "Progress",

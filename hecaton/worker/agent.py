@@ -36,6 +36,7 @@ from hecaton.worker.bodies import Bodies, BodyRefused
 from hecaton.worker.containers import LiveContainer, Site
 from hecaton.worker.disk import Disk
 from hecaton.worker.exclusive import DEFAULT_LOST_AFTER, ExclusiveLease
+from hecaton.worker.gpus import Watch
 from hecaton.worker.journal import Ended, Journal
 from hecaton.worker.link import Link
 from hecaton.worker.outbox import Outbox
@@ -63,6 +64,8 @@ class Agent:
     def __init__(self, config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], settings: WorkerSettings) -> None:
         self._config = config
         self._runtime = runtime
+        self._gpus = gpus
+        self._cards: Watch | None = None
         self._folder = config.folder
         self._loop = asyncio.get_running_loop()
         self._journal = Journal(config.folder / "journal", self._results_safe, lambda error: self._disk.refused())
@@ -116,6 +119,7 @@ class Agent:
             journal=self._journal,
             boot=self._boot,
             disk_full=self._disk.refused,
+            look_at_cards=self._look_at_cards,
             grace=lambda: min(self.state.settings.grace, self._lost_after / 8),
             max_result=lambda: self._max_result,
             post=self.post,
@@ -135,6 +139,8 @@ class Agent:
             self.post(lost)
         sweeper = Sweeper(self._site, adoption.old_logs)
         await sweeper.sweep(self._in_use, at_start=True)
+        if self._gpus:
+            self._cards = Watch([gpu.uuid for gpu in self._gpus], self._gpu_lost)
         self._sweeping = self._loop.create_task(sweeper.run(self._in_use))
         if self._live:
             self._look_at_logs()
@@ -150,6 +156,8 @@ class Agent:
             if timer is not None:
                 timer.cancel()
         self._disk.close()
+        if self._cards is not None:
+            self._cards.close()
         tasks = [*self._fetches.values(), *([self._sweeping] if self._sweeping is not None else [])]
         for task in tasks:
             task.cancel()
@@ -201,6 +209,14 @@ class Agent:
     def _tick(self) -> None:
         self._timer = None
         self.post(ev.Tick(self._loop.time()))
+
+    async def _look_at_cards(self) -> None:
+        if self._cards is not None:
+            await self._cards.look()
+
+    def _gpu_lost(self, uuid: str, why: str) -> None:
+        _log.error("A card is lost: its slot takes no more jobs until this worker is restarted", why=why)
+        self.post(ev.GpuLost(self._loop.time(), uuid, why))
 
     def _disk_full(self, full: bool) -> None:
         self.post(ev.DiskFull(self._loop.time(), full))

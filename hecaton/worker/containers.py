@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class Site(msgspec.Struct, frozen=True):
     grace: Callable[[], float]
     max_result: Callable[[], int]
     disk_full: Callable[[], None]
+    look_at_cards: Callable[[], Awaitable[None]]  # what was found, the brain knows when it returns
     post: Callable[[ev.Event], None]
     now: Callable[[], float]
 
@@ -261,6 +262,8 @@ class LiveContainer:
             exit = Exit(-1, error=fault.message)
         if self._storing is not None:  # a result that came before the end counts
             await asyncio.wait([self._storing])
+        if self._gpu is not None and exit.code != 0:
+            await self._site.look_at_cards()
         answer = self._door.ended(exit) if self._door else None
         if answer is not None:
             await self._store(answer)
@@ -322,7 +325,7 @@ class LiveContainer:
         if answer.ref != self._given:  # said before: the brain knows whether it is safe by now
             self._post(ev.JobAnswered(self._now(), self.id, answer.ref, answer.reason))
         elif self._storing is None:
-            if answers.is_small(answer):
+            if answers.is_small(answer) and not self._doubtful(answer):
                 self._answered(answer, Body.inline(answer.kind, answer.data))
             else:
                 self._storing = asyncio.get_running_loop().create_task(self._store(answer))
@@ -337,9 +340,18 @@ class LiveContainer:
     async def _store(self, answer: Answer) -> None:
         """Bring a result to the spool first: it is too large for a message, or comes as a file."""
         site = self._site
+        if self._doubtful(answer):
+            await site.look_at_cards()
+            self._storing = None
+            self._answered(answer, None)
+            return
         kept = await answers.stored(answer, self._folder, site.spool, site.max_result(), site.disk_full)
         self._storing = None  # before the next job is given: its answer may be here before this task has ended
         self._answered(*kept)
+
+    def _doubtful(self, answer: Answer) -> bool:
+        """A failure on a card is the handler's only if the card still answers."""
+        return self._gpu is not None and answer.reason is not Reason.OK
 
     def _answered(self, answer: Answer, body: Body | None) -> None:
         reason, body, failure = answers.checked(answer, body)

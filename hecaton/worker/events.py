@@ -144,6 +144,13 @@ class DiskFull(Event, frozen=True):
     full: bool
 
 
+class GpuLost(Event, frozen=True):
+    """A card of this machine answers no more: it fell off the bus, or waits for a reset."""
+
+    uuid: str
+    message: str
+
+
 class Fetched(Event, frozen=True):
     """The payload of a job is on this machine."""
 

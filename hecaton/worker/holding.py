@@ -11,9 +11,11 @@ from collections.abc import Iterable
 import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Failure, Gpu, JobId, Reason
-from hecaton.wire.channel import Assignment, FromWorker, Outcome, Released, Started, Warm
+from hecaton.wire.channel import Assignment, FromWorker, Lost, Outcome, Released, Started, Warm
 from hecaton.worker import events as ev
 from hecaton.worker.slots import Container, Done, Ending, Job, Phase, Slot, WorkerSettings
+
+_RESET = "Look at the machine: nvidia-smi, the kernel's log for NVRM and Xid; then hecaton-gpu restart."
 
 
 class Holding:
@@ -58,7 +60,7 @@ class Holding:
         container = slot.container
         job = slot.jobs[0] if slot.jobs else None
         if container is None:
-            if job is not None and self.leaving is None:
+            if job is not None and self.leaving is None and slot.lost is None:
                 self._start(slot, job, now)
             return
         if container.phase is Phase.STOPPING or container.running is not None:
@@ -86,6 +88,9 @@ class Holding:
         self.do(ev.GiveJob(container.id, job.assignment))
         self.report(Started((job.ref,)))
 
+    def usable(self, index: int) -> bool:
+        return index < len(self.slots) and self.slots[index].lost is None
+
     def adopt(self, event: ev.ContainerAdopted) -> None:
         """Go on with a container of an earlier process. One without a job has to ask for work as a new one has."""
         first, slot = event.first, self.slots[event.slot]
@@ -112,6 +117,18 @@ class Holding:
         self.report(Warm(slot.index, None, None))
         for job in [job for job in slot.jobs if job.ending is not None]:
             self._settle(job, now, container.id)
+
+    def lose_card(self, event: ev.GpuLost) -> None:
+        """What runs there fails, what waits goes elsewhere; the other slots go on."""
+        for slot in self.slots:
+            if slot.gpu is None or slot.gpu.uuid != event.uuid or slot.lost is not None:
+                continue
+            slot.lost = event.message
+            self.report(Lost(slot.index, event.message))
+            for job in list(slot.jobs):
+                self.end_early(job, Ending.GPU_LOST if self.may_have_started(job) else Ending.RELEASED, event.now)
+            if slot.container is not None:
+                self.stop(slot.container)
 
     # -- one job -------------------------------------------------------------------------------------
 
@@ -173,6 +190,14 @@ class Holding:
         elif job.ending is Ending.TIMEOUT:
             message = f"the job ran longer than its timeout of {job.assignment.timeout:g} s and was stopped"
             self.finish(job, Reason.TIMEOUT, now, failure=Failure(message), container=container)
+        elif job.ending is Ending.GPU_LOST:
+            self.finish(
+                job,
+                Reason.GPU_LOST,
+                now,
+                failure=Failure(self.slot_of(job).lost or "", hint=_RESET),
+                container=container,
+            )
         elif job.ending is Ending.UNHEARD:
             self.finish(job, Reason.RELEASED, now, container=container)
         else:

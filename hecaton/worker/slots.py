@@ -44,6 +44,7 @@ class Ending(enum.Enum):
     RELEASED = "released"
     UNHEARD = "unheard"  # exclusive, and another worker may get it soon
     DROPPED = "dropped"
+    GPU_LOST = "gpu_lost"
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -89,10 +90,13 @@ class Container:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Slot:
-    """Room for one container at a time. `jobs`: first in, first out; the first one runs or is being prepared for."""
+    """Room for one container at a time. `jobs`: first in, first out; the first one runs or is being prepared for.
+
+    `lost`: why its card can be used no more; nothing is taken or started until the worker is started anew."""
 
     index: int
     gpu: Gpu | None
+    lost: str | None = None
     container: Container | None = None
     jobs: deque[Job] = dataclasses.field(default_factory=deque)
 

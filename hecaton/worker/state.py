@@ -47,6 +47,7 @@ class WorkerState(Holding):
             ev.ContainerAdopted: self.adopt,
             ev.AttemptLost: self.lost,
             ev.DiskFull: self._on_disk_full,
+            ev.GpuLost: self.lose_card,
             ev.Fetched: self._on_fetched,
             ev.FetchFailed: self._on_fetch_failed,
             ev.ResultsSafe: self._on_safe,
@@ -78,7 +79,7 @@ class WorkerState(Holding):
 
     def slot_infos(self) -> tuple[SlotInfo, ...]:
         """For Hello: the slots and what is warm on them."""
-        return tuple(SlotInfo(slot.index, slot.gpu, *_warm_of(slot)) for slot in self.slots)
+        return tuple(SlotInfo(slot.index, slot.gpu, *_warm_of(slot), slot.lost) for slot in self.slots)
 
     def held(self, now: float) -> tuple[Held, ...]:
         """For Hello: every job that is still here, running, waiting or with a result to deliver."""
@@ -112,8 +113,8 @@ class WorkerState(Holding):
                 continue
             if held is not None:
                 self.end_early(held, Ending.DROPPED, event.now)
-            unfit = self.leaving is not None or self.disk_full or assignment.slot >= len(self.slots)
-            if unfit or ref.job in self.jobs:
+            unfit = self.leaving is not None or self.disk_full
+            if unfit or not self.usable(assignment.slot) or ref.job in self.jobs:
                 refused.append(ref)
                 continue
             self.hold(assignment)

@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from hecaton.core.model import AttemptRef, Reason
+from hecaton.core.model import AttemptRef, Gpu, Reason
 from hecaton.wire.channel import Released
 from hecaton.worker import events as ev
 from hecaton.worker.runtime import Exit
@@ -27,7 +27,8 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.brain = Brain(WorkerSettings(slots=SLOTS, idle_timeout=50, drain_timeout=20, startup_timeout=100))
+        cards = tuple(Gpu(f"GPU-{slot}", "H", 1) for slot in range(SLOTS))
+        self.brain = Brain(WorkerSettings(idle_timeout=50, drain_timeout=20, startup_timeout=100), cards)
         self.made = 0
         self.open: set[AttemptRef] = set()
         self.ended: set[AttemptRef] = set()
@@ -48,6 +49,7 @@ class Machine(RuleBasedStateMachine):
         if isinstance(action, ev.StartContainer):
             assert action.container not in self.alive, "an id was used twice"
             assert not self.stopping
+            assert self.brain.state.slots[action.slot].lost is None
             self.alive[action.container] = "preparing"
         elif isinstance(action, ev.StopContainer):
             assert self.alive[action.container] != "stopping"
@@ -72,7 +74,7 @@ class Machine(RuleBasedStateMachine):
     def on_result(self, action: ev.Deliver) -> None:
         job = action.outcome.ref
         assert action.again == (job in self.ended), "a second result for one attempt"
-        if action.outcome.reason in (Reason.CANCELLED, Reason.TIMEOUT):
+        if action.outcome.reason in (Reason.CANCELLED, Reason.TIMEOUT, Reason.GPU_LOST):
             for container, at_work in self.at_work.items():
                 assert at_work != job or container not in self.alive, "ended, and its container still runs"
         self.ended.add(job)
@@ -198,6 +200,12 @@ class Machine(RuleBasedStateMachine):
         self.hear(ev.Tick(self.brain.now))
         due = self.brain.state.deadline()
         assert due is None or due > self.brain.now, "a tick that changes nothing would ring for ever"
+
+    @precondition(lambda self: not self.left)
+    @rule(pick=_pick)
+    def card_is_lost(self, pick: int) -> None:
+        if pick % 10 == 0:  # rarely, and for good
+            self.hear(ev.GpuLost(self.brain.now, f"GPU-{pick // 10 % SLOTS}", "it fell off the bus"))
 
     @precondition(lambda self: not self.left)
     @rule(pick=_pick)
