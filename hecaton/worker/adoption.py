@@ -47,7 +47,7 @@ class Adoption:
         self._given = {given.container: given for given in journal.given.values()}
         self._adopted: dict[str, LiveContainer] = {}
 
-    async def run(self) -> list[tuple[LiveContainer, str, ev.ContainerAdopted]]:
+    async def run(self) -> list[tuple[LiveContainer, Found, ev.ContainerAdopted]]:
         """The containers to go on with, and what to tell the brain of each. Raises RuntimeFault."""
         found = {item.labels.get(LABEL_CONTAINER, ""): item for item in await self._site.runtime.found()}
         adopted = []
@@ -58,7 +58,7 @@ class Adoption:
             container = None if event is None else await self._adopt(placed, event)
             if item is not None and event is not None and container is not None:
                 taken.add(placed.slot)
-                adopted.append((container, item.handle, event))
+                adopted.append((container, item, event))
             elif item is None:
                 self._journal.gone(placed.container)
         if adopted:

@@ -131,10 +131,10 @@ class Agent:
         self._site.folder.mkdir(mode=0o700, exist_ok=True)
         self._site.folder.chmod(0o700)
         adoption = Adoption(self._site, self.state.slots, self._journal)
-        for container, handle, event in await adoption.run():
+        for container, found, event in await adoption.run():
             self._live[container.id] = container
             self.post(event)
-            container.watch(handle)
+            container.watch(found.handle, ended=found.ended)
         for lost in adoption.lost(self._loop.time()):
             self.post(lost)
         sweeper = Sweeper(self._site, adoption.old_logs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ OUTPUT_LIMIT = 4 * 1024
 
 STOP_RETRY = 2.0
 """Seconds until the next try when the engine could not stop a container."""
+
+STOPPED_CODES = frozenset({0, 128 + signal.SIGKILL, 128 + signal.SIGTERM})
+"""Exit codes that an engine or machine that goes down leaves behind as well: no handler is blamed for them unseen."""
 
 _log = structlog.get_logger("hecaton.worker.containers")
 
@@ -109,10 +113,10 @@ class LiveContainer:
         self._door = self._make_door(self._folder, placed.nonce)
         await self._door.open()
 
-    def watch(self, handle: str) -> None:
-        """After `adopt`, when the brain knows of it."""
+    def watch(self, handle: str, *, ended: bool) -> None:
+        """After `adopt`, when the brain knows of it. `ended`: while no process of this worker was there to see why."""
         self._handle = handle
-        self._life = asyncio.get_running_loop().create_task(self._watch(handle))
+        self._life = asyncio.get_running_loop().create_task(self._watch(handle, unseen=ended))
 
     def give(self, job: Assignment) -> None:
         if self._door is None or self.log is None:
@@ -255,7 +259,7 @@ class LiveContainer:
         self._is_gone()
         self._post(ev.ContainerFailed(self._now(), self.id, reason, message, hint))
 
-    async def _watch(self, handle: str) -> None:
+    async def _watch(self, handle: str, *, unseen: bool = False) -> None:
         try:
             exit = await self._site.runtime.wait(handle)
         except RuntimeFault as fault:
@@ -267,6 +271,8 @@ class LiveContainer:
         answer = self._door.ended(exit) if self._door else None
         if answer is not None:
             await self._store(answer)
+        elif unseen and not exit.oom and exit.code in STOPPED_CODES:
+            exit = Exit(exit.code, error=f"it ended with exit code {exit.code} while the worker was away")
         self._post(ev.ContainerExited(self._now(), self.id, exit, await self._last_words(handle)))
 
     async def _last_words(self, handle: str) -> str:

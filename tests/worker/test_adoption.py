@@ -43,6 +43,8 @@ HANDLER = """
         while not os.path.exists(out + data.job_id + ".go"):
             time.sleep(0.02)
         print("ended")
+        if data.input == "exit":
+            os._exit(3)
         return "r" * 3_000_000 if data.input == "large" else me
 
     start(handler)
@@ -138,6 +140,15 @@ class Site:
         for item in await runtime.found():
             await runtime.stop(item.handle, 0)
         await runtime.close()
+
+    async def stop_containers(self) -> None:
+        """As an engine does that goes down: they stay, ended."""
+        docker("stop", "--time", "5", *[item.handle for item in await self.found()])
+
+    async def until_ended(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not all(item.ended for item in await self.found()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
     async def end(self) -> None:
         """Nothing of the worker is left then."""
@@ -248,6 +259,28 @@ class TestAWorkerThatWasKilled:
         assert outcome.reason is Reason.WORKER_ERROR
         assert outcome.failure is not None
         assert "container was lost" in outcome.failure.message
+
+    async def test_blames_no_handler_for_a_container_that_went_down_with_the_engine(self, containers: Site) -> None:
+        """As with `docker stop`: exit code 143, or 0 where the handler sees to SIGTERM itself."""
+        await containers.comes()
+        await containers.begins(containers.job("a"))
+        await containers.is_killed()
+        await containers.stop_containers()
+        await containers.comes_back()
+        outcome = await containers.server.outcome(A)
+        assert outcome.reason is Reason.WORKER_ERROR
+        assert outcome.failure is not None
+        assert "while the worker was away" in outcome.failure.message
+
+    async def test_blames_the_handler_for_an_exit_code_of_its_own(self, containers: Site) -> None:
+        await containers.comes()
+        await containers.begins(containers.job("a", "exit"))
+        await containers.is_killed()
+        containers.let_go()
+        await containers.until_ended()
+        await containers.comes_back()
+        outcome = await containers.server.outcome(A)
+        assert (outcome.reason, outcome.exit_code) == (Reason.HANDLER_EXIT, 3)
 
     async def test_stops_what_the_server_gave_to_another_worker(self, processes: Site) -> None:
         await processes.comes()
