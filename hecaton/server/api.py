@@ -172,10 +172,7 @@ class Api:
         return await self._jobs.cancel(call.caller, call.params["job"])
 
     async def retry(self, call: Call) -> api.Submitted:
-        submitted = await self._jobs.retry(call.caller, call.params["job"], key_of(call))
-        if submitted.duplicate:
-            call.status = 200
-        return submitted
+        return await self._jobs.retry(call.caller, call.params["job"])
 
     async def logs(self, call: Call) -> Stream:
         attempt = call.number("attempt", None, 1, 2**31)

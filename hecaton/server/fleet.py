@@ -142,7 +142,7 @@ class Reconciled(msgspec.Struct, frozen=True):
     drop: tuple[AttemptRef, ...]
     lost_started: tuple[AttemptRef, ...]
     lost_waiting: tuple[AttemptRef, ...]
-    rebooted: bool = False  # the machine, since it was here last
+    rebooted: bool = False  # the machine, since it was here last, or nobody knows
 
 
 class Fleet:
@@ -228,7 +228,8 @@ class Fleet:
         member.name, member.link, member.last_contact = name, link, now
         member.suspect = member.draining = False
         member.hold = self.holds.get(worker_id, Hold())
-        rebooted = bool(member.boot_id) and member.boot_id != hello.boot_id
+        # Unknown after a start of the server: the power may have gone for both of them.
+        rebooted = member.boot_id != hello.boot_id
         member.boot_id = hello.boot_id
         member.runtime, member.version = hello.runtime, hello.version
         member.serves = None if hello.serves is None else frozenset(hello.serves)

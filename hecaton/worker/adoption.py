@@ -44,6 +44,7 @@ class Adoption:
         self._site = site
         self._slots = slots
         self._journal = journal
+        self._placed = dict(journal.placed)
         self._given = {given.container: given for given in journal.given.values()}
         self._adopted: dict[str, LiveContainer] = {}
 
@@ -52,7 +53,7 @@ class Adoption:
         found = {item.labels.get(LABEL_CONTAINER, ""): item for item in await self._site.runtime.found()}
         adopted = []
         taken: set[int] = set()
-        for placed in list(self._journal.placed.values()):
+        for placed in self._placed.values():
             item = found.get(placed.container)
             event = self._event(placed, item) if item is not None and placed.slot not in taken else None
             container = None if event is None else await self._adopt(placed, event)
@@ -73,9 +74,10 @@ class Adoption:
         for given in list(self._journal.given.values()):
             if given.ref in adopted:
                 continue
-            placed = self._journal.placed.get(given.container)
+            placed = self._placed.get(given.container)
             slot = placed.slot if placed is not None and placed.slot < len(self._slots) else 0
-            if placed is not None and placed.boot != self._site.boot:
+            # Without a word of where it ran: a power cut took the records that were not synced.
+            if placed is None or placed.boot != self._site.boot:
                 yield ev.AttemptLost(now, given.ref, slot, Reason.RELEASED)
             else:
                 yield ev.AttemptLost(now, given.ref, slot, Reason.WORKER_ERROR, Failure(GONE))

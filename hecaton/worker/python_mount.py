@@ -59,24 +59,27 @@ os.execv(sys.executable, [sys.executable] + sys.argv[1:])
 
 
 def build(state: Path) -> Path:
-    """Make the folder below `state` unless it is there, and return it.
+    """Make the folder below `state` unless it is there and whole, and return it.
 
-    Its name holds the version and a hash of the content: containers that run keep the one they were started with.
-    Readable for everyone whatever the umask, since images run as any user. Raises OSError."""
+    Nothing is synced: a power cut may leave empty files, and the next start finds them so. Its name holds the version
+    and a hash of the content: containers that run keep the one they were started with. Readable for everyone whatever
+    the umask, since images run as any user. Raises OSError."""
     files = _files()
     parent = state / "python"
     folder = parent / f"{hecaton.__version__}-{_hash(files)}"
-    if folder.is_dir():
+    if _is_whole(folder, files):
         return folder
     parent.mkdir(parents=True, exist_ok=True)
     parent.chmod(0o755)
     unfinished = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
     try:
         _write(unfinished, files)
+        if folder.is_dir() and not _is_whole(folder, files):
+            shutil.rmtree(folder)
         unfinished.rename(folder)
     except OSError:
         shutil.rmtree(unfinished, ignore_errors=True)
-        if not folder.is_dir():  # else another worker of this host was faster
+        if not _is_whole(folder, files):  # else another worker of this host was faster
             raise
     return folder
 
@@ -87,6 +90,13 @@ def _files() -> dict[str, bytes]:
     files["hecaton/__init__.py"] = _SHIM.format(version=hecaton.__version__).encode()
     files[LAUNCHER] = _LAUNCH.encode()
     return files
+
+
+def _is_whole(folder: Path, files: dict[str, bytes]) -> bool:
+    try:
+        return all((folder / name).read_bytes() == content for name, content in files.items())
+    except OSError:
+        return False
 
 
 def _hash(files: dict[str, bytes]) -> str:

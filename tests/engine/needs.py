@@ -15,7 +15,6 @@ PACKAGES = {
     "debootstrap": "debootstrap",
     "zsh": "zsh",
     "fish": "fish",
-    "cc": "gcc",
 }
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 

@@ -330,12 +330,15 @@ class TestAWorkerThatWasKilled:
         assert processes.executions() == 1
         await processes.is_killed()
 
+    @pytest.mark.parametrize("left", ["its containers are there", "nothing is left of its containers"])
     async def test_reports_jobs_of_before_a_reboot_as_released(
-        self, site: Site, monkeypatch: pytest.MonkeyPatch
+        self, site: Site, monkeypatch: pytest.MonkeyPatch, left: str
     ) -> None:
         await site.comes()
         await site.begins(site.job("a"))
         await site.is_killed()
+        if left.startswith("nothing"):
+            await site.remove_containers()
         monkeypatch.setattr(agent, "boot_id", lambda: "the next boot")
         hello = await site.comes_back()
         assert phases(hello) == {A: "done"}

@@ -71,6 +71,15 @@ def test_is_built_once_and_whole_also_by_two_workers_at_once(tmp_path: Path) -> 
     assert (built[0] / python_mount.LAUNCHER).exists()
 
 
+def test_is_made_again_where_a_power_cut_has_emptied_its_files(tmp_path: Path) -> None:
+    mount = python_mount.build(tmp_path)
+    (mount / "hecaton/serverless/__init__.py").write_bytes(b"")
+    (mount / python_mount.LAUNCHER).unlink()
+    assert python_mount.build(tmp_path) == mount
+    assert (mount / python_mount.LAUNCHER).exists()
+    assert str(mount) in run(WHERE + "; s.start", mount)
+
+
 def test_another_content_gets_another_folder(tmp_path: Path) -> None:
     """Running containers keep the folder that they were started with."""
     mount = python_mount.build(tmp_path)
