@@ -64,7 +64,7 @@ def install(options: Options) -> None:
 @service_option
 def uninstall(name: str | None) -> None:
     """Stop the service and remove it. The worker stays registered."""
-    from hecaton.worker import systemd
+    from hecaton.cli import systemd
 
     systemd.require("hecaton-gpu uninstall")
     unit = _unit(name)
@@ -101,7 +101,7 @@ def restart(name: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 def status(name: str | None, as_json: bool) -> int:
     """Check if the service is running. Exit code 0: it runs, 3: it does not."""
-    from hecaton.worker import systemd
+    from hecaton.cli import systemd
 
     found = systemd.status(_unit(name))
     if as_json:
@@ -125,14 +125,14 @@ def status(name: str | None, as_json: bool) -> int:
 @click.option("-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="Number of lines.")
 def logs(name: str | None, follow: bool, lines: int) -> int:
     """View service logs."""
-    from hecaton.worker import systemd
+    from hecaton.cli import systemd
 
     return systemd.logs(_unit(name), lines, follow)
 
 
 def _unit(name: str | None) -> str:
     """The service that a command without --name means: the only one, or the one with the host's name."""
-    from hecaton.worker import systemd
+    from hecaton.cli import systemd
 
     units = systemd.installed(UNIT)
     if name is None and UNIT not in units and units:
@@ -143,7 +143,7 @@ def _unit(name: str | None) -> str:
 
 
 def _control(action: str, name: str | None) -> None:
-    from hecaton.worker import systemd
+    from hecaton.cli import systemd
 
     systemd.require(f"hecaton-gpu {action}")
     unit = _unit(name)

@@ -10,12 +10,12 @@ import time
 import click
 
 from hecaton import __version__
-from hecaton.cli import output
+from hecaton.cli import output, systemd
 from hecaton.cli.gpu_options import Options
 from hecaton.core.errors import BadRequest, Conflict, HecatonError
 from hecaton.wire import address
 from hecaton.wire.home import ENVIRONMENT
-from hecaton.worker import gpus, registration, systemd
+from hecaton.worker import gpus, registration
 from hecaton.worker.link import SUPERSEDED_EXIT
 from hecaton.worker.registration import WorkerConfig
 from hecaton.worker.runtime import Runtime, RuntimeFault
@@ -92,6 +92,7 @@ def service(options: Options, config: WorkerConfig) -> systemd.Service:
         after=("network-online.target", "docker.service"),
         oom_score_adjust=-900,  # a job that eats all memory must not take the worker along
         final_codes=(0, SUPERSEDED_EXIT),  # 0: removed on the server, or asked to end
+        keeps_children=True,  # handlers of the process runtime; it stops them itself when it is stopped
     )
 
 

@@ -7,9 +7,8 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hecaton.cli import output
+from hecaton.cli import output, systemd
 from hecaton.wire.home import ENVIRONMENT
-from hecaton.worker import systemd
 
 if TYPE_CHECKING:
     from hecaton.server.settings import Settings

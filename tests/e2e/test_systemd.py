@@ -19,8 +19,19 @@ from tests.engine.needs import EngineError
 from tests.engine.systemd import SystemdContainer, systemd_container
 
 HANDLER = b"""
+import os, time
 from hecaton.serverless import start
-start(lambda data: {"got": data.input})
+
+def handler(data):
+    wait = isinstance(data.input, dict) and data.input.get("wait")
+    if wait:
+        with open(wait + ".seen", "a") as file:
+            print("begun", file=file)
+        while not os.path.exists(wait):
+            time.sleep(0.05)
+    return {"got": data.input}
+
+start(handler)
 """
 PASSWORD = "the worker user's password"
 
@@ -124,6 +135,22 @@ def test_a_worker_lives_as_a_service(cluster: LocalCluster, machine: Machine, lo
     assert machine.sh("ls /etc/systemd/system /etc/systemd/system/*.wants | grep hecaton || echo none") == "none"
     only_worker(client, lambda worker: worker.status == "OFFLINE")
     assert machine.sh("grep --text --files-with-matches '[h]andler.py' /proc/[1-9]*/cmdline || echo none") == "none"
+
+
+def test_a_handler_outlives_its_worker_that_is_killed(
+    cluster: LocalCluster, machine: Machine, login: str, install: str
+) -> None:
+    client = cluster.client()
+    machine.sh(f"{login} {install}")
+    job = client.submit("demo:1", {"wait": "/tmp/go"})
+    machine.sh("until test -e /tmp/go.seen; do sleep 0.1; done")
+    before = json.loads(machine.sh("hecaton-gpu status --json"))["pid"]
+    machine.sh(f"kill -9 {before}")
+    machine.sh(f"until hecaton-gpu status --json | grep -q active && ! test -e /proc/{before}; do sleep 0.1; done")
+    machine.sh("touch /tmp/go")
+    assert job.result(timeout=60) == {"got": {"wait": "/tmp/go"}}
+    assert job.view().attempt == 1
+    assert machine.sh("cat /tmp/go.seen") == "begun"
 
 
 def test_the_login_is_kept_nowhere(cluster: LocalCluster, machine: Machine, login: str, install: str) -> None:

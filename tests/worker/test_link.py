@@ -29,6 +29,7 @@ from hecaton.wire.channel import (
     WorkerBeat,
 )
 from hecaton.worker import link as module
+from hecaton.worker import systemd
 from hecaton.worker.app import serve
 from hecaton.worker.bodies import Bodies, BodyRefused
 from hecaton.worker.link import ServerLink
@@ -251,6 +252,11 @@ async def test_a_body_that_arrives_damaged_is_not_taken(tmp_path: Path) -> None:
             server.blobs[name] = b"right"
             await asyncio.wait_for(fetching, PATIENCE)
     assert (tmp_path / "body").read_bytes() == b"right"
+
+
+def test_outside_of_a_service_nothing_is_told_to_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    systemd.notify("nobody hears this")
 
 
 class TestTls:

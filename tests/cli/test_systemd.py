@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hecaton.cli import systemd
+from hecaton.cli.systemd import Service
 from hecaton.core.errors import HecatonError, NotFound
-from hecaton.worker import systemd
-from hecaton.worker.systemd import Service
 from tests.engine.needs import EngineError
 from tests.engine.systemd import SystemdContainer, systemd_container
 
@@ -33,7 +33,7 @@ def machine(engine: str) -> Iterator[SystemdContainer]:
 
 
 def python(machine: SystemdContainer, code: str) -> str:
-    return machine.run("python", "-c", f"from hecaton.worker import systemd\n{code}")
+    return machine.run("python", "-c", f"from hecaton.cli import systemd\n{code}")
 
 
 def service(code: str = PROGRAM, *arguments: str, name: str = "hecaton-test", **changes: object) -> str:
@@ -125,6 +125,7 @@ def test_the_unit_keeps_folders_in_place_and_stops_in_order() -> None:
     assert "\nAfter=docker.service\nWants=docker.service\n" in text
     assert "\nKillMode=mixed\nTimeoutStopSec=45\n" in text
     assert "\nOOMScoreAdjust=-900\n" in text
+    assert "\nKillMode=process\n" in systemd.unit_text(Service("x", "X", ("/bin/x",), {}, keeps_children=True))
     for setting in ("Requires=", "PrivateTmp", "RuntimeDirectory"):
         assert setting not in text
 
@@ -146,8 +147,3 @@ def test_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_installed_is_not_found() -> None:
     with pytest.raises(NotFound, match="the service hecaton-no-such is not installed"):
         systemd.status("hecaton-no-such")
-
-
-def test_outside_of_a_service_nothing_is_notified(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    systemd.notify("nobody hears this")
