@@ -36,6 +36,8 @@ def path_of(job: str | int, part: str = "") -> str:
 
 def wait(transport: Transport, job: str | int, timeout: float | None = None) -> JobView:
     """The ended job. Raises WaitTimeout after `timeout` seconds (None: never)."""
+    if timeout is not None and not timeout >= 0:
+        raise BadRequest(f"timeout is {timeout!r:.40}: expected seconds to wait", "None waits for ever.")
     deadline = time.monotonic() + timeout if timeout is not None else float("inf")
     while True:
         started = time.monotonic()

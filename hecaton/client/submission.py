@@ -18,6 +18,7 @@ from hecaton.client import payload as payloads
 from hecaton.client.http import Transport
 from hecaton.client.payload import Source
 from hecaton.core.errors import BadRequest
+from hecaton.core.limits import check_limits
 from hecaton.core.model import INLINE_LIMIT, Kind, Mode
 from hecaton.wire.api import API, BatchItem, BlobRef, NewJob, Submitted
 
@@ -52,6 +53,9 @@ def new_job(
     """The request without what has to be read: payload and file. BadRequest for what makes no sense."""
     if isinstance(args, str):
         raise BadRequest(f"args is the text {args!r}: give a list of arguments")
+    check_limits(timeout=timeout, retries=retries, priority=priority, queue_ttl=queue_ttl)
+    if not isinstance(exclusive, bool):
+        raise BadRequest(f"exclusive is {exclusive!r:.40}: expected True or False")
     if (file is None) != (mode is Mode.NATIVE):
         raise BadRequest(
             f"a {mode} job needs its file" if file is None else f"a file was given, but the mode is {mode}",

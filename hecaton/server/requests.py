@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from hecaton.core.errors import BadRequest, NotFound, TooLarge
+from hecaton.core.limits import check_limits
 from hecaton.core.model import INLINE_LIMIT, Body, JobSpec, Kind, Mode
 from hecaton.store.port import Blobs, NewJob, Store
 from hecaton.wire import api
@@ -32,7 +33,9 @@ def require_blobs(store: Store, jobs: Iterable[NewJob]) -> None:
 
 
 def spec_of(request: Shared) -> JobSpec:
-    _check_limits(request)
+    check_limits(
+        timeout=request.timeout, retries=request.retries, priority=request.priority, queue_ttl=request.queue_ttl
+    )
     if request.mode is not Mode.NATIVE and not request.file:
         raise BadRequest(f"a {request.mode} job needs its `file`: the SHA-256 of an uploaded blob")
     if request.mode is Mode.NATIVE and (request.file or request.args):
@@ -46,16 +49,6 @@ def spec_of(request: Shared) -> JobSpec:
         request.mode, request.file, name, request.args, request.timeout, request.retries, request.priority,
         request.queue_ttl, request.exclusive,
     )  # fmt: skip
-
-
-def _check_limits(request: Shared) -> None:
-    for name, value in (("timeout", request.timeout), ("queue_ttl", request.queue_ttl)):
-        if value is not None and not 0 < value <= 30 * 86400:
-            raise BadRequest(f"{name} is {value:g} s: expected more than 0 and at most 30 days")
-    if not 0 <= request.retries <= 100:
-        raise BadRequest(f"retries is {request.retries}: expected 0 to 100")
-    if not -1000 <= request.priority <= 1000:
-        raise BadRequest(f"priority is {request.priority}: expected -1000 to 1000")
 
 
 def payload_of(request: Content, limit: int, blobs: Blobs) -> Body:

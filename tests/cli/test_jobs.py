@@ -38,6 +38,25 @@ def ends_as(server: ScriptedServer, view: JobView, *events: bytes) -> None:
         server.on("GET", f"{path}/events", Answer(lines=(*events, event("end", view))))
 
 
+DURATIONS = ["0", "-1", "nan", "inf", "-inf", "1e300", "31d", "true", "", "1h30", "9" * 400]
+NUMBERS = ["1.5", "nan", "inf", "true", "", "1001", "-1001", "9" * 30, "9" * 5000]
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [("--timeout", DURATIONS), ("--queue-ttl", DURATIONS), ("--retries", [*NUMBERS, "-1"]), ("--priority", NUMBERS)],
+)
+def test_limits_that_make_no_sense_are_refused_and_nothing_is_sent(
+    invoke: Invoke, server: ScriptedServer, payload: str, option: str, values: list[str]
+) -> None:
+    for value in values:
+        ended = invoke("job", "new", payload, "my-image:latest", f"{option}={value}")
+        assert (ended.code, ended.out) == (2, ""), value[:40]
+        assert option in ended.err or option[2:].replace("-", "_") in ended.err, ended.err
+        assert len(ended.err) < 500 + len(value)
+    assert server.seen == []
+
+
 def test_job_new_prints_the_id_and_nothing_else(invoke: Invoke, server: ScriptedServer, payload: str) -> None:
     server.on("POST", "/v1/jobs", SUBMITTED)
     ended = invoke("job", "new", payload, "my-image:latest")
