@@ -1,6 +1,6 @@
 """What the server does by the clock: leases, queue times, a fresh count of what waits, uploads that nobody used.
 
-Each duty has a `run_once` that tests call; the loop around them survives a failing duty and says so in the log.
+The loop survives a failing duty, and says so in the log when it begins to fail and when it works again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import partial
 
 import structlog
 
+from hecaton.core.errors import HecatonError
 from hecaton.core.model import AttemptRef, Reason
 from hecaton.server.attempts import Attempts
 from hecaton.server.clock import Clock
@@ -48,6 +49,7 @@ class Duties:
         self._clock, self._settings = clock, settings
         self._refreshed = self._cleaned = clock.now()
         self._orphans: frozenset[AttemptRef] = frozenset()
+        self._failing: dict[str, type[Exception]] = {}
 
     async def loop(self) -> None:
         """Until cancelled. The pace follows `lost_after`, so that tests with short leases are served as exactly."""
@@ -69,10 +71,22 @@ class Duties:
         for duty in (self.expire_leases, self.expire_queued, self.end_quarantines, self.refresh, self.clean):
             try:
                 await duty()
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                _log.exception("A duty failed", duty=duty.__name__)
+            except Exception as error:
+                self._say_failed(duty.__name__, error)
+            else:
+                if self._failing.pop(duty.__name__, None) is not None:
+                    _log.info("A duty works again", duty=duty.__name__)
+
+    def _say_failed(self, duty: str, error: Exception) -> None:
+        """Once for as long as it fails in the same way: a full disk may stay full for hours, and duties are tried every
+        second."""
+        if self._failing.get(duty) is type(error):
+            return
+        self._failing[duty] = type(error)
+        if isinstance(error, HecatonError):
+            _log.warning("A duty fails and is tried again until it works", duty=duty, error=str(error))
+        else:
+            _log.error("A duty fails and is tried again until it works", duty=duty, exc_info=error)
 
     async def expire_leases(self) -> int:
         """Workers silent for `lost_after` lose their jobs. Returns how many workers."""
@@ -86,7 +100,9 @@ class Duties:
         now = self._clock.now()
         expired = await self._database.write(lambda store: store.expire_queued(now))
         for job in expired:
-            self._hub.publish(job, JobEvent("end", Reason.QUEUE_TTL))
+            self._hub.publish(job.id, JobEvent("end", Reason.QUEUE_TTL))
+            if job.batch is not None:
+                self._hub.wake(job.batch, decided=job.paused)
         return len(expired)
 
     async def end_quarantines(self) -> None:

@@ -139,6 +139,14 @@ class CancelResult(msgspec.Struct, frozen=True):
     batch: int | None = None  # index of the batch it belongs to
 
 
+class Expired(msgspec.Struct, frozen=True):
+    """A job that waited too long. `batch` and `paused`: as in `Ended`."""
+
+    id: JobId
+    batch: int | None = None
+    paused: bool = False
+
+
 class NewBatch(msgspec.Struct, frozen=True):
     """A batch to store, its items not included. `may_pause`: by itself, when its first jobs all fail alike."""
 
@@ -301,7 +309,7 @@ class Store(Accounts, Retention, Protocol):
     def cancel(self, job: JobId, now: float) -> CancelResult:
         """Waiting -> CANCELLED; running: asks. Terminal: as it is. NotFound."""
 
-    def expire_queued(self, now: float, limit: int = 1000) -> list[JobId]:
+    def expire_queued(self, now: float, limit: int = 1000) -> list[Expired]:
         """Waiting longer than their `queue_ttl` -> FAILED(queue_ttl). The time counts anew after a started attempt."""
 
     def lanes(self, now: float) -> list[LaneInfo]:

@@ -19,7 +19,7 @@ from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.lifecycle import TRANSITIONS, Event, Standing, Verdict, judge, sources
 from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobSpec, JobState, Reason
-from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, Ended, NewJob, Stored
+from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, Ended, Expired, NewJob, Stored
 from hecaton.store.sqlite_batch_ends import BatchEnds
 from hecaton.store.sqlite_rows import STATE, Row, body_of, decode_spec, failure_text, json_text
 
@@ -301,9 +301,10 @@ class QueueVerbs(BatchEnds):
             self._sql("UPDATE job SET cancel_requested = 1 WHERE seq = ?", (seq,))
         return CancelResult(job, state, AttemptRef(job, attempt), worker_id, batch)
 
-    def expire_queued(self, now: float, limit: int = 1000) -> list[JobId]:
+    def expire_queued(self, now: float, limit: int = 1000) -> list[Expired]:
         rows = self._sql(EXPIRED, (now, limit)).fetchall()
         state = TRANSITIONS[JobState.IN_QUEUE, Event.FAIL]
+        expired: list[Expired] = []
         for seq, job, spec, batch in rows:
             ttl = decode_spec(spec).queue_ttl
             failure = Failure(
@@ -313,9 +314,9 @@ class QueueVerbs(BatchEnds):
             counters = None if batch is None else self._count_ends(batch, state, 1)
             number = counters[0] if counters else None
             self._sql(_END_IN_QUEUE, (state.value, now, Reason.QUEUE_TTL.value, failure_text(failure), number, seq))
-            if counters:
-                self._item_failed(batch, job, Reason.QUEUE_TTL, failure, counters)
-        return [row[1] for row in rows]
+            paused = counters is not None and self._item_failed(batch, job, Reason.QUEUE_TTL, failure, counters)
+            expired.append(Expired(JobId(job), batch, paused))
+        return expired
 
 
 def _runs(ends: Sequence[AttemptEnd]) -> Iterator[list[AttemptEnd]]:

@@ -289,10 +289,14 @@ class BatchContract:
         scene = await Batches.on(database)
         new = scene.new_batch()
         await database.write(lambda store: store.create_batch(new))
-        job = scene.new_job(queue_ttl=5.0)
-        await database.write(lambda store: store.append(new.id, 0, [job]))
-        await database.write(lambda store: store.expire_queued(NOW + 10))
-        assert (await scene.shown(new.id)).failed == 1
+        jobs = [scene.new_job(queue_ttl=5.0) for _ in range(PAUSE_AFTER)]
+        await database.write(lambda store: store.append(new.id, 0, jobs))
+        index = (await scene.shown(new.id)).index
+        expired = await database.write(lambda store: store.expire_queued(NOW + 10))
+        assert [(one.id, one.batch) for one in expired] == [(job.id, index) for job in jobs]
+        assert [one.paused for one in expired] == [False] * (PAUSE_AFTER - 1) + [True]
+        shown = await scene.shown(new.id)
+        assert (shown.failed, "queue_ttl" in (shown.paused or "")) == (PAUSE_AFTER, True)
 
     async def test_what_ends_in_one_call_is_counted_in_its_order(self, database: Database) -> None:
         """Good and bad ends, of two batches and of none, more than any statement takes at once, one of them twice."""

@@ -215,7 +215,7 @@ class StoreMachine(RuleBasedStateMachine):
     def expire(self) -> None:
         expired = self.wait(self.database.write(lambda store: store.expire_queued(self.now)))
         late = [job for job in self.waiting() if job.expired(self.now)]
-        assert sorted(expired) == sorted(job.new.id for job in late)
+        assert sorted(job.id for job in expired) == sorted(job.new.id for job in late)
         for job in late:
             job.state, job.reason = JobState.FAILED, Reason.QUEUE_TTL
 

@@ -9,7 +9,7 @@ import pytest
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, Body, JobId, JobSpec, JobState, Kind, Mode, Reason, Role
-from hecaton.store.port import Claim, Database, Store
+from hecaton.store.port import Claim, Database, Expired, Store
 from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene, new_id
 
 
@@ -219,7 +219,7 @@ class QueueContract:
         long = await scene.submit(queue_ttl=100.0)
         forever = await scene.submit()
         assert await database.write(lambda store: store.expire_queued(NOW + 9.9)) == []
-        assert await database.write(lambda store: store.expire_queued(NOW + 10)) == [short]
+        assert await database.write(lambda store: store.expire_queued(NOW + 10)) == [Expired(short)]
         assert await database.write(lambda store: store.expire_queued(NOW + 10)) == []
         job = await scene.job(short)
         assert (job.state, job.reason, job.ended_at) == (JobState.FAILED, Reason.QUEUE_TTL, NOW + 10)
@@ -230,8 +230,12 @@ class QueueContract:
     async def test_expiring_goes_in_steps_of_the_limit(self, database: Database) -> None:
         scene = await Scene.on(database)
         ids = [await scene.submit(queue_ttl=float(n)) for n in range(1, 6)]
-        assert await database.write(lambda store: store.expire_queued(NOW + 50, limit=3)) == ids[:3]
-        assert await database.write(lambda store: store.expire_queued(NOW + 50, limit=3)) == ids[3:]
+        assert await database.write(lambda store: store.expire_queued(NOW + 50, limit=3)) == [
+            Expired(job) for job in ids[:3]
+        ]
+        assert await database.write(lambda store: store.expire_queued(NOW + 50, limit=3)) == [
+            Expired(job) for job in ids[3:]
+        ]
 
     async def test_a_held_job_does_not_expire_and_a_started_one_counts_anew_when_it_waits_again(
         self, database: Database
@@ -242,10 +246,10 @@ class QueueContract:
         await scene.start(ref, 5)
         await scene.end(ref, Reason.WORKER_LOST, 60, by=None)
         assert await database.write(lambda store: store.expire_queued(NOW + 69)) == []
-        assert await database.write(lambda store: store.expire_queued(NOW + 70)) == [ref.job]
+        assert await database.write(lambda store: store.expire_queued(NOW + 70)) == [Expired(ref.job)]
 
     async def test_a_job_handed_back_unstarted_has_been_waiting_all_the_time(self, database: Database) -> None:
         scene = await Scene.on(database)
         ref = await scene.submit_and_claim(queue_ttl=10.0)
         await scene.end(ref, Reason.RELEASED, 9)
-        assert await database.write(lambda store: store.expire_queued(NOW + 10)) == [ref.job]
+        assert await database.write(lambda store: store.expire_queued(NOW + 10)) == [Expired(ref.job)]

@@ -385,3 +385,29 @@ async def test_json_of_many_lines_stays_one_line_of_the_stream(server: Running) 
     async with asyncio.timeout(20):
         [one] = await results(server.admin, made, "?wait=20")
     assert one["result"] == {"a": [1, 2]}
+
+
+async def test_who_waits_for_a_batch_whose_jobs_expire_in_the_queue_is_told_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path / "server") as server:
+        await server.image()
+        waiting = await batch(server.admin, 3, queue_ttl=0.2)
+        reply = await server.admin.call("GET", f"/v1/batches/{waiting}/results?wait=30")
+        lines = reply.body.splitlines()  # an empty one would say that ten seconds have passed
+        assert [msgspec.json.decode(line)["reason"] for line in lines] == ["queue_ttl"] * 3
+
+
+async def test_a_batch_whose_first_jobs_all_expire_in_the_queue_pauses_and_hands_out_no_more(tmp_path: Path) -> None:
+    async with running(tmp_path / "server") as server:
+        await server.image()
+        hopeless = await batch(server.admin, PAUSE_AFTER, queue_ttl=3, closed=False)
+        await asyncio.sleep(1.5)
+        more = {"items": inputs(2, PAUSE_AFTER), "offset": PAUSE_AFTER}
+        await server.admin.must("POST", f"/v1/batches/{hopeless}/items", more)
+
+        async def paused() -> bool:
+            return (await view(server.admin, hopeless))["paused"] is not None
+
+        await eventually(paused, True)
+        worker = await server.worker()
+        own = await server.admin.submit(IMAGE, "another")
+        assert (await worker.take()).ref.job == own

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import signal
 import sqlite3
@@ -21,6 +20,7 @@ from hecaton.store.blobs import FolderBlobs
 from hecaton.store.port import Store
 from hecaton.store.sqlite import SqliteDatabase, open_database
 from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene
+from tests.small_disk import fill, small_disk
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -50,30 +50,17 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
 
 # -- the disk ----------------------------------------------------------------------------------------
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(folder)], check=True)
-    try:
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
-def fill(disk: Path) -> Path:
-    ballast = disk / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"\xa5" * 4096)
-    return ballast
-
-
-async def test_a_full_disk_is_an_error_until_there_is_room_again(small_disk: Path) -> None:
-    path = small_disk / "server" / "hecaton.db"
+async def test_a_full_disk_is_an_error_until_there_is_room_again(disk: Path) -> None:
+    path = disk / "server" / "hecaton.db"
     database = open_database(path)
     scene = await Scene.on(database)
     ids = [await scene.submit() for _ in range(20)]
-    ballast = await asyncio.to_thread(fill, small_disk)
+    ballast = await asyncio.to_thread(fill, disk)
 
     async def submit_until_full() -> None:
         for _ in range(10_000):  # there is some room in the log's last pages
@@ -91,9 +78,9 @@ async def test_a_full_disk_is_an_error_until_there_is_room_again(small_disk: Pat
     await database.close()
 
 
-async def test_a_blob_that_does_not_fit_leaves_nothing(small_disk: Path) -> None:
-    blobs = FolderBlobs(small_disk / "blobs")
-    ballast = await asyncio.to_thread(fill, small_disk)
+async def test_a_blob_that_does_not_fit_leaves_nothing(disk: Path) -> None:
+    blobs = FolderBlobs(disk / "blobs")
+    ballast = await asyncio.to_thread(fill, disk)
     writer = blobs.writer()
     with pytest.raises(Unavailable, match="disk is full"):
         writer.write(b"x" * 100_000)
