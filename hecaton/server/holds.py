@@ -50,6 +50,7 @@ class Holds:
         self._last_pull: tuple[WorkerId | None, float] = (None, 0.0)
         self._last_loss: tuple[WorkerId | None, float] = (None, 0.0)
         self._before: dict[WorkerId, Standing] = {}
+        self._boots: dict[WorkerId, str] = {}  # of the machine, when the worker was here last
 
     def load(self, workers: Sequence[WorkerRecord]) -> None:
         """At start, from the store."""
@@ -117,15 +118,19 @@ class Holds:
 
     async def take_back(self, worker: WorkerId, hello: Hello) -> list[Lease]:
         """A worker is back. Attempts that it had been given up for are its own again if nobody else was given them,
-        and count as no loss: leases for them, to be entered when it joins."""
+        and count as no loss: leases for them, to be entered when it joins. Nor does a loss that was a reboot, which
+        takes longer than `lost_after` on many machines, count against it."""
         self._fleet.contact(worker, self._clock.now())
+        before = self._before.get(worker)
+        rebooted = self._boots.get(worker, hello.boot_id) != hello.boot_id
+        self._boots[worker] = hello.boot_id
         held = self._fleet.unknown(worker, hello.held)
-        if not held:
-            return []
-        resumed = await self._database.write(lambda store: store.resume(worker, held))
-        before = self._before.pop(worker, None)
+        resumed = await self._database.write(lambda store: store.resume(worker, held)) if held else []
+        self._before.pop(worker, None)
         wrong = sum(1 for one in resumed if one.charged is Charged.INFRA)
-        if before is not None and wrong:
+        if before is not None and rebooted:
+            await self._forgive(worker, before, 0)
+        elif before is not None and wrong:
             await self._forgive(worker, before, before.lost - wrong)
         for one in resumed:
             self._scheduler.forgive(one.lane, worker)

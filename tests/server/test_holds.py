@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from pathlib import Path
+
+import pytest
 
 from hecaton.core.matching import TURN
 from hecaton.core.model import Reason
@@ -213,6 +216,24 @@ async def test_a_reboot_charges_no_job_and_a_crash_of_the_worker_alone_does(serv
         worker._taken -= 1
         charged.append((await server.admin.job(job))["attempts"][-2]["charged"])
     assert charged == ["none", "infra"]
+
+
+@pytest.mark.parametrize(("boot_id", "status"), [("tuesday", "ONLINE"), ("monday", "QUARANTINED")])
+async def test_a_reboot_that_takes_longer_than_a_worker_may_be_silent_is_no_failure_of_the_machine(
+    hasty: Running, boot_id: str, status: str
+) -> None:
+    await hasty.image()
+    worker = await hasty.worker("w1", slots=slots(3), boot_id="monday")
+    jobs = [await hasty.admin.submit(IMAGE) for _ in range(3)]
+    for _ in jobs:
+        await worker.start()
+    worker.silent = True
+    for job in jobs:
+        await eventually(functools.partial(hasty.admin.state, job), "IN_QUEUE")
+    worker.silent = False
+    await worker.connect(slots=slots(3), boot_id=boot_id)
+    (view,) = await hasty.admin.get("/v1/workers")
+    assert view["status"] == status
 
 
 async def test_after_a_failure_of_the_machine_the_next_attempt_goes_to_another(server: Running) -> None:
