@@ -179,7 +179,7 @@ class Api:
         offset = int(call.number("offset", 0, 0, 2**53) or 0)
         number = None if attempt is None else int(attempt)
         pieces = await self._jobs.logs(call.caller, call.params["job"], number, offset)
-        return Stream(pieces, "text/plain; charset=utf-8")
+        return Stream(pieces, "text/plain; charset=utf-8", endless=True)
 
     async def events(self, call: Call) -> Stream:
         offset = int(call.number("offset", 0, 0, 2**53) or 0)

@@ -41,7 +41,7 @@ class Stream(msgspec.Struct, frozen=True):
     pieces: AsyncIterator[bytes]
     content_type: str
     length: int | None = None
-    endless: bool = False  # goes on until something happens: then the client's end must be noticed
+    endless: bool = False  # goes on for long: the client's end must be noticed
 
 
 class Call:

@@ -70,7 +70,7 @@ def send_blob(blobs: Blobs, sha256: str, content_type: str = "application/octet-
     path = blobs.path(sha256)
     if path is None:
         raise NotFound(f"no content with SHA-256 {sha256}")
-    return Stream(_read(path), content_type, os.path.getsize(path))
+    return Stream(_read(path), content_type, os.path.getsize(path), endless=True)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
