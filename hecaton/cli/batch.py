@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COLUMNS = [
     Column("#", right=True),
     Column("NAME", flexible=True),
-    Column("STATUS"),
+    Column("STATUS", state=True),
     Column("DONE", right=True),
     Column("FAILED", right=True),
     Column("IMAGE", flexible=True),

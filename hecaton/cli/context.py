@@ -39,7 +39,10 @@ class Cli:
             self.server_flag = f" --server {shlex.quote(self.server)}" if self.server else ""
             self.server = profile.name
             token = None if anonymous else os.environ.get("HECATON_TOKEN") or profile.token
-            self._client = Client(self._url(profile), token, ca_file=profile.ca_file, timeout=timeout)
+            # Who logs in sits in front of the screen; other commands may be part of a script that outlives a restart.
+            self._client = Client(
+                self._url(profile), token, ca_file=profile.ca_file, timeout=timeout, patient=not anonymous
+            )
         return self._client
 
     def _profile(self) -> Profile:

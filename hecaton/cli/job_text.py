@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COLUMNS = [
     Column("#", right=True),
-    Column("STATUS", flexible=True),
+    Column("STATUS", flexible=True, state=True),
     Column("IMAGE", flexible=True),
     Column("SUBMITTED"),
     Column("RAN", right=True),

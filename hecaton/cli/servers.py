@@ -74,7 +74,7 @@ def _look(address: str, ca_file: str | None) -> str | None:
         found = resolve(address, ca_file)
         if found.warning:
             output.warn(found.warning)
-        Client(found.url, ca_file=ca_file, timeout=5.0).health()
+        Client(found.url, ca_file=ca_file, timeout=5.0, patient=False).health()
     except Untrusted:
         raise
     except Unreachable as error:

@@ -143,6 +143,22 @@ class Column:
     flexible: bool = False  # may be cut with an ellipsis when the terminal is narrow
     optional: bool = False  # left out when the terminal is narrow
     right: bool = False
+    state: bool = False  # in the colour of what it says
+
+
+_GREEN, _YELLOW, _RED, _CYAN = 32, 33, 31, 36
+_COLOURS = {
+    **dict.fromkeys(("FINISHED", "ONLINE", "complete"), _GREEN),
+    **dict.fromkeys(("ASSIGNED", "IN_PROGRESS", "running"), _CYAN),
+    **dict.fromkeys(("CANCELLED", "SUSPECT", "DRAINING", "PAUSED", "stopping", "cancelled"), _YELLOW),
+    **dict.fromkeys(("FAILED", "QUARANTINED", "OFFLINE"), _RED),
+}
+"""Of states of jobs, batches and workers (ANSI); what waits has none."""
+
+
+def _painted(cell: str) -> str:
+    colour = _COLOURS.get(cell.partition(" ")[0])
+    return f"\x1b[{colour}m{cell}\x1b[0m" if colour else cell
 
 
 def cells_wide(text: str) -> int:
@@ -163,14 +179,15 @@ def _cut(text: str, width: int) -> str:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """Lines of a table, titles first, one line for each row. `width` None: as wide as it gets (files, pipes)."""
+    """Lines of a table, titles first, one line for each row. `width` None: as wide as it gets (files, pipes). Who
+    prints them where no colour is wanted takes that off."""
     rows = [[one_line(cell) or "-" for cell in row] for row in rows]
     shown = list(range(len(columns)))
     wide = [max([cells_wide(column.title), *(cells_wide(row[i]) for row in rows)]) for i, column in enumerate(columns)]
     if width is not None:
         _fit(columns, shown, wide, width)
     lines = [[column.title for column in columns], *rows]
-    return ["  ".join(_padded(line[i], wide[i], columns[i].right) for i in shown).rstrip() for line in lines]
+    return ["  ".join(_padded(line[i], wide[i], columns[i]) for i in shown).rstrip() for line in lines]
 
 
 def _fit(columns: Sequence[Column], shown: list[int], wide: list[int], width: int) -> None:
@@ -189,7 +206,8 @@ def _fit(columns: Sequence[Column], shown: list[int], wide: list[int], width: in
         wide[max(candidates, key=lambda i: wide[i])] -= 1
 
 
-def _padded(cell: str, width: int, right: bool) -> str:
+def _padded(cell: str, width: int, column: Column) -> str:
     cell = _cut(cell, width)
     space = " " * (width - cells_wide(cell))
-    return space + cell if right else cell + space
+    cell = _painted(cell) if column.state else cell
+    return space + cell if column.right else cell + space

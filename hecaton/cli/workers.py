@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COLUMNS = [
     Column("NAME", flexible=True),
-    Column("STATUS"),
+    Column("STATUS", state=True),
     Column("LAST ACTIVE"),
     Column("BUSY"),
     Column("GPUS", flexible=True),

@@ -31,6 +31,7 @@ class Client:
     `address`: with or without scheme; without one TLS is tried first, and a fall-back to plain HTTP gives a warning.
     `ca_file`: what to trust instead of the system's CAs (also: HECATON_CA_FILE). `timeout`: seconds for one call, its
     retries included; uploads, downloads and waits take as long as they need, but not as long without a sign of life.
+    `patient`: a server that cannot be connected to may be restarting, and is tried again for some seconds.
 
     Every method raises Unreachable when no server answers, Unauthenticated when the token does not hold, Forbidden
     when the role does not suffice, and NotFound, Conflict or BadRequest by what was asked.
@@ -43,8 +44,9 @@ class Client:
         *,
         ca_file: str | os.PathLike[str] | None = None,
         timeout: float = 30.0,
+        patient: bool = True,
     ) -> None:
-        self._transport = Transport(address, token, ca_file=ca_file, timeout=timeout)
+        self._transport = Transport(address, token, ca_file=ca_file, timeout=timeout, patient=patient)
 
     @classmethod
     def from_profile(cls, name: str | None = None, *, token: str | None = None, timeout: float = 30.0) -> Client:
@@ -224,9 +226,10 @@ class Client:
     def cancel(self, job: str | int) -> api.JobView:
         return self._transport.call("POST", path_of(job, "/cancel"), api.JobView)
 
-    def retry(self, job: str | int) -> JobHandle:
-        """An ended job once more, as a new job."""
-        return JobHandle(self._transport, self._transport.call("POST", path_of(job, "/retry"), api.Submitted))
+    def retry(self, job: str | int, key: str | None = None) -> JobHandle:
+        """An ended job once more, as a new job. `key`: as in `submit`."""
+        made = self._transport.call("POST", path_of(job, "/retry"), api.Submitted, key=submission.checked_key(key))
+        return JobHandle(self._transport, made)
 
     def logs(self, job: str | int, attempt: int | None = None) -> bytes:
         """What the handler has printed up to now in the last attempt, or in the one named."""

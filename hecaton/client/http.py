@@ -54,11 +54,13 @@ class Transport:
         *,
         ca_file: str | os.PathLike[str] | None = None,
         timeout: float = 30.0,
+        patient: bool = True,
     ) -> None:
         parse(address)
         self.address = address
         self.token = token
         self.timeout = timeout
+        self._patient = patient
         self.reached = False
         self._ca_file = ca_file
         self._connection: Connection | None = None
@@ -160,7 +162,14 @@ class Transport:
             except Fault as fault:
                 pause = max(fault.after, _random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (number - 1))))
                 too_late = deadline is not None and time.monotonic() + pause >= deadline
-                if number == TRIES or too_late or (fault.sent and not repeatable) or fault.after > self.timeout:
+                absent = not fault.sent and not self._patient
+                if (
+                    number == TRIES
+                    or too_late
+                    or absent
+                    or (fault.sent and not repeatable)
+                    or fault.after > self.timeout
+                ):
                     raise fault.error from fault.__cause__
             time.sleep(pause)
         raise AssertionError("unreachable")

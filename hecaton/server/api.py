@@ -172,7 +172,10 @@ class Api:
         return await self._jobs.cancel(call.caller, call.params["job"])
 
     async def retry(self, call: Call) -> api.Submitted:
-        return await self._jobs.retry(call.caller, call.params["job"])
+        submitted = await self._jobs.retry(call.caller, call.params["job"], key_of(call))
+        if submitted.duplicate:
+            call.status = 200
+        return submitted
 
     async def logs(self, call: Call) -> Stream:
         attempt = call.number("attempt", None, 1, 2**31)

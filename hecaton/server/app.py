@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import secrets
 import socket
@@ -13,33 +14,30 @@ from typing import IO
 
 import msgspec
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route as StarletteRoute
-from starlette.routing import WebSocketRoute
-from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import CLOSED, CLOSING
 
-from hecaton.core.errors import Conflict, NotFound
+from hecaton.core.errors import Conflict
 from hecaton.core.model import Role
 from hecaton.server.api import Api
 from hecaton.server.auth import WORKER_PREFIX, Passwords, Tokens, load_secret
 from hecaton.server.batch_api import BatchApi
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
-from hecaton.server.http import Access, Call, Endpoint, Gate, Route, Stream
+from hecaton.server.http import Access, Call, Gate, Route, Stream
 from hecaton.server.openapi import describe
 from hecaton.server.patience import most_connections, patient
+from hecaton.server.routing import Application
 from hecaton.server.settings import Settings
 from hecaton.store.blobs import FolderBlobs
 from hecaton.store.sqlite import SqliteDatabase, open_database
 from hecaton.wire.api import NewUser
 from hecaton.wire.channel import PATH
-from hecaton.wire.errors import to_reply
 
 ADMIN = "admin"
+GARBAGE = 20_000
+"""New objects after which the collector looks for cycles among them: a few MiB."""
+
 STOP_SECONDS = 8
 """Answers in flight get this long after SIGTERM; docs/reliability.md (C7) allows ten seconds in all."""
 
@@ -64,7 +62,7 @@ class Server:
         self.parts: Composition
         self._working: asyncio.Future[None] | None = None
 
-    async def start(self) -> Starlette:
+    async def start(self) -> Application:
         settings = self.settings
         secret = load_secret(settings.folder / "secret")
         server_id = await identify(self.database)
@@ -97,7 +95,7 @@ class Server:
         await self.parts.directory.create_user(NewUser(ADMIN, chosen, Role.ADMIN))
         return None if password else chosen
 
-    def _application(self, routes: list[Route]) -> Starlette:
+    def _application(self, routes: list[Route]) -> Application:
         parts = self.parts
         gate = Gate(lambda token: self._tokens.read(token, parts.directory.user), parts.find_worker, WORKER_PREFIX)
         description = msgspec.json.encode(describe(routes))
@@ -109,13 +107,7 @@ class Server:
             return Stream(once(), "application/json", len(description))
 
         every = [*routes, Route("GET", "/openapi.json", Access.OPEN, openapi, "This description")]
-        table: list[StarletteRoute | WebSocketRoute] = [
-            StarletteRoute(route.path, Endpoint(route, gate), methods=[route.method]) for route in every
-        ]
-        table.append(WebSocketRoute(PATH, parts.channel.serve))
-        application = Starlette(routes=table, exception_handlers={404: _no_route, 405: _no_route})
-        application.router.redirect_slashes = False  # a redirect would repeat whatever the Host header says
-        return application
+        return Application(every, gate, PATH, parts.channel.serve)
 
     def closing(self) -> None:
         """SIGTERM arrived: everyone who waits is answered now, workers are sent away."""
@@ -149,12 +141,6 @@ def _lock(settings: Settings) -> IO[str]:
     file.write(str(os.getpid()))
     file.flush()
     return file
-
-
-def _no_route(request: Request, error: Exception) -> Response:
-    missing = NotFound(f"{request.method} {request.url.path} is not part of the API", "See /openapi.json")
-    status, reply = to_reply(missing)
-    return Response(msgspec.json.encode(reply), status, media_type="application/json")
 
 
 class _Uvicorn(uvicorn.Server):
@@ -191,10 +177,20 @@ async def serve(settings: Settings, admin_password: str | None, say: Callable[[S
         invented = await server.ensure_admin(admin_password)
         started = Started(settings, listener.getsockname()[1], invented)
         web = _Uvicorn(_config(settings, application), lambda: say(started), server.closing)
+        _collect_less_often()
         await web.serve([listener])
     finally:
         await server.stop()
         listener.close()
+
+
+def _collect_less_often() -> None:
+    """What is there at the start stays for good, and few cycles come after it: looking for some at every 700 objects
+    costs 7 % of a job."""
+    # hot: benchmarks/throughput.py
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE, 20, 20)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -208,7 +204,7 @@ def _listen(settings: Settings) -> socket.socket:
         ) from None
 
 
-def _config(settings: Settings, application: ASGIApp) -> uvicorn.Config:
+def _config(settings: Settings, application: Application) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         ssl_keyfile=settings.ssl_keyfile,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 
+from hecaton.core.lifecycle import RETRY_DELAY
 from hecaton.core.model import JobState, WorkerRecord
 from hecaton.server.attempts import Attempts
 from hecaton.server.auth import Passwords, hash_worker_token
@@ -65,8 +66,10 @@ class Composition:
             (worker, names.get(worker, worker), slot, ref, state is JobState.IN_PROGRESS)
             for worker, slot, ref, state in held
         ]
-        self.fleet.restore(leases, self.clock.now())
+        now = self.clock.now()
+        self.fleet.restore(leases, now)
         self.holds.load(workers)
+        await self.database.write(lambda store: store.cap_delays(now + RETRY_DELAY[-1]))
         await self.attempts.refresh()
 
     async def run(self) -> None:

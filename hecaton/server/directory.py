@@ -80,11 +80,7 @@ class Directory:
 
     def find_image(self, name: str) -> Image:
         """By the name as registered; `name` and `name:latest` are the same image. NotFound prints the line to run."""
-        image = self._by_name.get(name)
-        if image is None and name.endswith(":latest"):
-            image = self._by_name.get(name.removesuffix(":latest"))
-        elif image is None:
-            image = self._by_name.get(f"{name}:latest")
+        image = self._named(name)
         if image is None:
             raise NotFound(
                 f"image {name[:80]!r} is not registered on this server",
@@ -92,12 +88,17 @@ class Directory:
             )
         return image
 
+    def _named(self, name: str) -> Image | None:
+        other = name.removesuffix(":latest") if name.endswith(":latest") else f"{name}:latest"
+        return self._by_name.get(name) or self._by_name.get(other)
+
     async def add_image(self, request: api.NewImage) -> api.ImageView:
         reference = parse(request.name)
-        if request.name in self._by_name:
+        if (known := self._named(request.name)) is not None:
+            same = "" if known.name == request.name else f" as {known.name!r}, which is the same image"
             raise Conflict(
-                f"image {request.name!r} is registered already",
-                f"To resolve its tag again: hecaton image update {request.name} --refresh",
+                f"image {request.name!r} is registered already{same}",
+                f"To resolve its tag again: hecaton image update {known.name} --refresh",
             )
         checked = await self._resolve(reference) if request.verify else Checked(reference.digest)
         now = self._clock.now()

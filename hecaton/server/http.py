@@ -1,7 +1,7 @@
 """The plumbing between ASGI and handlers: one declared `Route` per endpoint, one place for access, bodies and errors.
 
 A route says who may call it; there is no default. A handler gets a `Call` and returns a message of `wire.api`, a
-`Stream` or None. Plain ASGI below Starlette's router: its Request and JSONResponse would halve the rate.
+`Stream` or None. Plain ASGI: Starlette's Request and JSONResponse would halve the rate.
 """
 
 from __future__ import annotations
@@ -97,14 +97,17 @@ class Call:
         return value
 
     async def body(self, limit: int = BODY_LIMIT) -> bytes:
-        pieces = []
-        size = 0
-        async for piece in self.pieces():
-            size += len(piece)
-            if size > limit:
-                raise TooLarge(f"the request body has more than {limit} bytes")
+        # hot: benchmarks/throughput.py - nearly always one piece
+        self._require_plain()
+        first, more = await self._piece()
+        pieces, size = [first], len(first)
+        while more and size <= limit:
+            piece, more = await self._piece()
             pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            size += len(piece)
+        if size > limit:
+            raise TooLarge(f"the request body has more than {limit} bytes")
+        return first if len(pieces) == 1 else b"".join(pieces)
 
     async def gone(self) -> None:
         """Returns when the client has hung up: writing to it would go nowhere, without an error."""
@@ -113,16 +116,23 @@ class Call:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises if the client goes away in the middle."""
-        if self.header(b"content-encoding") not in (None, "identity"):
-            raise BadRequest("compressed request bodies are not accepted: send them as they are")
+        self._require_plain()
         more = True
         while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ConnectionResetError("the client went away in the middle of its request")
-            more = message.get("more_body", False)
-            if message.get("body"):
-                yield message["body"]
+            piece, more = await self._piece()
+            if piece:
+                yield piece
+
+    def _require_plain(self) -> None:
+        if self.header(b"content-encoding") not in (None, "identity"):
+            raise BadRequest("compressed request bodies are not accepted: send them as they are")
+
+    async def _piece(self) -> tuple[bytes, bool]:
+        """And whether there are more."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError("the client went away in the middle of its request")
+        return message.get("body", b""), message.get("more_body", False)
 
 
 Handler = Callable[[Call], Awaitable[Any]]

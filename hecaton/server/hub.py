@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from hecaton.core.model import JobId
 from hecaton.wire.api import JobEvent
@@ -20,30 +18,55 @@ Watched = JobId | int
 
 
 class Watch:
-    """One request that watches one job or batch. `next()` returns what happened since, at least one event."""
+    """One request that watches one job or batch, for the length of a `with` block."""
 
-    def __init__(self) -> None:
+    # hot: benchmarks/latency.py - one for each job that is waited for; `asyncio.timeout` and an Event cost thrice this
+
+    def __init__(self, watches: dict[Watched, set[Watch]], watched: Watched) -> None:
         self.events: deque[JobEvent] = deque(maxlen=QUEUE_LIMIT)
-        self._wake = asyncio.Event()
         self.ended = False
+        self._watches, self._watched = watches, watched
+        self._happened = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Watch:
+        self._watches.setdefault(self._watched, set()).add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        watches = self._watches[self._watched]
+        watches.discard(self)
+        if not watches:
+            del self._watches[self._watched]
 
     def put(self, event: JobEvent) -> None:
         self.events.append(event)
         self.ended = self.ended or event.event == "end"
-        self._wake.set()
+        self.wake()
 
     def wake(self) -> None:
-        self._wake.set()
+        self._happened = True
+        if self._waiter is not None:
+            _rouse(self._waiter)
 
     async def wait(self, seconds: float) -> bool:
-        """True when something happened within that time."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return False
-        self._wake.clear()
-        return True
+        """True when something happened since the last time, or happens within that time."""
+        if not self._happened:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(seconds, _rouse, self._waiter)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        happened, self._happened = self._happened, False
+        return happened
+
+
+def _rouse(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class Hub:
@@ -52,17 +75,8 @@ class Hub:
         self.closing = False
         self.decided = asyncio.Event()  # something about a batch, which `sweeper` has to carry out
 
-    @contextmanager
-    def watching(self, job: Watched) -> Iterator[Watch]:
-        watch = Watch()
-        self._watches.setdefault(job, set()).add(watch)
-        try:
-            yield watch
-        finally:
-            watches = self._watches[job]
-            watches.discard(watch)
-            if not watches:
-                del self._watches[job]
+    def watching(self, job: Watched) -> Watch:
+        return Watch(self._watches, job)
 
     def watched(self, job: JobId) -> bool:
         return job in self._watches

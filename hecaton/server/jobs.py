@@ -15,7 +15,7 @@ from hecaton.server.clock import Clock, uuid7
 from hecaton.server.directory import Directory
 from hecaton.server.fleet import Fleet
 from hecaton.server.hub import Hub, Watch
-from hecaton.server.requests import payload_of, require_blobs, spec_of
+from hecaton.server.requests import payload_of, request_digest, require_blobs, spec_of
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
 from hecaton.server.views import JobParts, job_summary, job_view, removed
@@ -107,7 +107,7 @@ class Jobs:
         first = stored[0]
         return api.Submitted(first.id, first.index, first.duplicate)
 
-    async def retry(self, caller: Caller, job_id: str) -> api.Submitted:
+    async def retry(self, caller: Caller, job_id: str, key: str | None) -> api.Submitted:
         """A new job with the same payload and options: a terminal state is never opened again."""
         old = await self._job(caller, job_id)
         if not old.state.terminal:
@@ -119,8 +119,9 @@ class Jobs:
         now = self._clock.now()
         new_id = JobId(uuid7(now))
         lane = lane_of(old.owner_id, image.id, old.spec)
+        digest = request_digest(f"retry {old.id}".encode())
         return await self._store(
-            port.NewJob(new_id, old.owner_id, image.id, lane, old.spec, payload, now, new_id, b"", old.id)
+            port.NewJob(new_id, old.owner_id, image.id, lane, old.spec, payload, now, key or new_id, digest, old.id)
         )
 
     # -- look ----------------------------------------------------------------------------------

@@ -301,6 +301,9 @@ class QueueVerbs(BatchEnds):
             self._sql("UPDATE job SET cancel_requested = 1 WHERE seq = ?", (seq,))
         return CancelResult(job, state, AttemptRef(job, attempt), worker_id, batch)
 
+    def cap_delays(self, until: float) -> None:
+        self._sql("UPDATE job SET run_after = ?1 WHERE state = 'IN_QUEUE' AND run_after > ?1", (until,))
+
     def expire_queued(self, now: float, limit: int = 1000) -> list[Expired]:
         rows = self._sql(EXPIRED, (now, limit)).fetchall()
         state = TRANSITIONS[JobState.IN_QUEUE, Event.FAIL]

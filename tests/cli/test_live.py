@@ -62,6 +62,7 @@ def test_tables_fit_the_terminal_and_colours_can_be_switched_off(server: Scripte
     with Terminal([str(HECATON), "job", "list"], columns=60) as terminal:
         assert terminal.end() == 0
         assert "\x1b[1m" in terminal.seen
+        assert "\x1b[32mFINISHED\x1b[0m" in terminal.seen
         assert "…" in terminal.seen
     with Terminal([str(HECATON), "job", "list"], columns=60, NO_COLOR="1") as terminal:
         assert terminal.end() == 0

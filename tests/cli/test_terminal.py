@@ -127,3 +127,14 @@ def test_durations_are_readable(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")])
 def test_sizes_are_readable(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_states_have_a_colour_and_columns_stay_in_line() -> None:
+    columns = [Column("#"), Column("STATUS", state=True), Column("IMAGE")]
+    rows = [["1", "FAILED (oom_gpu)", "FAILED"], ["2", "IN_QUEUE", "b"], ["3", "FINISHED", "c"]]
+    lines = table(columns, rows, None)
+    assert lines[1:] == [
+        "1  \x1b[31mFAILED (oom_gpu)\x1b[0m  FAILED",
+        "2  IN_QUEUE          b",
+        "3  \x1b[32mFINISHED\x1b[0m          c",
+    ]

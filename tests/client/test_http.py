@@ -59,6 +59,14 @@ def test_a_submit_is_tried_again_with_the_same_key_and_body(
     assert len(requests) == 1
 
 
+def test_a_retry_of_a_job_is_sent_again_with_the_same_key(server: ScriptedServer, client: Client) -> None:
+    server.on("POST", "/v1/jobs/7/retry", NO_ANSWER, submitted(duplicate=True), submitted())
+    client.retry(7)
+    client.retry(7)
+    first, again, second = (seen.headers["idempotency-key"] for seen in server.asked("POST", "/v1/jobs/7/retry"))
+    assert first == again != second
+
+
 def test_two_submits_have_two_keys_in_the_order_of_time(server: ScriptedServer, client: Client) -> None:
     server.on("POST", "/v1/jobs", submitted())
     client.submit("my/image")
@@ -222,6 +230,20 @@ def test_no_server_is_one_line_with_the_address() -> None:
         client.health()
     assert caught.value.message == f"no server answers at {url}: connection refused"
     assert "Is hecaton-server running" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("patient", "pauses"), [(True, TRIES - 1), (False, 0)])
+def test_only_a_patient_client_gives_a_server_that_is_not_there_time_to_restart(
+    monkeypatch: pytest.MonkeyPatch, patient: bool, pauses: int
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets the port, nobody answers
+        client = Client(f"http://127.0.0.1:{taken.getsockname()[1]}", "token", patient=patient)
+        with pytest.raises(Unreachable):
+            client.health()
+    assert len(slept) == pauses
 
 
 def test_an_unknown_host_is_named() -> None:

@@ -155,6 +155,16 @@ class QueueContract:
         given = [claimed.ref.job for answer in answers for claimed in answer]
         assert sorted(given) == sorted(ids)
 
+    async def test_a_delay_is_cut_where_the_clock_was_set_back(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        ref = await scene.submit_and_claim(retries=1)
+        await scene.end(ref, Reason.HANDLER_ERROR, 3600)
+        for until in (NOW + 30, NOW + 60):  # what is shorter stays
+            await database.write(lambda store, until=until: store.cap_delays(until))  # type: ignore[misc]
+            assert (await scene.job(ref.job)).run_after == NOW + 30
+        assert await scene.claim(1, 29.9) == []
+        assert [one.ref.attempt for one in await scene.claim(1, 30)] == [2]
+
     async def test_a_delayed_job_waits_for_its_time_and_then_has_its_old_place(self, database: Database) -> None:
         scene = await Scene.on(database)
         ref = await scene.submit_and_claim(retries=1)

@@ -15,6 +15,7 @@ PACKAGES = {
     "debootstrap": "debootstrap",
     "zsh": "zsh",
     "fish": "fish",
+    "cc": "gcc",
 }
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 

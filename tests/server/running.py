@@ -12,10 +12,9 @@ from typing import Any
 
 import aiohttp
 import uvicorn
-from starlette.applications import Starlette
 
 from hecaton.server.app import Server, _config, _Uvicorn
-from hecaton.server.http import Endpoint, Route
+from hecaton.server.http import Route
 from hecaton.server.settings import Settings
 from tests.server.people import Person
 from tests.server.scripted_worker import ScriptedWorker
@@ -76,12 +75,6 @@ class Running:
         return worker
 
 
-def _routes(application: Starlette) -> list[Route]:
-    """What is really mounted, without the workers' WebSocket."""
-    endpoints = [getattr(route, "endpoint", None) for route in application.routes]
-    return [endpoint.route for endpoint in endpoints if isinstance(endpoint, Endpoint)]
-
-
 @asynccontextmanager
 async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
     """From start to clean stop. Long leases unless told otherwise: a busy machine must not lose workers."""
@@ -95,7 +88,9 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
             web = _Web(_config(server.settings, application), server.closing)
             serving = asyncio.create_task(web.serve([listener]))
             async with aiohttp.ClientSession() as session:
-                found = Running(server, _routes(application), f"http://127.0.0.1:{listener.getsockname()[1]}", session)
+                found = Running(
+                    server, list(application.routes), f"http://127.0.0.1:{listener.getsockname()[1]}", session
+                )
                 found.admin = await found.nobody.login("admin", PASSWORD)
                 try:
                     yield found

@@ -51,6 +51,15 @@ async def test_names_that_no_engine_takes_are_refused(server: Running, name: str
     assert (refused.status, "is not an image name" in refused.message) == (400, True)
 
 
+@pytest.mark.parametrize(("first", "second"), [("team/app", "team/app:latest"), ("team/app:latest", "team/app")])
+async def test_a_name_with_and_without_the_tag_latest_is_one_image(server: Running, first: str, second: str) -> None:
+    await server.image(first)
+    reply = await server.admin.call("POST", "/v1/images", {"name": second, "verify": False})
+    assert reply.status == 409
+    assert f"registered already as {first!r}" in reply.message
+    await server.image("localhost:5000/team/app")
+
+
 async def test_the_tag_latest_is_implied(server: Running) -> None:
     await server.image("team/app")
     job_id = await server.admin.submit("team/app:latest")

@@ -232,6 +232,22 @@ async def test_retry_makes_a_new_job_of_an_ended_one(server: Running) -> None:
     assert (await server.admin.job(job_id))["state"] == "FAILED"
 
 
+async def test_a_retry_that_is_sent_again_makes_no_second_job(server: Running) -> None:
+    await server.image()
+    job_id, other_id = await server.admin.submit(IMAGE, 1), await server.admin.submit(IMAGE, 2)
+    for job in (job_id, other_id):
+        await server.admin.must("POST", f"/v1/jobs/{job}/cancel")
+    path, key = f"/v1/jobs/{job_id}/retry", {"Idempotency-Key": "again"}
+    first = await server.admin.call("POST", path, headers=key)
+    second = await server.admin.call("POST", path, headers=key)
+    assert (first.status, second.status) == (201, 200)
+    assert second.json() == {**first.json(), "duplicate": True}
+    clash = await server.admin.call("POST", f"/v1/jobs/{other_id}/retry", headers=key)
+    assert clash.status == 409
+    assert first.json()["id"] in clash.message
+    assert (await server.admin.call("POST", path)).json()["id"] != first.json()["id"]
+
+
 async def test_retry_works_after_the_image_was_removed_and_registered_again(server: Running) -> None:
     await server.image()
     job_id = await server.admin.submit(IMAGE, 1)

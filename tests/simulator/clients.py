@@ -90,7 +90,9 @@ class People:
     async def _retry(self, job: JobPlan, user: User, old: str) -> None:
         """Once, as the SDK does: the request has no idempotency key, so that a lost answer is not asked for again."""
         with contextlib.suppress(Lost, Unavailable):
-            again: api.Submitted = await self._ask(lambda service: service.parts.jobs.retry(service.caller(user), old))
+            again: api.Submitted = await self._ask(
+                lambda service: service.parts.jobs.retry(service.caller(user), old, None)
+            )
             self._check(job, await self._wait(user, again.id))
 
     async def _wait(self, user: User, job: str) -> api.JobView:
