@@ -50,7 +50,9 @@ class Adoption:
 
     async def run(self) -> list[tuple[LiveContainer, Found, ev.ContainerAdopted]]:
         """The containers to go on with, and what to tell the brain of each. Raises RuntimeFault."""
-        found = {item.labels.get(LABEL_CONTAINER, ""): item for item in await self._site.runtime.found()}
+        # An engine that went away while it made a container may have left another one of that name, which never ran.
+        running_last = sorted(await self._site.runtime.found(), key=lambda item: item.running)
+        found = {item.labels.get(LABEL_CONTAINER, ""): item for item in running_last}
         adopted = []
         taken: set[int] = set()
         for placed in self._placed.values():

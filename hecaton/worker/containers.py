@@ -40,6 +40,7 @@ from hecaton.worker.runtime import (
     Prepared,
     Runtime,
     RuntimeFault,
+    patiently,
 )
 from hecaton.worker.spool import Spool, file_name
 
@@ -163,14 +164,20 @@ class LiveContainer:
     # -- its life ------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
+        runtime = self._site.runtime
+
+        def given_up() -> bool:
+            return self._end is not None
+
         try:
-            prepared = await self._site.runtime.prepare(self._first.image, self._note)
+            prepared = await patiently(lambda: runtime.prepare(self._first.image, self._note), self._note, given_up)
             await self._make_ready()
             spec = self._spec(prepared)
             self._site.journal.place(self._placed())
             self._post(ev.ImageReady(self._now(), self.id))
             # A start is never cut off in its middle: what it makes would be left behind.
-            self._starting = asyncio.get_running_loop().create_task(self._site.runtime.start(spec))
+            starting = patiently(lambda: runtime.start(spec), self._note, given_up)
+            self._starting = asyncio.get_running_loop().create_task(starting)
             self._handle = await asyncio.shield(self._starting)
         except RuntimeFault as fault:
             await self._fail(fault.reason, fault.message, fault.hint)

@@ -31,6 +31,9 @@ def startup_failure(exit: Exit, output: str) -> tuple[Reason, Failure]:
     """Why a job failed whose container ended before it asked for work."""
     if exit.error or exit.oom:
         return exit_failure(exit, output)
+    if exit.code == 128 + signal.SIGKILL:
+        # Nothing in the image did that: unlike every other end before the start, the next attempt may go well.
+        return Reason.HANDLER_EXIT, Failure("the container was killed (SIGKILL) from outside before it asked for work")
     message = _with_lines(f"the container ended with {_code(exit.code)} without ever asking for work", output)
     return Reason.STARTUP_EXIT, Failure(message, hint=NO_START_HINT)
 

@@ -6,8 +6,10 @@ worker starts carries its labels, and an adapter never touches what does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -26,6 +28,13 @@ LABEL_WARM = "hecaton.warm"
 LABEL_CONTAINER = "hecaton.container"
 """Labels of every container: worker id, slot index, warm key (empty: none), our own container id."""
 
+ENGINE_PATIENCE = 60.0
+"""Seconds that a start waits for an engine that is away; then the job goes to another machine."""
+
+ENGINE_RETRY = 0.5
+
+T = TypeVar("T")
+
 
 class RuntimeFault(Exception):
     """The engine could not do it. `reason` says whether the image, the registry or this machine is at fault."""
@@ -35,6 +44,28 @@ class RuntimeFault(Exception):
         self.reason = reason
         self.message = message
         self.hint = hint
+
+
+class EngineAway(RuntimeFault):
+    """The engine does not answer, and what was asked of it has not begun: it may be asked again when it is back."""
+
+
+async def patiently(
+    call: Callable[[], Coroutine[Any, Any, T]], note: Callable[[str], None], given_up: Callable[[], bool]
+) -> T:
+    """A restart of the engine costs a job that has not begun time, and no attempt. `given_up`: nobody waits any more.
+
+    Raises EngineAway after ENGINE_PATIENCE, and other RuntimeFaults at once."""
+    deadline: float | None = None
+    while True:
+        try:
+            return await call()
+        except EngineAway as away:
+            deadline = deadline or time.monotonic() + ENGINE_PATIENCE
+            if time.monotonic() >= deadline or given_up():
+                raise
+            note(f"waiting: {away.message}")
+            await asyncio.sleep(ENGINE_RETRY)
 
 
 class Prepared(msgspec.Struct, frozen=True):

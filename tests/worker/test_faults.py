@@ -14,8 +14,9 @@ from hecaton.core.model import Body, Kind, Reason
 from hecaton.testing.runtime import ScriptedContainer, ScriptedRuntime
 from hecaton.wire.channel import Cancel, Note, Started
 from hecaton.worker import containers
+from hecaton.worker import runtime as runtime_port
 from hecaton.worker.app import serve
-from hecaton.worker.runtime import Exit, RuntimeFault
+from hecaton.worker.runtime import EngineAway, Exit, RuntimeFault
 from hecaton.worker.slots import WorkerSettings
 from tests.worker.brain import assignment, ref
 from tests.worker.scripted_server import PATIENCE, ScriptedServer
@@ -67,6 +68,42 @@ async def test_an_engine_that_cannot_start_containers(server: ScriptedServer, ru
     await server.assign(assignment("a"), assignment("b"))
     assert (await server.outcome(A)).reason is Reason.WORKER_ERROR
     assert (await server.outcome(B)).reason is Reason.WORKER_ERROR
+
+
+@pytest.mark.parametrize("where", ["prepare_fault", "start_fault"])
+async def test_an_engine_that_is_away_costs_a_start_time_and_no_attempt(
+    server: ScriptedServer, runtime: ScriptedRuntime, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(runtime_port, "ENGINE_RETRY", 0.02)
+    setattr(runtime.script, where, EngineAway(Reason.WORKER_ERROR, "the engine is away"))
+    await server.assign(assignment("a"))
+    await server.until(lambda: "waiting: the engine is away" in [note.text for note in server.all(Note)])
+    setattr(runtime.script, where, None)
+    assert (await server.outcome(A)).reason is Reason.OK
+
+
+async def test_an_engine_that_stays_away_fails_its_job_in_the_end(
+    server: ScriptedServer, runtime: ScriptedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_port, "ENGINE_RETRY", 0.02)
+    monkeypatch.setattr(runtime_port, "ENGINE_PATIENCE", 0.1)
+    runtime.script.start_fault = EngineAway(Reason.WORKER_ERROR, "the engine is away")
+    await server.assign(assignment("a"))
+    assert (await server.outcome(A)).reason is Reason.WORKER_ERROR
+
+
+async def test_a_job_that_waits_for_its_engine_can_be_cancelled(
+    server: ScriptedServer, runtime: ScriptedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_port, "ENGINE_RETRY", 0.02)
+    runtime.script.start_fault = EngineAway(Reason.WORKER_ERROR, "the engine is away")
+    await server.assign(assignment("a"))
+    await server.until(lambda: "waiting: the engine is away" in [note.text for note in server.all(Note)])
+    await server.say(Cancel((A,)))
+    assert (await server.outcome(A)).reason is Reason.CANCELLED
+    runtime.script.start_fault = None
+    await server.assign(assignment("b"))
+    assert (await server.outcome(B)).reason is Reason.OK
 
 
 async def test_a_pull_that_hangs_can_be_cancelled(server: ScriptedServer, runtime: ScriptedRuntime) -> None:

@@ -162,6 +162,15 @@ class TestEndsOfContainers:
         assert "hello world" in deliver.outcome.failure.message
         assert "--script" in str(deliver.outcome.failure.hint)
 
+    def test_a_container_that_is_killed_before_it_asks_for_work_may_be_tried_again(self, brain: Brain) -> None:
+        """Its image did not do that, so it is no reason to give the job up."""
+        brain.connect()
+        brain.assign(assignment("a"))
+        brain.hear(ev.ImageReady(brain.now, "c-1"))
+        brain.hear(ev.ContainerStarted(brain.now, "c-1"))
+        brain.exit("c-1", 137)
+        assert brain.results() == [(A, Reason.HANDLER_EXIT)]
+
     def test_a_start_that_fails_fails_one_job_and_each_other_job_gets_a_start_of_its_own(self, brain: Brain) -> None:
         brain.connect()
         brain.assign(assignment("a"), assignment("b"), assignment("c"))

@@ -156,9 +156,10 @@ class DockerRuntime:
         except DockerError as error:
             await self._discard(container)
             raise _start_fault(spec, error) from error
-        except RuntimeFault:
+        except RuntimeFault as fault:
             await self._discard(container)
-            raise
+            # Not EngineAway: it may have started all the same, and may be at work until it is found and removed.
+            raise RuntimeFault(fault.reason, fault.message, fault.hint) from fault
         return container.id
 
     async def _create(self, spec: ContainerSpec, command: tuple[str, ...] | None) -> DockerContainer:

@@ -1,6 +1,6 @@
 """The Docker runtime's connection to its engine: every call has a deadline; faults come in two kinds.
 
-DockerError: the engine said no. RuntimeFault (worker_error): it did not answer, or not in time.
+DockerError: the engine said no. EngineAway (worker_error): it did not answer, or not in time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import aiohttp
 from aiodocker import Docker, DockerError
 
 from hecaton.core.model import Reason
-from hecaton.worker.runtime import RuntimeFault
+from hecaton.worker.runtime import EngineAway
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 NOT_FOUND = 404
@@ -58,8 +58,8 @@ class Engine:
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: an answer that was cut off
             raise self.silent(f"did not {what}: {error or type(error).__name__}") from error
 
-    def silent(self, what: str) -> RuntimeFault:
-        return RuntimeFault(Reason.WORKER_ERROR, f"the Docker engine at {self.host} {what}", _START_HINT)
+    def silent(self, what: str) -> EngineAway:
+        return EngineAway(Reason.WORKER_ERROR, f"the Docker engine at {self.host} {what}", _START_HINT)
 
     async def read(self, path: str, params: Mapping[str, str]) -> bytes:
         """A raw answer that aiodocker would decode or keep whole as text."""
