@@ -48,6 +48,19 @@ test: setup ## Run all tests, with a real Docker engine (as root on Debian it is
 sim: setup ## Run fresh seeds of the deterministic simulator for SECONDS=60
 	@$(BIN)/python -m tests.simulator --seconds $(or $(SECONDS),60)
 
+.PHONY: chaos
+chaos: setup ## 10,000 jobs through 200 random kills and pauses of everything (SEED=N plays one again)
+	@$(BIN)/python -m tests.engine up
+	@$(BIN)/python -m tests.faults.chaos --jobs $(or $(JOBS),10000) --faults $(or $(FAULTS),200) $(if $(SEED),--seed $(SEED))
+
+.PHONY: reliability
+reliability: setup ## Full figures of what is promised under faults: about an hour
+	@$(BIN)/python -m tests.engine up
+	@FULL=1 $(BIN)/python -m pytest tests/faults
+	@$(MAKE) chaos
+	@$(MAKE) mutants
+	@$(MAKE) sim SECONDS=600
+
 .PHONY: check
 check: setup ## Check format, lint and strict types of code and tests
 	@$(BIN)/ruff format --check .

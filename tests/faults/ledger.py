@@ -6,8 +6,10 @@ are over.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import socket
 import socketserver
 import threading
 import time
@@ -29,6 +31,7 @@ from tests.faults.handler import value_of
 
 HANDLER = Path(__file__).with_name("handler.py")
 READERS = 4
+CLONE_NEWNET = 0x40000000
 SHOWN = 10
 
 
@@ -47,6 +50,7 @@ class Ledger:
     """Three files in `folder`: acknowledged, executed, read."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._acknowledged = folder / "acknowledged"
         self._executed = folder / "executed"
@@ -60,9 +64,16 @@ class Ledger:
         return {"LEDGER": str(self._executed)}
 
     @contextmanager
-    def listening(self) -> Iterator[dict[str, str]]:
-        """Takes what containers report, on every address of this machine. Gives the environment for their image."""
-        with socketserver.ThreadingTCPServer(("", 0), _taker(self._executed)) as server:
+    def listening(self, network: Path | None = None) -> Iterator[dict[str, str]]:
+        """Takes what containers report, on every address of this machine. Gives the environment for their image.
+
+        `network`: the network namespace of their engine, such as /proc/PID/ns/net, if it has one of its own."""
+        with socketserver.ThreadingTCPServer(("", 0), _taker(self._executed), bind_and_activate=False) as server:
+            if network is not None:
+                server.socket.close()
+                server.socket = _socket_in(network)
+            server.server_bind()
+            server.server_activate()
             server.daemon_threads = True
             server.block_on_close = False
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -100,6 +111,10 @@ class Ledger:
             {"job": view.id, "state": view.state, "reason": view.reason, "attempt": view.attempt, "result": result},
         )
 
+    def not_read(self, job: str, error: HecatonError) -> None:
+        """A client asked for the job's end and got this. Lost is only what nobody could read at any time."""
+        _append(self._read, {"job": job, "error": str(error)})
+
     def read_result(self, client: Client, job: str, timeout: float) -> JobView:
         """Wait for the job's end, and note what was read."""
         view = client.wait(job, timeout)
@@ -114,7 +129,7 @@ class Ledger:
             try:
                 self.read_result(client, job, max(0.0, deadline - time.monotonic()))
             except HecatonError as error:
-                _append(self._read, {"job": job, "error": str(error)})
+                self.not_read(job, error)
 
         with ThreadPoolExecutor(READERS) as readers:
             list(readers.map(one, self.jobs()))
@@ -124,6 +139,11 @@ class Ledger:
     def jobs(self) -> list[str]:
         """Ids of the acknowledged jobs, in the order of their acknowledgement."""
         return list(dict.fromkeys(record["job"] for record in _records(self._acknowledged)))
+
+    def counts(self) -> str:
+        """How far it is, in words."""
+        read = {record["job"] for record in _records(self._read) if "state" in record}
+        return f"{len(self.jobs())} acknowledged, {len(read)} read"
 
     def executions(self, job: str | None = None) -> list[Execution]:
         """All that began, or those of one job, in that order."""
@@ -257,6 +277,19 @@ def _records(path: Path) -> Iterator[Mapping[str, Any]]:
     with path.open("rb") as file:
         for line in file:
             yield json.loads(line)
+
+
+def _socket_in(network: Path) -> socket.socket:
+    """A socket stays in the network of the thread that made it."""
+    with network.open() as namespace, ThreadPoolExecutor(1) as thread:
+        return thread.submit(_enter_and_make, namespace.fileno()).result()
+
+
+def _enter_and_make(namespace: int) -> socket.socket:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "this thread cannot enter the network namespace: tests run as root")
+    return socket.socket()
 
 
 def _taker(path: Path) -> type[socketserver.StreamRequestHandler]:
