@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hecaton.cli import output
-from hecaton.cli.terminal import Column, ago, duration, harmless, is_terminal, size
+from hecaton.cli.terminal import Column, ago, duration, harmless, is_terminal, one_line, size
 from hecaton.core.errors import NotFound
 
 if TYPE_CHECKING:
     from hecaton.client import Client
-    from hecaton.core.model import Attempt
-    from hecaton.wire.api import JobSummary, JobView
+    from hecaton.wire.api import AttemptView, JobSummary, JobView
 
 COLUMNS = [
     Column("#", right=True),
@@ -30,6 +29,9 @@ COLUMNS = [
 ]
 
 COPY = 1024 * 1024
+
+SHOWN_LINES = 5
+"""Of the log of an earlier attempt; `--json` has 50, and `hecaton job logs --attempt N` all."""
 
 NOBODY = "no worker is registered yet. On a machine with a GPU: sudo hecaton-gpu install SERVER"
 
@@ -61,7 +63,7 @@ def details(view: JobView, now: float) -> list[str]:
         if view.log_tail:
             lines += output.block_lines("last log lines", view.log_tail)
     if len(view.attempts) > 1:
-        lines += output.block_lines("attempts", "\n".join(_attempt(attempt) for attempt in view.attempts))
+        lines += output.block_lines("attempts", "\n".join(_attempt(attempt, view, now) for attempt in view.attempts))
     return lines
 
 
@@ -85,6 +87,7 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
         ("doing", view.note if not view.state.terminal else None),
         ("progress", progress(view.progress) if view.progress is not None else None),
         ("attempt", f"{view.attempt}, up to {view.retries} retries" if view.retries else view.attempt or None),
+        ("exit code", view.exit_code or None),
         ("priority", view.priority or None),
         ("time-out", duration(view.timeout) if view.timeout else None),
         ("queue ttl", duration(view.queue_ttl) if view.queue_ttl else None),
@@ -138,16 +141,22 @@ def waiting_lines(view: JobView) -> list[str]:
 
 def _waiting(view: JobView) -> list[str]:
     if view.state != "IN_QUEUE":
-        return []
+        return output.block_lines("why it waits", "\n".join(waiting_lines(view))) if view.waiting else []
     before = f"\n{view.queue_position} jobs are before it" if view.queue_position else ""
     return output.block_lines("why it waits", "\n".join(waiting_lines(view)) + before)
 
 
-def _attempt(attempt: Attempt) -> str:
-    ended = attempt.ended_at - attempt.assigned_at if attempt.ended_at else None
+def _attempt(attempt: AttemptView, view: JobView, now: float) -> str:
+    """One line, and for an earlier one the end of its log: that of the last has a block of its own."""
     text = f"{attempt.number}  {attempt.worker}  {attempt.reason or 'running'}"
-    text += f" after {duration(ended)}" if ended is not None else ""
-    return text + (f": {attempt.failure.message}" if attempt.failure else "")
+    if attempt.ended_at is not None:
+        text += f" after {duration(attempt.ended_at - (attempt.started_at or attempt.assigned_at))}"
+    text += f", {ago(attempt.ended_at or attempt.assigned_at, now)}"
+    text += f", exit code {attempt.exit_code}" if attempt.exit_code else ""
+    text += f": {one_line(attempt.failure.message)}" if attempt.failure else ""
+    if attempt.log_tail and attempt.number != view.attempt:
+        text += "".join(f"\n   | {line}" for line in harmless(attempt.log_tail).splitlines()[-SHOWN_LINES:])
+    return text
 
 
 def ending(view: JobView) -> list[str]:

@@ -127,6 +127,11 @@ class Member(msgspec.Struct):
                 (begun if lease.started or position == 0 else waiting).append(lease.ref)
         return tuple(begun), tuple(waiting)
 
+    def before(self, job: JobId) -> int:
+        """Jobs that were given to the same slot earlier."""
+        slot = next((slot for slot in self.slots.values() if job in slot.held), None)
+        return list(slot.held).index(job) if slot else 0
+
     def lease(self, ref: AttemptRef) -> Lease | None:
         for slot in self.slots.values():
             lease = slot.held.get(ref.job)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from hecaton.core.batches import lane_of
 from hecaton.core.errors import Conflict, NotFound, Unavailable
 from hecaton.core.matching import Want, why_waiting
-from hecaton.core.model import INLINE_LIMIT, Body, Job, JobId, JobState
+from hecaton.core.model import INLINE_LIMIT, Body, Job, JobId, JobState, Reason
 from hecaton.server.attempts import Attempts
 from hecaton.server.auth import Caller
 from hecaton.server.clock import Clock, uuid7
@@ -31,6 +31,8 @@ ID_LENGTH = 36
 KEEP_ALIVE = 10.0
 LOG_CHUNK = 64 * 1024
 TAIL_BYTES = 16 * 1024
+TAILS = 20
+"""Attempts, the last ones, that are shown with the end of their log."""
 
 
 class Jobs:
@@ -141,15 +143,15 @@ class Jobs:
             job = store.job(job_id)
             if job is None:
                 return None
-            failed = job.state is JobState.FAILED
-            tail = store.log_tail(job.id, job.attempt, TAIL_BYTES) if failed and job.attempt else b""
+            attempts = store.attempts(job.id)
+            bad = [one.number for one in attempts[-TAILS:] if one.reason not in (None, Reason.OK)]
             return JobParts(
                 job,
                 store.payload(job.id) if job.payload_size <= INLINE_LIMIT else None,
                 store.result(job.id) if job.result_kind is not None else None,
-                store.attempts(job.id),
+                attempts,
                 store.queue_position(job.id) if job.state is JobState.IN_QUEUE else None,
-                tail,
+                {number: store.log_tail(job.id, number, TAIL_BYTES) for number in bad},
             )
 
         parts = await self._database.read(read)
@@ -159,7 +161,7 @@ class Jobs:
 
     def _why(self, job: Job) -> list[api.Waiting]:
         if job.state is not JobState.IN_QUEUE:
-            return []
+            return self._why_there(job)
         image = self._directory.image(job.image_id)
         want = Want(job.lane, image.name if image else job.image, job.spec.mode, None, 1, 0, job.created_at)
         hosts = sorted((member.host() for member in self._fleet.members.values()), key=lambda host: host.name)
@@ -172,6 +174,21 @@ class Jobs:
         if not hosts:
             lines.append(api.Waiting("*", "no worker is connected: start one with `hecaton-gpu run <server>`"))
         return lines
+
+    def _why_there(self, job: Job) -> list[api.Waiting]:
+        """Why nothing happens to a job that a worker has."""
+        member = self._fleet.members.get(job.worker_id) if job.worker_id and not job.state.terminal else None
+        if member is None:
+            return []
+        if member.link is None:
+            left = max(0.0, member.last_contact + self._settings.lost_after - self._clock.now())
+            after = "counts as cancelled" if job.cancel_requested else "is given to another worker"
+            return [api.Waiting(member.name, f"is not connected: unless it returns, the job {after} in {left:.0f} s")]
+        before = member.before(job.id)
+        if job.state is JobState.ASSIGNED and before:
+            others = "one job that runs" if before == 1 else f"{before} jobs"
+            return [api.Waiting(member.name, f"has it already, behind {others} on the same slot")]
+        return []
 
     async def list(self, caller: Caller, state: JobState | None, before: int | None, limit: int) -> api.JobPage:
         owner = None if caller.is_admin else caller.user_id

@@ -24,7 +24,7 @@ class JobParts(msgspec.Struct, frozen=True):
     result: Body | None
     attempts: list[Attempt]
     queue_position: int | None
-    log_tail: bytes
+    log_tails: dict[int, bytes]  # by number of the attempt
 
 
 def job_summary(job: Job) -> api.JobSummary:
@@ -74,8 +74,8 @@ def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting],
         note=current.note if current else None,
         queue_position=parts.queue_position,
         waiting=tuple(waiting),
-        attempts=tuple(parts.attempts),
-        log_tail=_tail(parts.log_tail) if job.state is JobState.FAILED else None,
+        attempts=tuple(_attempt(attempt, parts.log_tails.get(attempt.number)) for attempt in parts.attempts),
+        log_tail=_tail(parts.log_tails.get(job.attempt, b"")) if job.state is JobState.FAILED else None,
         removed=removed(keep_results) if job.result_kind is not None and parts.result is None else None,
     )
 
@@ -98,6 +98,10 @@ def _result(body: Body | None) -> tuple[msgspec.Raw, str | None]:
     if body.kind is Kind.TEXT:
         return msgspec.Raw(msgspec.json.encode(body.data.decode("utf-8", "replace"))), None
     return _NULL, base64.b64encode(body.data).decode()
+
+
+def _attempt(attempt: Attempt, log: bytes | None) -> api.AttemptView:
+    return api.AttemptView(**msgspec.structs.asdict(attempt), log_tail=None if log is None else _tail(log))
 
 
 def _tail(data: bytes) -> str:

@@ -148,6 +148,10 @@ class JobSummary(_Reply, frozen=True):
     reason: Reason | None
 
 
+class AttemptView(Attempt, frozen=True, omit_defaults=True):
+    log_tail: str | None = None  # the last 50 lines, where it ended without a result
+
+
 class JobView(_Reply, frozen=True):
     """Everything about a job. Results: `result` (JSON), `result_text` or `result_base64` up to 1 MiB;
     `result_size` always; the bytes themselves at GET /v1/jobs/{id}/result."""
@@ -183,8 +187,8 @@ class JobView(_Reply, frozen=True):
     progress: Any = None  # what the handler reported last
     note: str | None = None  # what the worker is doing for it: "pulling python:3.9-slim, 40 %"
     queue_position: int | None = None  # jobs before it in its own lane
-    waiting: tuple[Waiting, ...] = ()
-    attempts: tuple[Attempt, ...] = ()  # oldest first, the current one last
+    waiting: tuple[Waiting, ...] = ()  # why nothing happens to it now
+    attempts: tuple[AttemptView, ...] = ()  # oldest first, the current one last
     log_tail: str | None = None  # failed jobs: the last 50 lines
     removed: str | None = None  # set where there was a result that is not kept any longer: "... after 30 days"
     batch: str | None = None  # id of the batch it belongs to

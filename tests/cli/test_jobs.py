@@ -280,10 +280,18 @@ def test_job_show_of_a_failed_job_has_reason_traceback_log_hint_and_attempts(
     invoke: Invoke, server: ScriptedServer
 ) -> None:
     attempts = [
-        {"number": 1, "worker": "gpu-1", "assigned_at": 1.0, "ended_at": 3.5, "reason": "worker_lost"},
+        {
+            "number": 1,
+            "worker": "gpu-1",
+            "assigned_at": 1.0,
+            "ended_at": 3.5,
+            "reason": "handler_exit",
+            "exit_code": 3,
+            "log_tail": "\n".join(f"early \x1b[2J{number}" for number in range(50)),
+        },
         {"number": 2, "worker": "gpu-2", "assigned_at": 5.0, "ended_at": 6.0, "reason": "handler_error"},
     ]
-    server.on("GET", "/v1/jobs/12", reply(failed(log_tail="row 7\n\x1b]0;x\x07row 8\n", attempts=attempts)))
+    server.on("GET", "/v1/jobs/12", reply(failed(log_tail="row 7\n\x1b]0;x\x07row 8\n", attempts=attempts, attempt=2)))
     shown = invoke("job", "show", "12").out
     for part in (
         "handler_error",
@@ -293,7 +301,18 @@ def test_job_show_of_a_failed_job_has_reason_traceback_log_hint_and_attempts(
         "  row 7\n  row 8\n",
     ):
         assert part in shown
-    assert "1  gpu-1  worker_lost after 2.50 s\n  2  gpu-2  handler_error after 1.00 s" in shown
+    [first, *early, second] = shown.partition("\nattempts\n")[2].splitlines()
+    assert first.startswith("  1  gpu-1  handler_exit after 2.50 s, ")
+    assert first.endswith(" d ago, exit code 3")
+    assert early == [f"     | early {number}" for number in range(45, 50)]
+    assert second.startswith("  2  gpu-2  handler_error after 1.00 s, ")
+
+
+def test_job_show_says_why_a_job_waits_at_the_worker_that_has_it(invoke: Invoke, server: ScriptedServer) -> None:
+    waiting = [{"worker": "gpu-1", "why": "has it already, behind 3 jobs on the same slot"}]
+    server.on("GET", "/v1/jobs/12", reply(job("ASSIGNED", waiting=waiting)))
+    shown = invoke("job", "show", "12").out
+    assert "why it waits\n  gpu-1 has it already, behind 3 jobs on the same slot\n" in shown
 
 
 def test_large_payloads_are_described_instead_of_shown(invoke: Invoke, server: ScriptedServer) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from hecaton.core.model import Body, Failure, Kind, Reason
 from hecaton.wire.channel import Log, Note, Outcome, Progress, Released, Revoke, Started
+from tests.server.people import eventually
 from tests.server.running import IMAGE, Running
 from tests.server.scripted_worker import json_body, slots
 
@@ -192,6 +193,56 @@ async def test_a_failed_job_tells_why_with_the_last_lines_of_its_log(server: Run
     }  # fmt: skip
     assert view["log_tail"].splitlines() == [f"line {number}" for number in range(30, 80)]
     assert view["attempts"][0]["charged"] == "user"
+
+
+async def test_every_attempt_that_failed_has_the_end_of_its_log(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    job_id = await server.admin.submit(IMAGE, retries=1)
+    for number in (1, 2):
+        job = await worker.start()
+        await worker.send(Log(job.ref, 0, b"".join(b"attempt %d line %d\n" % (number, line) for line in range(60))))
+        await worker.report(Outcome(job.ref, Reason.HANDLER_EXIT, None, Failure("ended"), exit_code=number, ran=0.1))
+    view = await server.admin.ended(job_id)
+    for number, attempt in enumerate(view["attempts"], 1):
+        assert (attempt["number"], attempt["worker"], attempt["exit_code"]) == (number, "w1", number)
+        assert (attempt["reason"], attempt["failure"]["message"]) == ("handler_exit", "ended")
+        assert attempt["started_at"] <= attempt["ended_at"]
+        assert attempt["log_tail"].splitlines() == [f"attempt {number} line {line}" for line in range(10, 60)]
+    assert view["log_tail"] == view["attempts"][1]["log_tail"]
+
+
+async def test_a_job_that_was_sent_ahead_says_behind_what_it_waits(server: Running) -> None:
+    await server.image()
+    worker = await server.worker("w1")
+    for _ in range(3):  # short jobs: the next ones are sent ahead
+        await server.admin.submit(IMAGE)
+        job = await worker.start()
+        await worker.finish(job.ref, ran=0.001)
+        await server.admin.ended(job.ref.job)
+    ids = [await server.admin.submit(IMAGE, number) for number in range(3)]
+    for _ in ids:
+        await worker.take()
+    assert (await server.admin.job(ids[0]))["waiting"] == []
+    for number, expected in ((1, "behind one job that runs"), (2, "behind 2 jobs")):
+        view = await server.admin.job(ids[number])
+        assert view["state"] == "ASSIGNED"
+        assert view["waiting"] == [{"worker": "w1", "why": f"has it already, {expected} on the same slot"}]
+
+
+async def test_a_job_at_a_worker_that_is_away_says_until_when_it_waits(server: Running) -> None:
+    await server.image()
+    worker = await server.worker("w1")
+    job_id = await server.admin.submit(IMAGE)
+    await worker.start()
+    await worker.cut()
+
+    async def why() -> str:
+        return " ".join(line["why"] for line in (await server.admin.job(job_id))["waiting"]).rpartition(" in ")[0]
+
+    await eventually(why, "is not connected: unless it returns, the job is given to another worker")
+    await server.admin.must("POST", f"/v1/jobs/{job_id}/cancel")
+    await eventually(why, "is not connected: unless it returns, the job counts as cancelled")
 
 
 async def test_a_job_with_retries_runs_again_after_a_back_off(server: Running) -> None:
