@@ -16,6 +16,7 @@ from hecaton.core.errors import HecatonError
 from hecaton.core.lifecycle import Event
 from hecaton.core.model import AttemptRef, JobId, JobState, Reason, WorkerId, WorkerRecord
 from hecaton.server.clock import Clock
+from hecaton.server.endings import Ending
 from hecaton.server.fleet import Fleet, Lease, Link, Live, Member
 from hecaton.server.holds import Holds
 from hecaton.server.hub import Hub
@@ -293,7 +294,7 @@ class Attempts:
         self._fleet.ended(worker, [end.ref for end in ends], now)
         self._scheduler.settle(claims, claimed)
         self._acknowledge(worker, ended)
-        self._after(ended, {outcome.ref: outcome for outcome in outcomes}, worker)
+        self._after(ended, {end.ref: end for end in ends}, worker)
         await self.dispatch()
 
     def _end(self, worker: WorkerId, outcome: Outcome, now: float) -> AttemptEnd:
@@ -313,7 +314,7 @@ class Attempts:
             member.link.send(Accepted(good, bad))
 
     def _after(
-        self, ended: Sequence[Ended], outcomes: dict[AttemptRef, Outcome], worker: WorkerId | None = None
+        self, ended: Sequence[Ended], said: dict[AttemptRef, AttemptEnd], worker: WorkerId | None = None
     ) -> None:
         """After the commit: wake who waits, and put what must run again back in line."""
         if worker is not None and self._holds.judge(worker, ended):
@@ -325,7 +326,7 @@ class Attempts:
             if end.batch is not None:
                 self._hub.wake(end.batch, decided=end.paused)
             if end.state.terminal:
-                self._publish(end.ref, "end", outcomes.get(end.ref))
+                self._publish(end.ref, "end", Ending(said[end.ref], end) if end.ref in said else None)
             elif end.verdict is not None and end.verdict.event is Event.REQUEUE and end.lane is not None:
                 self._publish(end.ref, "state", JobState.IN_QUEUE)
                 self._wait_again(end.lane, end.verdict.delay)

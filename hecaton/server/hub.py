@@ -25,6 +25,7 @@ class Watch:
     def __init__(self, watches: dict[Watched, set[Watch]], watched: Watched) -> None:
         self.events: deque[JobEvent] = deque(maxlen=QUEUE_LIMIT)
         self.ended = False
+        self.end: object = None  # what the event `end` carried
         self._watches, self._watched = watches, watched
         self._happened = False
         self._waiter: asyncio.Future[None] | None = None
@@ -41,7 +42,8 @@ class Watch:
 
     def put(self, event: JobEvent) -> None:
         self.events.append(event)
-        self.ended = self.ended or event.event == "end"
+        if event.event == "end":
+            self.ended, self.end = True, event.value
         self.wake()
 
     def wake(self) -> None:

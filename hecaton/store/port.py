@@ -108,7 +108,8 @@ class Ended(msgspec.Struct, frozen=True):
     """`accepted`: this call ended it. `repeated`: it had ended so before (lost acknowledgement). Neither: fenced.
 
     `verdict` and `state` tell where the job went; `lane` is set when it waits again. `batch`: the index of the batch it
-    belongs to, if this ended the job; `paused`: that batch has paused with it (carry it out with `sweep`)."""
+    belongs to, if this ended the job; `paused`: that batch has paused with it (carry it out with `sweep`). The rest
+    is as it stands in a job that this ended."""
 
     ref: AttemptRef
     accepted: bool
@@ -118,6 +119,9 @@ class Ended(msgspec.Struct, frozen=True):
     lane: int | None = None
     batch: int | None = None
     paused: bool = False
+    assigned_at: float | None = None
+    started_at: float | None = None
+    cancel_requested: bool = False
 
 
 class Resumed(msgspec.Struct, frozen=True):

@@ -55,7 +55,7 @@ _START = "UPDATE job SET state = ?, started_at = ? WHERE id = ? AND attempt = ? 
 
 _CURRENT = """
     SELECT seq, state, attempt, worker_id, lane, started_at, retries, user_failures, infra_failures, cancel_requested,
-           coalesce(attempt_reason, reason), batch, id
+           coalesce(attempt_reason, reason), batch, id, assigned_at
     FROM job WHERE id IN ({})
 """
 
@@ -211,7 +211,12 @@ class QueueVerbs(BatchEnds):
             target = TRANSITIONS[state, verdict.event]
             if target.terminal:
                 last.append((row, end, verdict, target))
-                ended.append(Ended(end.ref, True, False, target, verdict, batch=row[11]))
+                started_at = row[5] if row[5] is not None else end.started_at
+                ended.append(
+                    Ended(
+                        end.ref, True, False, target, verdict, None, row[11], False, row[13], started_at, bool(row[9])
+                    )
+                )
             else:
                 self._requeue(row, end, verdict, target)
                 ended.append(Ended(end.ref, True, False, target, verdict, row[4]))

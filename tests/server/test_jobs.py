@@ -49,6 +49,47 @@ async def test_submitting_with_wait_answers_when_the_job_ends(server: Running) -
     assert (view["state"], view["result"]) == ("FINISHED", "done")
 
 
+@pytest.mark.parametrize("payload", [{"input": {"n": 1}}, {"text": "a"}, {"base64": "AP8="}, {"input": "x" * 70_000}])
+@pytest.mark.parametrize("body", [json_body({"a": 1}), Body.inline(Kind.TEXT, b"t"), Body.inline(Kind.BYTES, b"\xff")])
+async def test_its_answer_is_what_the_job_shows_ever_after(server: Running, payload: Any, body: Body) -> None:
+    await server.image()
+    worker = await server.worker()
+    wanted = {"image": IMAGE, "timeout": 50, "retries": 2, "priority": 1, "queue_ttl": 60, **payload}
+    asked = asyncio.create_task(server.admin.must("POST", "/v1/jobs?wait=20", wanted))
+    job = await worker.start()
+    await worker.send(Progress(job.ref, 1), Note(job.ref, "half"))
+    await worker.report(Outcome(job.ref, Reason.OK, body, ran=0.01, exit_code=0))
+    view = await asked
+    assert view["state"] == "FINISHED"
+    assert view == await server.admin.job(view["id"])
+
+
+async def test_so_it_is_after_an_attempt_that_failed_and_one_that_was_to_be_cancelled(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    asked = asyncio.create_task(server.admin.must("POST", "/v1/jobs?wait=20", {"image": IMAGE, "retries": 1}))
+    await worker.fail((await worker.start()).ref, Reason.HANDLER_ERROR)
+    job = await worker.start()
+    await server.admin.must("POST", f"/v1/jobs/{job.ref.job}/cancel")
+    await worker.finish(job.ref, "done")
+    view = await asked
+    assert (view["state"], len(view["attempts"])) == ("FINISHED", 2)
+    assert view == await server.admin.job(view["id"])
+
+
+async def test_so_it_is_when_the_job_ended_although_it_was_to_be_cancelled(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    asked = asyncio.create_task(server.admin.must("POST", "/v1/jobs?wait=20", {"image": IMAGE}))
+    job = await worker.start()
+    await server.admin.must("POST", f"/v1/jobs/{job.ref.job}/cancel")
+    await asyncio.sleep(0.1)  # the start is stored
+    await worker.finish(job.ref, "done")
+    view = await asked
+    assert view["started_at"] is not None
+    assert view == await server.admin.job(view["id"])
+
+
 async def test_a_wait_that_is_over_shows_the_job_as_it_is(server: Running) -> None:
     await server.image()
     job_id = await server.admin.submit(IMAGE)
