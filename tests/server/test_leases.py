@@ -329,6 +329,51 @@ async def test_a_job_at_a_worker_is_cancelled_when_the_worker_has_stopped_it(ser
     assert (await server.admin.ended(job_id))["state"] == "CANCELLED"
 
 
+async def test_a_job_in_its_back_off_is_cancelled_at_once(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    job_id = await server.admin.submit(IMAGE, retries=3)
+    await worker.fail((await worker.start()).ref, Reason.HANDLER_ERROR)
+    await _state_becomes(server, job_id, "IN_QUEUE")
+    view = await server.admin.must("POST", f"/v1/jobs/{job_id}/cancel")
+    assert (view["state"], [one["reason"] for one in view["attempts"]]) == ("CANCELLED", ["handler_error"])
+
+
+async def test_a_job_in_a_paused_batch_is_cancelled_at_once(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    batch = await server.admin.must("POST", "/v1/batches", {"image": IMAGE, "items": [{"input": n} for n in range(30)]})
+    for _ in range(20):  # all alike: it pauses
+        await worker.fail((await worker.start()).ref, Reason.STARTUP_EXIT)
+
+    async def paused() -> str:
+        return str((await server.admin.get(f"/v1/batches/{batch['id']}"))["paused"] is not None)
+
+    await eventually(paused, "True")
+    (last, *_) = (await server.admin.get("/v1/jobs?state=IN_QUEUE"))["jobs"]
+    view = await server.admin.must("POST", f"/v1/jobs/{last['id']}/cancel")
+    assert view["state"] == "CANCELLED"
+
+
+async def test_a_job_that_was_sent_ahead_is_cancelled_when_the_worker_has_dropped_it(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    for _ in range(3):  # short jobs: the next ones are sent ahead
+        await server.admin.submit(IMAGE)
+        job = await worker.start()
+        await worker.finish(job.ref, ran=0.001)
+        await server.admin.ended(job.ref.job)
+    ids = [await server.admin.submit(IMAGE) for _ in range(2)]
+    running_job, ahead = [await worker.take() for _ in ids]
+    view = await server.admin.must("POST", f"/v1/jobs/{ids[1]}/cancel")
+    assert (view["state"], view["cancel_requested"]) == ("ASSIGNED", True)
+    assert (await worker.hear(Cancel)).refs == (ahead.ref,)
+    await worker.send(Released((ahead.ref,)))
+    assert (await server.admin.ended(ids[1]))["state"] == "CANCELLED"
+    await worker.finish(running_job.ref, "the one before it is not touched")
+    assert (await server.admin.ended(ids[0]))["state"] == "FINISHED"
+
+
 async def test_a_result_that_was_faster_than_the_cancellation_counts(server: Running) -> None:
     await server.image()
     worker = await server.worker()
