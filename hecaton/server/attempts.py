@@ -168,7 +168,7 @@ class Attempts:
         Those that were so at the last look (`before`) too are handed back; returns what was seen now."""
         held = await self._database.write(lambda store: store.assigned())
         members = self._fleet.members.values()
-        known = {lease.ref for member in members for lease in (*member.leases(), *member.ending.values())}
+        known = {lease.ref for member in members for lease in member.all_leases()}
         orphans = {ref: state for _, _, ref, state in held if ref not in known}
         again = [ref for ref in orphans if ref in before]
         await self._end_lost([ref for ref in again if orphans[ref] is JobState.IN_PROGRESS], Reason.WORKER_LOST)
