@@ -317,7 +317,7 @@ class Attempts:
         self, ended: Sequence[Ended], said: dict[AttemptRef, AttemptEnd], worker: WorkerId | None = None
     ) -> None:
         """After the commit: wake who waits, and put what must run again back in line."""
-        if worker is not None and self._holds.judge(worker, ended):
+        if worker is not None and self._holds.judge(worker, ended, said):
             self._run(self._background(self._holds.keep(worker)))
         for end in ended:
             if not end.accepted or end.state is None:
