@@ -53,6 +53,10 @@ chaos: setup ## 10,000 jobs through 200 random kills and pauses of everything (S
 	@$(BIN)/python -m tests.engine up
 	@$(BIN)/python -m tests.faults.chaos --jobs $(or $(JOBS),10000) --faults $(or $(FAULTS),200) $(if $(SEED),--seed $(SEED))
 
+.PHONY: mutants
+mutants: setup ## Put faults into copies of Hecaton and see whether the suite notices
+	@$(BIN)/python -m tests.mutants
+
 .PHONY: reliability
 reliability: setup ## Full figures of what is promised under faults: about an hour
 	@$(BIN)/python -m tests.engine up

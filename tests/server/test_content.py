@@ -321,6 +321,21 @@ async def test_a_worker_writes_only_into_logs_of_jobs_that_it_holds(server: Runn
     assert await _log(server, job_id) == b"truth\n"
 
 
+async def test_a_worker_reports_only_about_jobs_that_it_holds(server: Running) -> None:
+    worker, job_id, job = await _running_job(server)
+    other = await server.worker("other", slots=())
+    await worker.send(Progress(job.ref, "truth"), Note(job.ref, "true"))
+    await worker.send(Log(job.ref, 0, b"said\n"))
+    async with asyncio.timeout(10):  # the log comes behind the rest
+        while await _log(server, job_id) != b"said\n":  # noqa: ASYNC110 - a log has no end to wait for yet
+            await asyncio.sleep(0.01)
+    await other.send(Progress(job.ref, "lies"), Note(job.ref, "false"))
+    await other.finish(job.ref)
+    assert await other.answer(job.ref) == "fenced"  # so the rest was heard before
+    view = await server.admin.job(job_id)
+    assert (view["progress"], view["note"]) == ("truth", "true")
+
+
 async def _read(stream: aiohttp.ClientResponse) -> Any:
     """The next event; keep-alives are skipped."""
     while True:

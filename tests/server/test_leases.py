@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -77,6 +78,21 @@ async def test_a_worker_that_is_silent_on_an_open_connection_is_lost_too(hasty: 
     other = await hasty.worker("other")
     assert (await other.take()).ref == AttemptRef(JobId(job_id), 2)
     await mute.closed()
+
+
+async def test_a_server_that_stood_still_loses_no_worker_for_it(hasty: Running) -> None:
+    await hasty.image()
+    worker = await hasty.worker()
+    job_id = await hasty.admin.submit(IMAGE)
+    job = await worker.start()
+    worker.silent = True  # nothing of it is on its way to the server when that stops
+    await _state_becomes(hasty, job_id, "IN_PROGRESS")
+    time.sleep(3 * hasty.server.settings.lost_after)  # noqa: ASYNC251 - all of this process stands still
+    await asyncio.sleep(0.2)  # the server notices first how late it is
+    worker.silent = False
+    await worker.finish(job.ref, "done")
+    view = await hasty.admin.ended(job_id)
+    assert (view["attempt"], view["result"]) == (1, "done")
 
 
 async def test_a_worker_that_is_back_in_time_keeps_its_attempt(server: Running) -> None:

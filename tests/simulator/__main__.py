@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="run fresh seeds for this long")
     parser.add_argument("--seed", type=int, help="run this one, and print its plan and result")
     parser.add_argument("--first", type=int, default=None, help="count up from this seed instead of drawing them")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="run these, however long it takes")
     options = parser.parse_args()
     passwords = Passwords()
     try:
@@ -27,8 +28,12 @@ def main() -> int:
             print(f"{plan.profile}: {plan.workers} workers, {len(plan.jobs)} jobs, faults {plan.faults}")
             print(run(options.seed, passwords))
         else:
-            reports = run_for(options.seconds, passwords, options.first)
-            print(summary(reports, options.seconds))
+            begun = time.monotonic()
+            if options.seeds:
+                reports = [run(seed, passwords) for seed in options.seeds]
+            else:
+                reports = run_for(options.seconds, passwords, options.first)
+            print(summary(reports, time.monotonic() - begun))
     except Broken as broken:
         print(broken)
         return 1

@@ -14,8 +14,8 @@ from tests.simulator.service import WALL
 if TYPE_CHECKING:
     from tests.simulator.world import World
 
-RECOVERY = 130.0
-"""Seconds after a fault in which its consequences may still appear: two leases and some."""
+RECOVERY = 10.0
+"""Seconds after a fault, beside two leases, in which its consequences may still appear."""
 
 _HANDLERS = {Reason.OK, Reason.HANDLER_ERROR, Reason.OOM_GPU}
 _EXITS = {Reason.HANDLER_EXIT: "exit", Reason.OOM_HOST: "oom"}
@@ -161,7 +161,7 @@ def _faults(world: World, attempt: Attempt) -> list[Fault]:
     if any(fault.kind == "wall_jump" for fault in oracle.faults):
         return [fault for fault in oracle.faults if fault.subject in subjects]
     since, until = attempt.assigned_at - WALL, (attempt.ended_at or 0.0) - WALL
-    return oracle.broken_between(subjects, since - 1.0, until + 1.0, RECOVERY)
+    return oracle.broken_between(subjects, since - 1.0, until + 1.0, 2 * world.plan.lost_after + RECOVERY)
 
 
 def _check_end(world: World, job: Job, plan: JobPlan) -> None:

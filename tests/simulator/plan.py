@@ -73,16 +73,18 @@ def make_plan(seed: int) -> Plan:
     else:
         workers, duration, jobs = rng.randint(1, 5), rng.uniform(30, 300), rng.randint(200, 500)
     users, images = rng.randint(1, 3), rng.randint(1, 4)
+    slots = tuple(rng.choice((1, 1, 1, 2, 4)) for _ in range(workers))
+    heartbeat = rng.choice((10.0, 20.0)) if profile == "fleet" else rng.choice((2.0, 5.0))
     return Plan(
         seed=seed,
         profile=profile,
         duration=duration,
         workers=workers,
-        slots=tuple(rng.choice((1, 1, 1, 2, 4)) for _ in range(workers)),
+        slots=slots,
         images=images,
         users=users,
-        heartbeat=rng.choice((10.0, 20.0)) if profile == "fleet" else rng.choice((2.0, 5.0)),
-        lost_after=60.0,
+        heartbeat=heartbeat,
+        lost_after=max(60.0, 6 * heartbeat),  # the server allows no less
         latency=rng.choice((0.0005, 0.005, 0.05, 0.3)),
         commit=rng.choice((0.0005, 0.003, 0.02)),
         jobs=_jobs(rng, profile, duration, jobs, users, images),

@@ -294,13 +294,13 @@ class TestAWorkerThatWasKilled:
 
     async def test_still_knows_when_the_job_has_to_end(self, processes: Site) -> None:
         await processes.comes()
-        await processes.begins(processes.job("a", timeout=5.0))
+        await processes.begins(processes.job("a", timeout=2.0))
         await processes.is_killed()
         await processes.comes_back()
         outcome = await processes.server.outcome(A)
         assert outcome.reason is Reason.TIMEOUT
         assert outcome.ran is not None
-        assert outcome.ran < 20
+        assert outcome.ran < 10
 
     async def test_still_knows_that_a_job_is_exclusive(self, processes: Site) -> None:
         server = processes.server
@@ -393,6 +393,15 @@ class TestWhatBelongsToNothing:
             assert set(decoys) <= running()
         finally:
             docker("rm", "--force", *decoys)
+
+    async def test_containers_of_a_worker_that_lost_its_journal(self, processes: Site) -> None:
+        await processes.comes()
+        await processes.begins(processes.job("a"))
+        await processes.is_killed()
+        for path in processes.folder.glob("journal*"):
+            path.unlink()
+        assert phases(await processes.comes_back()) == {}
+        assert await processes.found() == []
 
     async def test_a_container_that_spoilt_its_folder_is_not_taken_over(self, processes: Site) -> None:
         await processes.comes()

@@ -1,0 +1,7 @@
+"""All mutants."""
+
+from __future__ import annotations
+
+from tests.mutants import of_server, of_store, of_worker
+
+MUTANTS = (*of_store.MUTANTS, *of_server.MUTANTS, *of_worker.MUTANTS)
