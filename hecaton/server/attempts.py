@@ -168,7 +168,7 @@ class Attempts:
         Those that were so at the last look (`before`) too are handed back; returns what was seen now."""
         held = await self._database.write(lambda store: store.assigned())
         members = self._fleet.members.values()
-        known = {lease.ref for member in members for lease in (*member.leases(), *member.ending.values())}
+        known = {lease.ref for member in members for lease in member.all_leases()}
         orphans = {ref: state for _, _, ref, state in held if ref not in known}
         again = [ref for ref in orphans if ref in before]
         await self._end_lost([ref for ref in again if orphans[ref] is JobState.IN_PROGRESS], Reason.WORKER_LOST)
@@ -317,7 +317,7 @@ class Attempts:
         self, ended: Sequence[Ended], said: dict[AttemptRef, AttemptEnd], worker: WorkerId | None = None
     ) -> None:
         """After the commit: wake who waits, and put what must run again back in line."""
-        if worker is not None and self._holds.judge(worker, ended):
+        if worker is not None and self._holds.judge(worker, ended, said):
             self._run(self._background(self._holds.keep(worker)))
         for end in ended:
             if not end.accepted or end.state is None:

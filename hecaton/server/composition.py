@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 
+import structlog
+
 from hecaton.core.lifecycle import RETRY_DELAY
 from hecaton.core.model import JobState, WorkerRecord
 from hecaton.server.attempts import Attempts
@@ -26,6 +28,8 @@ from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
 from hecaton.server.sweeper import Sweeper
 from hecaton.store.port import Blobs, Database, Store
+
+_log = structlog.get_logger("hecaton.composition")
 
 
 class Composition:
@@ -60,6 +64,7 @@ class Composition:
     async def start(self) -> None:
         """Read what the store knows: leases of workers that may come back, and what waits."""
         await self.directory.load()
+        await self._adopt_copy()
         held, workers = await self.database.read(lambda store: (store.assigned(), store.workers()))
         names = {worker.id: worker.name for worker in workers}
         leases = [
@@ -71,6 +76,12 @@ class Composition:
         self.holds.load(workers)
         await self.database.write(lambda store: store.cap_delays(now + RETRY_DELAY[-1]))
         await self.attempts.refresh()
+
+    async def _adopt_copy(self) -> None:
+        now = self.clock.now()
+        age = await self.database.write(lambda store: store.adopt_copy(now))
+        if age is not None:
+            _log.warning("This is a backup: what was unfinished in it runs again", hours_old=round(age / 3600, 1))
 
     async def run(self) -> None:
         """What the server does by itself, until cancelled."""

@@ -118,6 +118,11 @@ class Member(msgspec.Struct):
         for slot in self.slots.values():
             yield from slot.held.values()
 
+    def all_leases(self) -> Iterator[Lease]:
+        """Those too whose end is on its way into the store."""
+        yield from self.leases()
+        yield from self.ending.values()
+
     def by_start(self) -> tuple[tuple[AttemptRef, ...], tuple[AttemptRef, ...]]:
         """What may have begun, and what certainly waits: the first of a slot begins before its news arrives."""
         begun: list[AttemptRef] = []

@@ -6,17 +6,17 @@ Both outlive a restart of the server. Also the judgement that lost workers need:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
 
-from hecaton.core.model import Charged, Reason, WorkerId, WorkerRecord
+from hecaton.core.model import AttemptRef, Charged, Reason, WorkerId, WorkerRecord
 from hecaton.server.clock import Clock
 from hecaton.server.fleet import Fleet, Hold, Lease, Member
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
-from hecaton.store.port import Database, Ended, Store
+from hecaton.store.port import AttemptEnd, Database, Ended, Store
 from hecaton.wire.channel import Hello
 
 STRIKES = 3
@@ -49,6 +49,7 @@ class Holds:
         self._unpulled: dict[WorkerId, set[int | None]] = {}  # lanes whose image could not be pulled, in a row
         self._last_pull: tuple[WorkerId | None, float] = (None, 0.0)
         self._last_loss: tuple[WorkerId | None, float] = (None, 0.0)
+        self._struck: dict[WorkerId, float] = {}  # when the last attempt ended that was counted
         self._before: dict[WorkerId, Standing] = {}
         self._boots: dict[WorkerId, str] = {}  # of the machine, when the worker was here last
 
@@ -92,7 +93,7 @@ class Holds:
             for member in self._fleet.members.values()
         )
 
-    def judge(self, worker: WorkerId, ended: Sequence[Ended]) -> bool:
+    def judge(self, worker: WorkerId, ended: Sequence[Ended], said: Mapping[AttemptRef, AttemptEnd]) -> bool:
         """Count failures of the machine in a row. True if that was one too many: the caller then calls `keep`."""
         lost = sum(1 for end in ended if end.accepted and end.verdict and end.verdict.reason in _LOSSES)
         if lost:
@@ -103,6 +104,8 @@ class Holds:
             if end.verdict.charged is Charged.INFRA and end.lane is not None:
                 self._scheduler.shun(end.lane, worker)
             if end.verdict.charged is Charged.INFRA and not self._registrys_fault(worker, end):
+                if self._same_blow(worker, said.get(end.ref)):
+                    continue
                 reason = end.verdict.reason
                 strike = Reason.WORKER_LOST if reason is Reason.POISON else reason
                 self._strikes.setdefault(worker, []).append(strike)
@@ -115,6 +118,16 @@ class Holds:
         self._strikes[worker] = strikes[-STRIKES + 1 :]  # one more after the quarantine, and it is back
         self._quarantine(worker, strikes[-STRIKES:])
         return True
+
+    def _same_blow(self, worker: WorkerId, end: AttemptEnd | None) -> bool:
+        """Attempts that ran side by side when the machine failed (its engine restarted) do not fail in a row: the first
+        one counts."""
+        if end is None:
+            return False
+        if end.started_at is not None and end.started_at < self._struck.get(worker, float("-inf")):
+            return True
+        self._struck[worker] = end.at
+        return False
 
     async def take_back(self, worker: WorkerId, hello: Hello) -> list[Lease]:
         """A worker is back. Attempts that it had been given up for are its own again if nobody else was given them,

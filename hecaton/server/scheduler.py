@@ -35,6 +35,10 @@ SHUN = 60.0
 """Seconds for which a lane's jobs go to other machines first, after one of them was failed by this machine."""
 
 
+LANE_KEPT = 600.0
+"""Seconds without any use after which a lane is forgotten: people make new lanes with each handler file they send."""
+
+
 class LaneState(msgspec.Struct):
     key: int
     lane: Lane
@@ -46,6 +50,7 @@ class LaneState(msgspec.Struct):
     raised: int | None = None  # highest priority added since the last plan took from the lane
     shunned: dict[WorkerId, float] = {}  # machines that failed one of its jobs, and until when others go first
     pace: float | None = None  # seconds that a job of this lane runs, exponentially averaged: how many to prefetch
+    used_at: float = 0.0
 
 
 class Scheduler:
@@ -77,6 +82,16 @@ class Scheduler:
             state.waiting.setdefault(info.priority, info.count)
             state.priority, state.since = max(state.waiting), min(state.since, info.since)
             self._count(state, state.count + info.count)
+        self._forget_unused()
+
+    def _forget_unused(self) -> None:
+        """Claims under way still need their lane; they are over long before. Machines are shunned for less time, too,
+        but from when a job of the lane fails, however long it runs."""
+        before = self._now() - LANE_KEPT
+        held = {lease.lane for member in self.fleet.members.values() for lease in member.all_leases()}
+        for state in list(self._lanes.values()):
+            if state.count <= 0 and state.used_at < before and state.key not in held:
+                del self._lanes[state.key]
 
     def add(self, lane: Lane, priority: int, since: float, count: int = 1) -> None:
         state = self._lane(lane)
@@ -105,7 +120,9 @@ class Scheduler:
 
     def _lane(self, lane: Lane) -> LaneState:
         key = lane.key()
-        return self._lanes.setdefault(key, LaneState(key, lane))
+        state = self._lanes.setdefault(key, LaneState(key, lane))
+        state.used_at = self._now()
+        return state
 
     def want(self, key: int) -> Want | None:
         state = self._lanes.get(key)
@@ -138,7 +155,8 @@ class Scheduler:
         """A job of this lane was failed by the machine: it and its like go to others first, if there are any."""
         state = self._lanes.get(key)
         if state is not None:
-            state.shunned[worker] = self._now() + SHUN
+            state.used_at = self._now()
+            state.shunned[worker] = state.used_at + SHUN
 
     def forgive(self, key: int, worker: WorkerId) -> None:
         """It was no failure."""
@@ -185,7 +203,7 @@ class Scheduler:
             self.fleet.reserve(placed.worker, placed.slot, placed.count, wants[placed.lane].warm)
             lane = self._lanes[placed.lane]
             self._count(lane, lane.count - placed.count)
-            lane.raised = None
+            lane.raised, lane.used_at = None, now
             self._served[lane.lane.owner_id] = now
             claims.append(Claim(placed.lane, placed.worker, placed.slot, placed.count))
         return claims
@@ -255,6 +273,7 @@ class Scheduler:
         state = self._lanes.get(key)
         if state is not None and seconds is not None:
             state.pace = seconds if state.pace is None else state.pace + 0.2 * (seconds - state.pace)
+            state.used_at = self._now()
 
     # -- take back -----------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import msgspec
 from hecaton.core.errors import Conflict, Unavailable
 from hecaton.store.blobs import blob_files
 from hecaton.store.durable import sync_folder
+from hecaton.store.sqlite_backups import COPIED_AT
 from hecaton.store.sqlite_file import open_existing, unavailable
 
 DATABASE = "hecaton.db"
@@ -65,8 +67,11 @@ def _copy(folder: Path, source: sqlite3.Connection, building: Path) -> Copied:
     _copy_blobs(folder / BLOBS, building / BLOBS)
     copy = building / DATABASE
     os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    copied_at = time.time()
     with closing(sqlite3.connect(copy)) as connection:
         source.backup(connection)
+        with connection:
+            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (COPIED_AT, str(copied_at)))
         connection.execute("PRAGMA journal_mode = DELETE")  # one file that is complete by itself
         jobs: int = connection.execute("SELECT count(*) FROM job").fetchone()[0]
     _sync(copy)

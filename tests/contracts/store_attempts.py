@@ -226,6 +226,18 @@ class AttemptContract:
         assert (await scene.job(ref.job)).worker_id == OTHER
         assert (await scene.end(new.ref, Reason.OK, 62, by=OTHER, body=RESULT)).accepted
 
+    async def test_only_the_current_attempt_can_go_on(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        old = await scene.submit_and_claim()
+        await scene.end(old, Reason.WORKER_LOST, 60, by=None)
+        [new] = await scene.claim(at=61)
+        assert await database.write(lambda store: store.resume(WORKER, {old: 0})) == [], "it holds the next one"
+        await scene.end(new.ref, Reason.WORKER_LOST, 120, by=None)
+        before = await scene.job(old.job)
+        assert await database.write(lambda store: store.resume(WORKER, {old: 0})) == [], "both are lost"
+        assert await scene.job(old.job) == before
+        assert len(await database.write(lambda store: store.resume(WORKER, {old: 0, new.ref: 0}))) == 1
+
     async def test_only_the_worker_that_had_it_can_go_on(self, database: Database) -> None:
         scene = await Scene.on(database)
         ref = await scene.submit_and_claim()

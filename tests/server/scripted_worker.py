@@ -136,7 +136,7 @@ class ScriptedWorker:
         await self.report(Outcome(ref, Reason.OK, json_body(value), ran=ran))
 
     async def fail(self, ref: AttemptRef, reason: Reason) -> None:
-        await self.report(Outcome(ref, reason, ran=0.01))
+        await self.report(Outcome(ref, reason, ran=0.0))
 
     async def report(self, *outcomes: Outcome) -> None:
         await self.send(Results(outcomes))

@@ -11,7 +11,7 @@ import pytest
 from hecaton.core.matching import TURN
 from hecaton.core.model import Reason
 from hecaton.server.holds import QUARANTINE
-from hecaton.wire.channel import Released, Revoke, Warm
+from hecaton.wire.channel import Outcome, Released, Revoke, Warm
 from tests.server.people import eventually
 from tests.server.running import IMAGE, Running, running
 from tests.server.scripted_worker import ScriptedWorker, slots
@@ -126,6 +126,20 @@ async def test_a_machine_that_fails_three_attempts_in_a_row_is_quarantined_with_
     assert await status(server, "w1") == "QUARANTINED"
     await server.admin.must("POST", "/v1/workers/w1/undrain")
     assert (await worker.take()).ref.job == job
+
+
+async def test_attempts_that_one_failure_of_the_machine_ends_together_are_one_failure(server: Running) -> None:
+    """Its engine is restarted: that costs all of its containers, and is no reason to keep it idle for ten minutes."""
+    await server.image()
+    worker = await server.worker("w1", slots=slots(4))
+    jobs = [await server.admin.submit(IMAGE, retries=0) for _ in range(4)]
+    begun = [await worker.start() for _ in jobs]
+    await worker.report(*(Outcome(job.ref, Reason.WORKER_ERROR, ran=5.0) for job in begun[:2]))
+    for job in begun[2:]:
+        await worker.report(Outcome(job.ref, Reason.WORKER_ERROR, ran=5.0))
+    for job in begun:
+        assert await worker.answer(job.ref) == "accepted"
+    assert await status(server, "w1") == "ONLINE"
 
 
 async def test_failures_of_jobs_and_successes_in_between_keep_a_machine_in_use(server: Running) -> None:

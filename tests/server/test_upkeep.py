@@ -14,8 +14,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from hecaton.core.model import AttemptRef, JobId, Reason
+from hecaton.wire.channel import Outcome
 from tests.server.people import Person
 from tests.server.running import IMAGE, PASSWORD
+from tests.server.scripted_worker import ScriptedWorker, holding
 from tests.server.server_process import COMMAND, ServerProcess
 
 BIG = b"x" * (2 * 1024 * 1024)
@@ -150,3 +153,61 @@ def test_check_finds_damage_inside_the_database_and_a_schema_of_the_future(serve
     assert "the schema version is 9999" in run(home, "check", code=1)
     path.write_bytes(good[: 4096 * 3] + b"\xff" * 4096 + good[4096 * 4 :])
     assert "damaged" in run(home, "check", code=1)
+
+
+async def test_no_attempt_that_was_given_out_after_a_backup_is_given_out_again_by_it(
+    server: ServerProcess, home: Path, tmp_path: Path
+) -> None:
+    """However often the backup is put in place."""
+    copy = tmp_path / "copy"
+    async with aiohttp.ClientSession() as session:
+        url = server.ready()
+        [job] = await _submit(session, url, 1)
+        admin = await Person(session, url).login("admin", PASSWORD)
+        token = (await admin.must("POST", "/v1/workers", {"name": "w1"}))["token"]
+        worker = ScriptedWorker(session, url, token)
+        await worker.connect()
+        first = await worker.start()
+        await asyncio.to_thread(run, home, "backup", str(copy))
+        await worker.report(Outcome(first.ref, Reason.RELEASED))
+        running = await worker.take()
+        assert (first.ref, running.ref) == (AttemptRef(JobId(job), 1), AttemptRef(JobId(job), 2))
+        await worker.gone()
+        server.kill()
+        given = [running]
+        for again in range(2):
+            shutil.move(home / "server", tmp_path / f"lost-{again}")
+            shutil.copytree(copy, home / "server")
+            restored = ServerProcess(home)
+            try:
+                worker = ScriptedWorker(session, restored.ready(), token)
+                welcome = await worker.connect(held=tuple(map(holding, given)))
+                assert welcome.drop == tuple(one.ref for one in given)
+                given.append(await worker.take())
+                for late in given[:-1]:
+                    await worker.finish(late.ref, "late")
+                    assert await worker.answer(late.ref) == "fenced"
+                await worker.finish(given[-1].ref, "now")
+                assert await worker.answer(given[-1].ref) == "accepted"
+                await worker.gone()
+            finally:
+                restored.kill()
+    assert len({one.ref for one in given}) == 3
+    assert {one.ref.job for one in given} == {job}
+
+
+def test_a_copy_that_was_taken_over_is_an_ordinary_database_again(
+    server: ServerProcess, home: Path, tmp_path: Path
+) -> None:
+    server.ready()
+    run(home, "backup", str(tmp_path / "copy"))
+    server.kill()
+    shutil.rmtree(home / "server")
+    shutil.copytree(tmp_path / "copy", home / "server")
+    said = []
+    for _ in range(2):
+        restored = ServerProcess(home)
+        restored.ready()
+        restored.kill()
+        said.append("This is a backup" in restored.said)
+    assert said == [True, False]

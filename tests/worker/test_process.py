@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,16 @@ def actor() -> ImageRef:
     return reference("actor:1")
 
 
+@pytest.fixture
+def adjusted() -> Iterator[None]:
+    """This process has another place in the order than usual. (Not below 0, as the service: that takes a privilege.)"""
+    place = Path("/proc/self/oom_score_adj")
+    before = place.read_text()
+    place.write_text("500")
+    yield
+    place.write_text(before)
+
+
 class TestContract(RuntimeContract):
     @pytest.fixture
     def reborn(self, handlers: dict[str, Path]) -> ProcessRuntime:
@@ -62,6 +72,13 @@ class TestContract(RuntimeContract):
         assert (channel / "out/cards").read_text() == "GPU-0001"
         await runtime.wait(await start(program))
         assert (channel / "out/cards").read_text() == ""
+
+    async def test_does_not_inherit_the_workers_place_in_the_order_of_the_killed_when_memory_runs_out(
+        self, runtime: ProcessRuntime, start: Start, channel: Path, adjusted: None
+    ) -> None:
+        program = "open(os.environ['HECATON_DIR'] + '/out/oom', 'w').write(open('/proc/self/oom_score_adj').read())"
+        await runtime.wait(await start(program))
+        assert (channel / "out/oom").read_text() == "0\n"
 
     async def test_keeps_the_workers_credentials_to_itself(
         self, runtime: ProcessRuntime, start: Start, channel: Path, monkeypatch: pytest.MonkeyPatch

@@ -128,6 +128,7 @@ class ProcessRuntime:
             raise RuntimeFault(Reason.WORKER_ERROR, f"cannot start {handler}: {error}") from error
         finally:
             os.close(write_end)
+        _make_expendable(process.pid)
         self._children[spec.id] = _Child(process, read_end)
         return spec.id
 
@@ -191,6 +192,13 @@ class ProcessRuntime:
         for pid, labels in _labelled():
             if labels.get(LABEL_WORKER) == self._worker_id and labels.get(LABEL_CONTAINER) == handle:
                 yield pid
+
+
+def _make_expendable(pid: int) -> None:
+    """The worker's service is the last to be killed when memory runs out (OOMScoreAdjust); its handlers inherit
+    that."""
+    with contextlib.suppress(OSError):  # it has ended, or the worker is no service
+        Path(f"/proc/{pid}/oom_score_adj").write_text("0")
 
 
 def _labelled() -> Iterator[tuple[int, dict[str, str]]]:
