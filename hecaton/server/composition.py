@@ -74,7 +74,7 @@ class Composition:
         now = self.clock.now()
         self.fleet.restore(leases, now)
         self.holds.load(workers)
-        await self.database.write(lambda store: store.cap_delays(now + RETRY_DELAY[-1]))
+        await self.database.write(lambda store: store.cap_waits(now, RETRY_DELAY[-1]))
         await self.attempts.refresh()
 
     async def _adopt_copy(self) -> None:

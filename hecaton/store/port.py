@@ -316,8 +316,9 @@ class Store(Accounts, Retention, Protocol):
     def expire_queued(self, now: float, limit: int = 1000) -> list[Expired]:
         """Waiting longer than their `queue_ttl` -> FAILED(queue_ttl). The time counts anew after a started attempt."""
 
-    def cap_delays(self, until: float) -> None:
-        """No job waits for its next attempt for longer: the clock was set back since, if one would."""
+    def cap_waits(self, now: float, longest_delay: float) -> None:
+        """From `now` on no job waits for its next attempt for longer than that, nor in the queue for longer than its
+        `queue_ttl`: the clock was set back since, if one would."""
 
     def lanes(self, now: float) -> list[LaneInfo]:
         """Every lane with waiting jobs. Cost grows with the queue: for the start and a slow tick, not the hot path."""

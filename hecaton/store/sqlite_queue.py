@@ -82,6 +82,11 @@ EXPIRED = """
     ORDER BY expires_at LIMIT ?
 """
 
+CAP_EXPIRY = """
+    UPDATE job SET expires_at = ?1 + json_extract(spec, '$.queue_ttl')
+    WHERE state = 'IN_QUEUE' AND expires_at > ?1 AND expires_at > ?1 + json_extract(spec, '$.queue_ttl')
+"""
+
 _END_IN_QUEUE = "UPDATE job SET state = ?, ended_at = ?, reason = ?, failure = ?, ended_as = ? WHERE seq = ?"
 
 HELD_STATES = frozenset(sources(Event.REQUEUE))
@@ -306,8 +311,10 @@ class QueueVerbs(BatchEnds):
             self._sql("UPDATE job SET cancel_requested = 1 WHERE seq = ?", (seq,))
         return CancelResult(job, state, AttemptRef(job, attempt), worker_id, batch)
 
-    def cap_delays(self, until: float) -> None:
+    def cap_waits(self, now: float, longest_delay: float) -> None:
+        until = now + longest_delay
         self._sql("UPDATE job SET run_after = ?1 WHERE state = 'IN_QUEUE' AND run_after > ?1", (until,))
+        self._sql(CAP_EXPIRY, (now,))
 
     def expire_queued(self, now: float, limit: int = 1000) -> list[Expired]:
         rows = self._sql(EXPIRED, (now, limit)).fetchall()

@@ -159,11 +159,26 @@ class QueueContract:
         scene = await Scene.on(database)
         ref = await scene.submit_and_claim(retries=1)
         await scene.end(ref, Reason.HANDLER_ERROR, 3600)
-        for until in (NOW + 30, NOW + 60):  # what is shorter stays
-            await database.write(lambda store, until=until: store.cap_delays(until))  # type: ignore[misc]
+        for longest in (30, 60):  # what is shorter stays
+            await database.write(lambda store, longest=longest: store.cap_waits(NOW, longest))  # type: ignore[misc]
             assert (await scene.job(ref.job)).run_after == NOW + 30
         assert await scene.claim(1, 29.9) == []
         assert [one.ref.attempt for one in await scene.claim(1, 30)] == [2]
+
+    async def test_the_time_in_the_queue_is_cut_where_the_clock_was_set_back(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        late = await scene.submit(3600, queue_ttl=10.0)
+        early = await scene.submit(-5, queue_ttl=10.0)
+        await scene.submit(3600)
+        await database.write(lambda store: store.cap_waits(NOW, 30))
+        assert await database.write(lambda store: store.expire_queued(NOW + 4)) == []
+        for at, job in ((5, early), (10, late)):
+            before, then = NOW + at - 0.1, NOW + at
+            assert await database.write(lambda store, now=before: store.expire_queued(now)) == []  # type: ignore[misc]
+            assert await database.write(lambda store, now=then: store.expire_queued(now)) == [  # type: ignore[misc]
+                Expired(job)
+            ]
+        assert await database.write(lambda store: store.expire_queued(NOW + 9999)) == []
 
     async def test_a_delayed_job_waits_for_its_time_and_then_has_its_old_place(self, database: Database) -> None:
         scene = await Scene.on(database)

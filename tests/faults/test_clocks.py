@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hecaton.client import JobFailed
 from hecaton.core.lifecycle import RETRY_DELAY
 from hecaton.testing.cluster import LocalCluster
 from tests.e2e.conftest import ACTOR, until
@@ -129,3 +130,17 @@ def test_a_server_that_starts_again_at_another_time_goes_on(
     if not view.state.terminal:
         waits = re.search(r"the next attempt starts in (\d+) s", str(view.waiting))
         assert waits is None or int(waits[1]) <= max(RETRY_DELAY)
+
+
+def test_a_job_waits_no_longer_in_the_queue_for_a_clock_that_was_set_back_over_a_restart(
+    own: LocalCluster, clock: WallClock
+) -> None:
+    own.start_server(environment=clock.environment)
+    own.register("nobody")
+    waiting = own.client().submit("nobody", queue_ttl=10)
+    assert own.server is not None
+    own.server.kill()
+    clock.shift(-HOUR)
+    own.start_server(environment=clock.environment)
+    with pytest.raises(JobFailed, match="queue_ttl"):
+        waiting.result(timeout=60)

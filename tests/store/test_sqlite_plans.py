@@ -80,6 +80,7 @@ def _steps(connection: sqlite3.Connection) -> int:
     ("sql", "index"),
     [
         (sqlite_queue.DUE, "SEARCH job USING INDEX job_delayed (run_after>? AND run_after<?)"),
+        (sqlite_queue.CAP_EXPIRY, "SEARCH job USING INDEX job_expiry (expires_at>?)"),
         (sqlite_queue.EXPIRED, "SEARCH job USING INDEX job_expiry (expires_at>? AND expires_at<?)"),
         (sqlite_views.READY_LANES, "SCAN job USING COVERING INDEX job_ready"),
         (sqlite_views.DELAYED_LANES, "COVERING INDEX job_delayed"),
