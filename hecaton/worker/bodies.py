@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,14 +42,17 @@ class Bodies:
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url = url.rstrip("/")
         self._session = session
+        self._parts = itertools.count(1)
 
-    async def fetch(self, job: JobId, sha256: str, target: Path) -> None:
-        """`target` is complete or absent."""
-        part = target.with_name(target.name + ".part")
+    async def fetch(self, job: JobId, sha256: str, target: Path, *, lasting: bool = False) -> None:
+        """`target` is complete or absent; with `lasting` also after a power cut. Several may fetch the same."""
+        part = target.with_name(f"{target.name}.{next(self._parts)}.part")
 
         async def attempt() -> None:
             try:
                 await self._download(job, sha256, part)
+                if lasting:
+                    await asyncio.to_thread(_sync, part)
                 os.replace(part, target)
             finally:
                 part.unlink(missing_ok=True)
@@ -101,6 +105,11 @@ async def _check(reply: aiohttp.ClientResponse) -> None:
     if reply.status >= 500 or reply.status in _TRY_AGAIN:
         raise aiohttp.ClientError(f"the server answered with status {reply.status}")
     raise BodyRefused(from_reply(reply.status, await reply.read()))
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 async def _read(source: Path) -> AsyncIterator[bytes]:

@@ -90,7 +90,7 @@ class DockerRuntime:
             try:
                 state = (await self._ask("inspect a container", container.show()))["State"]
                 if not state["Running"]:
-                    return _exit(state, interrupted)
+                    return _exit(state, interrupted or not await self._engine.takes_connections())
                 interrupted, pause = False, 0.05
                 await container.wait()
                 continue

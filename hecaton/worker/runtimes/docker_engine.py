@@ -20,6 +20,7 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 NOT_FOUND = 404
 CONFLICT = 409
 _UNREACHABLE = 900  # what aiodocker calls an engine that it cannot connect to
+_DOOR_SECONDS = 2.0
 _START_HINT = "Is Docker installed and running on this machine, and may this user use it? (systemctl status docker)"
 
 T = TypeVar("T")
@@ -74,6 +75,23 @@ class Engine:
             if response.status >= 500:
                 raise DockerError(response.status, f"it cannot look for {path} in the container")
             return response.status == 200
+
+    async def takes_connections(self) -> bool:
+        """An engine that shuts down first closes its door, and then stops its containers, while it still answers
+        whoever is connected. Asked anew, therefore; an address of another kind than a Unix socket is taken at its word.
+        """
+        if not self.host.startswith("unix://"):
+            return True
+        try:
+            async with asyncio.timeout(_DOOR_SECONDS):
+                reader, writer = await asyncio.open_unix_connection(self.host.removeprefix("unix://"))
+                try:
+                    writer.write(b"GET /_ping HTTP/1.0\r\n\r\n")
+                    return bool(await reader.read(1))
+                finally:
+                    writer.close()
+        except OSError:
+            return False
 
     async def close(self) -> None:
         if self._client is not None:
