@@ -106,7 +106,15 @@ class Copy:
             named = re.search(r"^seed (\d+):", done.stdout, re.MULTILINE)
             failed = f"the simulator, seed {named[1]}" if named else "the simulator"
         else:
-            options = ("-x", "-q", "-rfE", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+            options = (
+                "-x",
+                "-q",
+                "-rfE",
+                "-p",
+                "no:cacheprovider",
+                "--hypothesis-seed=0",
+                f"--basetemp={self.folder}/tmp",
+            )
             done = self._python("-m", "pytest", *options, *tests)
             named = _FAILED.search(done.stdout)
             failed = named[1] if named else "the tests"
