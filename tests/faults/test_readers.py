@@ -92,7 +92,7 @@ def stays_flat(cluster: LocalCluster, job: JobHandle, *paths: str) -> None:
     peaks = []
     for _ in range(3):
         with readers(cluster, *paths) as sockets:
-            time.sleep(figure(0.5, 70.0))
+            time.sleep(figure(0.5, 20.0))
             for reader in sockets[::3]:
                 reader.recv(MIB)  # a little more now and then
             answers(cluster, job)
