@@ -21,6 +21,11 @@ from tests.faults.ledger import HANDLER, Ledger
 
 SUBMITTERS = 4
 READERS = 4
+SHORT = (0.0, 0.0, 0.01, 0.05, 0.1, 0.3)
+LONG, LONG_SHARE = 2.0, 0.015
+"""Seconds: long enough to run twice at once, when a worker was given up and is back. Without fencing the wrong one
+counts."""
+
 RETRIES = 5
 """A handler that was killed from outside looks like one that ended itself: that is charged to the user."""
 
@@ -100,7 +105,7 @@ class Submitting:
             n = task.first + place
             docker = n % task.docker_every == 0
             draw = random.Random(f"{task.seed} {n}")
-            sleep = draw.choice((0.0, 0.0, 0.01, 0.05, 0.1, 0.3))
+            sleep = LONG if draw.random() < LONG_SHARE else draw.choice(SHORT)
             if docker:
                 job = self._ledger.submit(
                     self._client, task.docker_image, n, sleep=sleep, mode="handler", file=HANDLER, retries=RETRIES

@@ -171,14 +171,18 @@ class Ledger:
         executions = self.executions()
         runs = Counter(execution.job for execution in executions)
         same_attempt = Counter((execution.job, execution.attempt) for execution in executions)
-        names = {record["execution"] for record in _records(self._executed) if record["what"] == "end"}
+        executed = list(_records(self._executed))
+        names = {record["execution"] for record in executed if record["what"] == "end"}
         return Verdict(
             jobs=len(expected),
             executions=len(executions),
             lost=[f"{job}: {_last(reads[job])}" for job in expected if not _is_read(reads[job])],
             wrong=[f"{job}: {why}" for job in expected for why in _wrong(reads[job], expected[job], names)],
             duplicates=[
-                *(f"{key}: the key made jobs {', '.join(jobs)}" for key, jobs in _jobs_of_keys(acknowledged).items()),
+                *(
+                    f"{key}: the key made jobs {', '.join(jobs)}"
+                    for key, jobs in _jobs_of_keys([*acknowledged, *executed]).items()
+                ),
                 *(f"{job}: {why}" for job in expected for why in _changed(reads[job])),
             ],
             repeated=[f"{job}, attempt {attempt}: {n} times" for (job, attempt), n in same_attempt.items() if n > 1],
@@ -256,10 +260,10 @@ def _changed(reads: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield "read with different ends: " + " and ".join(sorted(seen))
 
 
-def _jobs_of_keys(acknowledged: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Keys that made more than one job."""
+def _jobs_of_keys(records: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Keys that made more than one job, also one that was executed and never acknowledged."""
     jobs: dict[str, set[str]] = defaultdict(set)
-    for record in acknowledged:
+    for record in records:
         jobs[record["key"]].add(record["job"])
     return {key: sorted(ids) for key, ids in jobs.items() if len(ids) > 1}
 

@@ -25,7 +25,15 @@ RESULT = {"value": value_of(7), "attempt": 1, "execution": EXECUTION}
 
 def ran(ledger: Ledger, job: str = "j", attempt: int = 1, execution: str = EXECUTION) -> None:
     for what in ("begin", "end"):
-        record = {"job": job, "attempt": attempt, "execution": execution, "what": what, "where": "here:1", "time": 1.0}
+        record = {
+            "job": job,
+            "attempt": attempt,
+            "execution": execution,
+            "what": what,
+            "key": "key",
+            "where": "here:1",
+            "time": 1.0,
+        }
         with open(ledger.environment["LEDGER"], "a", encoding="ascii") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -91,6 +99,12 @@ def test_an_end_that_changes_after_it_was_read_is_a_duplicate(ledger: Ledger) ->
 def test_a_key_that_makes_two_jobs_is_a_duplicate(ledger: Ledger) -> None:
     one_good_job(ledger)
     ledger.acknowledged("another", "key", 7)
+    assert len(ledger.verdict().duplicates) == 1
+
+
+def test_a_second_job_of_a_key_is_found_by_its_execution_alone(ledger: Ledger) -> None:
+    one_good_job(ledger)
+    ran(ledger, job="never acknowledged", execution="e1")
     assert len(ledger.verdict().duplicates) == 1
 
 
