@@ -278,7 +278,7 @@ class Attempts:
         ends = [self._end(worker, outcome, now) for outcome in outcomes]
         for outcome in outcomes:
             lease = self._fleet.end(worker, outcome.ref, now)
-            if lease is not None:
+            if lease is not None and outcome.reason is Reason.OK:  # no failure says how many jobs to send ahead
                 self._scheduler.ran(lease.lane, outcome.ran)
         claims = self._scheduler.plan()
 
