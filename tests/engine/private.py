@@ -92,7 +92,8 @@ class PrivateEngine:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env={**environment, "PATH": SEARCH_PATH},
+                # A containerd that was frozen for a while is told to write its stacks down, in the temporary folder.
+                env={**environment, "PATH": SEARCH_PATH, "TMPDIR": str(self._folder)},
                 start_new_session=True,
             )
         self._wait(self._answers, "answers")
