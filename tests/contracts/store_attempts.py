@@ -31,6 +31,14 @@ class AttemptContract:
         assert (await scene.job(ref.job)).started_at == NOW + 3
         assert (await scene.job(waiting)).state is JobState.IN_QUEUE
 
+    async def test_the_start_of_an_older_attempt_is_not_that_of_the_current_one(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        old = await scene.submit_and_claim()
+        await scene.end(old, Reason.RELEASED, 1)
+        [new] = await scene.claim(at=2)
+        await scene.start(old, 3)
+        assert ((await scene.job(old.job)).state, new.ref.attempt) == (JobState.ASSIGNED, 2)
+
     # -- a good end ----------------------------------------------------------------------------
     async def test_a_result_finishes_the_job(self, database: Database) -> None:
         scene = await Scene.on(database)

@@ -36,7 +36,7 @@ MUTANTS = (
         "server/fleet.py",
         "                keep.append(held.ref)  # to be forgotten once",
         "                drop.append(held.ref)  # to be forgotten once",
-        Worlds((18, 34)),
+        Worlds((57, 62, 18, 34, 41, 6, 13)),
     ),
     Mutant(
         "idempotency-off",

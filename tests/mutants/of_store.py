@@ -97,7 +97,7 @@ MUTANTS = (
         "store/sqlite_queue.py",
         "WHERE id = ? AND attempt = ? AND state = ?",
         "WHERE id = ? AND attempt >= ? AND state = ?",
-        (_CONTRACT + "test_a_start_that_does_not_fit_changes_nothing",),
+        (_CONTRACT + "test_the_start_of_an_older_attempt_is_not_that_of_the_current_one",),
     ),
     Mutant(
         "attempt-does-not-rise",

@@ -72,7 +72,8 @@ class Machine:
         return f"{self.name}-boot-{self.boots}"
 
     def start(self) -> None:
-        """Clear what an earlier process left in the engine, then run. As the product does it: nothing is adopted."""
+        """Clear what an earlier process left in the engine, then run. The product would go on with it: not
+        simulated."""
         if self.worker is not None or not self.powered:
             return
         self.starts += 1
