@@ -134,10 +134,14 @@ class Boot:
 def kill_all_of(cluster: LocalCluster) -> None:
     """kill -9 of every process: server, workers and their handlers."""
     wanted = f"HECATON_HOME={cluster.folder}".encode()
-    while pids := [pid for pid, environment in _environments() if wanted in environment]:
+    seen_none = 0
+    while seen_none < 3:  # one that is just being started shows nothing for a moment
+        pids = [pid for pid, environment in _environments() if wanted in environment]
+        seen_none = 0 if pids else seen_none + 1
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
     for process in (cluster.server, *cluster.workers.values()):
         if process is not None:
             process.kill()
