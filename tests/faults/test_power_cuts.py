@@ -18,7 +18,7 @@ from hecaton.core.model import Charged
 from hecaton.testing.cluster import LocalCluster
 from tests.faults.figures import figure
 from tests.faults.ledger import HANDLER, Ledger
-from tests.faults.power import Boot, Disk, fragile_disk, kill_all_of
+from tests.faults.power import Boot, Disk, fragile_disk, freeze_all_of, kill_all_of
 
 CUTS = figure(3, 20)
 CLIENTS = 3
@@ -94,6 +94,8 @@ def test_power_cuts_under_load_lose_nothing_that_was_acknowledged(
         with load(cluster, ledger, random):
             for cut in range(CUTS):
                 time.sleep(random.uniform(0.5, 1.5))
+                # As without power: an fsync that the kernel gives up in this moment may still report success.
+                freeze_all_of(cluster)
                 disk.cut(random)
                 kill_all_of(cluster)
                 disk.back()
