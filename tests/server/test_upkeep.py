@@ -8,18 +8,21 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from hecaton.core.model import AttemptRef, JobId, Reason
+from hecaton.store.sqlite import open_database
 from hecaton.wire.channel import Outcome
 from tests.server.people import Person
 from tests.server.running import IMAGE, PASSWORD
 from tests.server.scripted_worker import ScriptedWorker, holding
 from tests.server.server_process import COMMAND, ServerProcess
+from tests.server.test_retention import fill
 
 BIG = b"x" * (2 * 1024 * 1024)
 
@@ -44,6 +47,23 @@ def run(home: Path, *arguments: str, code: int = 0) -> str:
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def enter_blobs(folder: Path, count: int) -> None:
+    """As if a user had uploaded them."""
+    (folder / "blobs").mkdir()
+    for number in range(count):
+        content = b"%d" % number
+        sha256 = hashlib.sha256(content).hexdigest()
+        (folder / "blobs" / sha256[:2]).mkdir(exist_ok=True)
+        (folder / "blobs" / sha256[:2] / sha256[2:]).write_bytes(content)
 
 
 async def _submit(session: aiohttp.ClientSession, url: str, count: int) -> list[str]:
@@ -109,6 +129,39 @@ def test_backup_and_check_work_without_a_running_server(server: ServerProcess, h
     server.stop()
     run(home, "backup", str(tmp_path / "copy"))
     assert (tmp_path / "copy" / "secret").read_bytes() == (home / "server" / "secret").read_bytes()
+    assert "is whole" in run(home, "check")
+
+
+def test_a_backup_that_is_killed_is_never_taken_for_one(home: Path, tmp_path: Path) -> None:
+    """Whenever that is: it has its name only when it is complete."""
+    folder = home / "server"
+    asyncio.run(open_database(folder / "hecaton.db").close())
+    fill(folder / "hecaton.db", jobs=10)
+    enter_blobs(folder, 500)
+    cut_off: set[bool] = set()
+    number = 0
+    while cut_off != {False, True}:  # while blobs are linked, and while the database is copied
+        number += 1
+        assert number < 20
+        copy = tmp_path / f"copy-{number}"
+        building = tmp_path / f"copy-{number}.incomplete"
+        begun = building / "hecaton.db" if number % 2 else building
+        with subprocess.Popen(
+            [str(COMMAND), "backup", str(copy)],
+            env={**os.environ, "HECATON_HOME": str(home)},
+            stdout=subprocess.DEVNULL,
+        ) as process:
+            wait_for(lambda begun=begun, copy=copy: begun.exists() or copy.exists())  # type: ignore[misc]
+            process.kill()
+        if copy.exists():
+            assert "is whole" in run(home, "check", str(copy))
+            continue
+        cut_off.add((building / "hecaton.db").exists())
+        assert f"there is no database {copy}/hecaton.db" in run(home, "check", str(copy), code=1)
+        assert f"{building} is left over from a backup that was cut off" in run(home, "backup", str(copy), code=1)
+        shutil.rmtree(building)
+        assert "10 jobs, 500 blobs" in run(home, "backup", str(copy))
+        assert "is whole" in run(home, "check", str(copy))
     assert "is whole" in run(home, "check")
 
 

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,71 @@ def test_a_first_start_that_is_killed_is_made_good_by_the_next(tmp_path: Path) -
             process.send_signal(signal.SIGKILL)
         assert colour(path) is None
         assert [file.name for file in path.parent.iterdir()] == ["hecaton.db"]
+
+
+MIGRATE = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from hecaton.store.sqlite import open_database
+
+steps = iter(range(int(sys.argv[2])))
+
+class Dying(sqlite3.Connection):
+    def executescript(self, script):
+        self.set_progress_handler(lambda: os.kill(os.getpid(), signal.SIGKILL) if next(steps, None) is None else 0, 1)
+        return super().executescript(script)
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *arguments, **options: connect(*arguments, factory=Dying, **options)
+open_database(Path(sys.argv[1]))
+"""
+
+
+def test_a_migration_that_is_killed_is_finished_by_the_next_start(tmp_path: Path) -> None:
+    """After any number of SQLite's steps: the database of the release before is whole, nothing of it is lost."""
+    seen = set()
+    steps = 1
+    while True:
+        path = tmp_path / f"home-{steps}" / "server" / "hecaton.db"
+        _make_old(path, jobs=20)
+        killed = subprocess.run([sys.executable, "-c", MIGRATE, str(path), str(steps)], cwd=REPOSITORY, check=False)
+        with closing(sqlite3.connect(path)) as connection:
+            version = version_of(connection)
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert connection.execute("SELECT count(*) FROM job").fetchone() == (20,)
+        seen.add(version)
+        assert colour(path) is None  # a start
+        with closing(sqlite3.connect(path)) as connection:
+            assert version_of(connection) == len(migrations())
+            assert connection.execute("SELECT count(*) FROM job WHERE batch IS NULL").fetchone() == (20,)
+        if killed.returncode == 0:
+            break
+        assert killed.returncode == -signal.SIGKILL
+        steps = steps * 5 // 4 + 1
+    assert seen == set(range(1, len(migrations()) + 1))
+
+
+def _make_old(path: Path, jobs: int) -> None:
+    """As the first release left it."""
+    path.parent.mkdir(parents=True, mode=0o700)
+    asyncio.run(open_database(path).close())
+    with closing(sqlite3.connect(path)) as connection:
+        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    path.write_bytes(b"")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA application_id = {application_id}")
+        apply(connection, str(path), migrations()[:1])
+        connection.execute(
+            "INSERT INTO user (name, name_key, role, password_hash, created_at) VALUES ('a', 'a', 'admin', '', 0)"
+        )
+        connection.execute("INSERT INTO image (name, description, created_at, updated_at) VALUES ('i', '', 0, 0)")
+        connection.executemany(
+            "INSERT INTO job (state, owner_id, image_id, lane, priority, id, key, key_digest, created_at, mode,"
+            " spec, retries, payload_kind, payload_size) VALUES ('IN_QUEUE', 1, 1, 1, 0, ?1, ?1, '', 1, 'native',"
+            " '{}', 0, 'json', 1)",
+            [(str(number),) for number in range(jobs)],
+        )
 
 
 def test_the_wheel_contains_the_migrations(tmp_path: Path) -> None:
