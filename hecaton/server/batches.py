@@ -133,7 +133,7 @@ class Batches:
                 batch, known = store.create_batch(new)
                 if known:
                     return batch, known, Appended(batch.size, 0), store.claim(claims, now) if claims else []
-            require_blobs(store, jobs)
+            require_blobs(store, self._blobs, jobs)
             appended = store.append(batch_id, offset, jobs)
             if close:
                 store.close_batch(batch_id)

@@ -107,7 +107,7 @@ class Jobs:
         claims = self._scheduler.plan()
 
         def write(store: Store) -> tuple[list[Stored], list[Claimed]]:
-            require_blobs(store, [job])
+            require_blobs(store, self._blobs, [job])
             return store.submit([job]), store.claim(claims, now) if claims else []
 
         try:

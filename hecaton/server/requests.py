@@ -22,13 +22,14 @@ Shared = api.NewJob | api.NewBatch
 Content = api.NewJob | api.BatchItem
 
 
-def require_blobs(store: Store, jobs: Iterable[NewJob]) -> None:
-    """In the same transaction as the jobs: an upload that is checked here cannot be cleaned away in between."""
+def require_blobs(store: Store, blobs: Blobs, jobs: Iterable[NewJob]) -> None:
+    """In the same transaction as the jobs: an upload that is checked here cannot be cleaned away in between. A server
+    that was killed while it cleaned has removed files that it still knows."""
     wanted = {
         (sha256, job.owner_id) for job in jobs for sha256 in (job.payload.blob, job.spec.file) if sha256 is not None
     }
     for sha256, owner_id in wanted:
-        if not store.has_blob(sha256, owner_id):
+        if not store.has_blob(sha256, owner_id) or blobs.path(sha256) is None:
             raise NotFound(f"no upload with SHA-256 {sha256[:80]}", "Upload it first: PUT /v1/blobs/{sha256}")
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hecaton.server.duties import STEP, Duties
 from hecaton.server.settings import DAY
+from hecaton.store.blobs import blob_files
+from hecaton.store.inspection import inspect
 from hecaton.store.sqlite import open_database
 from tests.server.people import Person
-from tests.server.running import IMAGE, Running, running
+from tests.server.running import IMAGE, PASSWORD, Running, running
 
 
 def duties(server: Running) -> Duties:
@@ -92,6 +98,78 @@ async def test_an_old_job_is_removed_with_its_upload(tmp_path: Path) -> None:
         await cleaning.clean()
         assert (await server.admin.call("GET", f"/v1/jobs/{job_id}")).status == 404
         assert server.server.parts.blobs.path(sha256) is None
+
+
+CLEANING_SERVER = """
+from hecaton.cli.server import main
+from hecaton.server import duties
+duties.CLEAN_EVERY = 0.0
+main()
+"""
+
+
+async def test_a_cleaning_that_is_killed_is_finished_by_the_next_start_and_breaks_nothing(tmp_path: Path) -> None:
+    """Among steps and in the middle of them, also while files are removed that the database still knows."""
+    folder = tmp_path / "home" / "server"
+    async with running(folder) as server:
+        await server.image()
+    fill(folder / "hecaton.db", jobs=40)
+    async with running(folder) as server:
+        await server.worker()
+        young = await finished(server, "young")
+        named = await server.admin.upload(b"named")
+        await server.admin.submit(IMAGE, 1, mode="script", file=named)
+        for number in range(300):
+            await server.admin.upload(b"%d" % number)
+    with sqlite3.connect(folder / "hecaton.db") as connection:
+        connection.execute("UPDATE blob SET added_at = 1")
+    connection.close()
+    for left in [(119, 300), (60, 300), (20, 300), (0, 299), (0, 150), (0, 0)]:
+        clean_until(lambda left=left: old(folder, named) <= left, folder)  # type: ignore[misc]
+        assert inspect(folder).problems == ()
+    async with running(folder) as server:
+        assert (await server.admin.job(young))["result"] == "young"
+        assert server.server.parts.blobs.path(named) is not None
+
+
+def clean_until(enough: Callable[[], bool], folder: Path) -> None:
+    """A server of its own process that cleans without a pause, and is killed then."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CLEANING_SERVER, "--host", "127.0.0.1", "--port", "0"],
+        env={**os.environ, "HECATON_HOME": str(folder.parent), "HECATON_ADMIN_PASS": PASSWORD},
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not enough():
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+        finally:
+            process.kill()
+
+
+def old(folder: Path, named: str) -> tuple[int, int]:
+    """What is left to be removed: rows of old results, logs and jobs; uploads that no job names."""
+    with sqlite3.connect(folder / "hecaton.db") as connection:
+        rows = connection.execute(
+            "SELECT count(job.seq) + count(result.seq) + count(log_piece.seq) FROM job"
+            " LEFT JOIN result USING (seq) LEFT JOIN log_piece USING (seq) WHERE job.ended_at = 2"
+        ).fetchone()[0]
+    connection.close()
+    return rows, sum(sha256 != named for sha256, _ in blob_files(folder / "blobs"))
+
+
+async def test_no_job_may_name_an_upload_that_a_killed_cleaning_has_removed(tmp_path: Path) -> None:
+    async with running(tmp_path / "server") as server:
+        await server.image()
+        sha256 = await server.admin.upload(b"print()")
+        server.server.parts.blobs.delete(sha256)  # and then it was killed, before the database knew
+        reply = await server.admin.call("POST", "/v1/jobs", {"image": IMAGE, "mode": "script", "file": sha256})
+        assert (reply.status, f"no upload with SHA-256 {sha256}" in reply.message) == (404, True)
+        batch = {"image": IMAGE, "mode": "script", "file": sha256, "items": [{"input": 1}]}
+        assert (await server.admin.call("POST", "/v1/batches", batch)).status == 404
+        await server.admin.upload(b"print()")
+        await server.admin.submit(IMAGE, 1, mode="script", file=sha256)
 
 
 async def test_no_step_of_the_cleaning_holds_the_database_for_a_quarter_of_a_second(tmp_path: Path) -> None:
