@@ -219,7 +219,7 @@ class Fleet:
             member = self._member(worker_id, name)
             member.last_contact = now
             self._changed.add((worker_id, slot))
-            member.slot(slot).held[ref.job] = Lease(ref, slot, 0, None, started)
+            member.slot(slot).held[ref.job] = Lease(ref, slot, 0, None, started=started)
 
     def unknown(self, worker_id: WorkerId, held: Sequence[Held]) -> dict[AttemptRef, int]:
         """What a returning worker holds without a lease, and on which slot: only the store can say what it is."""

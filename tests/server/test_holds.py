@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hecaton.core.matching import TURN
-from hecaton.core.model import Reason
+from hecaton.core.model import JobState, Reason
 from hecaton.server.holds import QUARANTINE
 from hecaton.wire.channel import Outcome, Released, Revoke, Warm
 from tests.server.people import eventually
@@ -248,6 +248,32 @@ async def test_a_reboot_that_takes_longer_than_a_worker_may_be_silent_is_no_fail
     await worker.connect(slots=slots(3), boot_id=boot_id)
     (view,) = await hasty.admin.get("/v1/workers")
     assert view["status"] == status
+
+
+async def test_after_a_start_of_the_server_nobody_knows_of_a_reboot_and_nobody_is_charged(tmp_path: Path) -> None:
+    """The power may have gone for both. A crash that the server saw is charged again."""
+    async with running(tmp_path / "server") as server:
+        await server.image()
+        worker = await server.worker("w1", boot_id="monday")
+        job = await server.admin.submit(IMAGE)
+        await worker.start()
+
+        async def stored() -> list[JobState]:
+            return [state for *_, state in await server.server.database.read(lambda store: store.assigned())]
+
+        await eventually(stored, [JobState.IN_PROGRESS])  # a start is written a moment later
+    ends = []
+    async with running(tmp_path / "server") as server:
+        worker = ScriptedWorker(server.session, server.url, worker._token)
+        server.workers.append(worker)
+        for _ in range(2):
+            await worker.connect(boot_id="tuesday")
+            await worker.start()
+            await eventually(lambda: server.admin.state(job), "IN_PROGRESS")
+            lost = (await server.admin.job(job))["attempts"][-2]
+            ends.append((lost["reason"], lost["charged"]))
+            await worker.cut()
+    assert ends == [("worker_lost", "none"), ("worker_lost", "infra")]
 
 
 async def test_after_a_failure_of_the_machine_the_next_attempt_goes_to_another(server: Running) -> None:

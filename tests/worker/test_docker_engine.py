@@ -44,11 +44,15 @@ class Line:
         self.asked.clear()
         self._server = await asyncio.start_unix_server(self._connect, self.path)
 
-    async def down(self) -> None:
-        """As when the engine's process is killed."""
+    def shut_door(self) -> None:
+        """As when the engine begins to shut down: who is connected still gets answers, nobody else does."""
         assert self._server is not None
         self._server.close()
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
+
+    async def down(self) -> None:
+        """As when the engine's process is killed."""
+        self.shut_door()
         for writer in list(self._writers):
             writer.transport.abort()
         for task in list(self._tasks):
@@ -141,6 +145,18 @@ async def test_a_container_that_ended_with_its_engine_is_never_a_success(
     let_it_end(spec)
     await asyncio.to_thread(docker, "wait", handle)
     await line.up()
+    assert "engine went away" in (await asyncio.wait_for(waiting, 20)).error
+
+
+async def test_a_container_that_ends_while_its_engine_shuts_down_is_not_to_blame(
+    runtime: DockerRuntime, line: Line, spec: ContainerSpec
+) -> None:
+    """An engine that is stopped in good order stops the containers itself, and tells so."""
+    handle = await runtime.start(spec)
+    waiting = asyncio.create_task(runtime.wait(handle))
+    await until(lambda: line.waiting)
+    line.shut_door()
+    let_it_end(spec)
     assert "engine went away" in (await asyncio.wait_for(waiting, 20)).error
 
 

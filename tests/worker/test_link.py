@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -228,6 +229,18 @@ async def test_a_body_is_tried_again_until_the_server_can_give_and_take_it(tmp_p
                 await asyncio.wait_for(done, PATIENCE)
     assert (tmp_path / "body").read_bytes() == b"x" * 3_000_000
     assert server.blobs == {name: b"x" * 3_000_000}
+
+
+async def test_containers_that_fetch_the_same_file_at_once_do_not_take_it_from_each_other(tmp_path: Path) -> None:
+    async with ScriptedServer() as server:
+        config = server.config(tmp_path / "state")
+        name = server.keep(b"x" * 3_000_000)
+        async with module.session(config) as session:
+            bodies = Bodies(config.url, session)
+            fetching = [bodies.fetch(JobId("a"), name, tmp_path / "file", lasting=True) for _ in range(4)]
+            await asyncio.wait_for(asyncio.gather(*fetching), PATIENCE)
+    assert (tmp_path / "file").read_bytes() == b"x" * 3_000_000
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
 
 
 async def test_a_body_that_the_server_refuses_is_not_tried_again(tmp_path: Path) -> None:
