@@ -27,8 +27,8 @@ class BackupVerbs(QueueVerbs, ViewVerbs):
             return None
         age = max(0.0, now - float(copied_at[0]))
         self.end([AttemptEnd(ref, None, Reason.RELEASED, now) for _, _, ref, _ in self.assigned()])
-        # No job gets an attempt a second for long: so many have not been given out, by whichever server that was.
-        skipped = _LEAST + math.ceil(age)
+        # No job gets an attempt a millisecond for long: so many have not been given out, by whichever server that was.
+        skipped = _LEAST + math.ceil(age * 1000)
         self._sql("UPDATE job SET attempt = attempt + ? WHERE state = 'IN_QUEUE'", (skipped,))
         self._sql("DELETE FROM meta WHERE key = ?", (COPIED_AT,))
         return age

@@ -8,6 +8,7 @@ it cannot run.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -21,7 +22,7 @@ from hecaton.worker import python_mount
 from hecaton.worker.runtime import LABEL_CONTAINER, LABEL_SLOT, LABEL_WORKER, ContainerSpec, Exit, Runtime, RuntimeFault
 
 ACTOR = b"import os\nexec(os.environ['PROGRAM'])\n"
-WORKER = "worker-under-test"
+WORKER = f"worker-under-test-{os.getpid()}"
 
 SLEEP = "import time; open(os.environ['HECATON_DIR'] + '/out/up', 'w').close(); time.sleep(600)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP

@@ -1,5 +1,5 @@
-"""A worker in a process of its own, so that a test can kill it: `python -m tests.worker.killable URL TOKEN FOLDER
-RUNTIME [HANDLER]`."""
+"""A worker in a process of its own, so that a test can kill it: `python -m tests.worker.killable URL WORKER TOKEN
+FOLDER RUNTIME [HANDLER]`."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ from hecaton.worker.runtime import Runtime
 from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.runtimes.process import ProcessRuntime
 from hecaton.worker.slots import WorkerSettings
-from tests.worker.scripted_server import ScriptedServer
+from tests.worker.scripted_server import WORKER, ScriptedServer
 
-WORKER = "w0rker-1d"
 SETTINGS = WorkerSettings(slots=2, grace=2.0, drain_timeout=10)
 
 
-def runtime_of(name: str, handler: Path | None) -> Runtime:
-    return DockerRuntime(WORKER) if name == "docker" else ProcessRuntime(WORKER, {"echo": handler or Path()})
+def runtime_of(name: str, handler: Path | None, worker: str = WORKER) -> Runtime:
+    return DockerRuntime(worker) if name == "docker" else ProcessRuntime(worker, {"echo": handler or Path()})
 
 
 async def start(
     server: ScriptedServer, folder: Path, runtime: str, handler: Path | None = None
 ) -> asyncio.subprocess.Process:
     config = server.config(folder)
-    arguments = [config.url, config.token, str(folder), runtime, str(handler or "")]
+    arguments = [config.url, config.worker_id, config.token, str(folder), runtime, str(handler or "")]
     return await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.worker.killable", *arguments)
 
 
-async def _main(url: str, token: str, folder: str, runtime: str, handler: str) -> int:
-    config = WorkerConfig("bench", url, WORKER, token, Path(folder))
-    return await serve(config, runtime_of(runtime, Path(handler) if handler else None), (), SETTINGS)
+async def _main(url: str, worker: str, token: str, folder: str, runtime: str, handler: str) -> int:
+    config = WorkerConfig("bench", url, worker, token, Path(folder))
+    return await serve(config, runtime_of(runtime, Path(handler) if handler else None, worker), (), SETTINGS)
 
 
 if __name__ == "__main__":

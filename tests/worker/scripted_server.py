@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,10 @@ from hecaton.worker.registration import WorkerConfig
 
 M = TypeVar("M")
 TOKEN = "t0ken"
+
+WORKER = f"w0rker-{os.getpid()}"
+"""Its own in each test run: a worker removes whatever on this machine has its label and is not in use."""
+
 PATIENCE = 20.0
 
 
@@ -89,7 +94,7 @@ class ScriptedServer:
 
     def config(self, folder: Path, ca_file: Path | None = None) -> WorkerConfig:
         folder.mkdir(exist_ok=True)
-        return WorkerConfig("bench", self.url, "w0rker-1d", TOKEN, folder, ca_file)
+        return WorkerConfig("bench", self.url, WORKER, TOKEN, folder, ca_file)
 
     # -- what the test says ---------------------------------------------------------------------------
 

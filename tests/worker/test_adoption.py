@@ -22,8 +22,8 @@ from hecaton.worker.runtime import LABEL_CONTAINER, LABEL_WORKER, Found
 from tests.engine.daemon import docker
 from tests.worker import killable
 from tests.worker.brain import assignment, ref
-from tests.worker.killable import SETTINGS, WORKER
-from tests.worker.scripted_server import PATIENCE, ScriptedServer
+from tests.worker.killable import SETTINGS
+from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer
 
 A, B, C = ref("a"), ref("b"), ref("c")
 

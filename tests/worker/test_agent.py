@@ -34,7 +34,7 @@ from hecaton.worker.logs import MARK
 from hecaton.worker.runtimes.process import ProcessRuntime
 from hecaton.worker.slots import WorkerSettings
 from tests.worker.brain import assignment, ref
-from tests.worker.scripted_server import PATIENCE, ScriptedServer
+from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer
 
 HANDLER = """
     import os, sys, time, pathlib
@@ -98,7 +98,7 @@ async def worker(server: ScriptedServer, handler: Path, tmp_path: Path) -> Async
     def start(settings: WorkerSettings | None = None, ca_file: Path | None = None) -> asyncio.Task[int]:
         crash = tmp_path / "crash.py"
         crash.write_text("print('no start() in here')\n")
-        runtime = ProcessRuntime("w0rker-1d", {"echo": handler, "crash": crash})
+        runtime = ProcessRuntime(WORKER, {"echo": handler, "crash": crash})
         config = server.config(tmp_path / "state", ca_file)
         task = asyncio.create_task(serve(config, runtime, (), settings or WorkerSettings(grace=2.0, drain_timeout=10)))
         started.append(task)
@@ -111,7 +111,7 @@ async def worker(server: ScriptedServer, handler: Path, tmp_path: Path) -> Async
             await asyncio.sleep(0)
             os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(task, PATIENCE)
-    assert await ProcessRuntime("w0rker-1d", {}).found() == []
+    assert await ProcessRuntime(WORKER, {}).found() == []
 
 
 def json_job(name: str, text: str, *, image: str = "echo", timeout: float | None = None) -> Assignment:
@@ -339,7 +339,7 @@ async def test_an_exclusive_job_ends_before_another_worker_may_have_it_and_the_o
     await server.until(lambda: (server.log(A), server.log(B)) == (b"waiting\n", b"waiting\n"))
     await server.stop()
     async with asyncio.timeout(PATIENCE):
-        while len(await ProcessRuntime("w0rker-1d", {}).found()) > 1:  # noqa: ASYNC110
+        while len(await ProcessRuntime(WORKER, {}).found()) > 1:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     (tmp_path / "go").touch()
     await server.start()
@@ -396,16 +396,16 @@ from hecaton.worker.registration import WorkerConfig
 from hecaton.worker.logs import MARK
 from hecaton.worker.runtimes.process import ProcessRuntime
 from hecaton.worker.slots import WorkerSettings
-url, token, folder, handler = sys.argv[1:]
-config = WorkerConfig("bench", url, "w0rker-1d", token, Path(folder))
-asyncio.run(serve(config, ProcessRuntime("w0rker-1d", {"echo": Path(handler)}), (), WorkerSettings()))
+url, worker, token, folder, handler = sys.argv[1:]
+config = WorkerConfig("bench", url, worker, token, Path(folder))
+asyncio.run(serve(config, ProcessRuntime(worker, {"echo": Path(handler)}), (), WorkerSettings()))
 """
 
 
 async def killable_worker(server: ScriptedServer, handler: Path, tmp_path: Path) -> asyncio.subprocess.Process:
     config = server.config(tmp_path / "state")
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", KILLABLE, config.url, config.token, str(config.folder), str(handler)
+        sys.executable, "-c", KILLABLE, config.url, config.worker_id, config.token, str(config.folder), str(handler)
     )
 
 
@@ -441,7 +441,7 @@ async def test_a_second_sigterm_stops_at_once_and_costs_no_attempt(server: Scrip
     os.kill(os.getpid(), signal.SIGTERM)
     assert await asyncio.wait_for(task, PATIENCE) == 0
     assert (await server.message(Released)).refs == (A,)
-    assert await ProcessRuntime("w0rker-1d", {}).found() == []
+    assert await ProcessRuntime(WORKER, {}).found() == []
 
 
 async def test_a_worker_that_was_removed_ends_with_what_the_server_said(
@@ -470,7 +470,7 @@ async def test_an_idle_container_is_stopped_after_the_idle_time(server: Scripted
     await server.assign(json_job("a", '"pid"'))
     await server.outcome(A)
     await server.until(lambda: server.all(Warm)[-2:] == [Warm(0, "w1", "echo"), Warm(0, None, None)], "its end")
-    assert await ProcessRuntime("w0rker-1d", {}).found() == []
+    assert await ProcessRuntime(WORKER, {}).found() == []
 
 
 async def test_the_worker_leaves_nothing_behind(server: ScriptedServer, worker: Serve, tmp_path: Path) -> None:
@@ -524,7 +524,7 @@ async def test_a_defect_ends_the_worker_loudly_instead_of_leaving_it_deaf(
     class Unknown(ev.Event, frozen=True):
         """Nothing in the brain expects this."""
 
-    runtime = ProcessRuntime("w0rker-1d", {"echo": handler})
+    runtime = ProcessRuntime(WORKER, {"echo": handler})
     agent = Agent(server.config(tmp_path / "state"), runtime, (), WorkerSettings())
     with pytest.raises(KeyError):
         agent.post(Unknown(0.0))

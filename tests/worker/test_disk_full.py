@@ -18,7 +18,7 @@ from hecaton.worker.app import serve
 from hecaton.worker.runtimes.process import ProcessRuntime
 from hecaton.worker.slots import WorkerSettings
 from tests.worker.brain import assignment, ref
-from tests.worker.scripted_server import PATIENCE, ScriptedServer
+from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer
 
 A, B, C = ref("a"), ref("b"), ref("c")
 
@@ -51,7 +51,7 @@ async def server(tmp_path: Path, disk: Path) -> AsyncIterator[ScriptedServer]:
     handler = tmp_path / "handler.py"
     handler.write_text(textwrap.dedent(HANDLER))
     async with ScriptedServer() as server:
-        runtime = ProcessRuntime("w0rker-1d", {"python:3.9-slim": handler})
+        runtime = ProcessRuntime(WORKER, {"python:3.9-slim": handler})
         config = server.config(disk / "state")
         worker = asyncio.create_task(serve(config, runtime, (), WorkerSettings(grace=1.0)))
         await server.connected()

@@ -18,10 +18,9 @@ from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.slots import WorkerSettings
 from tests.engine.daemon import docker
 from tests.worker.brain import assignment, ref
-from tests.worker.scripted_server import PATIENCE, ScriptedServer
+from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer
 
 A, B = ref("a"), ref("b")
-WORKER = "w0rker-1d"
 
 HANDLER = b"""
 import os, uuid
