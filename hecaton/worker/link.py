@@ -86,6 +86,15 @@ class _Unwelcome(Exception):
     """The server answered and will not have this worker now: try again slowly."""
 
 
+def reconnect_delay(failures: int, generator: random.Random) -> float:
+    """Seconds until the next try: none after a connection that had worked, then with full jitter, so that workers do
+    not come in waves. However many failures there were: an outage may last for days."""
+    if failures == 0:
+        return 0.0
+    longest = min(LONGEST_DELAY, SHORTEST_DELAY * 2.0 ** min(failures, 10))
+    return max(SHORTEST_DELAY, generator.uniform(0, longest))
+
+
 class ServerLink:
     def __init__(self, config: WorkerConfig, session: aiohttp.ClientSession, listener: Listener) -> None:
         self._url = config.url.rstrip("/")
@@ -150,18 +159,11 @@ class ServerLink:
                 why = str(error) or type(error).__name__
             welcomed = welcomed or self._end_session()
             failures = 0 if welcomed else failures + 1
-            delay = self._random.uniform(pause / 2, pause) if pause else self._delay(failures)
+            delay = self._random.uniform(pause / 2, pause) if pause else reconnect_delay(failures, self._random)
             verb = "Lost the connection" if welcomed else "Cannot connect"
             _log.warning(f"{verb}: trying again in {delay:.1f} s", server=self._url, error=why[:500])
             systemd.notify(f"not connected to {self._url}: {why[:200]}")
             await asyncio.sleep(delay)
-
-    def _delay(self, failures: int) -> float:
-        """At once after a connection that had worked, then with full jitter, so that workers do not come in waves."""
-        if failures == 0:
-            return 0.0
-        longest = min(LONGEST_DELAY, SHORTEST_DELAY * 2.0 ** min(failures, 10))
-        return max(SHORTEST_DELAY, self._random.uniform(0, longest))
 
     async def _connect(self) -> tuple[bool, bool]:
         """One connection, from Hello to its end. Returns (was welcomed, is dismissed)."""

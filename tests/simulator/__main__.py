@@ -48,7 +48,11 @@ def run_for(seconds: float, passwords: Passwords, first: int | None = None) -> l
     seed = first if first is not None else secrets.randbelow(2**40)
     reports = []
     while time.monotonic() < end:
-        reports.append(run(seed, passwords))
+        try:
+            reports.append(run(seed, passwords))
+        except Exception as error:
+            error.add_note(f"seed {seed}")
+            raise
         seed += 1
     return reports
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hecaton.wire import channel
 from hecaton.wire.channel import FromWorker, Hello, Released, Results, Started, ToWorker, Welcome, WorkerBeat
-from hecaton.worker.link import CONNECT_SECONDS, LONGEST_DELAY, SHORTEST_DELAY, SILENT_BEATS
+from hecaton.worker.link import CONNECT_SECONDS, SILENT_BEATS, reconnect_delay
 from tests.simulator.network import Closed, Connection, Item, Opened
 from tests.simulator.trace import describe
 
@@ -118,11 +118,7 @@ class Link:
             self._failures += 1
 
     def _again(self) -> None:
-        """At once after a connection that had worked, then with full jitter."""
-        delay = 0.0
-        if self._failures:
-            most = min(LONGEST_DELAY, SHORTEST_DELAY * 2.0**self._failures)
-            delay = max(SHORTEST_DELAY, self._worker.machine.rng.uniform(0.0, most))
+        delay = reconnect_delay(self._failures, self._worker.machine.rng)
         self._loop.post(self._worker.process, delay + 0.001, self.connect)
 
     def _beat(self, connection: Connection) -> None:

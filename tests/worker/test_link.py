@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ from hecaton.worker import link as module
 from hecaton.worker import systemd
 from hecaton.worker.app import serve
 from hecaton.worker.bodies import Bodies, BodyRefused
-from hecaton.worker.link import ServerLink
+from hecaton.worker.link import ServerLink, reconnect_delay
 from hecaton.worker.registration import WorkerConfig
 from hecaton.worker.runtimes.process import ProcessRuntime
 from hecaton.worker.slots import WorkerSettings
@@ -104,13 +105,12 @@ async def test_a_broken_connection_is_opened_again_at_once(run: Run, tmp_path: P
         await server.connected(4)
 
 
-async def test_however_long_the_server_was_away_the_next_try_is_soon(tmp_path: Path) -> None:
-    config = ScriptedServer().config(tmp_path / "state")
-    async with module.session(config) as session:
-        link = ServerLink(config, session, _Nobody())
-        pauses = [link._delay(failures) for failures in (1, 2, 10, 5000) for _ in range(100)]
+def test_however_long_the_server_was_away_the_next_try_is_soon() -> None:
+    generator = random.Random(1)
+    pauses = [reconnect_delay(failures, generator) for failures in (1, 2, 10, 5000) for _ in range(100)]
     assert max(pauses) <= 5.0
     assert len(set(pauses)) > 200  # workers do not come in waves
+    assert reconnect_delay(0, generator) == 0.0
 
 
 async def test_each_connection_of_a_process_has_a_higher_number(run: Run, tmp_path: Path) -> None:
