@@ -62,7 +62,7 @@ def details(view: JobView, now: float) -> list[str]:
         lines += ["", *ending(view)]
         if view.log_tail:
             lines += output.block_lines("last log lines", view.log_tail)
-    if len(view.attempts) > 1:
+    if len(view.attempts) > 1 or (not view.state.terminal and any(attempt.reason for attempt in view.attempts)):
         lines += output.block_lines("attempts", "\n".join(_attempt(attempt, view, now) for attempt in view.attempts))
     return lines
 
@@ -147,14 +147,14 @@ def _waiting(view: JobView) -> list[str]:
 
 
 def _attempt(attempt: AttemptView, view: JobView, now: float) -> str:
-    """One line, and for an earlier one the end of its log: that of the last has a block of its own."""
+    """One line, and the end of its log: that of the attempt that ended the job has a block of its own."""
     text = f"{attempt.number}  {attempt.worker}  {attempt.reason or 'running'}"
     if attempt.ended_at is not None:
         text += f" after {duration(attempt.ended_at - (attempt.started_at or attempt.assigned_at))}"
     text += f", {ago(attempt.ended_at or attempt.assigned_at, now)}"
     text += f", exit code {attempt.exit_code}" if attempt.exit_code else ""
     text += f": {one_line(attempt.failure.message)}" if attempt.failure else ""
-    if attempt.log_tail and attempt.number != view.attempt:
+    if attempt.log_tail and not (view.state.terminal and attempt.number == view.attempt):
         text += "".join(f"\n   | {line}" for line in harmless(attempt.log_tail).splitlines()[-SHOWN_LINES:])
     return text
 

@@ -317,6 +317,16 @@ def test_job_show_of_a_failed_job_has_reason_traceback_log_hint_and_attempts(
     assert second.startswith("  2  gpu-2  handler_error after 1.00 s, ")
 
 
+def test_job_show_of_a_job_that_waits_again_says_what_became_of_its_attempt(
+    invoke: Invoke, server: ScriptedServer
+) -> None:
+    lost = {"number": 1, "worker": "gpu-1", "assigned_at": 1.0, "ended_at": 61.0, "reason": "worker_lost"}
+    server.on("GET", "/v1/jobs/12", reply(job(attempt=1, attempts=[lost | {"log_tail": "epoch 7"}])))
+    [first, log] = invoke("job", "show", "12").out.partition("\nattempts\n")[2].splitlines()
+    assert first.startswith("  1  gpu-1  worker_lost after 1 min")
+    assert log == "     | epoch 7"
+
+
 def test_job_show_says_why_a_job_waits_at_the_worker_that_has_it(invoke: Invoke, server: ScriptedServer) -> None:
     waiting = [{"worker": "gpu-1", "why": "has it already, behind 3 jobs on the same slot"}]
     server.on("GET", "/v1/jobs/12", reply(job("ASSIGNED", waiting=waiting)))
