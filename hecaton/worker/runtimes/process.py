@@ -38,8 +38,9 @@ _KILL_DEADLINE = 10.0
 class _Child:
     """A process that this runtime started, the last bytes of its output, and its end."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], labels: dict[str, str], output: int) -> None:
         self.process = process
+        self.labels = labels
         self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.tail = bytearray()
         self._output = output
@@ -129,7 +130,7 @@ class ProcessRuntime:
         finally:
             os.close(write_end)
         _make_expendable(process.pid)
-        self._children[spec.id] = _Child(process, read_end)
+        self._children[spec.id] = _Child(process, self._labels(spec), read_end)
         return spec.id
 
     async def wait(self, handle: str) -> Exit:
@@ -163,7 +164,9 @@ class ProcessRuntime:
         return bytes(child.tail[-limit:]) if child and limit > 0 else b""
 
     async def found(self) -> list[Found]:
-        labels_by_container: dict[str, dict[str, str]] = {}
+        # Its environment shows a moment after a process was started: this runtime's own are known without it.
+        running = {handle: child for handle, child in self._children.items() if not child.exit.done()}
+        labels_by_container = {handle: child.labels for handle, child in running.items()}
         for _, labels in _labelled():
             if labels.get(LABEL_WORKER) == self._worker_id and LABEL_CONTAINER in labels:
                 labels_by_container[labels[LABEL_CONTAINER]] = labels
@@ -174,8 +177,10 @@ class ProcessRuntime:
             child.close()
         self._children.clear()
 
+    def _labels(self, spec: ContainerSpec) -> dict[str, str]:
+        return spec.labels | {LABEL_WORKER: self._worker_id, LABEL_CONTAINER: spec.id}
+
     def _environment(self, spec: ContainerSpec) -> dict[str, str]:
-        labels = spec.labels | {LABEL_WORKER: self._worker_id, LABEL_CONTAINER: spec.id}
         inherited = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_HANDLERS}
         environment = inherited | spec.env
         path = environment.get("PYTHONPATH")
@@ -184,13 +189,17 @@ class ProcessRuntime:
             "HECATON_DIR": spec.folder,
             "PYTHONPATH": f"{path}:{spec.python}" if path else spec.python,
             "CUDA_VISIBLE_DEVICES": spec.gpu or "",
-            LABELS_VARIABLE: json.dumps(labels),
+            LABELS_VARIABLE: json.dumps(self._labels(spec)),
         }
 
     def _processes(self, handle: str) -> Iterator[int]:
         """Every live process of the container, also those that left its process group."""
+        child = self._children.get(handle)
+        own = child.process.pid if child is not None and not child.exit.done() else None
+        if own is not None:
+            yield own
         for pid, labels in _labelled():
-            if labels.get(LABEL_WORKER) == self._worker_id and labels.get(LABEL_CONTAINER) == handle:
+            if pid != own and labels.get(LABEL_WORKER) == self._worker_id and labels.get(LABEL_CONTAINER) == handle:
                 yield pid
 
 
