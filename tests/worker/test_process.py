@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hecaton.core.model import Reason
 from hecaton.wire.channel import ImageRef
 from hecaton.worker.runtime import RuntimeFault
 from hecaton.worker.runtimes.process import ProcessRuntime
-from tests.contracts.runtime_contract import ACTOR, WORKER, RuntimeContract, Start, reference, spec_for
+from tests.contracts.runtime_contract import ACTOR, WORKER, RuntimeContract, Start, reference, spec_for, until
 
 
 @pytest.fixture
@@ -72,6 +73,18 @@ class TestContract(RuntimeContract):
         assert (channel / "out/cards").read_text() == "GPU-0001"
         await runtime.wait(await start(program))
         assert (channel / "out/cards").read_text() == ""
+
+    async def test_finds_and_ends_its_own_also_when_they_show_no_labels(
+        self, runtime: ProcessRuntime, start: Start, channel: Path
+    ) -> None:
+        bare = f"import time; open({str(channel / 'out/up')!r}, 'w').close(); time.sleep(600)"
+        handle = await start(f"import sys; os.execve(sys.executable, [sys.executable, '-c', {bare!r}], {{}})")
+        await until((channel / "out/up").exists)
+        assert [found.handle for found in await runtime.found()] == [handle]
+        waiting = asyncio.create_task(runtime.wait(handle))
+        await runtime.stop(handle, grace=0)
+        assert (await asyncio.wait_for(waiting, 20)).code > 128
+        assert await runtime.found() == []
 
     async def test_does_not_inherit_the_workers_place_in_the_order_of_the_killed_when_memory_runs_out(
         self, runtime: ProcessRuntime, start: Start, channel: Path, adjusted: None

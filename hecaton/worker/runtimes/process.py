@@ -113,12 +113,13 @@ class ProcessRuntime:
                 f"the process runtime runs only the handler files it was given, nothing else for {spec.image_name}",
                 "Scripts and handler files of a job need a worker with the docker runtime.",
             )
+        labels = spec.labels | {LABEL_WORKER: self._worker_id, LABEL_CONTAINER: spec.id}
         read_end, write_end = os.pipe()
         try:
             process = subprocess.Popen(  # noqa: ASYNC220 - a vfork takes a millisecond, less than a thread would
                 [sys.executable, str(handler)],
                 cwd=handler.parent,
-                env=self._environment(spec),
+                env=_environment(spec, labels),
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
@@ -130,7 +131,7 @@ class ProcessRuntime:
         finally:
             os.close(write_end)
         _make_expendable(process.pid)
-        self._children[spec.id] = _Child(process, self._labels(spec), read_end)
+        self._children[spec.id] = _Child(process, labels, read_end)
         return spec.id
 
     async def wait(self, handle: str) -> Exit:
@@ -164,7 +165,8 @@ class ProcessRuntime:
         return bytes(child.tail[-limit:]) if child and limit > 0 else b""
 
     async def found(self) -> list[Found]:
-        # Its environment shows a moment after a process was started: this runtime's own are known without it.
+        # The environment of a process shows a moment after its start, and not after it was given a new one: this
+        # runtime's own are known without it.
         running = {handle: child for handle, child in self._children.items() if not child.exit.done()}
         labels_by_container = {handle: child.labels for handle, child in running.items()}
         for _, labels in _labelled():
@@ -177,21 +179,6 @@ class ProcessRuntime:
             child.close()
         self._children.clear()
 
-    def _labels(self, spec: ContainerSpec) -> dict[str, str]:
-        return spec.labels | {LABEL_WORKER: self._worker_id, LABEL_CONTAINER: spec.id}
-
-    def _environment(self, spec: ContainerSpec) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_HANDLERS}
-        environment = inherited | spec.env
-        path = environment.get("PYTHONPATH")
-        return {
-            **environment,
-            "HECATON_DIR": spec.folder,
-            "PYTHONPATH": f"{path}:{spec.python}" if path else spec.python,
-            "CUDA_VISIBLE_DEVICES": spec.gpu or "",
-            LABELS_VARIABLE: json.dumps(self._labels(spec)),
-        }
-
     def _processes(self, handle: str) -> Iterator[int]:
         """Every live process of the container, also those that left its process group."""
         child = self._children.get(handle)
@@ -201,6 +188,19 @@ class ProcessRuntime:
         for pid, labels in _labelled():
             if pid != own and labels.get(LABEL_WORKER) == self._worker_id and labels.get(LABEL_CONTAINER) == handle:
                 yield pid
+
+
+def _environment(spec: ContainerSpec, labels: dict[str, str]) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_HANDLERS}
+    environment = inherited | spec.env
+    path = environment.get("PYTHONPATH")
+    return {
+        **environment,
+        "HECATON_DIR": spec.folder,
+        "PYTHONPATH": f"{path}:{spec.python}" if path else spec.python,
+        "CUDA_VISIBLE_DEVICES": spec.gpu or "",
+        LABELS_VARIABLE: json.dumps(labels),
+    }
 
 
 def _make_expendable(pid: int) -> None:
