@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from hecaton.server.settings import Settings
 
 DEFAULT_PORT = 8181
+
+
+def _keep(what: str, default: str, help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        f"--keep-{what}", default=default, show_default=True, type=Duration(), metavar="TIME", help=help
+    )
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,30 +52,9 @@ DEFAULT_PORT = 8181
     metavar="JOBS",
     help="Jobs that one user may have waiting.",
 )
-@click.option(
-    "--keep-results",
-    default="30d",
-    show_default=True,
-    type=Duration(),
-    metavar="TIME",
-    help="Results are removed so long after their job ended; the job stays listed.",
-)
-@click.option(
-    "--keep-logs",
-    default="7d",
-    show_default=True,
-    type=Duration(),
-    metavar="TIME",
-    help="Logs are removed so long after their job ended.",
-)
-@click.option(
-    "--keep-jobs",
-    default="90d",
-    show_default=True,
-    type=Duration(),
-    metavar="TIME",
-    help="Jobs are removed, with all that belongs to them, so long after they ended.",
-)
+@_keep("results", "30d", "Results are removed so long after their job ended; the job stays listed.")
+@_keep("logs", "7d", "Logs are removed so long after their job ended.")
+@_keep("jobs", "90d", "Jobs are removed, with all that belongs to them, so long after they ended.")
 @click.version_option(__version__, message="%(version)s")
 @click.pass_context
 def cli(

@@ -224,7 +224,7 @@ class Fleet:
     def unknown(self, worker_id: WorkerId, held: Sequence[Held]) -> dict[AttemptRef, int]:
         """What a returning worker holds without a lease, and on which slot: only the store can say what it is."""
         member = self.members.get(worker_id)
-        known = {lease.ref for lease in (*member.leases(), *member.ending.values())} if member else set()
+        known = {lease.ref for lease in member.all_leases()} if member else set()
         return {one.ref: one.slot for one in held if one.ref not in known}
 
     def join(
@@ -377,6 +377,5 @@ class Fleet:
     def require_holder(self, worker: WorkerId, job: JobId) -> None:
         """Raises Fenced unless this worker holds an attempt at the job: the guard of payload and result transfers."""
         member = self.members.get(worker)
-        leases = (*member.leases(), *member.ending.values()) if member else ()
-        if not any(lease.ref.job == job for lease in leases):
+        if member is None or not any(lease.ref.job == job for lease in member.all_leases()):
             raise Fenced(f"job {job} is not assigned to this worker")
