@@ -30,7 +30,8 @@ def down() -> None:
 def status() -> None:
     version = daemon.answers()
     pid = daemon.started_pid()
-    started = f", started here: process {pid}, log {daemon.log_path()}" if pid else ""
+    how = f"process {pid}, log {daemon.log_path()}, stop it with python -m tests.engine down"
+    started = f", started here: {how}" if pid else ""
     print(f"Docker engine {version} answers{started}" if version else "no Docker engine answers")
 
 
