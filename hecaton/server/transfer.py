@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 from hecaton.core.errors import BadRequest, NotFound, TooLarge
 from hecaton.core.model import Body, Kind
 from hecaton.server.http import Call, Stream
-from hecaton.store.port import Blobs
+from hecaton.store.port import Blobs, BlobWriter
 
 PIECE = 1024 * 1024
-"""Bytes gathered before a write: one thread hop and one write call per MiB."""
+"""Bytes gathered before a write: one thread hop per MiB."""
 
 CONTENT_TYPES = {
     Kind.JSON: "application/json",
@@ -32,13 +32,8 @@ def require_sha256(text: str) -> str:
 async def receive_blob(call: Call, blobs: Blobs, sha256: str, limit: int) -> int:
     """Store the request's body under its hash; its size. Complete and fsynced, or absent."""
     writer = blobs.writer()
-    size = 0
     try:
-        async for piece in _gathered(call):
-            size += len(piece)
-            if size > limit:
-                raise TooLarge(f"the upload has more than {limit} bytes, the limit of this server")
-            await asyncio.to_thread(writer.write, piece)
+        size = await _write(call, writer, limit)
     except BaseException:
         writer.abort()
         raise
@@ -46,17 +41,41 @@ async def receive_blob(call: Call, blobs: Blobs, sha256: str, limit: int) -> int
     return size
 
 
-async def _gathered(call: Call) -> AsyncIterator[bytes]:
+async def _write(call: Call, writer: BlobWriter, limit: int) -> int:
+    """While a thread hashes and writes some pieces, the next ones arrive."""
+    loop = asyncio.get_running_loop()
+    size = 0
+    writing: asyncio.Future[None] = loop.create_future()
+    writing.set_result(None)
+    try:
+        async for pieces in _gathered(call):
+            size += sum(map(len, pieces))
+            if size > limit:
+                raise TooLarge(f"the upload has more than {limit} bytes, the limit of this server")
+            await asyncio.shield(writing)
+            writing = loop.run_in_executor(None, _write_all, writer, pieces)
+    finally:
+        await asyncio.wait((writing,))  # whatever happened, the thread is to be done with the writer
+    writing.result()
+    return size
+
+
+async def _gathered(call: Call) -> AsyncIterator[list[bytes]]:
     waiting: list[bytes] = []
     size = 0
     async for piece in call.pieces():
         waiting.append(piece)
         size += len(piece)
         if size >= PIECE:
-            yield b"".join(waiting)
+            yield waiting
             waiting, size = [], 0
     if waiting:
-        yield b"".join(waiting)
+        yield waiting
+
+
+def _write_all(writer: BlobWriter, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        writer.write(piece)
 
 
 def send_body(blobs: Blobs, body: Body) -> Stream:

@@ -38,7 +38,7 @@ def _stored(folder: Path) -> list[str]:
 async def test_a_large_payload_is_uploaded_once_and_fetched_by_the_worker(server: Running) -> None:
     await server.image()
     worker = await server.worker()
-    content = bytes(range(256)) * 12 * 1024  # 3 MiB
+    content = bytes(range(256)) * 80 * 1024  # 20 MiB: many pieces
     sha256 = await server.admin.upload(content)
     assert (await server.admin.call("HEAD", f"/v1/blobs/{sha256}")).status == 200
     payload = {"sha256": sha256, "size": len(content), "kind": "bytes"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -62,4 +63,17 @@ async def test_a_duty_that_a_full_disk_stops_is_named_once_and_once_when_it_work
     assert len(lines) == 2
     assert "duty=expire_queued" in lines[0]
     assert "disk is full" in lines[0]
+    assert "Traceback" not in server.said
+
+
+async def test_an_upload_that_does_not_fit_is_refused_and_leaves_nothing(server: ServerProcess) -> None:
+    url = server.ready()
+    large, small = b"x" * (12 * 1024 * 1024), b"fits"
+    async with aiohttp.ClientSession() as session:
+        admin = await Person(session, url).login("admin", PASSWORD)
+        refused = await admin.call("PUT", f"/v1/blobs/{hashlib.sha256(large).hexdigest()}", body=large)
+        assert (refused.status, "disk is full" in refused.message) == (503, True)
+        blobs = server.home / "server" / "blobs"
+        assert [path for path in blobs.rglob("*") if path.is_file()] == []
+        assert await admin.upload(small) == hashlib.sha256(small).hexdigest()
     assert "Traceback" not in server.said
