@@ -22,7 +22,7 @@ import uvloop
 
 from benchmarks.subject import Subject
 from hecaton.core.model import Reason
-from hecaton.wire.channel import PROTOCOL, Assign, Hello, Outcome, Results, SlotInfo, Started, ToWorker, Welcome
+from hecaton.wire.channel import PROTOCOL, Assign, Hello, Outcome, Results, SlotInfo, Started, ToWorker, Warm, Welcome
 from hecaton.worker.link import ServerLink, session
 from hecaton.worker.registration import WorkerConfig
 
@@ -36,6 +36,7 @@ class _Worker:
     def __init__(self, herd: _Connected) -> None:
         self._herd = herd
         self.link: ServerLink | None = None
+        self._warm: str | None = None
 
     def hello(self) -> Hello:
         return Hello(PROTOCOL, "benchmark", "process", (SlotInfo(0, None, None, None),), (), (IMAGE,))
@@ -51,6 +52,9 @@ class _Worker:
 
     def hear(self, message: ToWorker) -> None:
         if isinstance(message, Assign) and self.link is not None:
+            if message.jobs[-1].warm != self._warm:
+                self._warm = message.jobs[-1].warm
+                self.link.send(Warm(0, self._warm, IMAGE))
             self.link.send(Started(tuple(job.ref for job in message.jobs)))
             self.link.send(Results(tuple(Outcome(job.ref, Reason.OK, job.payload, ran=0.0) for job in message.jobs)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from itertools import islice
 
 import structlog
 
@@ -267,39 +268,42 @@ class Attempts:
         except HecatonError as error:
             _log.warning("Could not write", error=str(error))
 
-    async def released(self, worker: WorkerId, refs: Sequence[AttemptRef]) -> None:
-        await self.results(worker, [Outcome(ref, Reason.RELEASED) for ref in refs])
-
-    async def results(self, worker: WorkerId, outcomes: Sequence[Outcome]) -> None:
-        """Store how attempts ended, together with the claims for the room that they leave, in one transaction."""
+    async def results(self, told: Sequence[tuple[WorkerId, Sequence[Outcome]]]) -> None:
+        """Store how attempts of these workers ended, together with the claims for the room that they leave, in one
+        transaction. Raises if that failed: nothing is stored then."""
         # hot: benchmarks/throughput.py
-        now = self._clock.now()
-        outcomes = [checked(outcome, self._blobs, self._settings.max_result) for outcome in outcomes]
-        ends = [self._end(worker, outcome, now) for outcome in outcomes]
-        for outcome in outcomes:
-            lease = self._fleet.end(worker, outcome.ref, now)
-            if lease is not None and outcome.reason is Reason.OK:  # no failure says how many jobs to send ahead
-                self._scheduler.ran(lease.lane, outcome.ran)
+        now, limit = self._clock.now(), self._settings.max_result
+        told = [(worker, [checked(outcome, self._blobs, limit) for outcome in outcomes]) for worker, outcomes in told]
+        said = [(worker, [self._end(worker, outcome, now) for outcome in outcomes]) for worker, outcomes in told]
         claims = self._scheduler.plan()
 
         def write(store: Store) -> tuple[list[Ended], list[Claimed]]:
-            return store.end(ends), store.claim(claims, now) if claims else []
+            return store.end([end for _, ends in said for end in ends]), store.claim(claims, now) if claims else []
 
         try:
             ended, claimed = await self._database.write(write)
         except BaseException:
             self._scheduler.undo(claims)
-            self._fleet.not_ended(worker, [end.ref for end in ends])
+            for worker, ends in said:
+                self._fleet.not_ended(worker, [end.ref for end in ends])
             raise
-        self._fleet.ended(worker, [end.ref for end in ends], now)
+        for worker, ends in said:
+            self._fleet.ended(worker, [end.ref for end in ends], now)
         self._scheduler.settle(claims, claimed)
-        self._acknowledge(worker, ended)
-        self._after(ended, {end.ref: end for end in ends}, worker)
+        rest = iter(ended)
+        for worker, ends in said:
+            theirs = list(islice(rest, len(ends)))
+            self._acknowledge(worker, theirs)
+            self._after(theirs, {end.ref: end for end in ends}, worker)
         await self.dispatch()
 
     def _end(self, worker: WorkerId, outcome: Outcome, now: float) -> AttemptEnd:
+        """The place is free from now on."""
         at = now - outcome.age
         self._starting.pop(outcome.ref, None)
+        lease = self._fleet.end(worker, outcome.ref, now)
+        if lease is not None and outcome.reason is Reason.OK:  # no failure says how many jobs to send ahead
+            self._scheduler.ran(lease.lane, outcome.ran)
         started_at = None if outcome.ran is None else at - outcome.ran
         return AttemptEnd(
             outcome.ref, worker, outcome.reason, at, outcome.body, outcome.failure, outcome.exit_code, started_at,
@@ -311,7 +315,8 @@ class Attempts:
         if member is not None and member.link is not None:
             good = tuple(end.ref for end in ended if end.accepted or end.repeated)
             bad = tuple(end.ref for end in ended if not (end.accepted or end.repeated))
-            member.link.send(Accepted(good, bad))
+            waited_for = any(slot.held for slot in member.slots.values())  # by the results of these
+            (member.link.send if waited_for else member.link.send_along)(Accepted(good, bad))
 
     def _after(
         self, ended: Sequence[Ended], said: dict[AttemptRef, AttemptEnd], worker: WorkerId | None = None

@@ -23,6 +23,9 @@ class Link(Protocol):
     """The way to one connected worker. Never blocks; messages of one loop turn share a frame."""
 
     def send(self, message: ToWorker) -> None: ...
+    def send_along(self, message: ToWorker) -> None:
+        """With the next message, or in a moment: nobody waits for it."""
+
     def close(self, code: int, reason: str) -> None: ...
 
 

@@ -25,10 +25,19 @@ MUTANTS = (
         "a result is durable before its worker may forget it",
         "server/attempts.py",
         "            ended, claimed = await self._database.write(write)\n",
-        "            if (member := self._fleet.members.get(worker)) and member.link:\n"
-        "                member.link.send(Accepted(tuple(end.ref for end in ends), ()))\n"
+        "            for worker, ends in said:\n"
+        "                if (member := self._fleet.members.get(worker)) and member.link:\n"
+        "                    member.link.send(Accepted(tuple(end.ref for end in ends), ()))\n"
         "            ended, claimed = await self._database.write(write)\n",
         Worlds((4, 6)),
+    ),
+    Mutant(
+        "one-refused-result-refuses-all",
+        "a result that cannot be stored takes no other with it",
+        "server/channel.py",
+        "            for one in arrived:\n                await self._store([one])\n",
+        "            for link, _, _ in arrived:\n                link.close(1013, '')\n",
+        ("tests/server/test_results_together.py::test_a_result_that_cannot_be_stored_takes_no_other_with_it",),
     ),
     Mutant(
         "refused-result-dropped",

@@ -1,0 +1,63 @@
+"""Results that several workers send at the same moment are stored together, and yet each counts for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+from hecaton.core.model import Reason
+from hecaton.wire.channel import Accepted, Assignment, Outcome
+from tests.server.people import eventually
+from tests.server.running import IMAGE, Running
+from tests.server.scripted_worker import ScriptedWorker, json_body
+
+WORKERS = 5
+
+
+async def _all_work(server: Running) -> list[tuple[ScriptedWorker, Assignment]]:
+    await server.image()
+    workers = [await server.worker(f"w{number}") for number in range(WORKERS)]
+    for _ in workers:
+        await server.admin.submit(IMAGE)
+    return [(worker, await worker.start()) for worker in workers]
+
+
+async def test_each_worker_is_told_about_its_own(server: Running) -> None:
+    at_work = await _all_work(server)
+    await asyncio.gather(*(worker.finish(job.ref, number) for number, (worker, job) in enumerate(at_work)))
+    for number, (worker, job) in enumerate(at_work):
+        assert await worker.answer(job.ref) == "accepted"
+        assert (await server.admin.ended(job.ref.job))["result"] == number
+    for worker, job in at_work:
+        assert [m for m in worker.heard if isinstance(m, Accepted)] == [Accepted((job.ref,), ())]
+
+
+async def test_what_one_says_of_anothers_attempt_at_the_same_moment_is_refused(server: Running) -> None:
+    await server.image()
+    holder, liar = await server.worker("holder"), await server.worker("liar", serves=())
+    body = {"image": IMAGE, "input": 1}
+    waiting = asyncio.create_task(server.admin.must("POST", "/v1/jobs?wait=60", body))
+    job = await holder.start()
+    await eventually(lambda: server.admin.state(job.ref.job), "IN_PROGRESS")
+    lie = Outcome(job.ref, Reason.OK, json_body("a lie"), ran=0.1)
+    await asyncio.gather(holder.finish(job.ref, "true"), liar.report(lie))
+    assert (await holder.answer(job.ref), await liar.answer(job.ref)) == ("accepted", "fenced")
+    assert (await waiting)["result"] == "true"
+    assert (await server.admin.job(job.ref.job))["result"] == "true"
+
+
+async def test_a_result_that_cannot_be_stored_takes_no_other_with_it(server: Running) -> None:
+    at_work = await _all_work(server)
+    broken, its_job = at_work.pop(2)
+    with sqlite3.connect(server.server.settings.folder / "hecaton.db") as database:
+        database.execute(
+            f"CREATE TRIGGER broken BEFORE UPDATE ON job WHEN new.id = '{its_job.ref.job}' AND new.state = 'FINISHED'"
+            " BEGIN SELECT raise(ABORT, 'broken'); END"
+        )
+    database.close()
+    await asyncio.gather(broken.finish(its_job.ref), *(worker.finish(job.ref) for worker, job in at_work))
+    for worker, job in at_work:
+        assert await worker.answer(job.ref) == "accepted"
+        assert (await server.admin.ended(job.ref.job))["state"] == "FINISHED"
+    assert await broken.closed() == 1013
+    assert not [m for m in broken.heard if isinstance(m, Accepted)]
