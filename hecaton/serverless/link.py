@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import socket
 import sys
 import time
 
@@ -21,11 +20,14 @@ from hecaton.serverless.protocol import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import Any, Tuple
 
     from hecaton.serverless.protocol import Frame, Header
 
     Key = Tuple[str, int]
+else:
+    import _socket as socket  # `socket` adds nothing that is needed here, and takes 2 ms of every start
 
 FIRST_DELAY = 0.05
 LAST_DELAY = 1.0
