@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -23,6 +25,9 @@ from hecaton.wire.errors import to_reply
 
 BODY_LIMIT = 2 * 1024 * 1024
 """Of a JSON body: an inline payload of 1 MiB in base64, and room to spare."""
+
+SHORT_QUERY = 128
+"""Bytes. Query strings up to this length are remembered; longer ones would fill the memory."""
 
 _log = structlog.get_logger("hecaton.http")
 
@@ -79,9 +84,9 @@ class Call:
         client = self.scope.get("client")
         return str(client[0]) if client else "unknown"
 
-    def query(self) -> dict[str, str]:
-        raw = self.scope["query_string"]
-        return dict(parse_qsl(raw.decode("latin-1"))) if raw else {}
+    def query(self) -> Mapping[str, str]:
+        text = self.scope["query_string"]
+        return _known_query(text) if len(text) <= SHORT_QUERY else _query(text)
 
     def number(self, name: str, default: float | None, low: float, high: float) -> float | None:
         """A number from the query string. BadRequest if it is none, or out of bounds."""
@@ -134,6 +139,13 @@ class Call:
             raise ConnectionResetError("the client went away in the middle of its request")
         return message.get("body", b""), message.get("more_body", False)
 
+
+def _query(text: bytes) -> Mapping[str, str]:
+    return MappingProxyType(dict(parse_qsl(text.decode("latin-1"))))
+
+
+_known_query = lru_cache(maxsize=256)(_query)
+# hot: benchmarks/throughput.py - nearly always the same `wait=60`
 
 Handler = Callable[[Call], Awaitable[Any]]
 
@@ -239,6 +251,7 @@ async def _send_stream(send: Send, call: Call, stream: Stream) -> None:
         headers.append((b"content-length", str(stream.length).encode()))
     await send({"type": "http.response.start", "status": call.status, "headers": headers})
     if stream.endless:
+        await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head leaves: it may be long
         await _until_gone(call, _send_pieces(send, stream.pieces))
     else:
         await _send_pieces(send, stream.pieces)

@@ -12,6 +12,8 @@ QUEUE_LIMIT = 256
 """Events that a slow reader may lag behind; then logs and progress are skipped (the reader reads logs from the
 store)."""
 
+LOOK = 1.0
+"""Seconds between two looks for waits that are nearly over."""
 
 Watched = JobId | int
 """A job, or a batch by its index."""
@@ -22,11 +24,11 @@ class Watch:
 
     # hot: benchmarks/latency.py - one for each job that is waited for; `asyncio.timeout` and an Event cost thrice this
 
-    def __init__(self, watches: dict[Watched, set[Watch]], watched: Watched) -> None:
+    def __init__(self, watches: dict[Watched, set[Watch]], deadlines: _Deadlines, watched: Watched) -> None:
         self.events: deque[JobEvent] = deque(maxlen=QUEUE_LIMIT)
         self.ended = False
         self.end: object = None  # what the event `end` carried
-        self._watches, self._watched = watches, watched
+        self._watches, self._deadlines, self._watched = watches, deadlines, watched
         self._happened = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -54,13 +56,12 @@ class Watch:
     async def wait(self, seconds: float) -> bool:
         """True when something happened since the last time, or happens within that time."""
         if not self._happened:
-            loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            timer = loop.call_later(seconds, _rouse, self._waiter)
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            self._deadlines.add(waiter, seconds)
             try:
-                await self._waiter
+                await waiter
             finally:
-                timer.cancel()
+                self._deadlines.remove(waiter)
                 self._waiter = None
         happened, self._happened = self._happened, False
         return happened
@@ -71,14 +72,48 @@ def _rouse(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
+class _Deadlines:
+    """Rouses waiters at their time. Most are roused before: only those that wait on get a timer of the loop."""
+
+    # hot: benchmarks/throughput.py - to set and cancel a timer for each costs 7 % of a job
+
+    def __init__(self) -> None:
+        self._due: dict[asyncio.Future[None], float] = {}
+        self._looking = False
+
+    def add(self, waiter: asyncio.Future[None], seconds: float) -> None:
+        loop = waiter.get_loop()
+        if seconds < 2 * LOOK:
+            loop.call_later(seconds, _rouse, waiter)
+            return
+        self._due[waiter] = loop.time() + seconds
+        if not self._looking:
+            self._looking = True
+            loop.call_later(LOOK, self._look, loop)
+
+    def remove(self, waiter: asyncio.Future[None]) -> None:
+        self._due.pop(waiter, None)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for waiter, due in list(self._due.items()):
+            if due < now + 2 * LOOK:
+                del self._due[waiter]
+                loop.call_later(max(0.0, due - now), _rouse, waiter)
+        self._looking = bool(self._due)
+        if self._looking:
+            loop.call_later(LOOK, self._look, loop)
+
+
 class Hub:
     def __init__(self) -> None:
         self._watches: dict[Watched, set[Watch]] = {}
+        self._deadlines = _Deadlines()
         self.closing = False
         self.decided = asyncio.Event()  # something about a batch, which `sweeper` has to carry out
 
     def watching(self, job: Watched) -> Watch:
-        return Watch(self._watches, job)
+        return Watch(self._watches, self._deadlines, job)
 
     def watched(self, job: JobId) -> bool:
         return job in self._watches

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import AsyncIterator, Sequence
 
 from hecaton.core.batches import lane_of
-from hecaton.core.errors import Conflict, NotFound, Unavailable
+from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.matching import Want, why_waiting
 from hecaton.core.model import INLINE_LIMIT, Body, Job, JobId, JobState, Reason
 from hecaton.server.attempts import Attempts
@@ -16,12 +16,13 @@ from hecaton.server.directory import Directory
 from hecaton.server.endings import Ending, parts_at_end
 from hecaton.server.fleet import Fleet
 from hecaton.server.hub import Hub, Watch
-from hecaton.server.requests import payload_of, request_digest, require_blobs, spec_of
+from hecaton.server.intake import Intake
+from hecaton.server.requests import payload_of, request_digest, spec_of
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
 from hecaton.server.views import JobParts, job_summary, job_view, removed
 from hecaton.store import port
-from hecaton.store.port import Blobs, Claimed, Database, Store, Stored
+from hecaton.store.port import Blobs, Database, Store
 from hecaton.wire import api
 from hecaton.wire.channel import Cancel
 
@@ -53,7 +54,7 @@ class Jobs:
         self._blobs = blobs
         self._directory = directory
         self._fleet = fleet
-        self._scheduler = scheduler
+        self._intake = Intake(database, blobs, scheduler, hub, clock, settings)
         self._attempts = attempts
         self._hub = hub
         self._clock = clock
@@ -97,28 +98,8 @@ class Jobs:
         return port.NewJob(job_id, caller.user_id, image.id, lane, spec, payload, now, key or job_id, digest)
 
     async def _store(self, job: port.NewJob) -> api.Submitted:
-        """The job and the claims for free slots in one transaction: a job that can start at once costs one fsync."""
-        # hot: benchmarks/latency.py
-        if self._hub.closing:
-            raise Unavailable("the server is stopping", "Try again in a moment.")
-        now = job.created_at
-        self._scheduler.require_room(job.owner_id, 1, self._settings.max_queued)
-        self._scheduler.add(job.lane, job.spec.priority, now)
-        claims = self._scheduler.plan()
-
-        def write(store: Store) -> tuple[list[Stored], list[Claimed]]:
-            require_blobs(store, self._blobs, [job])
-            return store.submit([job]), store.claim(claims, now) if claims else []
-
-        try:
-            stored, claimed = await self._database.write(write)
-        except BaseException:
-            self._scheduler.undo(claims)
-            self._scheduler.remove(job.lane)
-            raise
-        self._scheduler.settle(claims, claimed)
-        first = stored[0]
-        return api.Submitted(first.id, first.index, first.duplicate)
+        stored = await self._intake.store(job)
+        return api.Submitted(stored.id, stored.index, stored.duplicate)
 
     async def retry(self, caller: Caller, job_id: str, key: str | None) -> api.Submitted:
         """A new job with the same payload and options: a terminal state is never opened again."""

@@ -14,10 +14,10 @@ MUTANTS = (
     Mutant(
         "submission-acknowledged-at-once",
         "a submission is durable before it is acknowledged",
-        "server/jobs.py",
+        "server/intake.py",
         "            stored, claimed = await self._database.write(write)\n",
-        "            import asyncio\n            self._writing = asyncio.ensure_future(self._database.write(write))\n"
-        "            stored, claimed = [Stored(job.id, 0, False)], []\n",
+        "            self._writing = asyncio.ensure_future(self._database.write(write))\n"
+        "            stored, claimed = [Stored(job.id, 0, False) for job in jobs], []\n",
         Worlds((1, 2)),
     ),
     Mutant(

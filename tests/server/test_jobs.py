@@ -90,11 +90,15 @@ async def test_so_it_is_when_the_job_ended_although_it_was_to_be_cancelled(serve
     assert view == await server.admin.job(view["id"])
 
 
-async def test_a_wait_that_is_over_shows_the_job_as_it_is(server: Running) -> None:
+@pytest.mark.parametrize("seconds", [0.1, 2.5])
+async def test_a_wait_that_is_over_shows_the_job_as_it_is(server: Running, seconds: float) -> None:
     await server.image()
     job_id = await server.admin.submit(IMAGE)
-    view = await server.admin.get(f"/v1/jobs/{job_id}?wait=0.1")
+    began = time.monotonic()
+    async with asyncio.timeout(20):
+        view = await server.admin.get(f"/v1/jobs/{job_id}?wait={seconds}")
     assert view["state"] == "IN_QUEUE"
+    assert time.monotonic() - began >= seconds
 
 
 @pytest.mark.parametrize("wait", ["-1", "nan", "inf", "soon", "3601", ""])
