@@ -79,6 +79,7 @@ class Attempts:
         self._server_id = server_id
         self.live: dict[JobId, Live] = {}
         self._starting: dict[AttemptRef, float] = {}
+        self._starts_due = False
         self._revoke_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -238,7 +239,8 @@ class Attempts:
         member = self._fleet.members.get(worker)
         if member is None:
             return
-        if not self._starting:
+        if not self._starts_due:
+            self._starts_due = True
             asyncio.get_running_loop().call_later(START_DELAY, self._write_starts)
         now = self._clock.now()
         for ref in refs:
@@ -249,7 +251,7 @@ class Attempts:
                 self._publish(ref, "state", JobState.IN_PROGRESS)
 
     def _write_starts(self) -> None:
-        starts, self._starting = self._starting, {}
+        starts, self._starting, self._starts_due = self._starting, {}, False
         by_time: dict[float, list[AttemptRef]] = {}
         for ref, at in starts.items():
             by_time.setdefault(at, []).append(ref)

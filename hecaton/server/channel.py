@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import Reason, WorkerId, WorkerRecord
@@ -61,10 +61,11 @@ _Arrived = tuple["_Link", WorkerId, Sequence[Outcome]]
 class _Link:
     """Messages of one loop turn leave in one frame; the writer task sleeps while there are none."""
 
-    def __init__(self, socket: WebSocket) -> None:
-        self._socket = socket
+    def __init__(self, send: Send) -> None:
+        self._send = send
         self._outbox: list[ToWorker] = []
-        self._wake = asyncio.Event()
+        self._due = False
+        self._sleep: asyncio.Future[None] | None = None
         self._close: tuple[int, str] | None = None
         self._timed = False
         self.closing = asyncio.Event()
@@ -76,7 +77,7 @@ class _Link:
         self._outbox.append(message)
         if len(self._outbox) > OUTBOX_LIMIT:
             self.close(1013, "the worker does not read")
-        self._wake.set()
+        self._wake_up()
 
     def send_along(self, message: ToWorker) -> None:
         # hot: benchmarks/growth.py - a frame of its own for each acknowledgement costs a tenth of a job
@@ -90,24 +91,32 @@ class _Link:
     def _send_now(self) -> None:
         self._timed = False
         if self._outbox:
-            self._wake.set()
+            self._wake_up()
 
     def close(self, code: int, reason: str) -> None:
         """What was sent before still leaves, if the worker reads it within a second."""
         self._close = self._close or (code, reason)
-        self._wake.set()
+        self._wake_up()
         self.closing.set()
+
+    def _wake_up(self) -> None:
+        self._due = True
+        if self._sleep is not None and not self._sleep.done():
+            self._sleep.set_result(None)
 
     async def write(self) -> None:
         """Runs until the connection is to be closed."""
+        loop = asyncio.get_running_loop()
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            if not self._due:
+                self._sleep = loop.create_future()
+                await self._sleep
+            self._due = False
             frame, self._outbox = self._outbox, []
             if frame:
-                await self._socket.send_bytes(encode(frame))
+                await self._send({"type": "websocket.send", "bytes": encode(frame)})
             if self._close is not None and not self._outbox:
-                await self._socket.close(*self._close)
+                await self._send(_closing(*self._close))
                 return
 
 
@@ -126,17 +135,19 @@ class Channel:
         self._tasks: set[asyncio.Task[None]] = set()
         self._arrived: list[_Arrived] = []
 
-    async def serve(self, socket: WebSocket) -> None:
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, from its handshake to its end."""
-        token = socket.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        header = dict(scope["headers"]).get(b"authorization", b"")
+        token = header.decode("latin-1").removeprefix("Bearer ").strip()
         worker = await self._find(token) if token.startswith(WORKER_PREFIX) else None
-        await socket.accept()
+        await receive()  # that it wants to connect
+        await send({"type": "websocket.accept"})
         if worker is None:
-            await socket.close(CLOSE_UNAUTHENTICATED, "the worker's token does not hold: was the worker removed?")
+            await send(_closing(CLOSE_UNAUTHENTICATED, "the worker's token does not hold: was the worker removed?"))
             return
-        link = _Link(socket)
+        link = _Link(send)
         writer = asyncio.ensure_future(link.write())
-        reader = asyncio.ensure_future(self._read(socket, worker, link))
+        reader = asyncio.ensure_future(self._read(receive, worker, link))
         closing = asyncio.ensure_future(link.closing.wait())
         try:
             # The reader alone would wait for ever for a worker that neither reads nor hangs up.
@@ -151,19 +162,19 @@ class Channel:
             if self._links.get(worker.id) is link:
                 del self._links[worker.id]
 
-    async def _read(self, socket: WebSocket, worker: WorkerRecord, link: _Link) -> None:
+    async def _read(self, receive: Receive, worker: WorkerRecord, link: _Link) -> None:
         """Until the worker goes away or says something that cannot be right."""
         try:
-            await self._talk(socket, worker, link)
-        except (WebSocketDisconnect, RuntimeError, OSError):
+            await self._talk(receive, worker, link)
+        except OSError:
             pass  # it went away; its leases stay until it returns or `lost_after` has passed
         except msgspec.DecodeError as error:
             _log.warning("A worker does not speak the protocol", worker=worker.name, error=str(error))
             link.close(CLOSE_PROTOCOL, _cut(f"not understood: {error}"))
 
-    async def _talk(self, socket: WebSocket, worker: WorkerRecord, link: _Link) -> None:
+    async def _talk(self, receive: Receive, worker: WorkerRecord, link: _Link) -> None:
         async with asyncio.timeout(HELLO_TIMEOUT):
-            messages = await _receive(socket)
+            messages = await _frame(receive)
         hello, rest = (messages[0], messages[1:]) if messages else (None, [])
         if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
             spoken = hello.protocol if isinstance(hello, Hello) else "none"
@@ -179,7 +190,7 @@ class Channel:
         await asyncio.shield(self._spawn(self._guarded(link, self._join(worker, link, hello))))
         self._take(worker, link, rest)
         while True:
-            messages = await _receive(socket)
+            messages = await _frame(receive)
             if self._links.get(worker.id) is not link:
                 return
             self._fleet.contact(worker.id, self._clock.now())
@@ -292,10 +303,15 @@ async def _finish(writer: asyncio.Future[None], link: _Link) -> None:
     await asyncio.wait([writer], timeout=1)
 
 
-async def _receive(socket: WebSocket) -> list[FromWorker]:
-    message = await socket.receive()
+def _closing(code: int, reason: str) -> Message:
+    return {"type": "websocket.close", "code": code, "reason": reason}
+
+
+async def _frame(receive: Receive) -> list[FromWorker]:
+    """ConnectionResetError once there are no more."""
+    message = await receive()
     if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message["code"])
+        raise ConnectionResetError
     frame = message.get("bytes")
     if frame is None:
         raise msgspec.DecodeError("a text frame")

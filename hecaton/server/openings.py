@@ -37,6 +37,10 @@ class _Entry(NamedTuple):
     opening: _Opening | None
     serves: Serves
     owner: int | None
+    stacked: bool
+
+
+_NOTHING = _Entry(None, None, None, False)
 
 
 class _Shelf:
@@ -121,53 +125,57 @@ class Openings:
             yield member, member.slots[index]
 
     def _look(self) -> None:
-        members = self._fleet.members
         for place in self._fleet.take_changed():
-            entry = self._entries.pop(place, None)
-            if entry is not None:
-                self._forget(place, entry)
-            member = members.get(place[0])
+            member = self._fleet.members.get(place[0])
             slot = member.slots.get(place[1]) if member is not None else None
-            if member is not None and slot is not None:
-                self._enter(place, member, slot)
+            old = self._entries.pop(place, _NOTHING)
+            new = _entry(member, slot) if member is not None and slot is not None else _NOTHING
+            if new.opening != old.opening or new.serves != old.serves:  # a job takes its room when it is planned
+                self._take_out(old)
+                self._put_in(new)
+            if old.owner is not None:
+                _less(self._running, old.owner)
+            if new.owner is not None:
+                self._running[new.owner] += 1
+            if old.stacked and not new.stacked:
+                del self._stacked[place]
+            elif new.stacked:
+                self._stacked[place] = None
+            if new is not _NOTHING:
+                self._entries[place] = new
 
-    def _enter(self, place: Place, member: Member, slot: SlotState) -> None:
-        view = slot.view()
-        opening = None
-        if member.status is WorkerStatus.ONLINE and (view.held == 0 or view.held < view.depth):
-            opening = _Opening(view.used_at, member.number, view.index, view, member)
-            for shelf, key in self._shelves(opening, member.serves):
-                shelf.add(key, opening)
-            self._kinds[member.serves] += 1
-            if view.held == 0:
-                self._idle_kinds[member.serves] += 1
-        owner = next((lease.owner for lease in slot.held.values()), None)
-        if owner is not None:
-            self._running[owner] += 1
-        if len(slot.held) > 1 and member.link is not None:
-            self._stacked[place] = None
-        self._entries[place] = _Entry(opening, member.serves, owner)
+    def _put_in(self, entry: _Entry) -> None:
+        if entry.opening is not None:
+            for shelf, key in self._shelves(entry.opening, entry.serves):
+                shelf.add(key, entry.opening)
+            self._kinds[entry.serves] += 1
+            if entry.opening.slot.held == 0:
+                self._idle_kinds[entry.serves] += 1
 
-    def _forget(self, place: Place, entry: _Entry) -> None:
-        opening, serves, owner = entry
-        if opening is not None:
-            for shelf, key in self._shelves(opening, serves):
-                shelf.remove(key, opening)
-            _less(self._kinds, serves)
-            if opening.slot.held == 0:
-                _less(self._idle_kinds, serves)
-        if owner is not None:
-            _less(self._running, owner)
-        self._stacked.pop(place, None)
+    def _take_out(self, entry: _Entry) -> None:
+        if entry.opening is not None:
+            for shelf, key in self._shelves(entry.opening, entry.serves):
+                shelf.remove(key, entry.opening)
+            _less(self._kinds, entry.serves)
+            if entry.opening.slot.held == 0:
+                _less(self._idle_kinds, entry.serves)
 
-    def _shelves(self, opening: _Opening, serves: Serves) -> Iterator[tuple[_Shelf, Hashable]]:
+    def _shelves(self, opening: _Opening, serves: Serves) -> Sequence[tuple[_Shelf, Hashable]]:
         warm = opening.slot.warm
         if opening.slot.held:
-            yield self._beside, (serves, warm)
-            return
-        yield self._idle, (serves, warm)
-        if warm is not None:
-            yield self._used, serves
+            return ((self._beside, (serves, warm)),)
+        if warm is None:
+            return ((self._idle, (serves, warm)),)
+        return (self._idle, (serves, warm)), (self._used, serves)
+
+
+def _entry(member: Member, slot: SlotState) -> _Entry:
+    view = slot.view()
+    opening = None
+    if member.status is WorkerStatus.ONLINE and (view.held == 0 or view.held < view.depth):
+        opening = _Opening(view.used_at, member.number, view.index, view, member)
+    owner = next(iter(slot.held.values())).owner if slot.held else None
+    return _Entry(opening, member.serves, owner, len(slot.held) > 1 and member.link is not None)
 
 
 def _enough(openings: Iterable[_Opening], shunned: Container[WorkerId], count: int) -> Iterator[_Opening]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from re import Pattern
 
 from starlette.routing import compile_path
-from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hecaton.core.errors import NotFound
 from hecaton.server.http import Endpoint, Gate, Route, send_error
@@ -19,9 +18,7 @@ class Application:
     # hot: benchmarks/throughput.py - Starlette's application, with five layers around each call and each piece of an
     # answer, cost 30 us of a job's 400
 
-    def __init__(
-        self, routes: Sequence[Route], gate: Gate, channel: str, serve: Callable[[WebSocket], Awaitable[None]]
-    ) -> None:
+    def __init__(self, routes: Sequence[Route], gate: Gate, channel: str, serve: ASGIApp) -> None:
         self.routes = routes
         self._channel, self._serve = channel, serve
         self._exact: dict[tuple[str, str], Endpoint] = {}
@@ -58,6 +55,6 @@ class Application:
 
     async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == self._channel:
-            await self._serve(WebSocket(scope, receive, send))
+            await self._serve(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})

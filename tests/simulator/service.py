@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path as FilePath
 from typing import Any
 
-from starlette.websockets import WebSocket
-
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import Role, User, WorkerId
 from hecaton.server.auth import WORKER_PREFIX, Caller, Passwords, hash_worker_token
@@ -72,8 +70,7 @@ class Service:
 
     def accept(self, connection: Connection) -> None:
         end = connection.server_end
-        socket = WebSocket(end.scope, end.receive, end.send)
-        task = self._loop.spawn(self.process, self.parts.channel.serve(socket))
+        task = self._loop.spawn(self.process, self.parts.channel.serve(end.scope, end.receive, end.send))
         task.add_done_callback(lambda done: self.connections.pop(connection, None))
 
     def caller(self, user: User) -> Caller:
