@@ -17,6 +17,7 @@ from hecaton.serverless.protocol import (
     encode,
     socket_address,
 )
+from hecaton.serverless.turns import Turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Link:
         self.max_result = DEFAULT_MAX_RESULT
         self._folder = folder
         self._nonce = nonce
+        self._turns = Turns(folder)
         self._pid = os.getpid()
         self._lock = _thread.allocate_lock()  # guards the socket for writing, and what is running and pending
         self._socket: socket.socket | None = None
@@ -103,14 +105,25 @@ class Link:
         kind = header["type"]
         if kind == "job":
             key = _key(header)
-            if key not in self._pending:
+            if key in self._pending:
+                self._send(self._pending[key])
+            elif "turn" not in header or self._is_its_turn(header["turn"]):
                 self._running = key
                 return True
-            self._send(self._pending[key])
         elif kind == "ack":
             self._pending.pop(_key(header), None)
         elif kind == "welcome":
             self._welcomed(header)
+        return False
+
+    def _is_its_turn(self, turn: int) -> bool:
+        try:
+            if self._turns.take(turn):
+                return True
+        except OSError as error:
+            self._turns.open()
+            raise ValueError(f"turns cannot be read: {error}") from None  # on a new connection all is given anew
+        self._send(encode({"type": "skipped", "turn": turn}))
         return False
 
     def _welcomed(self, header: Header) -> None:
@@ -166,6 +179,7 @@ class Link:
                 "sdk": __version__,
                 "python": ".".join(map(str, sys.version_info[:3])),
                 "pid": self._pid,
+                "ahead": self._turns.usable,
                 "pending": [_named(key) for key in self._pending],
                 "running": None if self._running is None else _named(self._running),
             }

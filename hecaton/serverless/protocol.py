@@ -6,6 +6,7 @@ The worker mounts a folder into the container; `HECATON_DIR` names it there (by 
     log      append-only file that takes what the handler prints (file descriptors 1 and 2)
     in/      payloads over `MAX_INLINE` bytes; the container only reads
     out/     results over `MAX_INLINE` bytes; a file belongs to the worker from the `result` frame on
+    turns    named pipe with the numbers of jobs that were given ahead and have not begun; unsigned 64-bit big-endian
 
 `HECATON_NONCE` holds a secret (hex) that the worker made for this container and expects back in `hello`.
 
@@ -13,7 +14,8 @@ A frame is two unsigned 32-bit big-endian lengths (bytes), a header (a UTF-8 JSO
 A receiver ignores types and fields that it does not know: images live for years, so version 1 only ever grows.
 
     field          type         in                 meaning
-    type           str          every frame        hello, result, progress (container); welcome, job, ack (worker)
+    type           str          every frame        from the container: hello, result, progress, skipped;
+                                                   from the worker: welcome, job, ack
     job            str          job, result, ...   the job's id; safe as a part of a file name
     attempt        int          with `job`         number of the assignment; (job, attempt) names one execution
     protocol       int          hello, welcome     protocol version that the sender speaks
@@ -23,6 +25,8 @@ A receiver ignores types and fields that it does not know: images live for years
     pid            int          hello              process id inside the container
     pending        list         hello              [{job, attempt}, ...]: results not acknowledged; they follow at once
     running        object|null  hello              {job, attempt} that the handler works on at this moment
+    ahead          bool         hello              optional: true if jobs may be given ahead (`turns` can be read)
+    turn           int          job, skipped       optional in `job`: this one is given ahead, under this number
     max_result     int          welcome            largest result that the worker takes, in bytes
     key            str          job                idempotency key: the same for every attempt of a job
     kind           str          job, result        what the body or file is: json, text or bytes (a result: json, bytes)
@@ -40,6 +44,12 @@ holds each in memory. An `ack` says that the result is safe and may be forgotten
 is not run again: its result is sent again. When a connection breaks the container opens a new one, at once and then
 with pauses of 0.05 s to 1 s. It cannot see the break while a handler runs: then the new connection comes with the next
 progress report or with the result. A `job` that is neither running nor pending in a `hello` never reached the handler.
+
+Short jobs cost more on their way than they take. So a worker may send further jobs to a container that is at work, each
+with a `turn` that is higher than all before, whose number it writes into `turns` first. Before the container begins
+such a job it reads numbers until it has this one; if there is none the worker has read it, and the job is not the
+container's any more: it says `skipped`. In this way a job that waits behind a long one can be taken back at any moment,
+and no job can begin twice. With the connection everything that was given ahead and has not begun is void.
 """
 
 from __future__ import annotations
@@ -63,6 +73,7 @@ SOCKET_NAME = "socket"
 LOG_NAME = "log"
 IN_NAME = "in"
 OUT_NAME = "out"
+TURNS_NAME = "turns"
 
 #: Payloads and results up to this many bytes travel as a frame's body, larger ones as files.
 MAX_INLINE = 1 << 20
@@ -78,6 +89,7 @@ MAX_TRACEBACK = 64 << 10
 #: Largest result in bytes until `welcome` says otherwise.
 DEFAULT_MAX_RESULT = 256 << 20
 
+TURN = struct.Struct("!Q")
 _LENGTHS = struct.Struct("!II")
 _PIECE = 64 << 10
 

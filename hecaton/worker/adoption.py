@@ -17,15 +17,16 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from hecaton.core.model import Failure, Mode, Reason
+from hecaton.core.model import AttemptRef, Failure, Mode, Reason
 from hecaton.serverless.protocol import LOG_NAME
 from hecaton.wire.channel import Assignment
 from hecaton.worker import events as ev
 from hecaton.worker.channel_folder import NotAPlainFile
-from hecaton.worker.containers import LiveContainer, Site
+from hecaton.worker.containers import LiveContainer
 from hecaton.worker.journal import Ended, Given, Journal, Placed
 from hecaton.worker.logs import AttemptLog
 from hecaton.worker.runtime import LABEL_CONTAINER, Found, RuntimeFault
+from hecaton.worker.site import Site
 from hecaton.worker.slots import Slot
 
 SWEEP_INTERVAL = 30.0
@@ -45,7 +46,10 @@ class Adoption:
         self._slots = slots
         self._journal = journal
         self._placed = dict(journal.placed)
-        self._given = {given.container: given for given in journal.given.values()}
+        self._given: dict[str, list[Given]] = {}
+        for given in journal.given.values():
+            self._given.setdefault(given.container, []).append(given)
+        self._never_began: set[AttemptRef] = set()
         self._adopted: dict[str, LiveContainer] = {}
 
     async def run(self) -> list[tuple[LiveContainer, Found, ev.ContainerAdopted]]:
@@ -57,8 +61,8 @@ class Adoption:
         taken: set[int] = set()
         for placed in self._placed.values():
             item = found.get(placed.container)
-            event = self._event(placed, item) if item is not None and placed.slot not in taken else None
-            container = None if event is None else await self._adopt(placed, event)
+            wanted = self._event(placed, item) if item is not None and placed.slot not in taken else None
+            container, event = (None, None) if wanted is None else await self._adopt(placed, wanted)
             if item is not None and event is not None and container is not None:
                 taken.add(placed.slot)
                 adopted.append((container, item, event))
@@ -72,8 +76,10 @@ class Adoption:
 
     def lost(self, now: float) -> Iterator[ev.AttemptLost]:
         """The attempts that an earlier process gave to containers that are no more. After `run`."""
-        adopted = {given.ref for name, given in self._given.items() if name in self._adopted}
+        adopted = {given.ref for name, held in self._given.items() for given in held if name in self._adopted}
         for given in list(self._journal.given.values()):
+            if given.ref in self._never_began:
+                yield ev.AttemptLost(now, given.ref, self._placed[given.container].slot, Reason.RELEASED)
             if given.ref in adopted:
                 continue
             placed = self._placed.get(given.container)
@@ -91,10 +97,11 @@ class Adoption:
         gpu = self._slots[placed.slot].gpu
         if placed.gpu != (None if gpu is None else gpu.uuid):
             return None
-        now, given = self._site.now(), self._given.get(placed.container)
+        now, held = self._site.now(), self._given.get(placed.container)
         first = placed.first
-        if given is not None and (item.running or item.ended):
-            return ev.ContainerAdopted(now, placed.container, placed.slot, first, _job(placed, given), given.at)
+        if held and (item.running or item.ended):
+            job, *ahead = (_job(placed, given) for given in held)
+            return ev.ContainerAdopted(now, placed.container, placed.slot, first, job, held[0].at, tuple(ahead))
         unfinished = first.ref not in self._journal.ended
         if first.mode is Mode.SCRIPT and (item.running or item.ended) and unfinished:  # it is at work once it runs
             return ev.ContainerAdopted(now, placed.container, placed.slot, first, first, placed.at)
@@ -102,23 +109,27 @@ class Adoption:
             return ev.ContainerAdopted(now, placed.container, placed.slot, first)
         return None
 
-    async def _adopt(self, placed: Placed, event: ev.ContainerAdopted) -> LiveContainer | None:
+    async def _adopt(
+        self, placed: Placed, event: ev.ContainerAdopted
+    ) -> tuple[LiveContainer, ev.ContainerAdopted] | tuple[None, None]:
         gpu = self._slots[placed.slot].gpu
         container = LiveContainer(self._site, placed.container, placed.slot, placed.first, gpu)
-        given = self._given.get(placed.container)
-        if given is None and event.job is not None:
+        held = self._given.setdefault(placed.container, [])
+        if not held and event.job is not None:
             job = event.job
             given = Given(job.ref, placed.container, job.key, job.timeout, event.started_at, exclusive=job.exclusive)
             self._journal.give(given)
-            self._given[placed.container] = given
+            held.append(given)
         try:
-            await container.adopt(placed, given)
+            unread = await container.adopt(placed, held)
         except (OSError, NotAPlainFile) as error:
             _log.warning("Cannot go on with a container: removing it", container=placed.container, error=str(error))
             await container.close()
-            return None
+            return None, None
         self._adopted[container.id] = container
-        return container
+        begun = len(held) - unread
+        self._never_began.update(given.ref for given in held[begun:])
+        return container, msgspec.structs.replace(event, ahead=event.ahead[: max(0, begun - 1)])
 
     def _restore_log(self, record: Ended) -> None:
         """The log of a result that the earlier process could not deliver, if its container's folder is still there."""

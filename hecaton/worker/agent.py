@@ -33,7 +33,7 @@ from hecaton.wire.channel import (
 from hecaton.worker import events as ev
 from hecaton.worker.adoption import Adoption, InUse, Sweeper, boot_id
 from hecaton.worker.bodies import Bodies, BodyRefused
-from hecaton.worker.containers import LiveContainer, Site
+from hecaton.worker.containers import LiveContainer
 from hecaton.worker.disk import Disk
 from hecaton.worker.exclusive import DEFAULT_LOST_AFTER, ExclusiveLease
 from hecaton.worker.gpus import Watch
@@ -42,6 +42,7 @@ from hecaton.worker.link import Link
 from hecaton.worker.outbox import Outbox
 from hecaton.worker.registration import WorkerConfig
 from hecaton.worker.runtime import Runtime
+from hecaton.worker.site import Site
 from hecaton.worker.slots import Done, WorkerSettings
 from hecaton.worker.spool import Spool
 from hecaton.worker.state import WorkerState
@@ -95,9 +96,11 @@ class Agent:
         self._carry: dict[type[ev.Action], Callable[[Any], None]] = {
             ev.Fetch: self._fetch,
             ev.StartContainer: self._start_container,
-            ev.StopContainer: self._stop_container,
+            ev.StopContainer: lambda action: self._live[action.container].stop(),
             ev.GiveJob: self._give_job,
-            ev.Acknowledge: self._acknowledge,
+            ev.GiveAhead: lambda action: self._live[action.container].give_ahead(action.assignments),
+            ev.TakeBack: lambda action: self._live[action.container].take_back(),
+            ev.Acknowledge: lambda action: self._live[action.container].acknowledge(action.ref),
             ev.Report: self._report,
             ev.Deliver: self._deliver,
             ev.Forget: self._forget,
@@ -291,16 +294,10 @@ class Agent:
         self._live[action.container] = container
         container.start()
 
-    def _stop_container(self, action: ev.StopContainer) -> None:
-        self._live[action.container].stop()
-
     def _give_job(self, action: ev.GiveJob) -> None:
         self._live[action.container].give(action.assignment)
         if self._log_timer is None or self._looks_seldom:
             self._look_in(LOG_INTERVAL)
-
-    def _acknowledge(self, action: ev.Acknowledge) -> None:
-        self._live[action.container].acknowledge(action.ref)
 
     def _report(self, action: ev.Report) -> None:
         self._link.send(action.message)

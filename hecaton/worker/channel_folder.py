@@ -1,4 +1,4 @@
-"""The folder that a container and the worker share: socket, log, in/, out/ (see `hecaton.serverless.protocol`).
+"""The folder that a container and the worker share: socket, log, in/, out/, turns (see `hecaton.serverless.protocol`).
 
 The container may be root in there and may replace every name with a link, a pipe or a device. So the worker keeps the
 inner folders and the log open from the start, works relative to them, and opens only plain files.
@@ -12,7 +12,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from hecaton.serverless.protocol import IN_NAME, LOG_NAME, OUT_NAME
+from hecaton.serverless.protocol import IN_NAME, LOG_NAME, OUT_NAME, TURNS_NAME
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -43,10 +43,12 @@ class ChannelFolder:
         (self.path / IN_NAME).mkdir()
         (self.path / OUT_NAME).mkdir()
         (self.path / LOG_NAME).touch(0o600, exist_ok=False)
+        os.mkfifo(self.path / TURNS_NAME, 0o600)
         self._open()
         os.fchmod(self._in, 0o755)
         os.fchmod(self._out, 0o1777)
         os.fchmod(self.log_fd, 0o666)
+        os.fchmod(self.turns_fd, 0o644)
 
     def _open(self) -> None:
         """By now a container may have put anything in the place of each name."""
@@ -57,6 +59,11 @@ class ChannelFolder:
         self.log_fd = self._keep(os.open(LOG_NAME, flags, dir_fd=folder))
         if not stat.S_ISREG(os.fstat(self.log_fd).st_mode):
             raise NotAPlainFile(f"{LOG_NAME} is not a plain file")
+        # For reading too: numbers are taken back, and without a reader it could not be opened.
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        self.turns_fd = self._keep(os.open(TURNS_NAME, flags, dir_fd=folder))
+        if not stat.S_ISFIFO(os.fstat(self.turns_fd).st_mode):
+            raise NotAPlainFile(f"{TURNS_NAME} is not a pipe")
 
     def put(self, name: str, source: Path, *, move: bool = False) -> None:
         """Make `source` appear in in/: moved, if nobody else needs it, else copied. Raises OSError."""

@@ -86,18 +86,29 @@ class ContainerFailed(Event, frozen=True):
 class ContainerReady(Event, frozen=True):
     """It asks for work: for the first time, or again after its connection broke.
 
-    `busy`: what it says that it works on or has a result of."""
+    `busy`: what it says that it works on or has a result of. `takes_ahead`: it can be given jobs ahead of their
+    turn."""
 
     container: str
     busy: tuple[AttemptRef, ...] = ()
+    takes_ahead: bool = False
+
+
+class TakenBack(Event, frozen=True):
+    """Of the jobs that the container was given ahead it will not begin these. It has begun, or will begin, the rest."""
+
+    container: str
+    refs: tuple[AttemptRef, ...]
 
 
 class ContainerExited(Event, frozen=True):
-    """Its process ended; the container is still to be removed. `output`: the last lines that it wrote."""
+    """Its process ended; the container is still to be removed. `output`: the last lines that it wrote. `never_began`:
+    what it had ahead."""
 
     container: str
     exit: Exit
     output: str = ""
+    never_began: tuple[AttemptRef, ...] = ()
 
 
 class ContainerGone(Event, frozen=True):
@@ -120,13 +131,15 @@ class JobAnswered(Event, frozen=True):
 class ContainerAdopted(Event, frozen=True):
     """An earlier process of this worker left it, and it still runs or ended meanwhile.
 
-    `first`: the job that it was started for. `job`: the one that it has had since `started_at`, without its payload."""
+    `first`: the job that it was started for. `job`: the one that it has had since `started_at`, without its payload;
+    `ahead`: those that it was given ahead, and has begun since."""
 
     container: str
     slot: int
     first: Assignment
     job: Assignment | None = None
     started_at: float = 0.0
+    ahead: tuple[Assignment, ...] = ()
 
 
 class AttemptLost(Event, frozen=True):
@@ -215,6 +228,19 @@ class StopContainer(Action, frozen=True):
 class GiveJob(Action, frozen=True):
     container: str
     assignment: Assignment
+
+
+class GiveAhead(Action, frozen=True):
+    """To a container that is at work, for when it has done what it was given before."""
+
+    container: str
+    assignments: tuple[Assignment, ...]
+
+
+class TakeBack(Action, frozen=True):
+    """All that the container was given ahead and has not begun. Answered by `TakenBack` before anything else."""
+
+    container: str
 
 
 class Acknowledge(Action, frozen=True):

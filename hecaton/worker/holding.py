@@ -6,15 +6,18 @@ that leaves a slot waiting.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 
 import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Failure, Gpu, JobId, Reason
 from hecaton.wire.channel import Assignment, FromWorker, Lost, Outcome, Released, Started, Warm
 from hecaton.worker import events as ev
-from hecaton.worker.slots import Container, Done, Ending, Job, Phase, Slot, WorkerSettings
+from hecaton.worker.slots import AHEAD_SECONDS, Container, Done, Ending, Job, Phase, Slot, WorkerSettings
 
+_CUT_OFF = "its container was stopped for the sake of another job as this one began"
 _RESET = "Look at the machine: nvidia-smi, the kernel's log for NVRM and Xid; then hecaton-gpu restart."
 
 
@@ -63,8 +66,14 @@ class Holding:
             if job is not None and self.leaving is None and slot.lost is None:
                 self._start(slot, job, now)
             return
-        if container.phase is Phase.STOPPING or container.running is not None:
+        if container.phase is Phase.STOPPING:
             return
+        if container.running is None:
+            self._give_next(slot, container, job, now)
+        if container.running is not None and len(slot.jobs) > len(container.ahead) + 1:
+            self._give_ahead(container, container.running, slot, now)
+
+    def _give_next(self, slot: Slot, container: Container, job: Job | None, now: float) -> None:
         if job is None:
             # A container that is not up and that nobody waits for, or that nobody can ever use again.
             if container.phase < Phase.READY or container.warm is None or self.leaving is not None:
@@ -73,6 +82,23 @@ class Holding:
             self.stop(container)
         elif container.phase is Phase.READY and job.here and (self.leaving is None or self.may_have_started(job)):
             self._give(container, job, now)
+
+    def _give_ahead(self, container: Container, running: Job, slot: Slot, now: float) -> None:
+        """As soon as half of what it may have is done: many jobs then share a way into the container."""
+        # hot: benchmarks/batch.py
+        begun, room = len(container.ahead), container.room_ahead()
+        late = running.started_at is None or now - running.started_at > AHEAD_SECONDS
+        if 2 * begun > room or late or self.leaving is not None:
+            return
+        jobs = []
+        for job in islice(slot.jobs, begun + 1, room + 1):
+            plain = job.here and job.assignment.payload.blob is None and not job.assignment.exclusive
+            if not plain or not container.suits(job):
+                break
+            jobs.append(job)
+        if jobs:
+            container.ahead.extend(jobs)
+            self.do(ev.GiveAhead(container.id, tuple(job.assignment for job in jobs)))
 
     def _start(self, slot: Slot, job: Job, now: float) -> None:
         self._made += 1
@@ -88,6 +114,69 @@ class Holding:
         self.do(ev.GiveJob(container.id, job.assignment))
         self.report(Started((job.ref,)))
 
+    def next_begins(self, container: Container, now: float) -> None:
+        """The container has done one job, and goes on with what it was given ahead."""
+        job = container.ahead.popleft()
+        job.started_at = now
+        container.running = job
+        self.report(Started((job.ref,)))
+
+    def take_back(self, job: Job) -> None:
+        """It was given ahead: it comes back unless it has begun; then it goes on."""
+        container = self.slot_of(job).container
+        if container is not None and job.ending is None:
+            job.ending = Ending.REVOKED
+            self._ask_back(container)
+
+    def _ask_back(self, container: Container) -> None:
+        if not container.asked_back:
+            container.asked_back = True
+            self.do(ev.TakeBack(container.id))
+
+    def taken_back(self, event: ev.TakenBack) -> None:
+        container = self.containers.get(event.container)
+        if container is None:
+            return
+        container.asked_back = False
+        given, back = list(container.ahead), set(event.refs)
+        container.ahead = deque(job for job in given if job.ref not in back)
+        for job in given:
+            if job.ref in back:
+                if job.ending is not None:
+                    self._settle(job, event.now)
+            elif job.ending is Ending.REVOKED:
+                job.ending = None
+            elif job.ending is not None:
+                self.stop(container)
+        self.advance(self.slots[container.slot], event.now)
+
+    def never_came(self, container: Container, job: Job, now: float) -> None:
+        """It was given ahead on a connection that broke."""
+        container.ahead.remove(job)
+        if job.adopted:
+            self.finish(job, Reason.RELEASED, now, container=container.id)
+
+    def give_again(self, container: Container, job: Job, now: float) -> None:
+        if not job.adopted:
+            self.do(ev.GiveJob(container.id, job.assignment))
+        elif job.ending is None:  # its payload went with the earlier process; it never began
+            container.running = None
+            container.since = now
+            if container.ahead:
+                self.next_begins(container, now)
+            self.finish(job, Reason.RELEASED, now, container=container.id)
+
+    def emptied(self, container: Container, never_began: Iterable[AttemptRef], now: float) -> list[Job]:
+        """It has ended. Returns the jobs that ended with it."""
+        waiting = set(never_began)
+        given = container.begun()
+        container.running = None
+        container.ahead.clear()
+        for job in given:
+            if job.ref in waiting and job.ending is not None:
+                self._settle(job, now)
+        return [job for job in given if job.ref not in waiting]
+
     def usable(self, index: int) -> bool:
         return index < len(self.slots) and self.slots[index].lost is None
 
@@ -98,25 +187,40 @@ class Holding:
         container.phase, container.served = Phase.BOOTING, True
         slot.container = self.containers[container.id] = container
         if event.job is not None:
-            job = Job(event.job, here=True, started_at=event.started_at, adopted=True)
-            self._add(job)
-            container.running = job
+            container.running = Job(event.job, here=True, started_at=event.started_at, adopted=True)
+            container.ahead.extend(Job(ahead, here=True, adopted=True) for ahead in event.ahead)
             container.phase = Phase.READY
+            for job in (container.running, *container.ahead):
+                self._add(job)
 
     def stop(self, container: Container) -> None:
         if container.phase is not Phase.STOPPING:
             container.phase = Phase.STOPPING
+            if container.ahead:
+                self._ask_back(container)
             self.do(ev.StopContainer(container.id))
 
     def clear(self, container: Container, now: float) -> None:
-        """The container is no more: so are the jobs that were stopped with it."""
+        """The container is no more: so are the jobs that were stopped with it, and one that had just begun."""
         slot = self.slots[container.slot]
         del self.containers[container.id]
         slot.container = None
+        for job in container.begun():
+            if job.ending is None:
+                self.finish(job, Reason.WORKER_ERROR, now, failure=Failure(_CUT_OFF), container=container.id)
         container.running = None
         self.report(Warm(slot.index, None, None))
         for job in [job for job in slot.jobs if job.ending is not None]:
             self._settle(job, now, container.id)
+
+    def hand_back(self, now: float) -> None:
+        """All that has not begun."""
+        waiting = [job for job in self.jobs.values() if not self.may_have_started(job)]
+        for job in waiting:
+            self.end_early(job, Ending.RELEASED, now)
+        for container in self.containers.values():
+            for job in container.ahead:
+                self.take_back(job)
 
     def lose_card(self, event: ev.GpuLost) -> None:
         """What runs there fails, what waits goes elsewhere; the other slots go on."""
@@ -126,7 +230,8 @@ class Holding:
             slot.lost = event.message
             self.report(Lost(slot.index, event.message))
             for job in list(slot.jobs):
-                self.end_early(job, Ending.GPU_LOST if self.may_have_started(job) else Ending.RELEASED, event.now)
+                begun = self.may_have_started(job) and not self.is_ahead(job)
+                self.end_early(job, Ending.GPU_LOST if begun else Ending.RELEASED, event.now)
             if slot.container is not None:
                 self.stop(slot.container)
 
@@ -167,17 +272,23 @@ class Holding:
         if container is None:
             return False
         fresh = container.warm is None and container.started_for == job.ref and container.phase > Phase.PREPARING
-        return container.running is job or fresh
+        return container.running is job or fresh or job in container.ahead
+
+    def is_ahead(self, job: Job) -> bool:
+        container = self.slot_of(job).container
+        return container is not None and job in container.ahead
 
     def end_early(self, job: Job, ending: Ending, now: float) -> None:
         """End a held job: at once if nothing of it runs, else when its container is gone."""
         slot = self.slot_of(job)
-        if job.ending is not None:
+        if job.ending not in (None, Ending.REVOKED):
             if ending is Ending.DROPPED or (ending is Ending.CANCELLED and job.ending is not Ending.DROPPED):
                 job.ending = ending
             return
         job.ending = ending
-        if self.may_have_started(job) and slot.container is not None:
+        if slot.container is not None and job in slot.container.ahead:
+            self._ask_back(slot.container)
+        elif self.may_have_started(job) and slot.container is not None:
             self.stop(slot.container)
         else:
             self._settle(job, now)
@@ -202,7 +313,7 @@ class Holding:
             self.finish(job, Reason.RELEASED, now, container=container)
         else:
             self.release(job)
-            if job.ending is Ending.RELEASED:
+            if job.ending in (Ending.RELEASED, Ending.REVOKED):
                 self.report(Released((job.ref,)))
 
     # -- one result ----------------------------------------------------------------------------------

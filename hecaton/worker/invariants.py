@@ -40,12 +40,17 @@ def _check_slot(slot: Slot) -> None:
     for job in slot.jobs:
         if job.ending is not None:
             assert container is not None, "a job waits for the end of a container that is not there"
-            assert container.phase is Phase.STOPPING, "a job is to end and its container is not being stopped"
+            asked = container.asked_back and job in container.ahead
+            assert asked or container.phase is Phase.STOPPING, "a job is to end and its container is not being stopped"
 
 
 def _check_container(container: Container, slot: Slot) -> None:
+    begun = container.begun()
+    assert begun == list(slot.jobs)[: len(begun)], "jobs ahead stand in another order than on their slot"
+    assert all(container.suits(job) and job.here for job in begun), "a job is ahead in a container that is not for it"
     job = container.running
     if job is None:
+        assert not container.ahead, "a container has jobs ahead and none that runs"
         return
     assert job is slot.jobs[0], "a container works on a job that is not the slot's first"
     assert container.suits(job), "a job runs in a container that is not for it"

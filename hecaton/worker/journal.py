@@ -49,7 +49,8 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
 
 
 class Given(msgspec.Struct, frozen=True, array_like=True, tag="given"):
-    """The attempt that a container works on since `at` (monotonic seconds). `log_start`: where its log begins."""
+    """An attempt that a container works on since `at` (monotonic seconds), or was given ahead. Of several the first
+    runs, or the first that has not ended. `log_start`: where its log begins."""
 
     ref: AttemptRef
     container: str

@@ -101,9 +101,12 @@ class ContainerLog:
         self._released = 0
         self._begun = begun
 
-    def begin(self, ref: AttemptRef) -> AttemptLog:
-        """The first job's log begins with what the container said while it started: a script may be done by now."""
-        start = os.fstat(self._fd).st_size if self._begun else 0
+    def begin(self, ref: AttemptRef, start: int | None = None) -> AttemptLog:
+        """`start`: where the log of the job before ends, if the container has begun this one by itself.
+
+        The first job's log begins with what the container said while it started: a script may be done by now."""
+        if start is None:
+            start = os.fstat(self._fd).st_size if self._begun else 0
         self._begun = True
         log = self._needed[ref] = AttemptLog(ref, self._fd, start)
         return log

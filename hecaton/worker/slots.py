@@ -42,9 +42,16 @@ class Ending(enum.Enum):
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
     RELEASED = "released"
+    REVOKED = "revoked"  # given ahead, and to come back if it has not begun
     UNHEARD = "unheard"  # exclusive, and another worker may get it soon
     DROPPED = "dropped"
     GPU_LOST = "gpu_lost"
+
+
+AHEAD_SECONDS = 0.005
+"""Work that a container may have ahead: what waits there longer, another slot could have begun."""
+
+MAX_AHEAD = 32
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -72,7 +79,8 @@ class Job:
 class Container:
     """`started_for`: the job whose start this is; failures of the start are that job's and no other's.
 
-    `since`: when it came up, or when its last job ended."""
+    `since`: when it came up, or when its last job ended. `ahead`: given before their turn, in this order; each may be
+    taken back until it begins. `pace`: seconds between the ends of its last jobs, averaged."""
 
     id: str
     slot: int
@@ -82,10 +90,31 @@ class Container:
     since: float
     phase: Phase = Phase.PREPARING
     running: Job | None = None
+    ahead: deque[Job] = dataclasses.field(default_factory=deque)
+    takes_ahead: bool = False
+    asked_back: bool = False  # what it has ahead
+    pace: float | None = None
     served: bool = False  # has been given a job
 
     def suits(self, job: Job) -> bool:
         return self.started_for == job.ref if self.warm is None else self.warm == job.warm
+
+    def room_ahead(self) -> int:
+        """How many jobs it may have ahead: none, unless its jobs are so short that going to and fro costs as much."""
+        if not self.takes_ahead or self.pace is None:
+            return 0
+        return min(MAX_AHEAD, int(AHEAD_SECONDS / max(self.pace, 1e-5)))
+
+    def begun(self) -> list[Job]:
+        """What it has been given and may have begun."""
+        return [*([self.running] if self.running is not None else []), *self.ahead]
+
+    def ended_one(self, now: float) -> None:
+        """The one that ran has ended."""
+        if self.running is not None and self.running.started_at is not None:
+            took = now - self.running.started_at
+            self.pace = took if self.pace is None else self.pace + 0.2 * (took - self.pace)
+        self.running, self.since = None, now
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -99,6 +128,14 @@ class Slot:
     lost: str | None = None
     container: Container | None = None
     jobs: deque[Job] = dataclasses.field(default_factory=deque)
+
+    @property
+    def warm(self) -> tuple[str | None, str | None]:
+        """Key and image of what is warm here."""
+        container = self.container
+        if container is None or container.phase is not Phase.READY or container.warm is None:
+            return None, None
+        return container.warm, container.image
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -14,7 +14,7 @@ from hecaton.worker import events as ev
 from hecaton.worker import invariants
 from hecaton.worker.failures import exit_failure, no_hello_failure, startup_failure
 from hecaton.worker.holding import Holding
-from hecaton.worker.slots import Container, Done, Ending, Job, Phase, Slot, WorkerSettings
+from hecaton.worker.slots import Container, Done, Ending, Phase, Slot, WorkerSettings
 
 DELIVERY_GRACE = 5.0
 """Seconds that a worker that stops waits for the server to accept its last results; they are on disk anyway."""
@@ -44,6 +44,7 @@ class WorkerState(Holding):
             ev.ContainerExited: self._on_exited,
             ev.ContainerGone: self._on_gone,
             ev.JobAnswered: self._on_answered,
+            ev.TakenBack: self.taken_back,
             ev.ContainerAdopted: self.adopt,
             ev.AttemptLost: self.lost,
             ev.DiskFull: self._on_disk_full,
@@ -79,7 +80,7 @@ class WorkerState(Holding):
 
     def slot_infos(self) -> tuple[SlotInfo, ...]:
         """For Hello: the slots and what is warm on them."""
-        return tuple(SlotInfo(slot.index, slot.gpu, *_warm_of(slot), slot.lost) for slot in self.slots)
+        return tuple(SlotInfo(slot.index, slot.gpu, *slot.warm, slot.lost) for slot in self.slots)
 
     def held(self, now: float) -> tuple[Held, ...]:
         """For Hello: every job that is still here, running, waiting or with a result to deliver."""
@@ -103,6 +104,7 @@ class WorkerState(Holding):
 
     def _on_assigned(self, event: ev.Assigned) -> None:
         refused = []
+        slots: dict[int, Slot] = {}
         for assignment in event.jobs:
             ref = assignment.ref
             held = self.jobs.get(ref.job)
@@ -118,7 +120,9 @@ class WorkerState(Holding):
                 refused.append(ref)
                 continue
             self.hold(assignment)
-            self.advance(self.slots[assignment.slot], event.now)
+            slots[assignment.slot] = self.slots[assignment.slot]
+        for slot in slots.values():
+            self.advance(slot, event.now)
         self.report_refs(Released, refused)
 
     def _on_revoked(self, event: ev.Revoked) -> None:
@@ -130,6 +134,8 @@ class WorkerState(Holding):
                     self.deliver_again(self.done[ref], event.now)
                 else:
                     released.append(ref)
+            elif self.is_ahead(job):
+                self.take_back(job)
             elif not self.may_have_started(job):
                 self.release(job)
                 released.append(ref)
@@ -164,7 +170,7 @@ class WorkerState(Holding):
         if self.leaving is not None or self.disk_full:
             self.report(Draining())
         for slot in self.slots:  # what changed between Hello and Welcome was said to nobody
-            self.report(Warm(slot.index, *_warm_of(slot)))
+            self.report(Warm(slot.index, *slot.warm))
         self.report_refs(Started, [job.ref for job in self.jobs.values() if job.started_at is not None])
         for done in list(self.done.values()):
             self.deliver_again(done, event.now)
@@ -215,6 +221,9 @@ class WorkerState(Holding):
         container = self.containers.get(event.container)
         if container is None or container.phase is Phase.STOPPING:
             return
+        container.takes_ahead = event.takes_ahead
+        for job in [job for job in container.ahead if job.ref not in event.busy]:
+            self.never_came(container, job, event.now)
         if container.phase is not Phase.READY:
             container.phase = Phase.READY
             container.since = event.now
@@ -222,16 +231,8 @@ class WorkerState(Holding):
                 self.report(Warm(container.slot, container.warm, container.image))
         elif container.running is not None and container.running.ref not in event.busy:
             # The connection broke before the job reached the handler.
-            self._give_again(container, container.running, event.now)
+            self.give_again(container, container.running, event.now)
         self.advance(self.slots[container.slot], event.now)
-
-    def _give_again(self, container: Container, job: Job, now: float) -> None:
-        if not job.adopted:
-            self.do(ev.GiveJob(container.id, job.assignment))
-        elif job.ending is None:  # its payload went with the earlier process; it never began
-            container.running = None
-            container.since = now
-            self.finish(job, Reason.RELEASED, now, container=container.id)
 
     def _on_answered(self, event: ev.JobAnswered) -> None:
         container = self.containers.get(event.container)
@@ -245,8 +246,9 @@ class WorkerState(Holding):
             return
         if job.ending not in (None, Ending.RELEASED):
             return  # too late: it is being stopped, and ends for that reason
-        container.running = None
-        container.since = event.now
+        container.ended_one(event.now)
+        if container.ahead:
+            self.next_begins(container, event.now)
         self.finish(
             job, event.reason, event.now, body=event.body, failure=event.failure, container=container.id, advance=True
         )
@@ -255,17 +257,18 @@ class WorkerState(Holding):
         container = self.containers.get(event.container)
         if container is None or container.phase is Phase.STOPPING:
             return
-        job = container.running
-        container.running = None
+        begun = self.emptied(container, event.never_began, event.now)
         reason, failure = exit_failure(event.exit, event.output)
-        if job is None and not container.served:
-            job = self.find(container.started_for)
+        if not begun and not container.served:
+            first = self.find(container.started_for)
+            begun = [] if first is None else [first]
             reason, failure = startup_failure(event.exit, event.output)
-        if job is not None and job.ending is None:
-            self.finish(
-                job, reason, event.now, failure=failure, exit_code=event.exit.code, container=container.id,
-                output=event.output,
-            )  # fmt: skip
+        for job in begun:
+            if job.ending is None:
+                self.finish(
+                    job, reason, event.now, failure=failure, exit_code=event.exit.code, container=container.id,
+                    output=event.output,
+                )  # fmt: skip
         self.stop(container)
 
     def _on_gone(self, event: ev.ContainerGone) -> None:
@@ -284,8 +287,7 @@ class WorkerState(Holding):
         self.disk_full = event.full
         self.report(Draining(event.full))
         if event.full:
-            for job in [job for job in self.jobs.values() if not self.may_have_started(job)]:
-                self.end_early(job, Ending.RELEASED, event.now)
+            self.hand_back(event.now)
 
     def _on_fetched(self, event: ev.Fetched) -> None:
         job = self.find(event.ref)
@@ -349,9 +351,7 @@ class WorkerState(Holding):
         if not asked_again:
             self.leaving = (0, "stopped")
             self.report(Draining())
-            waiting = [job for job in self.jobs.values() if not self.may_have_started(job)]
-            for job in waiting:
-                self.end_early(job, Ending.RELEASED, event.now)
+            self.hand_back(event.now)
             self.drain_by = event.now + self.settings.drain_timeout
         if asked_again or event.at_once:
             self._end_all(Ending.RELEASED, event.now)
@@ -383,10 +383,3 @@ class WorkerState(Holding):
         job = self.find(container.started_for)
         if job is not None:
             self.report(Note(job.ref, text))
-
-
-def _warm_of(slot: Slot) -> tuple[str | None, str | None]:
-    container = slot.container
-    if container is None or container.phase is not Phase.READY or container.warm is None:
-        return None, None
-    return container.warm, container.image

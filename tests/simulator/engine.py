@@ -95,6 +95,8 @@ class Container:
         self._starting = False
         self._execution: Execution | None = None
         self._job: tuple[AttemptRef, Input] | None = None
+        self._ahead: deque[Assignment] = deque()  # has arrived, behind the job that runs
+        self._turns: deque[AttemptRef] = deque()  # the pipe: what may still begin
         self._pending: dict[AttemptRef, Reason] = {}
         self._inputs: dict[AttemptRef, int] = {}
         self._connected = False
@@ -166,8 +168,9 @@ class Container:
             self._connected = True
             self._connections += 1
             self._hellos.append(self._connections)
+            self._ahead.clear()
             busy = [*self._pending, *([self._job[0]] if self._job else [])]
-            self._tell(ev.ContainerReady(self._now(), self.id, tuple(busy)))
+            self._tell(ev.ContainerReady(self._now(), self.id, tuple(busy), takes_ahead=True))
             for ref, reason in list(self._pending.items()):
                 self._tell(self._answer(ref, reason))
 
@@ -182,10 +185,35 @@ class Container:
     def heard(self) -> None:
         """The worker has got to the next hello."""
         self._door = self._hellos.popleft()
+        self._turns.clear()
 
     def give(self, job: Assignment) -> None:
         door = self._door
         self._later(0.0001, lambda: self._take(job, door))
+
+    def give_ahead(self, jobs: tuple[Assignment, ...]) -> None:
+        door = self._door
+        self._turns.extend(job.ref for job in jobs)
+        self._later(0.0001, lambda: self._take_ahead(jobs, door))
+
+    def take_back(self) -> tuple[AttemptRef, ...]:
+        """Whoever reads the pipe first has what is in it."""
+        back = tuple(self._turns)
+        self._turns.clear()
+        return back
+
+    def _take_ahead(self, jobs: tuple[Assignment, ...], door: int) -> None:
+        if self.alive and self._connected and door == self._connections:
+            self._ahead.extend(jobs)
+            self._next()
+
+    def _next(self) -> None:
+        while self._ahead and self._job is None:
+            job = self._ahead.popleft()
+            if job.ref in self._turns:
+                while self._turns.popleft() != job.ref:
+                    pass
+                self._begin(job)
 
     def _take(self, job: Assignment, door: int) -> None:
         if not (self.alive and self._connected) or door != self._connections:
@@ -193,6 +221,10 @@ class Container:
         engine = self._engine
         if self._job is not None:
             engine.oracle.fail(f"{engine.host} {self.id} was given a job and has one")
+        self._begin(job)
+
+    def _begin(self, job: Assignment) -> None:
+        engine = self._engine
         work = msgspec.json.decode(job.payload.data, type=Input)
         self._job = (job.ref, work)
         self._execution = engine.oracle.begins(job.ref, engine.host, self.slot, self.id)
@@ -215,6 +247,7 @@ class Container:
         self._inputs[ref] = work.n
         if self._connected:
             self._later(0.0001, lambda: self._say_answer(ref, reason))
+        self._next()
 
     def _say_answer(self, ref: AttemptRef, reason: Reason) -> None:
         if self._connected:
@@ -245,6 +278,7 @@ class Container:
         if self._execution is not None:
             self._engine.oracle.ends(self._execution, how)
         self._execution = self._job = None
+        self._ahead.clear()
 
     def stop(self) -> None:
         """SIGTERM, grace, SIGKILL, removal."""

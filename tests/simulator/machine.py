@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -122,6 +123,7 @@ class Worker:
         self.loop = machine.loop
         self.link = Link(self)
         self.containers: dict[str, Container] = {}
+        self._events: deque[ev.Event] = deque()
         self._waiting: dict[AttemptRef, Ended] = {}
         self._writing = False
         self._timer: Turn | None = None
@@ -138,6 +140,8 @@ class Worker:
             ev.StartContainer: self._start_container,
             ev.StopContainer: self._stop_container,
             ev.GiveJob: self._give,
+            ev.GiveAhead: self._give_ahead,
+            ev.TakeBack: self._take_back,
             ev.Acknowledge: self._acknowledge,
             ev.Report: self._report,
             ev.Deliver: self._deliver,
@@ -161,12 +165,18 @@ class Worker:
     # -- events ----------------------------------------------------------------------------------------
 
     def post(self, event: ev.Event) -> None:
-        for action in self.state.handle(event):
-            self._carry[type(action)](action)
-        try:
-            self.state.check()
-        except AssertionError as error:
-            self.oracle.fail(f"{self.name}: {error} (after {type(event).__name__})")
+        """As the agent does: what is posted meanwhile comes right after."""
+        self._events.append(event)
+        if len(self._events) > 1:
+            return
+        while self._events:
+            for action in self.state.handle(self._events[0]):
+                self._carry[type(action)](action)
+            try:
+                self.state.check()
+            except AssertionError as error:
+                self.oracle.fail(f"{self.name}: {error} (after {type(self._events[0]).__name__})")
+            self._events.popleft()
         self._set_timer()
 
     def tell(self, event: ev.Event) -> None:
@@ -176,6 +186,9 @@ class Worker:
     def post_now(self, event: ev.Event) -> None:
         if isinstance(event, ev.ContainerReady):
             self.containers[event.container].heard()
+        elif isinstance(event, ev.ContainerExited):
+            never_began = self.containers[event.container].take_back()
+            event = msgspec.structs.replace(event, never_began=never_began)
         self.post(msgspec.structs.replace(event, now=self.loop.time()))
 
     def _set_timer(self) -> None:
@@ -229,11 +242,22 @@ class Worker:
         self.containers[action.container].stop()
 
     def _give(self, action: ev.GiveJob) -> None:
-        ref = action.assignment.ref
+        self._require_unfenced(action.assignment.ref)
+        self.containers[action.container].give(action.assignment)
+
+    def _give_ahead(self, action: ev.GiveAhead) -> None:
+        for job in action.assignments:
+            self._require_unfenced(job.ref)
+        self.containers[action.container].give_ahead(action.assignments)
+
+    def _take_back(self, action: ev.TakeBack) -> None:
+        refs = self.containers[action.container].take_back()
+        self.post(ev.TakenBack(self.loop.time(), action.container, refs))
+
+    def _require_unfenced(self, ref: AttemptRef) -> None:
         self.oracle.rule(
             ref not in self._fenced, f"{self.name} starts {self.oracle.name(ref)}, which it knows is fenced"
         )
-        self.containers[action.container].give(action.assignment)
 
     def _acknowledge(self, action: ev.Acknowledge) -> None:
         self.containers[action.container].acknowledge(action.ref)

@@ -71,7 +71,7 @@ class Site:
         self.handler.write_text(textwrap.dedent(HANDLER))
         self._file = server.keep(self.handler.read_bytes())
         self._connections = 0
-        self._process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | None = None
         self._worker: asyncio.Task[int] | None = None
 
     def job(
@@ -89,13 +89,13 @@ class Site:
 
     async def comes(self) -> Hello:
         """The worker, in a process that can be killed."""
-        self._process = await killable.start(self.server, self.folder, self.runtime, self.handler)
+        self.process = await killable.start(self.server, self.folder, self.runtime, self.handler)
         return await self._connected()
 
     async def is_killed(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        await self._process.wait()
+        assert self.process is not None
+        self.process.kill()
+        await self.process.wait()
         self.server.heard.clear()
 
     async def comes_back(self) -> Hello:

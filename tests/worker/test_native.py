@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,8 @@ class Visitor:
         self.heard.append(what)
         self._changed.set()
 
-    def asks_for_work(self, busy: tuple[AttemptRef, ...]) -> None:
+    def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool) -> None:
+        self.takes_ahead = takes_ahead
         self._hear(busy)
 
     def answers(self, answer: Answer) -> None:
@@ -81,7 +84,9 @@ class Bench:
     def __init__(self, folder: Path, visitor: Visitor) -> None:
         self.folder = folder
         self.visitor = visitor
-        self.door = NativeDoor(folder, visitor, max_result=1000)
+        os.mkfifo(folder / protocol.TURNS_NAME)
+        self.turns = os.open(folder / protocol.TURNS_NAME, os.O_RDWR | os.O_NONBLOCK)
+        self.door = NativeDoor(folder, self.turns, visitor, max_result=1000)
         self._containers: list[Container] = []
 
     async def connect(self) -> Container:
@@ -89,15 +94,24 @@ class Bench:
         self._containers.append(made)
         return made
 
-    async def greeted(self) -> Container:
+    def read_turns(self, count: int = 1000) -> list[int]:
+        """As the container does."""
+        try:
+            data = os.read(self.turns, count * protocol.TURN.size)
+        except BlockingIOError:
+            return []
+        return [turn for (turn,) in protocol.TURN.iter_unpack(data)]
+
+    async def greeted(self, **more: Any) -> Container:
         container = await self.connect()
-        container.hello(self.door.nonce)
+        container.hello(self.door.nonce, **more)
         welcome, _ = await container.frame()
         assert welcome == {"type": "welcome", "protocol": 1, "max_result": 1000}
         return container
 
     async def close(self) -> None:
         await self.door.close()
+        os.close(self.turns)
         for container in self._containers:
             container.writer.close()
             with_error = await asyncio.gather(container.writer.wait_closed(), return_exceptions=True)
@@ -212,3 +226,78 @@ async def test_a_crowd_of_strangers_is_held_at_the_door(bench: Bench) -> None:
 async def test_the_socket_is_open_to_any_user_of_the_image(bench: Bench) -> None:
     mode = await asyncio.to_thread((bench.folder / "socket").stat)
     assert mode.st_mode & 0o777 == 0o666
+
+
+class TestAhead:
+    """Jobs given ahead of their turn, and the pipe that says which of them may still begin."""
+
+    async def test_each_goes_out_with_a_number_that_is_in_the_pipe(self, bench: Bench) -> None:
+        container = await bench.greeted(ahead=True)
+        await bench.visitor.has_heard(1)
+        assert bench.visitor.takes_ahead
+        bench.door.give_ahead([assignment("a"), assignment("b")])
+        headers = [(await container.frame())[0] for _ in range(2)]
+        assert [header["job"] for header in headers] == ["a", "b"]
+        assert [header["turn"] for header in headers] == bench.read_turns()
+
+    async def test_what_the_container_has_not_taken_can_be_taken_back_once(self, bench: Bench) -> None:
+        await bench.greeted(ahead=True)
+        bench.door.give_ahead([assignment(name) for name in "abc"])
+        bench.read_turns(1)
+        assert bench.door.take_back() == (ref("b"), ref("c"))
+        assert bench.door.take_back() == ()
+        assert bench.read_turns() == []
+
+    async def test_numbers_rise_from_one_process_of_the_worker_to_the_next(self, bench: Bench) -> None:
+        await bench.greeted(ahead=True)
+        bench.door.give_ahead([assignment("a")])
+        (last,) = bench.read_turns()
+        later = NativeDoor(bench.folder, bench.turns, bench.visitor, 1000, bench.door.nonce)
+        later.give_ahead([assignment("b")])
+        assert bench.read_turns()[0] > last
+
+    async def test_nothing_of_an_old_connection_is_valid_on_a_new_one(self, bench: Bench) -> None:
+        await bench.greeted(ahead=True)
+        bench.door.give_ahead([assignment("a")])
+        await bench.greeted(ahead=True)
+        assert bench.read_turns() == []
+        assert bench.door.take_back() == ()
+
+    async def test_a_container_that_leaves_out_a_job_which_was_taken_back_may_go_on(self, bench: Bench) -> None:
+        container = await bench.greeted(ahead=True)
+        bench.door.give_ahead([assignment("a")])
+        turn = (await container.frame())[0]["turn"]
+        bench.door.take_back()
+        container.send(type="skipped", turn=turn)
+        container.send(b"1", type="result", job="z", attempt=1, status="ok", kind="json", log_end=0)
+        assert isinstance(await bench.visitor.has_heard(2), Answer)
+
+    @pytest.mark.parametrize("lost", ["read by a handler", "left out"])
+    async def test_one_that_leaves_out_another_has_to_come_back_and_is_given_it_again(
+        self, bench: Bench, lost: str
+    ) -> None:
+        container = await bench.greeted(ahead=True)
+        bench.door.give_ahead([assignment("a")])
+        turn = (await container.frame())[0]["turn"]
+        if lost == "read by a handler":
+            bench.read_turns()
+        container.send(type="skipped", turn=turn)
+        await container.is_closed()
+
+    async def test_a_container_that_stuffs_the_pipe_is_shown_out_and_blocks_nobody(self, bench: Bench) -> None:
+        container = await bench.greeted(ahead=True)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(bench.turns, b"\xff" * 4096)
+        bench.door.give_ahead([assignment("a")])
+        await container.is_closed()
+        await bench.greeted(ahead=True)
+        bench.door.give_ahead([assignment("a")])
+        assert bench.door.take_back() == (A,)
+
+    async def test_junk_in_the_pipe_takes_nothing_back(self, bench: Bench) -> None:
+        await bench.greeted(ahead=True)
+        bench.door.give_ahead([assignment("a")])
+        bench.read_turns()
+        os.write(bench.turns, b"\0" * 37)
+        assert bench.door.take_back() == ()

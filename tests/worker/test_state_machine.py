@@ -33,7 +33,11 @@ class Machine(RuleBasedStateMachine):
         self.open: set[AttemptRef] = set()
         self.ended: set[AttemptRef] = set()
         self.alive: dict[str, str] = {}  # containers of the engine: preparing, starting, up, ready, stopping
-        self.at_work: dict[str, AttemptRef] = {}
+        self.at_work: dict[str, list[AttemptRef]] = {}  # by container: the first has begun, the others are ahead
+        self.said: dict[str, list[AttemptRef]] = {}  # results on their way from a container to the worker
+        self.begun: set[AttemptRef] = set()
+        self.current: dict[str, AttemptRef] = {}  # what a container has begun last
+        self.taken_back: list[ev.TakenBack] = []
         self.fetching: list[AttemptRef] = []
         self.left = False
         self.stopping = False
@@ -43,6 +47,8 @@ class Machine(RuleBasedStateMachine):
     def hear(self, event: ev.Event) -> None:
         for action in self.brain.hear(event):
             self.obey(action)
+        while self.taken_back:
+            self.hear(self.taken_back.pop(0))
 
     def obey(self, action: ev.Action) -> None:
         assert not self.left, "an order after Leave"
@@ -56,8 +62,16 @@ class Machine(RuleBasedStateMachine):
             self.alive[action.container] = "stopping"
         elif isinstance(action, ev.GiveJob):
             assert self.alive[action.container] == "ready"
-            assert action.assignment.ref not in self.ended
-            self.at_work[action.container] = action.assignment.ref
+            assert not self.at_work.get(action.container), "two jobs at once"
+            self.give(action.container, action.assignment.ref)
+        elif isinstance(action, ev.GiveAhead):
+            assert self.alive[action.container] == "ready"
+            for job in action.assignments:
+                self.give(action.container, job.ref)
+        elif isinstance(action, ev.TakeBack):
+            begun, ahead = self.at_work[action.container][:1], self.at_work[action.container][1:]
+            self.at_work[action.container] = begun
+            self.taken_back.append(ev.TakenBack(self.brain.now, action.container, tuple(ahead)))
         elif isinstance(action, ev.Acknowledge):
             assert action.container in self.alive
         elif isinstance(action, ev.Deliver):
@@ -67,48 +81,87 @@ class Machine(RuleBasedStateMachine):
         elif isinstance(action, ev.Report):
             if isinstance(action.message, Released):
                 self.open -= set(action.message.refs)
+                at_work = {job for jobs in self.at_work.values() for job in jobs}
+                assert not at_work & set(action.message.refs), "handed back, and it may still run here"
         elif isinstance(action, ev.Leave):
             assert not self.alive, "it leaves and containers are still there"
             self.left = True
+
+    def give(self, container: str, job: AttemptRef) -> None:
+        assert job not in self.ended
+        self.at_work.setdefault(container, []).append(job)
+        self.begin(container)
+
+    def begin(self, container: str) -> None:
+        """A container begins what it has as soon as it has nothing else to do."""
+        for job in self.at_work[container][:1]:
+            assert job not in self.begun or self.at_work[container][0] == self.current.get(container), "begun twice"
+            self.begun.add(job)
+            self.current[container] = job
 
     def on_result(self, action: ev.Deliver) -> None:
         job = action.outcome.ref
         assert action.again == (job in self.ended), "a second result for one attempt"
         if action.outcome.reason in (Reason.CANCELLED, Reason.TIMEOUT, Reason.GPU_LOST):
             for container, at_work in self.at_work.items():
-                assert at_work != job or container not in self.alive, "ended, and its container still runs"
+                assert job not in at_work[:1] or container not in self.alive, "ended, and its container still runs"
         self.ended.add(job)
 
     # -- what happens --------------------------------------------------------------------------------
 
-    @initialize(left=st.lists(st.sampled_from(["nothing", "idle", "working", "lost"]), min_size=SLOTS, max_size=SLOTS))
+    @initialize(
+        left=st.lists(
+            st.sampled_from(["nothing", "idle", "working", "quick", "quick", "ahead", "lost"]),
+            min_size=SLOTS,
+            max_size=SLOTS,
+        )
+    )
     def restart(self, left: list[str]) -> None:
         """An earlier process of this worker has left containers, or jobs without one."""
+        self.link(True, 1)
         for slot, what in enumerate(left):
             now, name = self.brain.now, f"old-{slot}"
             job = assignment(f"old{slot}", slot=slot, timeout=300)
-            if what in ("working", "lost"):
+            if what in ("working", "quick", "ahead", "lost"):
                 self.open.add(job.ref)
-            if what in ("idle", "working"):
-                self.alive[name] = "ready" if what == "working" else "up"
-                at_work = job if what == "working" else None
-                self.hear(ev.ContainerAdopted(now, name, slot, assignment("before"), at_work, now - 10))
+            if what in ("idle", "working", "quick", "ahead"):
+                self.alive[name] = "up" if what == "idle" else "ready"
+                at_work = job if what != "idle" else None
+                ahead = tuple(assignment(f"old{slot}-{n}", slot=slot) for n in range(2 if what == "ahead" else 0))
+                self.open |= {item.ref for item in ahead}
+                began = now - 10 if what == "working" else now
+                self.hear(ev.ContainerAdopted(now, name, slot, assignment("before"), at_work, began, ahead))
             if what == "working":
-                self.at_work[name] = job.ref
+                self.give(name, job.ref)
+            elif what == "quick":  # has ended a job in no time, so that it is given the next ones ahead
+                self.hear(ev.ContainerReady(now, name, (job.ref,), takes_ahead=True))
+                self.hear(ev.JobAnswered(now, name, job.ref, Reason.OK))
+            elif what == "ahead":  # the earlier process did not hear of the first two's end any more
+                self.said[name] = [job.ref, ahead[0].ref]
+                self.give(name, ahead[1].ref)
             elif what == "lost":
                 self.hear(ev.AttemptLost(now, job.ref, slot, Reason.WORKER_ERROR))
 
     @precondition(lambda self: not self.left)
-    @rule(slot=st.integers(0, SLOTS - 1), warm=st.sampled_from(["w1", "w2", None]), blob=st.booleans(), pick=_pick)
-    def assign(self, slot: int, warm: str | None, blob: bool, pick: int) -> None:
+    @rule(
+        slot=st.integers(0, SLOTS - 1),
+        warm=st.sampled_from(["w1", "w1", "w1", "w2", None]),
+        blob=st.booleans(),
+        count=st.integers(1, 4),
+        pick=_pick,
+    )
+    def assign(self, slot: int, warm: str | None, blob: bool, count: int, pick: int) -> None:
         if not self.brain.state.connected:
             return
-        self.made += 1
-        job = assignment(
-            f"job{self.made}", slot=slot, warm=warm, blob=blob, timeout=30 if pick % 3 else None
-        )  # fmt: skip
-        self.open.add(job.ref)
-        self.hear(ev.Assigned(self.brain.now, (job,)))
+        jobs = tuple(
+            assignment(
+                f"job{self.made + n}", slot=slot, warm=warm, blob=blob and n == 0, timeout=30 if pick % 3 else None
+            )
+            for n in range(count)
+        )
+        self.made += count
+        self.open |= {job.ref for job in jobs}
+        self.hear(ev.Assigned(self.brain.now, jobs))
 
     def some(self, pick: int) -> AttemptRef:
         known = sorted(self.open, key=_by_name)
@@ -173,19 +226,32 @@ class Machine(RuleBasedStateMachine):
             self.vanish(name)
             self.hear(ev.ContainerFailed(now, name, Reason.IMAGE_PULL, "registry away"))
         elif not broken:
-            self.at_work.pop(name, None)
-            self.hear(ev.ContainerExited(now, name, Exit(1), ""))
+            self.answers(name)  # what it has said before it ends is heard
+            begun = self.at_work.pop(name, [])
+            self.hear(ev.ContainerExited(now, name, Exit(1), "", tuple(begun[1:])))
         elif phase == "up":
             self.alive[name] = "ready"
-            self.hear(ev.ContainerReady(now, name))
-        elif name in self.at_work:
-            self.hear(ev.JobAnswered(now, name, self.at_work.pop(name), Reason.OK))
+            self.hear(ev.ContainerReady(now, name, takes_ahead=pick % 5 != 0))
+        elif broken == 1:  # its connection broke: what was ahead is gone with it, what was on its way comes again
+            busy = [*self.said.get(name, ()), *self.at_work.get(name, ())[:1]]
+            self.at_work[name] = self.at_work.get(name, [])[:1]
+            self.hear(ev.ContainerReady(now, name, tuple(busy), takes_ahead=True))
+        elif self.at_work.get(name) and pick % 2:
+            self.said.setdefault(name, []).append(self.at_work[name].pop(0))
+            self.begin(name)
         else:
-            self.hear(ev.ContainerReady(now, name))
+            self.answers(name, len(self.said.get(name, ())) // 2 + 1)
+
+    def answers(self, name: str, count: int = 999) -> None:
+        for job in self.said.get(name, [])[:count]:
+            self.said[name].remove(job)
+            self.hear(ev.JobAnswered(self.brain.now, name, job, Reason.OK))
 
     def vanish(self, name: str) -> None:
         del self.alive[name]
         self.at_work.pop(name, None)
+        self.said.pop(name, None)
+        self.current.pop(name, None)
 
     @precondition(lambda self: bool(self.fetching) and not self.left)
     @rule(works=st.booleans())
@@ -194,7 +260,7 @@ class Machine(RuleBasedStateMachine):
         self.hear(ev.Fetched(self.brain.now, job) if works else ev.FetchFailed(self.brain.now, job, "no"))
 
     @precondition(lambda self: not self.left)
-    @rule(seconds=st.sampled_from([0.1, 5.0, 40.0, 120.0]))
+    @rule(seconds=st.sampled_from([0.001, 0.001, 0.1, 5.0, 40.0, 120.0]))
     def time_passes(self, seconds: float) -> None:
         self.brain.now += seconds
         self.hear(ev.Tick(self.brain.now))
@@ -204,15 +270,15 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.left)
     @rule(pick=_pick)
     def card_is_lost(self, pick: int) -> None:
-        if pick % 10 == 0:  # rarely, and for good
-            self.hear(ev.GpuLost(self.brain.now, f"GPU-{pick // 10 % SLOTS}", "it fell off the bus"))
+        if pick % 50 == 7:  # rarely, and for good
+            self.hear(ev.GpuLost(self.brain.now, f"GPU-{pick // 50 % SLOTS}", "it fell off the bus"))
 
     @precondition(lambda self: not self.left)
     @rule(pick=_pick)
     def stop(self, pick: int) -> None:
-        if pick % 10 == 0:  # rarely: most stories should go on
+        if pick % 50 == 7:  # rarely: most stories should go on
             self.stopping = True
-            self.hear(ev.StopAsked(self.brain.now, at_once=pick % 20 == 0))
+            self.hear(ev.StopAsked(self.brain.now, at_once=pick % 100 == 7))
 
     @precondition(lambda self: self.left)
     @rule()
@@ -230,8 +296,13 @@ class Machine(RuleBasedStateMachine):
                 break
             if self.fetching:
                 self.fetched(True)
-            if self.alive:
-                self.container_moves(step, 5)
+            for name in sorted(self.alive):
+                self.container_moves(sorted(self.alive).index(name) if name in self.alive else 0, 5)
+                while self.at_work.get(name):
+                    self.said.setdefault(name, []).append(self.at_work[name].pop(0))
+                    self.begin(name)
+                if name in self.alive:
+                    self.answers(name)
             if step > 1000:
                 self.time_passes(40.0)
             if not self.brain.state.jobs and all(phase == "ready" for phase in self.alive.values()):
@@ -241,5 +312,5 @@ class Machine(RuleBasedStateMachine):
             assert self.open <= set(self.brain.state.done), "the server was never told what became of a job"
 
 
-Machine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+Machine.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
 TestAnySequenceOfEvents = Machine.TestCase

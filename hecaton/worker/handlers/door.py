@@ -6,6 +6,7 @@ plain HTTP) come through the same door. Used by `containers`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -32,7 +33,7 @@ class Answer(msgspec.Struct, frozen=True):
 class Visitor(Protocol):
     """Who stands on the worker's side of a door."""
 
-    def asks_for_work(self, busy: tuple[AttemptRef, ...]) -> None:
+    def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool) -> None:
         """`busy`: what the container says it works on, or has the result of."""
 
     def answers(self, answer: Answer) -> None: ...
@@ -48,6 +49,12 @@ class Door(Protocol):
 
     def give(self, job: Assignment, payload: bytes, file: str | None) -> None:
         """`file`: name of the payload's file in in/, if it is too large for a frame."""
+
+    def give_ahead(self, jobs: Sequence[Assignment]) -> None:
+        """To a container at work that takes jobs ahead; their payloads are in them."""
+
+    def take_back(self) -> tuple[AttemptRef, ...]:
+        """What it was given ahead and will not begin now."""
 
     def acknowledge(self, ref: AttemptRef) -> None: ...
     def ended(self, exit: Exit) -> Answer | None:

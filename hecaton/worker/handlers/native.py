@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from hecaton.core.model import AttemptRef, Failure, JobId, Kind, Reason
 from hecaton.serverless import protocol
 from hecaton.wire.channel import Assignment
 from hecaton.worker.handlers.door import Answer, Visitor
+from hecaton.worker.handlers.turns import Turns
 from hecaton.worker.runtime import Exit
 
 HELLO_SECONDS = 10.0
@@ -50,10 +52,13 @@ _log = structlog.get_logger("hecaton.worker.native")
 class NativeDoor:
     """One per container. `nonce` is what the container must say; it is handed over in its environment."""
 
-    def __init__(self, folder: Path, visitor: Visitor, max_result: int, nonce: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, turns_fd: int, visitor: Visitor, max_result: int, nonce: str | None = None
+    ) -> None:
         """`nonce`: of a container that an earlier process of this worker started."""
         self.nonce = nonce or secrets.token_hex(16)
         self._folder = folder
+        self._turns = Turns(turns_fd)
         self._visitor = visitor
         self._max_result = max_result
         self._server: asyncio.Server | None = None
@@ -73,16 +78,27 @@ class NativeDoor:
 
     def give(self, job: Assignment, payload: bytes, file: str | None) -> None:
         """Lost if the container is not connected: it says in its next hello that it has no such job."""
-        header: dict[str, Any] = {
-            "type": "job",
-            "job": job.ref.job,
-            "attempt": job.ref.attempt,
-            "key": job.key,
-            "kind": job.payload.kind.value,
-        }
+        header = _job(job)
         if file is not None:
             header["file"] = file
-        self._send(header, payload)
+        self._send(_encode(header, payload))
+
+    def give_ahead(self, jobs: Sequence[Assignment]) -> None:
+        """One write into the pipe, one into the socket, in this order: a number is there before its job is."""
+        # hot: benchmarks/batch.py
+        try:
+            turns = self._turns.offer([job.ref for job in jobs])
+        except OSError as error:  # it can only be full if the container fills it
+            _log.warning("Closed a connection of a container whose turns cannot be written", error=str(error))
+            if self._container is not None:
+                self._container.abort()
+            return
+        self._send(
+            *(_encode({**_job(job), "turn": turn}, job.payload.data) for job, turn in zip(jobs, turns, strict=True))
+        )
+
+    def take_back(self) -> tuple[AttemptRef, ...]:
+        return self._turns.take_back()
 
     def acknowledge(self, ref: AttemptRef) -> None:
         """Leaves with the next job, or soon: alone it would cost both sides a wake-up for every job."""
@@ -135,19 +151,25 @@ class NativeDoor:
         self._container = connection
         self._acks.clear()  # what it still has, its hello says, and it sends again
         connection.greeted()
-        self._send({"type": "welcome", "protocol": protocol.PROTOCOL_VERSION, "max_result": self._max_result})
-        self._visitor.asks_for_work(busy)
+        self._turns.void()
+        welcome = {"type": "welcome", "protocol": protocol.PROTOCOL_VERSION, "max_result": self._max_result}
+        self._send(_encode(welcome))
+        self._visitor.asks_for_work(busy, header.get("ahead") is True)
 
     def _take_from_container(self, header: dict[str, Any], body: bytes) -> None:
         if header["type"] == "result":
-            self._visitor.answers(_answer(header, body))
+            answer = _answer(header, body)
+            self._turns.begun(answer.ref)
+            self._visitor.answers(answer)
         elif header["type"] == "progress":
             self._visitor.progresses(_ref(header), header.get("value"))
+        elif header["type"] == "skipped" and self._turns.is_offered(header.get("turn")):
+            raise protocol.ProtocolError("a container left out a job that nobody had taken back")
 
-    def _send(self, header: dict[str, Any], body: bytes = b"") -> None:
+    def _send(self, *frames: bytes) -> None:
         if self._container is not None:
             acks, self._acks = self._acks, []
-            self._container.transport.write(b"".join((*acks, _encode(header, body))))
+            self._container.transport.write(b"".join((*acks, *frames)))
 
     def _flush_acks(self) -> None:
         self._ack_timer = None
@@ -213,6 +235,16 @@ def _listener(folder: Path) -> socket.socket:
         if inside >= 0:
             os.close(inside)
     return listener
+
+
+def _job(job: Assignment) -> dict[str, Any]:
+    return {
+        "type": "job",
+        "job": job.ref.job,
+        "attempt": job.ref.attempt,
+        "key": job.key,
+        "kind": job.payload.kind.value,
+    }
 
 
 def _encode(header: dict[str, Any], body: bytes = b"") -> bytes:

@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from hecaton.core.model import Kind, Reason
+from hecaton.core.model import AttemptRef, Kind, Reason
 from hecaton.serverless.protocol import IN_NAME, OUT_NAME
 from hecaton.wire.channel import Assignment, FileRef
 from hecaton.worker.channel_folder import ChannelFolder
@@ -32,10 +32,16 @@ class ScriptDoor:
         """Nothing listens: a script does not ask for work."""
 
     def started(self) -> None:
-        self._visitor.asks_for_work(())
+        self._visitor.asks_for_work((), False)
 
     def give(self, job: Assignment, payload: bytes, file: str | None) -> None:
         """It has been at work since its container started."""
+
+    def give_ahead(self, jobs: object) -> None:
+        """It takes none."""
+
+    def take_back(self) -> tuple[AttemptRef, ...]:
+        return ()
 
     def acknowledge(self, ref: object) -> None:
         """Nobody waits for it."""
