@@ -31,7 +31,7 @@ IMAGE = "herd"
 
 
 class _Worker:
-    """The link's listener. What it is given it answers at once."""
+    """The link's listener. What it is given it answers at once, and has a warm container for from then on."""
 
     def __init__(self, herd: _Connected) -> None:
         self._herd = herd

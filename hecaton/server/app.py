@@ -24,6 +24,7 @@ from hecaton.server.auth import WORKER_PREFIX, Passwords, Tokens, load_secret
 from hecaton.server.batch_api import BatchApi
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
+from hecaton.server.frames import Reading
 from hecaton.server.http import Access, Call, Gate, Route, Stream
 from hecaton.server.openapi import describe
 from hecaton.server.patience import most_connections, patient
@@ -210,7 +211,7 @@ def _config(settings: Settings, application: Application) -> uvicorn.Config:
         ssl_keyfile=settings.ssl_keyfile,
         ssl_certfile=settings.ssl_certfile,
         http=patient(settings),
-        ws="websockets-sansio",
+        ws=Reading,
         ws_max_size=64 * 1024 * 1024,
         ws_ping_interval=None,  # the channel has its own heartbeat
         ws_per_message_deflate=False,
