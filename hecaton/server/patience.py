@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import resource
 
-from hecaton.server.replies import Replying
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
 from hecaton.server.settings import Settings
 
 SLOWEST = 8 * 1024
@@ -22,7 +23,7 @@ _RESERVED = 512
 def patient(settings: Settings) -> type[asyncio.Protocol]:
     """uvicorn's protocol for HTTP/1.1, which by itself waits for ever for the rest of a request."""
 
-    class Patient(Replying):
+    class Patient(HttpToolsProtocol):
         """Looks at the connection once per `request_timeout`; requests that are on time cost nothing."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
