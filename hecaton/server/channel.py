@@ -72,21 +72,21 @@ class _Link:
         self.hello: Hello | None = None
 
     def send(self, message: ToWorker) -> None:
-        if self._close is not None:
-            return
-        self._outbox.append(message)
-        if len(self._outbox) > OUTBOX_LIMIT:
-            self.close(1013, "the worker does not read")
+        self._put(message)
         self._wake_up()
 
     def send_along(self, message: ToWorker) -> None:
         # hot: benchmarks/growth.py - a frame of its own for each acknowledgement costs a tenth of a job
-        if self._close is not None:
-            return
-        self._outbox.append(message)
+        self._put(message)
         if not self._timed:
             self._timed = True
             asyncio.get_running_loop().call_later(ALONG, self._send_now)
+
+    def _put(self, message: ToWorker) -> None:
+        if self._close is None:
+            self._outbox.append(message)
+            if len(self._outbox) > OUTBOX_LIMIT:
+                self.close(1013, "the worker does not read")
 
     def _send_now(self) -> None:
         self._timed = False
