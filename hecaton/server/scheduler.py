@@ -26,7 +26,7 @@ from hecaton.server.openings import Openings
 from hecaton.store.port import Claim, Claimed, LaneInfo
 from hecaton.wire.channel import Assign, Assignment, FileRef, ImageRef, Revoke
 
-MAX_DEPTH = 64
+MAX_DEPTH = 256
 
 RETRY_AFTER = 5.0
 """Seconds after which it makes sense to submit again when the queue was full."""
@@ -320,9 +320,9 @@ def _behind(slot: SlotState) -> list[Lease]:
 
 
 def _depth(state: LaneState) -> int:
-    """How many jobs a slot holds: enough to cover about two round trips to the server (10 ms), at most 64.
+    """How many jobs a slot holds: enough to cover two round trips to a busy server (50 ms), at most `MAX_DEPTH`.
 
     Jobs of a second or more wait in the queue instead, where any free slot can take them."""
     if state.lane.mode is Mode.SCRIPT or state.pace is None or state.pace >= 1.0:
         return 1
-    return max(2, min(MAX_DEPTH, int(0.02 / max(state.pace, 0.0003)) + 1))
+    return max(2, min(MAX_DEPTH, int(0.05 / max(state.pace, 0.0002)) + 1))
