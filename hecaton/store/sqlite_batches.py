@@ -98,8 +98,7 @@ class BatchVerbs(QueueVerbs):
         run_after = 0.0 if batch.paused is None else WITHHELD
         self._sql("SAVEPOINT append")
         try:
-            for item, job in enumerate(jobs, offset):
-                self._submit(job, batch.index, item, run_after)
+            self._insert(jobs, batch.index, offset, run_after)
             self._sql("UPDATE batch SET size = max(size, ?) WHERE seq = ?", (end, batch.index))
         except BaseException:
             self._sql("ROLLBACK TO append")

@@ -1,4 +1,4 @@
-"""What moves jobs in SQLite: submit, claim, start, end, cancel, expire. Part of store.sqlite_store; hot.
+"""What moves jobs in SQLite: claim, start, end, cancel, expire. Part of store.sqlite_store; hot.
 
 Every move is taken from `core.lifecycle`; the state names inside the SQL only repeat the conditions of the partial
 indexes (a test compares them with the table of moves).
@@ -6,33 +6,20 @@ indexes (a test compares them with the table of moves).
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import repeat
 from typing import Any
 
 import msgspec
 
-from hecaton.core.errors import Conflict, NotFound
+from hecaton.core.errors import NotFound
 from hecaton.core.lifecycle import TRANSITIONS, Event, Standing, Verdict, judge, sources
-from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobSpec, JobState, Reason
-from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, Ended, Expired, NewJob, Stored
+from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, Ended, Expired
 from hecaton.store.sqlite_batch_ends import BatchEnds
-from hecaton.store.sqlite_rows import STATE, Row, body_of, decode_spec, failure_text, json_text
-
-_INSERT = """
-    INSERT INTO job (state, id, owner_id, image_id, lane, priority, expires_at, key, key_digest, created_at, mode, file,
-                     spec, retries, retry_of, payload_kind, payload_size, payload_blob, batch, item, run_after)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
-_ALIVE = """
-    SELECT EXISTS (SELECT 1 FROM user WHERE id = ? AND deleted = 0),
-           EXISTS (SELECT 1 FROM image WHERE id = ? AND deleted = 0)
-"""
+from hecaton.store.sqlite_rows import PARTS, STATE, Row, body_of, decode_spec, failure_text, parts
+from hecaton.store.sqlite_submit import SubmitVerbs
 
 CLAIMED = """
     SELECT job.seq, job.id, job.attempt, user.name, job.image_id, job.spec, job.payload_kind, job.payload_size,
@@ -49,7 +36,9 @@ CLAIM = f"""{CLAIMED}
 
 DUE = "UPDATE job SET run_after = 0 WHERE state = 'IN_QUEUE' AND run_after > 0 AND run_after <= ?"
 
-_ASSIGN = "UPDATE job SET state = ?, attempt = ?, worker_id = ?, slot = ?, assigned_at = ? WHERE seq = ?"
+_ASSIGN = """
+    UPDATE job SET state = ?, attempt = attempt + 1, worker_id = ?, slot = ?, assigned_at = ? WHERE seq IN ({})
+"""
 
 _START = "UPDATE job SET state = ?, started_at = ? WHERE id = ? AND attempt = ? AND state = ?"
 
@@ -93,88 +82,18 @@ HELD_STATES = frozenset(sources(Event.REQUEUE))
 """The states in which a worker holds the job."""
 
 
-@lru_cache(maxsize=1024)
-def _lane_key(lane: Lane) -> int:
-    """Hashing a lane costs as much as storing a third of a job, and most jobs are of few lanes."""
-    return lane.key()
-
-
 _LONGEST_RUN = 64
 _CURRENT_OF = [_CURRENT.format(", ".join("?" * jobs)) for jobs in range(_LONGEST_RUN + 1)]
 """By the number of jobs: few statements, so that all of them stay prepared."""
+
+_ASSIGN_OF = {rows: _ASSIGN.format(", ".join("?" * rows)) for rows in PARTS}
+
 
 _Last = tuple[Row, AttemptEnd, Verdict, JobState]
 """A row of `_CURRENT`, the end of its last attempt, what follows, the state that it ends in."""
 
 
-class QueueVerbs(BatchEnds):
-    # -- submit --------------------------------------------------------------------------------
-    def submit(self, jobs: Sequence[NewJob]) -> list[Stored]:
-        for owner_id, image_id in {(job.owner_id, job.image_id) for job in jobs}:
-            self._check_alive(owner_id, image_id)
-        if len(jobs) == 1:
-            return [self._submit(jobs[0])]
-        self._sql("SAVEPOINT submit")
-        try:
-            return [self._submit(job) for job in jobs]
-        except BaseException:
-            self._sql("ROLLBACK TO submit")
-            raise
-        finally:
-            self._sql("RELEASE submit")
-
-    def _check_alive(self, owner_id: int, image_id: int) -> None:
-        owner, image = self._sql(_ALIVE, (owner_id, image_id)).fetchone()
-        if not owner:
-            raise NotFound(f"there is no user with number {owner_id}: deleted meanwhile?")
-        if not image:
-            raise NotFound(f"there is no image with number {image_id}: deleted meanwhile?")
-
-    def _submit(self, job: NewJob, batch: int | None = None, item: int | None = None, run_after: float = 0) -> Stored:
-        spec, payload, lane = job.spec, job.payload, job.lane
-        values = (
-            "IN_QUEUE",
-            job.id,
-            job.owner_id,
-            job.image_id,
-            _lane_key(lane),
-            spec.priority,
-            None if spec.queue_ttl is None else job.created_at + spec.queue_ttl,
-            job.key,
-            job.key_digest,
-            job.created_at,
-            lane.mode.value,
-            lane.file or spec.file,
-            json_text(spec),
-            spec.retries,
-            job.retry_of,
-            payload.kind.value,
-            payload.size,
-            payload.blob,
-            batch,
-            item,
-            run_after,
-        )
-        try:
-            index = self._sql(_INSERT, values).lastrowid
-        except sqlite3.IntegrityError:  # not ON CONFLICT DO NOTHING: that would use up an index
-            return self._known(job)
-        assert index is not None
-        if payload.blob is None:
-            self._sql("INSERT INTO payload (seq, data) VALUES (?, ?)", (index, payload.data))
-        return Stored(job.id, index, False)
-
-    def _known(self, job: NewJob) -> Stored:
-        row = self._row("SELECT id, seq, key_digest FROM job WHERE owner_id = ? AND key = ?", job.owner_id, job.key)
-        if row is None:
-            raise Conflict(f"there is a job {job.id} already")
-        if row[2] != job.key_digest:
-            raise Conflict(
-                f"the idempotency key {job.key!r} was used before for another request: job {row[0]} (index {row[1]})",
-                "Use a new key for a new job.",
-            )
-        return Stored(row[0], row[1], True)
-
+class QueueVerbs(SubmitVerbs, BatchEnds):
     # -- claim and start -----------------------------------------------------------------------
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed]:
         self._sql(DUE, (now,))
@@ -182,7 +101,8 @@ class QueueVerbs(BatchEnds):
         claimed: list[Claimed] = []
         for position, claim in enumerate(claims):
             rows = self._sql(CLAIM, (claim.lane, now, claim.count)).fetchall()
-            self._sql_many(_ASSIGN, [(state, row[2] + 1, claim.worker_id, claim.slot, now, row[0]) for row in rows])
+            for part in parts([row[0] for row in rows]):
+                self._sql(_ASSIGN_OF[len(part)], (state, claim.worker_id, claim.slot, now, *part))
             claimed += [claimed_of(row, row[2] + 1, position) for row in rows]
         return claimed
 
@@ -234,19 +154,19 @@ class QueueVerbs(BatchEnds):
         paused = False
         target = last[0][3]
         numbers: dict[int | None, Iterator[int | None]] = {}
-        for batch, count in Counter(row[11] for row, *_ in last).items():
+        for batch, ends in Counter(row[11] for row, *_ in last).items():
             if batch is None:
                 numbers[None] = repeat(None)
                 continue
-            counters = self._count_ends(batch, target, count)
-            numbers[batch] = iter(range(counters[0] - count + 1, counters[0] + 1))
+            counters = self._count_ends(batch, target, ends)
+            numbers[batch] = iter(range(counters[0] - ends + 1, counters[0] + 1))
             if target is JobState.FAILED:
                 _, end, verdict, _ = last[0]
                 paused = self._item_failed(batch, end.ref.job, verdict.reason, end.failure, counters)
         self._sql_many(_END, [_end_values(*one, next(numbers[one[0][11]])) for one in last])
         results = [(row[0], end.body.data) for row, end, *_ in last if end.body and end.body.blob is None]
         if results:
-            self._sql_many("INSERT INTO result (seq, data) VALUES (?, ?)", results)
+            self._insert_bodies("result", results)
         return paused
 
     def _requeue(self, row: Row, end: AttemptEnd, verdict: Verdict, target: JobState) -> None:

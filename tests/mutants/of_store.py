@@ -103,8 +103,8 @@ MUTANTS = (
         "attempt-does-not-rise",
         "every assignment has a number of its own",
         "store/sqlite_queue.py",
-        "[(state, row[2] + 1, claim.worker_id,",
-        "[(state, max(row[2], 1), claim.worker_id,",
+        "attempt = attempt + 1",
+        "attempt = max(attempt, 1)",
         (_CONTRACT + "test_a_late_result_of_a_lost_worker_is_fenced",),
     ),
     Mutant(
@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "key-conflict-not-checked",
         "a key that comes with another request is a conflict",
-        "store/sqlite_queue.py",
+        "store/sqlite_submit.py",
         "if row[2] != job.key_digest:",
         "if False:",
         (_CONTRACT + "test_the_same_key_with_another_request_is_a_conflict_that_names_the_first_job",),
