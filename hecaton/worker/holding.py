@@ -138,15 +138,19 @@ class Holding:
         if container is None:
             return
         container.asked_back = False
-        given, back = list(container.ahead), set(event.refs)
-        container.ahead = deque(job for job in given if job.ref not in back)
+        given, back = container.begun(), set(event.refs)
+        container.ahead = deque(job for job in container.ahead if job.ref not in back)
+        if (next_one := container.running) is not None and next_one.ref in back:
+            # The answer before it was heard, and it was taken back before the container had come to it.
+            container.running = next_one.started_at = None
+            container.since = event.now
         for job in given:
             if job.ref in back:
                 if job.ending is not None:
                     self._settle(job, event.now)
             elif job.ending is Ending.REVOKED:
                 job.ending = None
-            elif job.ending is not None:
+            elif job.ending is not None and job is not next_one:
                 self.stop(container)
         self.advance(self.slots[container.slot], event.now)
 

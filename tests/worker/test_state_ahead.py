@@ -120,6 +120,18 @@ def test_a_job_ahead_that_has_begun_is_not_handed_back(brain: Brain) -> None:
     assert brain.results() == [(B, Reason.OK)]
 
 
+def test_a_job_whose_turn_had_come_and_that_is_taken_back_with_those_behind_is_given_again(brain: Brain) -> None:
+    brain.assign(*map(assignment, "abc"))
+    brain.answer("c-1", A)
+    assert brain.results() == [(A, Reason.OK)]
+    brain.revoke(C)
+    taken_back(brain, B, C)  # the container had answered, and had not come to the next one
+    assert brain.said(Released) == [Released((C,))]
+    assert brain.given() == [("c-1", B)]
+    brain.answer("c-1", B)
+    assert brain.results() == [(B, Reason.OK)]
+
+
 def test_cancelling_a_job_ahead_ends_it_alone(brain: Brain) -> None:
     brain.assign(*map(assignment, "abc"))
     brain.now += 1
