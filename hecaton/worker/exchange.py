@@ -77,9 +77,6 @@ class Exchange:
         """All that was given ahead and has not begun."""
         refs = self.door.take_back()
         self._drop_ahead(set(refs))
-        if self._given in refs:  # its turn had come, and the container had not begun it yet
-            self._site.journal.forget(self._given)
-            self._given = None
         return refs
 
     def _drop_ahead(self, refs: set[AttemptRef]) -> None:

@@ -177,8 +177,10 @@ class Holding:
         container.running = None
         container.ahead.clear()
         for job in given:
-            if job.ref in waiting and job.ending is not None:
-                self._settle(job, now)
+            if job.ref in waiting:
+                job.started_at = None  # its turn may have come
+                if job.ending is not None:
+                    self._settle(job, now)
         return [job for job in given if job.ref not in waiting]
 
     def usable(self, index: int) -> bool:

@@ -208,7 +208,7 @@ class Container:
             self._next()
 
     def _next(self) -> None:
-        while self._ahead and self._job is None:
+        while self._ahead and self._job is None and self.alive:
             job = self._ahead.popleft()
             if job.ref in self._turns:
                 while self._turns.popleft() != job.ref:
@@ -247,7 +247,7 @@ class Container:
         self._inputs[ref] = work.n
         if self._connected:
             self._later(0.0001, lambda: self._say_answer(ref, reason))
-        self._next()
+        self._later(self._engine.rng.choice((0.0, 0.001)), self._next)  # at times the answer is heard first
 
     def _say_answer(self, ref: AttemptRef, reason: Reason) -> None:
         if self._connected:

@@ -13,6 +13,17 @@ __all__ = ["containers", "processes", "site"]
 
 A, B, C = ref("a"), ref("b"), ref("c")
 
+SLOW_TO_LOOK = """
+import os, time
+from hecaton.serverless import turns
+look = turns.Turns.take
+def wait_and_look(self, turn):
+    while os.path.exists(os.environ["HECATON_DIR"] + "/out/hold"):
+        time.sleep(0.01)
+    return look(self, turn)
+turns.Turns.take = wait_and_look
+"""
+
 
 async def warm_up(site: Site, *, to_be_killed: bool = False) -> None:
     """The worker learns that the container's jobs are short."""
@@ -83,6 +94,25 @@ async def test_a_crash_costs_the_job_that_ran_and_none_behind_it(processes: Site
     assert processes.executions("b") == 1
     processes.let_go("b")
     assert (await processes.server.outcome(C)).reason is Reason.OK
+
+
+async def test_one_whose_turn_has_come_and_that_has_not_begun_is_given_again(processes: Site) -> None:
+    """The worker hears of an answer a moment before the container looks for its next job."""
+    processes.handler.write_text(SLOW_TO_LOOK + processes.handler.read_text())
+    await warm_up(processes)
+    (hold,) = (out / "hold" for out in processes.folder.glob("c/*/out"))
+    await give(processes, "a", "b", "c")
+    hold.touch()
+    processes.let_go("a")
+    assert (await processes.server.outcome(A)).reason is Reason.OK
+    await processes.server.say(Revoke((C,)))
+    assert await released(processes) == {C}
+    hold.unlink()
+    await processes.until_file("b.ran")
+    processes.let_go("b")
+    outcome = await processes.server.outcome(B)
+    assert (outcome.reason, processes.executions("b")) == (Reason.OK, 1)
+    assert processes.server.log(B) == b"began\nended\n"
 
 
 async def test_large_results_keep_the_order_of_those_behind_them(processes: Site) -> None:

@@ -193,6 +193,16 @@ def test_a_crash_fails_a_job_whose_start_was_not_heard_of_yet(brain: Brain) -> N
     assert brain.results() == [(A, Reason.HANDLER_EXIT), (B, Reason.HANDLER_EXIT)]
 
 
+def test_a_crash_fails_no_job_whose_turn_had_come_and_that_had_not_begun(brain: Brain) -> None:
+    brain.assign(*map(assignment, "ab"))
+    brain.answer("c-1", A)
+    brain.hear(ev.ContainerExited(brain.now, "c-1", Exit(3), "", (B,)))
+    assert brain.results() == []
+    brain.gone("c-1")
+    brain.boot("c-2")
+    assert brain.given() == [("c-2", B)]
+
+
 def test_a_crash_while_a_job_ahead_is_asked_back(brain: Brain) -> None:
     brain.assign(*map(assignment, "ab"))
     brain.revoke(B)

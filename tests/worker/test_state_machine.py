@@ -69,7 +69,8 @@ class Machine(RuleBasedStateMachine):
             for job in action.assignments:
                 self.give(action.container, job.ref)
         elif isinstance(action, ev.TakeBack):
-            begun, ahead = self.at_work[action.container][:1], self.at_work[action.container][1:]
+            begun = self.at_work.get(action.container, [])[: self.has_begun(action.container)]
+            ahead = self.at_work.get(action.container, [])[len(begun) :]
             self.at_work[action.container] = begun
             self.taken_back.append(ev.TakenBack(self.brain.now, action.container, tuple(ahead)))
         elif isinstance(action, ev.Acknowledge):
@@ -92,8 +93,12 @@ class Machine(RuleBasedStateMachine):
         self.at_work.setdefault(container, []).append(job)
         self.begin(container)
 
+    def has_begun(self, container: str) -> int:
+        """How many of the jobs at the container: the first or none. What comes back is not its any more."""
+        jobs = self.at_work.get(container, [])
+        return int(bool(jobs) and jobs[0] == self.current.get(container))
+
     def begin(self, container: str) -> None:
-        """A container begins what it has as soon as it has nothing else to do."""
         for job in self.at_work[container][:1]:
             assert job not in self.begun or self.at_work[container][0] == self.current.get(container), "begun twice"
             self.begun.add(job)
@@ -227,18 +232,22 @@ class Machine(RuleBasedStateMachine):
             self.hear(ev.ContainerFailed(now, name, Reason.IMAGE_PULL, "registry away"))
         elif not broken:
             self.answers(name)  # what it has said before it ends is heard
-            begun = self.at_work.pop(name, [])
-            self.hear(ev.ContainerExited(now, name, Exit(1), "", tuple(begun[1:])))
+            begun = self.has_begun(name)
+            waiting = self.at_work.pop(name, [])[begun:]
+            self.hear(ev.ContainerExited(now, name, Exit(1), "", tuple(waiting)))
         elif phase == "up":
             self.alive[name] = "ready"
             self.hear(ev.ContainerReady(now, name, takes_ahead=pick % 5 != 0))
         elif broken == 1:  # its connection broke: what was ahead is gone with it, what was on its way comes again
-            busy = [*self.said.get(name, ()), *self.at_work.get(name, ())[:1]]
-            self.at_work[name] = self.at_work.get(name, [])[:1]
+            self.at_work[name] = self.at_work.get(name, [])[: self.has_begun(name)]
+            busy = [*self.said.get(name, ()), *self.at_work[name]]
             self.hear(ev.ContainerReady(now, name, tuple(busy), takes_ahead=True))
+        elif self.at_work.get(name) and not self.has_begun(name):
+            self.begin(name)
         elif self.at_work.get(name) and pick % 2:
             self.said.setdefault(name, []).append(self.at_work[name].pop(0))
-            self.begin(name)
+            if pick % 4 == 1:  # else a moment later
+                self.begin(name)
         else:
             self.answers(name, len(self.said.get(name, ())) // 2 + 1)
 
@@ -299,8 +308,8 @@ class Machine(RuleBasedStateMachine):
             for name in sorted(self.alive):
                 self.container_moves(sorted(self.alive).index(name) if name in self.alive else 0, 5)
                 while self.at_work.get(name):
-                    self.said.setdefault(name, []).append(self.at_work[name].pop(0))
                     self.begin(name)
+                    self.said.setdefault(name, []).append(self.at_work[name].pop(0))
                 if name in self.alive:
                     self.answers(name)
             if step > 1000:
