@@ -21,7 +21,6 @@ from starlette.types import Receive, Scope, Send
 from hecaton.core.errors import BadRequest, Forbidden, HecatonError, TooLarge, TooMany, Unauthenticated
 from hecaton.core.model import Role, WorkerRecord
 from hecaton.server.auth import Caller
-from hecaton.server.replies import send_whole
 from hecaton.wire.errors import to_reply
 
 BODY_LIMIT = 2 * 1024 * 1024
@@ -252,6 +251,7 @@ async def _send_stream(send: Send, call: Call, stream: Stream) -> None:
         headers.append((b"content-length", str(stream.length).encode()))
     await send({"type": "http.response.start", "status": call.status, "headers": headers})
     if stream.endless:
+        await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head leaves: it may be long
         await _until_gone(call, _send_pieces(send, stream.pieces))
     else:
         await _send_pieces(send, stream.pieces)
@@ -299,4 +299,5 @@ async def send_json(send: Send, status: int, body: bytes, extra: list[tuple[byte
         (b"content-length", str(len(body)).encode()),
         *(extra or ()),
     ]
-    await send_whole(send, status, headers, body)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

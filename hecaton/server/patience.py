@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import resource
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from hecaton.server.replies import Replying
 from hecaton.server.settings import Settings
 
 SLOWEST = 8 * 1024
@@ -23,7 +22,7 @@ _RESERVED = 512
 def patient(settings: Settings) -> type[asyncio.Protocol]:
     """uvicorn's protocol for HTTP/1.1, which by itself waits for ever for the rest of a request."""
 
-    class Patient(HttpToolsProtocol):
+    class Patient(Replying):
         """Looks at the connection once per `request_timeout`; requests that are on time cost nothing."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
