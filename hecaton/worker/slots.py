@@ -48,10 +48,10 @@ class Ending(enum.Enum):
     GPU_LOST = "gpu_lost"
 
 
-AHEAD_SECONDS = 0.005
+AHEAD_SECONDS = 0.01
 """Work that a container may have ahead: what waits there longer, another slot could have begun."""
 
-MAX_AHEAD = 32
+MAX_AHEAD = 64
 
 
 @dataclasses.dataclass(slots=True, eq=False)
