@@ -29,7 +29,8 @@ ROWS = (
     "peak memory of the worker meanwhile",
     "`hecaton --version`",
     "`hecaton job list` on loopback",
-    "cost per job, 1 to 1,000 workers: dearest over cheapest",
+    "cost per job with 1,000 workers, over that with one, 64 clients",
+    "the same with one client, so that no job shares a frame",
 )
 
 
