@@ -20,16 +20,15 @@ class Turns:
         self._read = 0  # the last number that was read
         self.open()
 
-    def open(self) -> bool:
-        """Whether the pipe can be used: a worker of an earlier version makes none."""
+    def open(self) -> None:
+        """Not `usable` afterwards if the worker makes no pipe, as one of an earlier version."""
         try:
             self._fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
             status = os.fstat(self._fd)
         except OSError:
             self._identity = None
-            return False
+            return
         self._identity = (status.st_dev, status.st_ino)
-        return True
 
     @property
     def usable(self) -> bool:

@@ -86,12 +86,12 @@ class Holding:
     def _give_ahead(self, container: Container, running: Job, slot: Slot, now: float) -> None:
         """As soon as half of what it may have is done: many jobs then share a way into the container."""
         # hot: benchmarks/batch.py
-        begun, room = len(container.ahead), container.room_ahead()
+        there, room = len(container.ahead), container.room_ahead()
         late = running.started_at is None or now - running.started_at > AHEAD_SECONDS
-        if 2 * begun > room or late or self.leaving is not None:
+        if 2 * there > room or late or self.leaving is not None:
             return
         jobs = []
-        for job in islice(slot.jobs, begun + 1, room + 1):
+        for job in islice(slot.jobs, there + 1, room + 1):
             plain = job.here and job.assignment.payload.blob is None and not job.assignment.exclusive
             if not plain or not container.suits(job):
                 break
