@@ -278,20 +278,21 @@ class Scheduler:
     # -- take back -----------------------------------------------------------------------------
 
     def revoke(self) -> int:
-        """Jobs that wait beside a running one while another slot is idle: ask for them back. Returns how many."""
+        """Jobs that wait beside a running one while another slot is idle: ask for them back, for each idle slot as many
+        as it would hold, and of those beside one job at most half. Returns how many."""
         # hot: benchmarks/growth.py
-        room = self._openings.idle()
+        room: float = self._openings.idle()
         asked: dict[WorkerId, list[AttemptRef]] = {}
         would_run: dict[int, bool] = {}
-        behind = ((member, lease) for member, slot in self._openings.stacked() for lease in _behind(slot))
+        behind = ((member, lease) for member, slot in self._openings.stacked() for lease in _half(_behind(slot)))
         for member, lease in behind if room else ():
             if lease.lane not in would_run:
                 would_run[lease.lane] = self._would_run(lease.lane)
             if would_run[lease.lane]:
                 lease.revoking = True
                 asked.setdefault(member.id, []).append(lease.ref)
-                room -= 1
-            if not room:
+                room -= 1 / _depth(self._lanes[lease.lane])
+            if room <= 0:
                 break
         for worker, refs in asked.items():
             link = self.fleet.members[worker].link
@@ -317,6 +318,10 @@ def _behind(slot: SlotState) -> list[Lease]:
     waiting = [lease for lease in slot.held.values() if not lease.started and not lease.revoking]
     first = 0 if any(lease.started for lease in slot.held.values()) else 1
     return waiting[first:][::-1]
+
+
+def _half(leases: list[Lease]) -> list[Lease]:
+    return leases[: (len(leases) + 1) // 2]
 
 
 def _depth(state: LaneState) -> int:

@@ -416,6 +416,25 @@ async def test_jobs_handed_out_in_advance_are_taken_back_when_another_slot_is_fr
     assert [attempt.get("charged") for attempt in view["attempts"]] == ["none", None]
 
 
+async def test_of_many_short_jobs_behind_a_long_one_half_is_taken_back_at_once(server: Running) -> None:
+    """One at a time would leave the free slot idle for most of the time."""
+    await server.image()
+    first = await server.worker("first")
+    for _ in range(3):
+        warm_up = await server.admin.submit(IMAGE, "warm up")
+        await first.finish((await first.start()).ref, ran=0.001)
+        await server.admin.ended(warm_up)
+    items = [{"input": number} for number in range(21)]
+    await server.admin.must("POST", "/v1/batches", {"image": IMAGE, "items": items})
+    running, *waiting = [await first.take() for _ in items]
+    await first.send(Started((running.ref,)))
+    second = await server.worker("second")
+    revoked = (await first.hear(Revoke)).refs
+    assert set(revoked) == {job.ref for job in waiting[10:]}
+    await first.send(Released(revoked))
+    assert {(await second.take()).ref.job for _ in revoked} == {ref.job for ref in revoked}
+
+
 # -- what a waiting or running job tells ------------------------------------------------------------
 
 
