@@ -154,8 +154,7 @@ class ScriptedWorker:
 
     async def cut(self) -> None:
         """The connection breaks without a goodbye, as when a cable is pulled. The worker can connect again."""
-        transport = self.socket._response.connection and self.socket._response.connection.transport
-        if transport is not None:
+        if (transport := _transport(self.socket)) is not None:
             transport.abort()
         await self.gone()
 
@@ -164,9 +163,17 @@ class ScriptedWorker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._socket is not None and not self._socket.closed:
+            transport = _transport(self._socket)
             await self._socket.close()
+            if transport is not None:
+                transport.abort()  # else one over TLS waits for the server's goodbye, longer than the test's loop runs
         self._socket = None
         self.close_code = None
+
+
+def _transport(socket: aiohttp.ClientWebSocketResponse) -> asyncio.Transport | None:
+    connection = socket._response.connection
+    return connection.transport if connection is not None else None
 
 
 def holding(job: Assignment, phase: str = "running", age: float = 1.0) -> Held:
