@@ -50,7 +50,7 @@ HELLO_TIMEOUT = 10.0
 OUTBOX_LIMIT = 10_000
 """Messages waiting for a worker that does not read; then the connection is cut, and the worker comes back."""
 
-ALONG = 0.05
+ALONG = 0.5
 """Seconds for which what nobody waits for may wait for something that it can share a frame with."""
 
 _log = structlog.get_logger("hecaton.channel")
@@ -80,7 +80,7 @@ class _Link:
         self._put(message)
         if not self._timed:
             self._timed = True
-            asyncio.get_running_loop().call_later(ALONG, self._send_now)
+            asyncio.get_running_loop().call_later(ALONG, self.send_now)
 
     def _put(self, message: ToWorker) -> None:
         if self._close is None:
@@ -88,7 +88,8 @@ class _Link:
             if len(self._outbox) > OUTBOX_LIMIT:
                 self.close(1013, "the worker does not read")
 
-    def _send_now(self) -> None:
+    def send_now(self) -> None:
+        """What waits for company."""
         self._timed = False
         if self._outbox:
             self._wake_up()
@@ -245,6 +246,7 @@ class Channel:
                 self._gather(link, worker, [Outcome(ref, Reason.RELEASED) for ref in refs])
             case Draining(active):
                 self._attempts.drain(worker, active)
+                link.send_now()  # it leaves once its results are acknowledged
             case Hello():
                 link.close(CLOSE_PROTOCOL, "hello comes once")
 

@@ -26,7 +26,8 @@ from hecaton.server.openings import Openings
 from hecaton.store.port import Claim, Claimed, LaneInfo
 from hecaton.wire.channel import Assign, Assignment, FileRef, ImageRef, Revoke
 
-MAX_DEPTH = 256
+DEPTH_SECONDS = 0.05
+MAX_DEPTH = 512
 
 RETRY_AFTER = 5.0
 """Seconds after which it makes sense to submit again when the queue was full."""
@@ -325,9 +326,9 @@ def _half(leases: list[Lease]) -> list[Lease]:
 
 
 def _depth(state: LaneState) -> int:
-    """How many jobs a slot holds: enough to cover two round trips to a busy server (50 ms), at most `MAX_DEPTH`.
+    """How many jobs a slot holds: enough to cover two round trips to a busy server, at most `MAX_DEPTH`.
 
     Jobs of a second or more wait in the queue instead, where any free slot can take them."""
     if state.lane.mode is Mode.SCRIPT or state.pace is None or state.pace >= 1.0:
         return 1
-    return max(2, min(MAX_DEPTH, int(0.05 / max(state.pace, 0.0002)) + 1))
+    return max(2, min(MAX_DEPTH, int(DEPTH_SECONDS / max(state.pace, 1e-6)) + 1))

@@ -3,8 +3,8 @@
 It comes back for ever by itself. What is sent while there is no connection is dropped: after each Hello and Welcome the
 worker's brain says again what still matters.
 
-Results that come while the server stores earlier ones leave together when it has: the busier both are, the less each
-costs, and nothing waits while there is nothing to wait for.
+Results that come while the server stores earlier ones leave together when it has, or when they are many: the busier
+both are, the less each costs, and nothing waits while there is nothing to wait for.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ SILENT_BEATS = 3
 """Heartbeats without a frame after which the server is taken for dead."""
 
 MAX_FRAME = 64 * 1024 * 1024
+MANY = 250
+"""Messages that are worth a frame of their own. If all waited for the server, it would have to wait for them next."""
+
 CONGESTED = 4 * 1024 * 1024
 """Bytes that wait to be sent above which logs wait too."""
 
@@ -130,9 +133,11 @@ class ServerLink:
             self._wake_up()
 
     def _wake_up(self) -> None:
-        due = self._waiting and (self._urgent or not self._unaccepted)
-        if due and self._wake is not None and not self._wake.done():
+        if self._wake is not None and not self._wake.done() and self._due():
             self._wake.set_result(None)
+
+    def _due(self) -> bool:
+        return bool(self._waiting) and (self._urgent or not self._unaccepted or len(self._waiting) >= MANY)
 
     async def flush(self, seconds: float) -> None:
         """Until all is sent, or the time is over."""
@@ -253,7 +258,7 @@ class ServerLink:
         loop = asyncio.get_running_loop()
         while True:
             # hot: benchmarks/throughput.py
-            while not self._waiting or (self._unaccepted and not self._urgent):
+            while not self._due():
                 if not self._waiting:
                     self._idle.set()
                 self._wake = loop.create_future()
