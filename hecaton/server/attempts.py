@@ -23,6 +23,7 @@ from hecaton.server.holds import Holds
 from hecaton.server.hub import Hub
 from hecaton.server.scheduler import Scheduler
 from hecaton.server.settings import Settings
+from hecaton.server.starts import Starts
 from hecaton.server.trust import MAX_LOG, MAX_NOTE, checked, shown_progress
 from hecaton.store.port import AttemptEnd, Blobs, Claim, Claimed, Database, Ended, Store
 from hecaton.wire.api import JobEvent
@@ -40,10 +41,6 @@ from hecaton.wire.channel import (
     Warm,
     Welcome,
 )
-
-START_DELAY = 0.05
-"""Seconds that `Started` may wait for the result to make it superfluous: most jobs are shorter, and cost one write
-less."""
 
 REVOKE_DELAY = 0.02
 """Seconds between a slot becoming idle and asking other slots for their waiting jobs: a burst settles by itself."""
@@ -78,8 +75,7 @@ class Attempts:
         self._settings = settings
         self._server_id = server_id
         self.live: dict[JobId, Live] = {}
-        self._starting: dict[AttemptRef, float] = {}
-        self._starts_due = False
+        self._starts = Starts(clock, lambda work: self._run(self._background(work)))
         self._revoke_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -239,29 +235,13 @@ class Attempts:
         member = self._fleet.members.get(worker)
         if member is None:
             return
-        if not self._starts_due:
-            self._starts_due = True
-            asyncio.get_running_loop().call_later(START_DELAY, self._write_starts)
         now = self._clock.now()
         for ref in refs:
             lease = member.lease(ref)
             if lease is not None:
                 lease.started = True
-                self._starting[ref] = now
+                self._starts.add(ref, now)
                 self._publish(ref, "state", JobState.IN_PROGRESS)
-
-    def _write_starts(self) -> None:
-        starts, self._starting, self._starts_due = self._starting, {}, False
-        by_time: dict[float, list[AttemptRef]] = {}
-        for ref, at in starts.items():
-            by_time.setdefault(at, []).append(ref)
-
-        def write(store: Store) -> None:
-            for at, refs in by_time.items():
-                store.start(refs, at)
-
-        if starts:
-            self._run(self._background(write))
 
     async def _background(self, work: Callable[[Store], object]) -> None:
         """A write that nobody waits for. If it fails, what it would have said comes again or matters little."""
@@ -302,7 +282,7 @@ class Attempts:
     def _end(self, worker: WorkerId, outcome: Outcome, now: float) -> AttemptEnd:
         """The place is free from now on."""
         at = now - outcome.age
-        self._starting.pop(outcome.ref, None)
+        self._starts.discard(outcome.ref)
         lease = self._fleet.end(worker, outcome.ref, now)
         if lease is not None and outcome.reason is Reason.OK:  # no failure says how many jobs to send ahead
             self._scheduler.ran(lease.lane, outcome.ran)
@@ -317,7 +297,8 @@ class Attempts:
         if member is not None and member.link is not None:
             good = tuple(end.ref for end in ended if end.accepted or end.repeated)
             bad = tuple(end.ref for end in ended if not (end.accepted or end.repeated))
-            waited_for = any(slot.held for slot in member.slots.values())  # by the results of these
+            # By the results of what it still holds, or by its end.
+            waited_for = member.draining or any(slot.held for slot in member.slots.values())
             (member.link.send if waited_for else member.link.send_along)(Accepted(good, bad))
 
     def _after(
