@@ -27,7 +27,7 @@ from benchmarks import (
     throughput,
     workers,
 )
-from benchmarks.measure import busy_elsewhere, fsync_ms, median
+from benchmarks.measure import busy_elsewhere, fsync_ms, loop_ms, median
 from benchmarks.plan import FULL_ROUNDS, Measurement, Plan
 from benchmarks.versus import Contest
 
@@ -63,7 +63,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="hecaton-bench-"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # what runs is stopped on the way out
     folder.chmod(0o711)  # see versus: a service with a user of its own must get through
-    place = report.Place(fsync_ms(folder), busy_elsewhere())
+    place = report.Place(fsync_ms(folder), busy_elsewhere(), loop_ms())
     try:
         contest, found = _measure(plan, options.only, folder)
         text = _report(plan, place, contest, found)

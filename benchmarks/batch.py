@@ -1,4 +1,6 @@
-"""Jobs submitted as batches of 100 and of 1,000, every result read from the batch's stream; four batches at a time."""
+"""Jobs submitted as batches of 100 and of 1,000, every result read from the batch's stream.
+
+As many jobs are on their way with either size, so that the size of a request is all that differs."""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from benchmarks.subject import Subject
 
 JOBS = 20_000
 SIZES = (100, 1000)
-TOGETHER = 4
+ON_THEIR_WAY = 4000
 SLOTS = 2
 
 
@@ -24,10 +26,11 @@ def _run(plan: Plan, folder: Path) -> dict[str, float]:
     with subject.running(folder) as hecaton:
         hecaton.start_worker(slots=SLOTS)
         for size in SIZES:
-            batches = max(TOGETHER, plan.size(JOBS, 0) // size)
+            together = ON_THEIR_WAY // size if plan.full else 2
+            batches = max(together, plan.size(JOBS, 0) // size)
             before = cpu_seconds([hecaton.server_pid])
             start = time.perf_counter()
-            with ThreadPoolExecutor(TOGETHER) as pool:
+            with ThreadPoolExecutor(together) as pool:
                 for _ in pool.map(lambda size: _batch(hecaton, size), [size] * batches):
                     pass
             values[f"rate{size}"] = size * batches / (time.perf_counter() - start)

@@ -82,6 +82,17 @@ def busy_elsewhere(seconds: float = 1.0) -> float:
     return (_machine_busy() - before) / os.sysconf("SC_CLK_TCK") / seconds
 
 
+def loop_ms(samples: int = 40) -> tuple[float, float]:
+    """The least and the most milliseconds that one and the same loop takes: how evenly this machine runs."""
+    took = []
+    for _ in range(samples):
+        start = time.perf_counter()
+        for _ in range(1_000_000):
+            pass
+        took.append((time.perf_counter() - start) * 1e3)
+    return min(took), max(took)
+
+
 def machine() -> str:
     """One line: processor, cores, memory, kernel, Python."""
     model = platform.machine()

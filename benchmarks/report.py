@@ -15,17 +15,19 @@ from benchmarks.versus import CALLS, JOBS, Standing
 PLOT = """\
 ## Cost per job as things grow
 
-CPU of the server for one job, submitted, run and read by 64 clients; workers are the worker's own link and protocol
-with an echo in the place of containers.
+CPU of the server for one job, submitted, run and read by 64 clients, or by one where it says so; workers are the
+worker's own link and protocol with an echo in the place of containers.
 
 ![Cost per job against queue length, finished jobs and workers](benchmarks.svg)"""
 
 
 class Place(NamedTuple):
-    """What the machine does by itself: a durable write's milliseconds, and cores that others burn."""
+    """What the machine does by itself: a durable write's milliseconds, cores that others burn, the least and the most
+    milliseconds of one loop."""
 
     fsync_ms: float
     busy: float
+    loop_ms: tuple[float, float]
 
 
 class Values(NamedTuple):
@@ -50,6 +52,8 @@ that takes part in a measurement, client, server, worker and container, shares t
 
 - {machine()}
 - 4 KiB append and fdatasync: {place.fsync_ms:.2f} ms; other programs burnt {place.busy:.2f} cores before the start
+- a million turns of an empty loop in Python: {place.loop_ms[0]:.0f} to {place.loop_ms[1]:.0f} ms at the start; what
+  else the host does changes the speed of a virtual machine
 - jobs of Hecaton ran in: {subject.runtime()}
 - authentication, durability, leases and logs are on, as they always are"""
 

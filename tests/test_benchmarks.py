@@ -29,8 +29,8 @@ ROWS = (
     "peak memory of the worker meanwhile",
     "`hecaton --version`",
     "`hecaton job list` on loopback",
-    "cost per job with 1,000 workers, over that with one, 64 clients",
-    "the same with one client, so that no job shares a frame",
+    "cost per job with 1,000 workers, over that with one, one client",
+    "the same with 64 clients, over that with 64 workers",
 )
 
 
@@ -38,6 +38,7 @@ WITHOUT_TARGET = (
     "1 GiB payload up, fsynced before the answer",
     "1 GiB result down",
     "idle server, memory",
+    "the same over that with one worker, where dozens of jobs share each frame",
 )
 
 
