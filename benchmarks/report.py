@@ -52,8 +52,8 @@ that takes part in a measurement, client, server, worker and container, shares t
 
 - {machine()}
 - 4 KiB append and fdatasync: {place.fsync_ms:.2f} ms; other programs burnt {place.busy:.2f} cores before the start
-- a million turns of an empty loop in Python: {place.loop_ms[0]:.0f} to {place.loop_ms[1]:.0f} ms at the start; what
-  else the host does changes the speed of a virtual machine
+- a million turns of an empty loop in Python: {place.loop_ms[0]:.0f} to {place.loop_ms[1]:.0f} ms at the start
+  (what else its host does changes the speed of a virtual machine)
 - jobs of Hecaton ran in: {subject.runtime()}
 - authentication, durability, leases and logs are on, as they always are"""
 
