@@ -24,11 +24,13 @@ class Watch:
 
     # hot: benchmarks/latency.py - one for each job that is waited for; `asyncio.timeout` and an Event cost thrice this
 
-    def __init__(self, watches: dict[Watched, set[Watch]], deadlines: _Deadlines, watched: Watched) -> None:
+    def __init__(
+        self, watches: dict[Watched, set[Watch]], deadlines: _Deadlines, watched: Watched, end_only: bool
+    ) -> None:
         self.events: deque[JobEvent] = deque(maxlen=QUEUE_LIMIT)
         self.ended = False
         self.end: object = None  # what the event `end` carried
-        self._watches, self._deadlines, self._watched = watches, deadlines, watched
+        self._watches, self._deadlines, self._watched, self._end_only = watches, deadlines, watched, end_only
         self._happened = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -43,9 +45,11 @@ class Watch:
             del self._watches[self._watched]
 
     def put(self, event: JobEvent) -> None:
-        self.events.append(event)
         if event.event == "end":
             self.ended, self.end = True, event.value
+        elif self._end_only:
+            return
+        self.events.append(event)
         self.wake()
 
     def wake(self) -> None:
@@ -112,8 +116,8 @@ class Hub:
         self.closing = False
         self.decided = asyncio.Event()  # something about a batch, which `sweeper` has to carry out
 
-    def watching(self, job: Watched) -> Watch:
-        return Watch(self._watches, self._deadlines, job)
+    def watching(self, job: Watched, *, end_only: bool = False) -> Watch:
+        return Watch(self._watches, self._deadlines, job, end_only)
 
     def watched(self, job: JobId) -> bool:
         return job in self._watches

@@ -71,7 +71,7 @@ class Jobs:
         """As `submit` and then `wait`; the watch stands before the job does, so its end needs no second look."""
         # hot: benchmarks/latency.py
         job = self._new_job(caller, request, key, digest)
-        with self._hub.watching(job.id) as watch:
+        with self._hub.watching(job.id, end_only=True) as watch:
             submitted = await self._store(job)
             if not submitted.duplicate:
                 await self._until_ended(watch, seconds)
@@ -228,7 +228,7 @@ class Jobs:
     async def wait(self, caller: Caller, job_id: str, seconds: float) -> api.JobView:
         """The job when it is terminal, or as it is when the time is over."""
         known = JobId(job_id) if len(job_id) == ID_LENGTH else (await self._job(caller, job_id)).id
-        with self._hub.watching(known) as watch:
+        with self._hub.watching(known, end_only=True) as watch:
             view = await self.show(caller, known)
             if view.state.terminal:
                 return view

@@ -160,6 +160,15 @@ async def test_results_that_come_while_earlier_ones_are_being_stored_go_together
     ]
 
 
+async def test_the_end_of_a_job_says_that_it_has_started_where_both_go_together(tmp_path: Path) -> None:
+    async with ScriptedServer() as server, _connected(server, tmp_path) as link:
+        link.send(Started((ref("ran"), ref("runs"), ref("never"))))
+        link.send(_result("ran", ran=0.1))
+        link.send(_result("never"))
+        await server.message(Results)
+    assert server.all(Started) == [Started((ref("runs"), ref("never")))]
+
+
 async def test_an_answer_that_never_comes_holds_results_up_no_longer_than_a_heartbeat(tmp_path: Path) -> None:
     async with ScriptedServer(heartbeat=0.2) as server, _connected(server, tmp_path) as link:
         server.accepts = False
@@ -168,8 +177,8 @@ async def test_an_answer_that_never_comes_holds_results_up_no_longer_than_a_hear
             await server.message(Results, count)
 
 
-def _result(name: str) -> Results:
-    return Results((Outcome(ref(name), Reason.OK),))
+def _result(name: str, ran: float | None = None) -> Results:
+    return Results((Outcome(ref(name), Reason.OK, ran=ran),))
 
 
 @asynccontextmanager
