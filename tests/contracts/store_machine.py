@@ -1,12 +1,12 @@
 """A plain Python model of the queue beside a real store: Hypothesis makes up histories and compares after every step.
 
-An adapter's tests subclass `StoreMachine` and say how to open an empty database.
+An adapter's tests subclass `StoreMachine` and say how to make an empty database (`empty`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -68,13 +68,13 @@ class Expected:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    def open(self) -> Database:
-        raise NotImplementedError
+    empty: Callable[[], Database]
+    """Opens an empty database."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.database = self.open()
+        self.database = self.empty()
         self.now = NOW
         self.jobs: list[Expected] = []
         self.refs: list[tuple[AttemptRef, WorkerId]] = []

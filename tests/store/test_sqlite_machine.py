@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hypothesis import settings
 
-from hecaton.store.port import Database
 from hecaton.store.sqlite import SqliteDatabase
 from hecaton.store.sqlite_file import MEMORY
 from tests.contracts.store_machine import StoreMachine
 
 
 class SqliteMachine(StoreMachine):
-    def open(self) -> Database:
-        return SqliteDatabase(MEMORY, inline=True)
+    empty = staticmethod(partial(SqliteDatabase, MEMORY, inline=True))
 
 
 TestSqliteMachine = SqliteMachine.TestCase
