@@ -299,7 +299,7 @@ def _together(messages: list[FromWorker]) -> list[FromWorker]:
             started += message.refs
         else:
             others.append(message)
-    # hot: benchmarks/throughput.py - each start wakes the client that waits for the job
+    # hot: benchmarks/throughput.py - under load nearly each start has its end beside it
     ended = {outcome.ref for outcome in outcomes if outcome.ran is not None}
     started = [ref for ref in started if ref not in ended]
     head: list[FromWorker] = [Started(tuple(started))] if started else []

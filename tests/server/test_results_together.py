@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 
-from hecaton.core.model import Reason
-from hecaton.wire.channel import Accepted, Assignment, Outcome
+import pytest
+
+from hecaton.core.model import AttemptRef, Reason
+from hecaton.server import channel
+from hecaton.wire.channel import Accepted, Assignment, Draining, Outcome
 from tests.server.people import eventually
 from tests.server.running import IMAGE, Running
 from tests.server.scripted_worker import ScriptedWorker, json_body
@@ -61,3 +64,34 @@ async def test_a_result_that_cannot_be_stored_takes_no_other_with_it(server: Run
         assert (await server.admin.ended(job.ref.job))["state"] == "FINISHED"
     assert await broken.closed() == 1013
     assert not [m for m in broken.heard if isinstance(m, Accepted)]
+
+
+async def _resting(server: Running, monkeypatch: pytest.MonkeyPatch) -> tuple[ScriptedWorker, AttemptRef]:
+    """A worker that has nothing more to do, and what it has done. Nothing leaves for the reason that it has waited."""
+    monkeypatch.setattr(channel, "ALONG", 3600.0)
+    await server.image()
+    worker = await server.worker("resting")
+    worker.silent = True  # the answer to a beat would take it along
+    await server.admin.submit(IMAGE)
+    job = await worker.start()
+    await worker.finish(job.ref)
+    await server.admin.ended(job.ref.job)
+    assert not any(isinstance(message, Accepted) for message in worker.heard)
+    return worker, job.ref
+
+
+async def test_an_acknowledgement_that_nobody_waits_for_comes_with_the_next_job(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, ref = await _resting(server, monkeypatch)
+    await server.admin.submit(IMAGE)
+    await worker.start()
+    assert await worker.answer(ref) == "accepted"
+
+
+async def test_a_worker_that_leaves_gets_its_acknowledgements_at_once(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, ref = await _resting(server, monkeypatch)
+    await worker.send(Draining())
+    assert await worker.answer(ref) == "accepted"

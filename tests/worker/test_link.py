@@ -160,6 +160,17 @@ async def test_results_that_come_while_earlier_ones_are_being_stored_go_together
     ]
 
 
+async def test_many_results_leave_although_earlier_ones_are_still_being_stored(tmp_path: Path) -> None:
+    async with ScriptedServer(heartbeat=3600) as server, _connected(server, tmp_path) as link:
+        server.accepts = False
+        link.send(_result("first"))
+        await server.message(Results)
+        for number in range(module.MANY):
+            link.send(_result(f"{number}"))
+        await server.message(Results, 2)
+    assert [len(results.outcomes) for results in server.all(Results)] == [1, module.MANY]
+
+
 async def test_the_end_of_a_job_says_that_it_has_started_where_both_go_together(tmp_path: Path) -> None:
     async with ScriptedServer() as server, _connected(server, tmp_path) as link:
         link.send(Started((ref("ran"), ref("runs"), ref("never"))))

@@ -1,0 +1,53 @@
+"""Which starts of jobs are worth a write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hecaton.core.model import AttemptRef, JobId
+from hecaton.server.clock import Clock
+from hecaton.server.starts import DELAY, Starts
+from hecaton.store.port import Store
+from hecaton.store.sqlite_store import SqliteStore
+from tests.server.people import eventually
+
+LONG, FRESH, SHORT = (AttemptRef(JobId(name), 1) for name in ("long", "fresh", "short"))
+
+
+class _Clock(Clock):
+    time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+
+class _Written(SqliteStore):
+    """Notes what would be written."""
+
+    def __init__(self) -> None:
+        self.starts: list[tuple[AttemptRef, float]] = []
+
+    def start(self, refs: Sequence[AttemptRef], at: float) -> None:
+        self.starts += [(ref, at) for ref in refs]
+
+
+async def test_a_start_is_written_when_it_has_lasted_and_not_with_others() -> None:
+    clock, written = _Clock(), _Written()
+
+    def write(work: Callable[[Store], object]) -> None:
+        work(written)
+
+    async def count() -> int:
+        return len(written.starts)
+
+    starts = Starts(clock, write)
+    starts.add(LONG, 0.0)
+    starts.add(FRESH, DELAY)
+    starts.add(SHORT, 0.0)
+    starts.discard(SHORT)
+    clock.time = DELAY
+    await eventually(count, 1)
+    assert written.starts == [(LONG, 0.0)]
+    clock.time = 2 * DELAY
+    await eventually(count, 2)
+    assert written.starts == [(LONG, 0.0), (FRESH, DELAY)]
