@@ -17,8 +17,8 @@ LIMIT = 540
 ROWS = (
     "warm no-op job, one client, submit to result, p50",
     "jobs submitted one by one, 64 clients, results read",
-    "jobs submitted 100 in a request, results read",
-    "jobs submitted 1,000 in a request, results read",
+    "jobs submitted 100 in a request, 4,000 on their way, results read",
+    "jobs submitted 1,000 in a request, 4,000 on their way, results read",
     "with 1,000,000 jobs waiting, share of the rate with an empty queue",
     "gap on a slot from one job to the next of the same image, p50",
     "cold start of a job, over `docker run` of the same image",
