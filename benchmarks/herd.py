@@ -23,8 +23,8 @@ import uvloop
 from benchmarks.subject import Subject
 from hecaton.core.model import Reason
 from hecaton.wire.channel import PROTOCOL, Assign, Hello, Outcome, Results, SlotInfo, Started, ToWorker, Warm, Welcome
-from hecaton.worker.link import ServerLink, session
-from hecaton.worker.registration import WorkerConfig
+from hecaton.worker.link.link import ServerLink, session
+from hecaton.worker.link.registration import WorkerConfig
 
 IMAGE = "herd"
 """What these workers serve, and nobody else."""

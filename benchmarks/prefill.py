@@ -14,7 +14,7 @@ from hecaton.core.matching import Lane
 from hecaton.core.model import Body, JobId, JobSpec, Kind, Reason, WorkerId
 from hecaton.server.clock import Clock, uuid7
 from hecaton.store.port import AttemptEnd, Claim, NewJob, Store
-from hecaton.store.sqlite import open_database
+from hecaton.store.sqlite.database import open_database
 
 ELSEWHERE = "elsewhere"
 """An image that no worker of the benchmark serves: its jobs stay in the queue."""

@@ -16,7 +16,7 @@ def _need_python_311(command):
 def client():
     # type: () -> None
     _need_python_311("hecaton")
-    from hecaton.cli.main import main
+    from hecaton.cli.hecaton.main import main
 
     main()
 
@@ -24,7 +24,7 @@ def client():
 def server():
     # type: () -> None
     _need_python_311("hecaton-server")
-    from hecaton.cli.server import main
+    from hecaton.cli.hecaton_server.main import main
 
     main()
 
@@ -32,6 +32,6 @@ def server():
 def worker():
     # type: () -> None
     _need_python_311("hecaton-gpu")
-    from hecaton.cli.gpu import main
+    from hecaton.cli.hecaton_gpu.main import main
 
     main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -14,6 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "hecaton"
 
+ROOM_FILES = 12
 MODULE_LINES = 400
 FUNCTION_LINES = 60
 
@@ -27,7 +29,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": {"core", "wire", "store"},
     "worker": {"core", "wire", "serverless.protocol"},
     "testing": {"serverless", "core", "wire", "store", "client", "server", "worker"},
-    "cli": {"core", "wire", "client", "server", "worker", "testing", "serverless"},  # the demo brings a handler
+    "cli": {
+        "core",
+        "wire",
+        "store",
+        "client",
+        "server",
+        "worker",
+        "testing",
+        "serverless",
+    },  # the demo brings a handler
     "_entry": {"cli"},
 }
 # The core computes. Whatever reads a clock, a file, a socket or a die is not on this list.
@@ -36,7 +47,7 @@ PURE = {
     "itertools", "json", "math", "msgspec", "operator", "re", "types", "typing",
 }  # fmt: skip
 # What runs in users' images.
-ON_PYTHON_38 = ["hecaton", "hecaton._entry", "hecaton.cli.demo_handler", "hecaton.serverless"]
+ON_PYTHON_38 = ["hecaton", "hecaton._entry", "hecaton.cli.hecaton.demo.handler", "hecaton.serverless"]
 NEWER_THAN_38 = {"graphlib", "tomllib", "zoneinfo"}
 
 
@@ -153,6 +164,27 @@ def test_what_runs_in_images_needs_the_standard_library_only() -> None:
         if name.split(".")[0] not in available
     ]
     assert foreign == []
+
+
+def _rooms() -> dict[str, Path]:
+    """Every folder with modules; the package's own holds the version and nothing else."""
+    return {str(path.parent.relative_to(PACKAGE)): path.parent for path in PACKAGE.rglob("__init__.py")} | {
+        ".": PACKAGE
+    }
+
+
+def test_a_room_has_twelve_files_at_most() -> None:
+    files = {name: [path.stem for path in folder.glob("*.py")] for name, folder in _rooms().items()}
+    assert {name: found for name, found in files.items() if len(set(found) - {"__init__"}) > ROOM_FILES} == {}
+
+
+@pytest.mark.parametrize("room", sorted(set(_rooms()) - {"."}))
+def test_a_room_says_in_a_line_what_each_of_its_modules_is(room: str) -> None:
+    folder = _rooms()[room]
+    said = re.findall(r"^- `([a-z_]+/?)`: ", ast.get_docstring(_tree(folder / "__init__.py")) or "", re.MULTILINE)
+    modules = [path.stem for path in folder.glob("*.py") if path.name != "__init__.py"]
+    rooms = [f"{path.parent.name}/" for path in folder.glob("*/__init__.py")]
+    assert sorted(said) == sorted(modules + rooms)
 
 
 def test_modules_stay_readable() -> None:

@@ -9,9 +9,9 @@ import click
 import pytest
 
 from hecaton.cli import output
-from hecaton.cli.gpu import cli as worker
-from hecaton.cli.main import root
-from hecaton.cli.server import cli as server
+from hecaton.cli.hecaton.main import root
+from hecaton.cli.hecaton_gpu.main import cli as worker
+from hecaton.cli.hecaton_server.main import cli as server
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

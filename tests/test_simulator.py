@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hecaton.server.auth import Passwords
+from hecaton.server.accounts.auth import Passwords
 from tests.simulator.__main__ import run_for, summary
 from tests.simulator.world import run
 

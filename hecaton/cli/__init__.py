@@ -1,0 +1,11 @@
+"""The three commands. Each parses, makes one call, and shows the answer; what they share is here.
+
+- `log_lines`: How server and worker log: one line per event on stderr: time, level, a sentence, key=value.
+- `output`: Results to stdout, talk and errors to stderr, and the one table of exit codes.
+- `terminal`: Text for terminals: what comes from outside is made harmless, times and sizes become readable, tables fit
+  the width.
+- `units`: Services of systemd: unit files and what is done with them.
+- `hecaton/`: The command `hecaton`.
+- `hecaton_gpu/`: The command `hecaton-gpu`, on the machine with the cards.
+- `hecaton_server/`: The command `hecaton-server`.
+"""

@@ -1,4 +1,4 @@
-"""Results to stdout, talk and errors to stderr, and the one table of exit codes. Used by every command."""
+"""Results to stdout, talk and errors to stderr, and the one table of exit codes."""
 
 from __future__ import annotations
 

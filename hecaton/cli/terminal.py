@@ -1,6 +1,6 @@
 """Text for terminals: what comes from outside is made harmless, times and sizes become readable, tables fit the width.
 
-Called by every command. Imports nothing that is slow: `job list` pays for it.
+Imports nothing that is slow: `job list` pays for it.
 """
 
 from __future__ import annotations

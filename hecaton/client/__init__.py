@@ -1,4 +1,17 @@
-"""The Python SDK: `Client`, the handles of a submitted job and batch, and every error that they raise."""
+"""The Python SDK: `Client`, the handles of a submitted job and batch, and every error that they raise.
+
+- `batches`: Many jobs as one: submit in chunks, follow, fetch results as they come or in order.
+- `client`: The SDK: one typed method per endpoint.
+- `connection`: One pooled HTTP(S) connection to one server, and what its failures mean.
+- `http`: Typed requests to one server: deadlines on every call, retries where they are safe, errors always of
+  core.errors.
+- `jobs`: What takes longer than one request: waiting for a job, following it, fetching its result.
+- `payload`: The payload rule: what parses as JSON is that value, other UTF-8 is text, anything else bytes.
+- `profiles`: The servers this user knows, with their tokens: `<HECATON_HOME>/client/servers.json`.
+- `submission`: From what a user hands in to the request that submits it: payload inline or as an upload, handler or
+  script file.
+- `managers/`: The calls that the README promises from Python.
+"""
 
 from __future__ import annotations
 

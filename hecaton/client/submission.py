@@ -1,5 +1,4 @@
-"""From what a user hands in to the request that submits it: payload inline or as an upload, handler or script file.
-Called by `Client.submit`."""
+"""From what a user hands in to the request that submits it: payload inline or as an upload, handler or script file."""
 
 from __future__ import annotations
 

@@ -1,1 +1,12 @@
-"""What a job is and what may happen to it. Pure: no I/O, no clock, no randomness; `now` is an argument."""
+"""What a job is and what may happen to it. Pure: no I/O, no clock, no randomness; `now` is an argument.
+
+- `batches`: Batches: many jobs of one image that are submitted, watched, stopped and repeated as one.
+- `errors`: One tree of errors, raised where the fault is known; `wire.errors` has the table of codes and HTTP statuses.
+- `lifecycle`: What may happen to a job: ONE table of moves, and the rule that says where a job goes when an attempt
+  ends.
+- `limits`: What the numbers of a job may be.
+- `matching`: Which waiting work goes to which slot, and for the rest: why not.
+- `model`: The nouns: jobs, attempts, images, users, workers, and the words for their states.
+- `references`: Names of container images, by the grammar of the distribution project (`reference.go`), with Docker
+  Hub's short forms.
+"""

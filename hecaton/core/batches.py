@@ -1,4 +1,4 @@
-"""Batches: many jobs of one image that are submitted, watched, stopped and repeated as one. Used by store, server."""
+"""Batches: many jobs of one image that are submitted, watched, stopped and repeated as one."""
 
 from __future__ import annotations
 

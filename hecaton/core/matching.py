@@ -1,6 +1,6 @@
 """Which waiting work goes to which slot, and for the rest: why not. A pure function of a snapshot.
 
-Called by the scheduler. Work is looked at by *lane*: all waiting jobs that any slot would treat alike (same owner,
+Work is looked at by *lane*: all waiting jobs that any slot would treat alike (same owner,
 image, mode and handler file). So a decision costs lanes times slots, never jobs.
 """
 
@@ -133,7 +133,7 @@ class _Round:
     """One decision. `left` counts what each lane still wants, `running` the slots that work for each owner.
 
     What becomes of a lane on a worker depends on the slots that come before in these orders and on nothing else, so
-    that `server.openings` need not show all slots: as many of each order as there are jobs are enough."""
+    that `server.fleet.openings` need not show all slots: as many of each order as there are jobs are enough."""
 
     def __init__(self, wants: Iterable[Want], hosts: Sequence[Host], now: float) -> None:
         self.wants = sorted(wants, key=lambda w: (-w.priority, w.since))

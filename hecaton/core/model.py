@@ -168,7 +168,7 @@ class Gpu(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):
-    """A worker as the store knows it. What it is doing right now is in the server's memory (`server.fleet`)."""
+    """A worker as the store knows it. What it is doing right now is in the server's memory (`server.fleet.members`)."""
 
     id: WorkerId
     name: str

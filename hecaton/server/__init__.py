@@ -1,0 +1,15 @@
+"""From requests of people and workers to the store and back. What is put together here lives in the rooms below.
+
+- `app`: The root of everything: settings -> files, composition, routes -> one ASGI application, served by uvicorn.
+- `clock`: The server's clock: wall time at the start, carried on by the monotonic clock.
+- `composition`: What the server is, but for HTTP and files: memory and use cases over a store, put together in one
+  place.
+- `duties`: What the server does by the clock: leases, queue times, a fresh count of what waits, uploads that nobody
+  used.
+- `hub`: Who waits for what: events of jobs and batches, published in memory to the requests that watch them.
+- `settings`: Flags and environment of the server, read once into one frozen value.
+- `accounts/`: Who may come in, and what an admin has registered.
+- `fleet/`: The workers' side.
+- `jobs/`: The people's side.
+- `web/`: HTTP.
+"""

@@ -19,19 +19,18 @@ from websockets.protocol import CLOSED, CLOSING
 
 from hecaton.core.errors import Conflict
 from hecaton.core.model import Role
-from hecaton.server.api import Api
-from hecaton.server.auth import WORKER_PREFIX, Passwords, Tokens, load_secret
-from hecaton.server.batch_api import BatchApi
+from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, Tokens, load_secret
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
-from hecaton.server.frames import Reading
-from hecaton.server.http import Access, Call, Gate, Route, Stream
-from hecaton.server.openapi import describe
-from hecaton.server.patience import most_connections, patient
-from hecaton.server.routing import Application
 from hecaton.server.settings import Settings
+from hecaton.server.web.api import Api
+from hecaton.server.web.batch_api import BatchApi
+from hecaton.server.web.http import Access, Call, Gate, Route, Stream
+from hecaton.server.web.openapi import describe
+from hecaton.server.web.protocol import Reading, most_connections, patient
+from hecaton.server.web.routing import Application
 from hecaton.store.blobs import FolderBlobs
-from hecaton.store.sqlite import SqliteDatabase, open_database
+from hecaton.store.sqlite.database import SqliteDatabase, open_database
 from hecaton.wire.api import NewUser
 from hecaton.wire.channel import PATH
 

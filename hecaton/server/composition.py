@@ -12,21 +12,21 @@ import structlog
 
 from hecaton.core.lifecycle import RETRY_DELAY
 from hecaton.core.model import JobState, WorkerRecord
-from hecaton.server.attempts import Attempts
-from hecaton.server.auth import Passwords, hash_worker_token
-from hecaton.server.batches import Batches
-from hecaton.server.channel import Channel
+from hecaton.server.accounts.auth import Passwords, hash_worker_token
+from hecaton.server.accounts.directory import Directory
+from hecaton.server.accounts.registry import check
 from hecaton.server.clock import Clock
-from hecaton.server.directory import Directory
 from hecaton.server.duties import Duties
-from hecaton.server.fleet import Fleet
-from hecaton.server.holds import Holds
+from hecaton.server.fleet.attempts import Attempts
+from hecaton.server.fleet.channel import Channel
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.quarantine import Holds
+from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import Hub
-from hecaton.server.jobs import Jobs
-from hecaton.server.registry import check
-from hecaton.server.scheduler import Scheduler
+from hecaton.server.jobs.batches import Batches
+from hecaton.server.jobs.jobs import Jobs
+from hecaton.server.jobs.sweeper import Sweeper
 from hecaton.server.settings import Settings
-from hecaton.server.sweeper import Sweeper
 from hecaton.store.port import Blobs, Database, Store
 
 _log = structlog.get_logger("hecaton.composition")

@@ -13,10 +13,10 @@ import structlog
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import AttemptRef, Reason
-from hecaton.server.attempts import Attempts
 from hecaton.server.clock import Clock
-from hecaton.server.fleet import Fleet
-from hecaton.server.holds import Holds
+from hecaton.server.fleet.attempts import Attempts
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.quarantine import Holds
 from hecaton.server.hub import Hub
 from hecaton.server.settings import Settings
 from hecaton.store.port import Blobs, Database, Store

@@ -1,4 +1,4 @@
-"""Calls the user's handler, whatever its shape; what happens becomes an `Outcome`. Used by the loop and the try-out."""
+"""Calls the user's handler, whatever its shape; what happens becomes an `Outcome`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a handler is given: the payload and the names of the job. Made by the loop, or by a user's own unit test."""
+"""What a handler is given: the payload and the names of the job."""
 
 from __future__ import annotations
 

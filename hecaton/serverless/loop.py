@@ -1,4 +1,4 @@
-"""`start()`, the life of a container: from the log file to the next job; and `progress()`. Called by handler files."""
+"""`start()`, the life of a container: from the log file to the next job; and `progress()`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python handler.py payload.json`: runs a handler once on a local file, with no worker. Called by `start`."""
+"""`python handler.py payload.json`: runs a handler once on a local file, with no worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of the store's port about users, images and workers. Part of `store.port.Store`."""
+"""The part of the store's port about users, images and workers."""
 
 from __future__ import annotations
 

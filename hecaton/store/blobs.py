@@ -1,4 +1,4 @@
-"""Large payloads, results and handler files as files in a folder, named by their SHA-256. Made by the server.
+"""Large payloads, results and handler files as files in a folder, named by their SHA-256.
 
 <root>/ab/cdef…      complete, fsynced content; the folder is the first byte of the hash
 <root>/incoming/…    being written; emptied at start, so one process at a time may own the folder

@@ -1,4 +1,4 @@
-"""Makes new names in a folder survive a power cut. Called by store.blobs and store.sqlite_file."""
+"""Makes new names in a folder survive a power cut."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The part of the `Store` port that keeps it from growing for ever: what is removed, by the age of ended jobs.
 
-Called by the server's duties, step by step: each step is a transaction of its own, so short that nobody notices.
+Step by step: each step is a transaction of its own, so short that nobody notices.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A thread that runs work in batches, so that a hundred callers share one commit. Used by the database adapters.
+"""A thread that runs work in batches, so that a hundred callers share one commit.
 
     event loop(s)                     the thread
     ─────────────                     ──────────

@@ -17,7 +17,7 @@ import msgspec
 from hecaton.core.model import Reason
 from hecaton.serverless import protocol
 from hecaton.wire.channel import ImageRef
-from hecaton.worker.runtime import ContainerSpec, Exit, Found, Prepared, RuntimeFault
+from hecaton.worker.runtimes.port import ContainerSpec, Exit, Found, Prepared, RuntimeFault
 
 
 class Script(msgspec.Struct):

@@ -1,1 +1,9 @@
-"""Every message that crosses HTTP (`api`) or the workers' connection (`channel`), once, for both ends."""
+"""Every message that crosses HTTP or the workers' connection, once, for both ends.
+
+- `address`: The address of a server as people write it, and which scheme to speak there.
+- `api`: HTTP bodies of the people's API under /v1, for server and client.
+- `channel`: The whole protocol between server and worker.
+- `errors`: One table: error class <-> code <-> HTTP status.
+- `home`: Where Hecaton keeps its state on this machine: one rule for server, client and worker.
+- `tls`: Whom a connection trusts, and what to tell people when it does not.
+"""

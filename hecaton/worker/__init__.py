@@ -1,0 +1,16 @@
+"""Runs the jobs that its server gives it. Put together here; decides in `brain`.
+
+- `adoption`: A worker that starts anew: goes on with the containers that an earlier process of it left, and clears away
+  the rest.
+- `agent`: Carries out what the worker's brain (`state`) orders, and tells it what happens.
+- `app`: Puts a worker together and runs it until it is told to stop.
+- `containers`: One container from its image to its removal: folder, door, start, jobs, end.
+- `exclusive`: Until when this worker may run exclusive jobs (`--exclusive`): soon after, the server may give them to
+  another one.
+- `site`: What all containers of a worker share.
+- `brain/`: What the worker decides.
+- `doors/`: How a running container is spoken to.
+- `link/`: What passes between the worker and its server.
+- `memory/`: What the worker keeps on disk.
+- `runtimes/`: What runs containers, and the cards that they are given.
+"""

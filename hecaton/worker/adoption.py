@@ -1,7 +1,7 @@
 """A worker that starts anew: goes on with the containers that an earlier process of it left, and clears away the rest.
 Later, every half minute: what has the worker's label or lies in its folder and belongs to nothing is removed.
 
-Used by `agent`. Which attempt runs where is in the journal; a container's folder is as that left it: not to be trusted.
+Which attempt runs where is in the journal; a container's folder is as that left it: not to be trusted.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import structlog
 from hecaton.core.model import AttemptRef, Failure, Mode, Reason
 from hecaton.serverless.protocol import LOG_NAME
 from hecaton.wire.channel import Assignment
-from hecaton.worker import events as ev
-from hecaton.worker.channel_folder import NotAPlainFile
+from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.slots import Slot
 from hecaton.worker.containers import LiveContainer
-from hecaton.worker.journal import Ended, Given, Journal, Placed
-from hecaton.worker.logs import AttemptLog
-from hecaton.worker.runtime import LABEL_CONTAINER, Found, RuntimeFault
+from hecaton.worker.doors.channel_folder import NotAPlainFile
+from hecaton.worker.link.logs import AttemptLog
+from hecaton.worker.memory.journal import Ended, Given, Journal, Placed
+from hecaton.worker.runtimes.port import LABEL_CONTAINER, Found, RuntimeFault
 from hecaton.worker.site import Site
-from hecaton.worker.slots import Slot
 
 SWEEP_INTERVAL = 30.0
 """Seconds between two looks for what belongs to nothing."""

@@ -30,22 +30,22 @@ from hecaton.wire.channel import (
     ToWorker,
     Welcome,
 )
-from hecaton.worker import events as ev
 from hecaton.worker.adoption import Adoption, InUse, Sweeper, boot_id
-from hecaton.worker.bodies import Bodies, BodyRefused
+from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.slots import Done, WorkerSettings
+from hecaton.worker.brain.state import WorkerState
 from hecaton.worker.containers import LiveContainer
-from hecaton.worker.disk import Disk
 from hecaton.worker.exclusive import DEFAULT_LOST_AFTER, ExclusiveLease
-from hecaton.worker.gpus import Watch
-from hecaton.worker.journal import Ended, Journal
-from hecaton.worker.link import Link
-from hecaton.worker.outbox import Outbox
-from hecaton.worker.registration import WorkerConfig
-from hecaton.worker.runtime import Runtime
+from hecaton.worker.link.bodies import Bodies, BodyRefused
+from hecaton.worker.link.link import Link
+from hecaton.worker.link.registration import WorkerConfig
+from hecaton.worker.memory.disk import Disk
+from hecaton.worker.memory.journal import Ended, Journal
+from hecaton.worker.memory.outbox import Outbox
+from hecaton.worker.memory.spool import Spool
+from hecaton.worker.runtimes.gpus import Watch
+from hecaton.worker.runtimes.port import Runtime
 from hecaton.worker.site import Site
-from hecaton.worker.slots import Done, WorkerSettings
-from hecaton.worker.spool import Spool
-from hecaton.worker.state import WorkerState
 
 LOG_INTERVAL = 0.25
 """Seconds between two looks at the logs of running jobs."""

@@ -1,4 +1,4 @@
-"""Puts a worker together and runs it until it is told to stop. Called by `hecaton-gpu run`."""
+"""Puts a worker together and runs it until it is told to stop."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import structlog
 
 import hecaton
 from hecaton.core.model import Gpu
-from hecaton.worker import python_mount
 from hecaton.worker.agent import Agent
-from hecaton.worker.bodies import Bodies
-from hecaton.worker.link import SUPERSEDED_EXIT, ServerLink, session
-from hecaton.worker.registration import WorkerConfig
-from hecaton.worker.runtime import Runtime
-from hecaton.worker.slots import WorkerSettings
+from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.link.bodies import Bodies
+from hecaton.worker.link.link import SUPERSEDED_EXIT, ServerLink, session
+from hecaton.worker.link.registration import WorkerConfig
+from hecaton.worker.runtimes import python_mount
+from hecaton.worker.runtimes.port import Runtime
 
 FLUSH_SECONDS = 5.0
 """Seconds that the last messages to the server may take."""

@@ -1,4 +1,4 @@
-"""One container from its image to its removal: folder, door, start, jobs, end. Made by `agent` for `StartContainer`.
+"""One container from its image to its removal: folder, door, start, jobs, end.
 
 Everything that happens to it becomes an event for the brain; nothing is decided here.
 """
@@ -16,17 +16,16 @@ import structlog
 
 from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment
-from hecaton.worker import answers
-from hecaton.worker import events as ev
-from hecaton.worker.bodies import BodyRefused
-from hecaton.worker.channel_folder import ChannelFolder
-from hecaton.worker.exchange import Exchange
-from hecaton.worker.handlers import script
-from hecaton.worker.handlers.native import NativeDoor
-from hecaton.worker.handlers.turns import Turns
-from hecaton.worker.journal import Given, Placed
-from hecaton.worker.logs import AttemptLog, ContainerLog
-from hecaton.worker.runtime import (
+from hecaton.worker.brain import events as ev
+from hecaton.worker.doors import answers, script
+from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.doors.exchange import Exchange
+from hecaton.worker.doors.native import NativeDoor
+from hecaton.worker.doors.turns import Turns
+from hecaton.worker.link.bodies import BodyRefused
+from hecaton.worker.link.logs import AttemptLog, ContainerLog
+from hecaton.worker.memory.journal import Given, Placed
+from hecaton.worker.runtimes.port import (
     CHANNEL_TARGET,
     LABEL_CONTAINER,
     LABEL_SLOT,

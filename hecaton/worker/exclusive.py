@@ -1,7 +1,7 @@
 """Until when this worker may run exclusive jobs (`--exclusive`): soon after, the server may give them to another one.
 
 Counted by the monotonic clock from words of this worker that the server has answered; kept on disk for the worker's
-next process. Used by `agent`.
+next process.
 """
 
 from __future__ import annotations

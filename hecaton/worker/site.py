@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from hecaton.worker import events as ev
-from hecaton.worker.bodies import Bodies
-from hecaton.worker.journal import Journal
-from hecaton.worker.outbox import Outbox
-from hecaton.worker.runtime import Runtime
-from hecaton.worker.spool import Spool
+from hecaton.worker.brain import events as ev
+from hecaton.worker.link.bodies import Bodies
+from hecaton.worker.memory.journal import Journal
+from hecaton.worker.memory.outbox import Outbox
+from hecaton.worker.memory.spool import Spool
+from hecaton.worker.runtimes.port import Runtime
 
 
 class Site(msgspec.Struct, frozen=True):

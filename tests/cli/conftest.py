@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hecaton.cli import completers
-from hecaton.cli.main import run
+from hecaton.cli.hecaton import completers
+from hecaton.cli.hecaton.main import run
 from hecaton.client import profiles
 from tests.client.scripted import ScriptedServer
 

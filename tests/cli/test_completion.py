@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from hecaton.cli.main import root
-from hecaton.cli.shell import completions
+from hecaton.cli.hecaton.main import root
+from hecaton.cli.hecaton.shell import completions
 from tests.cli.conftest import HECATON, Invoke
 from tests.cli.screen import Terminal
 from tests.cli.views import failed, finished, image, summary, worker

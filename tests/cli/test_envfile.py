@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hecaton.cli import envfile
+from hecaton.cli.hecaton.nouns import envfile
 from hecaton.core.errors import BadRequest
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True)

@@ -11,12 +11,14 @@ from pathlib import Path
 import click
 import pytest
 
-from hecaton.cli import gpu, gpu_options, gpu_worker
-from hecaton.cli.gpu_options import Options, unit_name
+from hecaton.cli.hecaton_gpu import main as gpu
+from hecaton.cli.hecaton_gpu import options as gpu_options
+from hecaton.cli.hecaton_gpu import worker as gpu_worker
+from hecaton.cli.hecaton_gpu.options import Options, unit_name
 from hecaton.core.errors import Conflict
 from hecaton.wire.address import resolve
-from hecaton.worker import registration
-from hecaton.worker.registration import WorkerConfig
+from hecaton.worker.link import registration
+from hecaton.worker.link.registration import WorkerConfig
 from tests.worker.test_registration import Server, address, home, server
 
 __all__ = ["address", "home", "server"]
@@ -25,7 +27,7 @@ __all__ = ["address", "home", "server"]
 def hecaton_gpu(*arguments: str, **environment: str) -> tuple[int, str, str]:
     """Exit code, stdout, stderr of a real process."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "hecaton.cli.gpu", *arguments],
+        [sys.executable, "-P", "-m", "hecaton.cli.hecaton_gpu.main", *arguments],
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -125,7 +127,7 @@ class TestIdentity:
 
     def test_on_a_terminal_they_are_asked_for(self, server: Server, address: str, home: Path) -> None:
         ours, theirs = pty.openpty()
-        command = [sys.executable, "-P", "-m", "hecaton.cli.gpu", "run", address, "--name", "box"]
+        command = [sys.executable, "-P", "-m", "hecaton.cli.hecaton_gpu.main", "run", address, "--name", "box"]
         with subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE, start_new_session=True) as process:
             assert process.stderr is not None
             said = b""
@@ -172,7 +174,7 @@ def test_the_service_runs_this_installation_without_credentials(tmp_path: Path, 
         config,
     )
     assert service.command[:7] == (
-        sys.executable, "-P", "-m", "hecaton.cli.gpu", "run", "https://gpu.example.com:8181", "--name"
+        sys.executable, "-P", "-m", "hecaton.cli.hecaton_gpu.main", "run", "https://gpu.example.com:8181", "--name"
     )  # fmt: skip
     assert f"demo:1={tmp_path}/my handler.py" in service.command
     assert service.environment["HECATON_HOME"] == str(home)

@@ -21,7 +21,7 @@ HEAVY = {"urllib3", "rich", "msgspec", "prompt_toolkit", "hecaton.client", "asyn
 
 def test_the_version_is_printed_without_loading_what_it_does_not_need() -> None:
     code = (
-        "import sys; from hecaton.cli.main import run; assert run(['--version']) == 0;"
+        "import sys; from hecaton.cli.hecaton.main import run; assert run(['--version']) == 0;"
         "print(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -31,7 +31,7 @@ def test_the_version_is_printed_without_loading_what_it_does_not_need() -> None:
 
 def test_plain_output_needs_no_rich(server: ScriptedServer) -> None:
     server.on("GET", "/v1/jobs", reply({"jobs": [], "next": None}))
-    code = "import sys; from hecaton.cli.main import run; assert run(['job', 'list']) == 0; print(*sys.modules)"
+    code = "import sys; from hecaton.cli.hecaton.main import run; assert run(['job', 'list']) == 0; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"rich", "prompt_toolkit", "asyncio"} & set(done.stdout.split())
 

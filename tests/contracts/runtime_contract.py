@@ -18,8 +18,16 @@ import pytest
 
 from hecaton.core.model import Reason
 from hecaton.wire.channel import ImageRef
-from hecaton.worker import python_mount
-from hecaton.worker.runtime import LABEL_CONTAINER, LABEL_SLOT, LABEL_WORKER, ContainerSpec, Exit, Runtime, RuntimeFault
+from hecaton.worker.runtimes import python_mount
+from hecaton.worker.runtimes.port import (
+    LABEL_CONTAINER,
+    LABEL_SLOT,
+    LABEL_WORKER,
+    ContainerSpec,
+    Exit,
+    Runtime,
+    RuntimeFault,
+)
 
 ACTOR = b"import os\nexec(os.environ['PROGRAM'])\n"
 WORKER = f"worker-under-test-{os.getpid()}"

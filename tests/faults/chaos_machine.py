@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hecaton.testing.cluster import LocalCluster, Process
-from hecaton.worker.runtime import LABEL_WORKER
+from hecaton.worker.runtimes.port import LABEL_WORKER
 from tests.engine.needs import EngineError
 from tests.engine.private import PrivateEngine
 from tests.faults.chaos_plan import (

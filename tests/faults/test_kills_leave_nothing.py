@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from hecaton.core.model import Mode
-from hecaton.worker.runtime import LABEL_CONTAINER, LABEL_WORKER
+from hecaton.worker.runtimes.port import LABEL_CONTAINER, LABEL_WORKER
 from tests.engine.needs import EngineError
 from tests.engine.private import PrivateEngine
 from tests.faults.figures import figure

@@ -14,7 +14,7 @@ MUTANTS = (
     Mutant(
         "submission-acknowledged-at-once",
         "a submission is durable before it is acknowledged",
-        "server/intake.py",
+        "server/jobs/intake.py",
         "            stored, claimed = await self._database.write(write)\n",
         "            self._writing = asyncio.ensure_future(self._database.write(write))\n"
         "            stored, claimed = [Stored(job.id, 0, False) for job in jobs], []\n",
@@ -23,7 +23,7 @@ MUTANTS = (
     Mutant(
         "result-acknowledged-at-once",
         "a result is durable before its worker may forget it",
-        "server/attempts.py",
+        "server/fleet/attempts.py",
         "            ended, claimed = await self._database.write(write)\n",
         "            for worker, ends in said:\n"
         "                if (member := self._fleet.members.get(worker)) and member.link:\n"
@@ -34,7 +34,7 @@ MUTANTS = (
     Mutant(
         "one-refused-result-refuses-all",
         "a result that cannot be stored takes no other with it",
-        "server/channel.py",
+        "server/fleet/channel.py",
         "            for one in arrived:\n                await self._store([one])\n",
         "            for link, _, _ in arrived:\n                link.close(1013, '')\n",
         ("tests/server/test_results_together.py::test_a_result_that_cannot_be_stored_takes_no_other_with_it",),
@@ -42,7 +42,7 @@ MUTANTS = (
     Mutant(
         "refused-result-dropped",
         "a worker keeps its result until the store has it, however full the disk is",
-        "server/fleet.py",
+        "server/fleet/members.py",
         "                keep.append(held.ref)  # to be forgotten once",
         "                drop.append(held.ref)  # to be forgotten once",
         Worlds((57, 62, 18, 34, 41, 6, 13)),
@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant(
         "idempotency-off",
         "a repeated submission makes no second job",
-        "server/jobs.py",
+        "server/jobs/jobs.py",
         "payload, now, key or job_id, digest)",
         "payload, now, job_id, digest)",
         (_JOBS + "test_the_same_key_with_the_same_request_gives_the_first_job",),
@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "fence-of-logs-off",
         "a worker writes only into logs of attempts that it holds",
-        "server/attempts.py",
+        "server/fleet/attempts.py",
         "if self._live(worker, message.ref) is not None and 0 <= message.offset",
         "if 0 <= message.offset",
         (_CONTENT + "test_a_worker_writes_only_into_logs_of_jobs_that_it_holds",),
@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant(
         "fence-of-progress-off",
         "progress and notes count only from the attempt's holder",
-        "server/attempts.py",
+        "server/fleet/attempts.py",
         "if member is None or member.lease(ref) is None:",
         "if member is None:",
         (_CONTENT + "test_a_worker_reports_only_about_jobs_that_it_holds",),
@@ -82,7 +82,7 @@ MUTANTS = (
     Mutant(
         "welcome-without-drop",
         "a worker that comes back hears which of its jobs are no longer its own",
-        "server/fleet.py",
+        "server/fleet/members.py",
         "                drop.append(held.ref)\n",
         "                keep.append(held.ref)\n",
         (_LEASES + "test_a_worker_that_says_it_holds_unknown_jobs_is_told_to_drop_them",),
@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(
         "beat-does-not-count",
         "a worker that is heard from is not lost",
-        "server/fleet.py",
+        "server/fleet/members.py",
         "            member.last_contact = now\n            self._suspect(member, False)\n",
         "            self._suspect(member, False)\n",
         Worlds((1, 2)),
@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant(
         "silence-is-for-ever",
         "the jobs of a lost worker run elsewhere",
-        "server/fleet.py",
+        "server/fleet/members.py",
         "if quiet > lost_after:",
         "if False:",
         (_LEASES + "test_a_worker_that_is_silent_on_an_open_connection_is_lost_too",),
@@ -106,7 +106,7 @@ MUTANTS = (
     Mutant(
         "leases-end-after-a-start",
         "after a start of the server no lease ends before a full lost_after",
-        "server/fleet.py",
+        "server/fleet/members.py",
         "            member.last_contact = now\n            self._changed.add((worker_id, slot))\n",
         "            self._changed.add((worker_id, slot))\n",
         Worlds((49, 60)),
@@ -170,7 +170,7 @@ MUTANTS = (
     Mutant(
         "quarantine-off",
         "a machine that fails one job after the other gets nothing new",
-        "server/holds.py",
+        "server/fleet/quarantine.py",
         "if len(strikes) < STRIKES:",
         "if True:",
         (_HOLDS + "test_a_machine_that_fails_three_attempts_in_a_row_is_quarantined_with_the_reason",),
@@ -178,7 +178,7 @@ MUTANTS = (
     Mutant(
         "hold-forgotten-by-a-restart",
         "a drain outlives a restart of the server",
-        "server/holds.py",
+        "server/fleet/quarantine.py",
         "            self._fleet.hold(worker.id, _hold_of(worker))\n",
         "            pass\n",
         (_HOLDS + "test_a_drain_outlives_restarts_of_worker_and_server",),
@@ -186,7 +186,7 @@ MUTANTS = (
     Mutant(
         "reboot-is-charged",
         "a reboot costs no job anything",
-        "server/fleet.py",
+        "server/fleet/members.py",
         "rebooted = member.boot_id != hello.boot_id",
         "rebooted = False",
         (_HOLDS + "test_a_reboot_charges_no_job_and_a_crash_of_the_worker_alone_does",),
@@ -194,7 +194,7 @@ MUTANTS = (
     Mutant(
         "shared-loss-is-charged",
         "workers that are lost together cost no job anything",
-        "server/attempts.py",
+        "server/fleet/attempts.py",
         "excused = self._holds.excused(member)",
         "excused = False",
         (_HOLDS + "test_workers_lost_together_charge_no_job",),
@@ -202,7 +202,7 @@ MUTANTS = (
     Mutant(
         "cancellation-said-once",
         "a worker that was away hears of a cancellation when it returns",
-        "server/attempts.py",
+        "server/fleet/attempts.py",
         "        if refs:\n            link.send(Cancel(refs))\n",
         "",
         (_LEASES + "test_a_worker_that_was_away_during_the_cancellation_is_told_when_it_returns",),
@@ -210,7 +210,7 @@ MUTANTS = (
     Mutant(
         "quota-off",
         "one user cannot fill the queue without end",
-        "server/scheduler.py",
+        "server/fleet/scheduler.py",
         "if waiting + count > limit:",
         "if False:",
         ("tests/server/test_retention.py::"

@@ -7,13 +7,13 @@ from tests.mutants.mutant import Mutant
 _CONTRACT = "tests/store/test_sqlite_contract.py::TestSqliteInline::"
 _FAULTS = "tests/store/test_sqlite_faults.py::"
 _SYNCED = "tests/store/test_synced.py::"
-_UPKEEP = "tests/server/test_upkeep.py::"
+_BACKUPS = "tests/server/test_backups.py::"
 
 MUTANTS = (
     Mutant(
         "no-fsync-of-commits",
         "an acknowledged write survives a power cut",
-        "store/sqlite_file.py",
+        "store/sqlite/file.py",
         "PRAGMA synchronous = FULL",
         "PRAGMA synchronous = OFF",
         (_FAULTS + "test_a_failed_fsync_is_never_acknowledged_and_nothing_is_taken_after_it",),
@@ -21,7 +21,7 @@ MUTANTS = (
     Mutant(
         "work-goes-on-after-failed-fsync",
         "after a failed fsync nothing more is acknowledged",
-        "store/sqlite.py",
+        "store/sqlite/database.py",
         "self._broken = is_sync_failure(error)",
         "self._broken = False",
         (_FAULTS + "test_a_failed_fsync_is_never_acknowledged_and_nothing_is_taken_after_it",),
@@ -29,7 +29,7 @@ MUTANTS = (
     Mutant(
         "failed-commit-is-acknowledged",
         "nobody hears of success when the group's commit failed",
-        "store/sqlite.py",
+        "store/sqlite/database.py",
         "return [(None, translated(error, self._path)) for _ in batch]\n\n    def _refusal",
         "return [(None, None) for _ in batch]\n\n    def _refusal",
         (_FAULTS + "test_a_failed_fsync_is_never_acknowledged_and_nothing_is_taken_after_it",),
@@ -37,7 +37,7 @@ MUTANTS = (
     Mutant(
         "failing-work-is-kept-in-part",
         "a work that raises is undone, alone",
-        "store/sqlite.py",
+        "store/sqlite/database.py",
         '            self._connection.execute("ROLLBACK TO work")\n',
         "",
         ("tests/store/test_sqlite_contract.py::TestSqliteFile::"
@@ -62,7 +62,7 @@ MUTANTS = (
     Mutant(
         "fence-of-results-off",
         "a result of an old attempt is refused",
-        "store/sqlite_queue.py",
+        "store/sqlite/verbs/queue.py",
         "or attempt != end.ref.attempt or (end.by is not None",
         "or (end.by is not None",
         (_CONTRACT + "test_an_old_attempt_is_fenced_even_where_its_worker_holds_the_next_one",),
@@ -70,7 +70,7 @@ MUTANTS = (
     Mutant(
         "result-of-anybody",
         "only the worker that holds an attempt can end it",
-        "store/sqlite_queue.py",
+        "store/sqlite/verbs/queue.py",
         " or (end.by is not None and end.by != worker_id):",
         ":",
         (_CONTRACT + "test_an_end_by_a_worker_that_does_not_hold_the_attempt_is_fenced",),
@@ -78,7 +78,7 @@ MUTANTS = (
     Mutant(
         "result-accepted-twice",
         "an ended job takes no second result",
-        "store/sqlite_queue.py",
+        "store/sqlite/verbs/queue.py",
         "if state not in HELD_STATES or attempt != end.ref.attempt",
         "if state is JobState.IN_QUEUE or attempt != end.ref.attempt",
         (_CONTRACT + "test_a_repeated_end_is_recognised_and_changes_nothing",),
@@ -86,7 +86,7 @@ MUTANTS = (
     Mutant(
         "repeated-result-is-refused",
         "a result whose acknowledgement was lost is acknowledged again",
-        "store/sqlite_queue.py",
+        "store/sqlite/verbs/queue.py",
         "return reason == end.reason.value and end.by in (None, worker_id)",
         "return False",
         (_CONTRACT + "test_a_repeated_end_is_recognised_and_changes_nothing",),
@@ -94,7 +94,7 @@ MUTANTS = (
     Mutant(
         "fence-of-starts-off",
         "news of the start of an old attempt changes nothing",
-        "store/sqlite_queue.py",
+        "store/sqlite/verbs/queue.py",
         "WHERE id = ? AND attempt = ? AND state = ?",
         "WHERE id = ? AND attempt >= ? AND state = ?",
         (_CONTRACT + "test_the_start_of_an_older_attempt_is_not_that_of_the_current_one",),
@@ -102,7 +102,7 @@ MUTANTS = (
     Mutant(
         "attempt-does-not-rise",
         "every assignment has a number of its own",
-        "store/sqlite_queue.py",
+        "store/sqlite/verbs/queue.py",
         "attempt = attempt + 1",
         "attempt = max(attempt, 1)",
         (_CONTRACT + "test_a_late_result_of_a_lost_worker_is_fenced",),
@@ -110,7 +110,7 @@ MUTANTS = (
     Mutant(
         "claim-ignores-back-off",
         "a job that failed waits before its next attempt",
-        "store/sqlite_queue.py",
+        "store/sqlite/verbs/queue.py",
         "WHERE job.state = 'IN_QUEUE' AND job.run_after = 0 AND job.lane = ?",
         "WHERE job.state = 'IN_QUEUE' AND job.lane = ?",
         (_CONTRACT + "test_a_delayed_job_waits_for_its_time_and_then_has_its_old_place",),
@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "key-conflict-not-checked",
         "a key that comes with another request is a conflict",
-        "store/sqlite_submit.py",
+        "store/sqlite/verbs/submit.py",
         "if row[2] != job.key_digest:",
         "if False:",
         (_CONTRACT + "test_the_same_key_with_another_request_is_a_conflict_that_names_the_first_job",),
@@ -126,7 +126,7 @@ MUTANTS = (
     Mutant(
         "cancelled-before-stopped",
         "a job at a worker is not cancelled before its container is gone",
-        "store/sqlite_queue.py",
+        "store/sqlite/verbs/queue.py",
         "        if state is JobState.IN_QUEUE:\n            state = TRANSITIONS[state, Event.CANCEL]",
         "        if not state.terminal:\n            state = TRANSITIONS[state, Event.CANCEL]",
         (_CONTRACT + "test_cancelling_a_held_job_asks_its_worker",),
@@ -134,7 +134,7 @@ MUTANTS = (
     Mutant(
         "retention-removes-unfinished",
         "old jobs that have not ended are kept",
-        "store/sqlite_retention.py",
+        "store/sqlite/verbs/retention.py",
         "FROM job WHERE seq < ? AND ended_at < ? ORDER BY seq LIMIT ?",
         "FROM job WHERE seq < ? AND coalesce(ended_at, created_at) < ? ORDER BY seq LIMIT ?",
         (_CONTRACT + "test_jobs_go_with_all_that_is_theirs_and_unfinished_ones_stay",),
@@ -142,7 +142,7 @@ MUTANTS = (
     Mutant(
         "newer-schema-accepted",
         "a database of a newer release is refused",
-        "store/migrate.py",
+        "store/sqlite/migrate.py",
         "if current > newest:",
         "if False:",
         ("tests/store/test_sqlite_file.py::test_a_newer_schema_is_refused_with_both_versions",),
@@ -150,25 +150,25 @@ MUTANTS = (
     Mutant(
         "backup-copies-the-file-alone",
         "a backup during work holds what was acknowledged before it",
-        "store/backup.py",
+        "store/sqlite/backup.py",
         "source.backup(connection)",
         "shutil.copyfile(folder / DATABASE, copy)",
-        (_UPKEEP + "test_a_backup_made_while_jobs_are_submitted_holds_every_job_acknowledged_before_it",),
+        (_BACKUPS + "test_a_backup_made_while_jobs_are_submitted_holds_every_job_acknowledged_before_it",),
     ),
     Mutant(
         "check-of-files-says-ok",
         "`check` finds uploads that are missing or cut off",
-        "store/inspection.py",
+        "store/sqlite/inspection.py",
         "problems += _shortened(_missing(connection, files, folder / BLOBS))",
         "pass",
-        (_UPKEEP + "test_check_names_blobs_that_are_missing_or_cut_off_and_counts_those_of_no_job",),
+        (_BACKUPS + "test_check_names_blobs_that_are_missing_or_cut_off_and_counts_those_of_no_job",),
     ),
     Mutant(
         "check-of-database-says-ok",
         "`check` finds damage inside the database",
-        "store/inspection.py",
+        "store/sqlite/inspection.py",
         "return Findings(schema, 0, 0, tuple(problems), 0, 0)",
         "return Findings(schema, 0, 0, (), 0, 0)",
-        (_UPKEEP + "test_check_finds_damage_inside_the_database_and_a_schema_of_the_future",),
+        (_BACKUPS + "test_check_finds_damage_inside_the_database_and_a_schema_of_the_future",),
     ),
 )  # fmt: skip

@@ -14,7 +14,7 @@ MUTANTS = (
     Mutant(
         "container-told-too-early",
         "a container keeps its result until the worker has it safe",
-        "worker/holding.py",
+        "worker/brain/holding.py",
         "        self.do(ev.Deliver(done.outcome, done.container, output))\n",
         "        self.do(ev.Deliver(done.outcome, done.container, output))\n        self.acknowledge(done)\n",
         (_STATE + "TestRunning::"
@@ -23,7 +23,7 @@ MUTANTS = (
     Mutant(
         "results-not-sent-again",
         "what the server has not acknowledged goes again on the next connection",
-        "worker/state.py",
+        "worker/brain/state.py",
         "        for done in list(self.done.values()):\n            self.deliver_again(done, event.now)\n",
         "",
         (_STATE + "TestReconnect::"
@@ -32,7 +32,7 @@ MUTANTS = (
     Mutant(
         "drop-ignored",
         "a container whose attempt was fenced is stopped",
-        "worker/state.py",
+        "worker/brain/state.py",
         "        for ref in event.drop:\n            self._fence(ref, event.now)\n",
         "",
         (_STATE + "TestReconnect::test_what_was_fenced_is_stopped_and_forgotten",),
@@ -40,7 +40,7 @@ MUTANTS = (
     Mutant(
         "run-twice-when-assigned-twice",
         "a job that is said twice runs once",
-        "worker/state.py",
+        "worker/brain/state.py",
         "if held is not None and held.ref.attempt >= ref.attempt:",
         "if held is not None and held.ref.attempt > ref.attempt:",
         (_STATE + "TestAssignedTwice::test_a_job_that_is_held_is_not_run_twice",),
@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant(
         "revoke-ignored",
         "a job that waits at a busy worker can be given to an idle one",
-        "worker/state.py",
+        "worker/brain/state.py",
         "            elif not self.may_have_started(job):\n                self.release(job)\n",
         "            elif False:\n                self.release(job)\n",
         (_STATE + "TestRevoke::"
@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant(
         "cancelled-before-gone",
         "a cancelled job ends when its container is gone, not before",
-        "worker/holding.py",
+        "worker/brain/holding.py",
         "if self.may_have_started(job) and slot.container is not None:",
         "if ending is not Ending.CANCELLED and self.may_have_started(job) and slot.container is not None:",
         (_STATE + "TestCancel::test_a_running_job_is_cancelled_when_its_container_is_gone",),
@@ -65,7 +65,7 @@ MUTANTS = (
     Mutant(
         "neighbour-lost-with-its-container",
         "a job that waits behind one whose container dies gets a container of its own",
-        "worker/state.py",
+        "worker/brain/state.py",
         "        self.clear(container, event.now)\n        self.advance(self.slots[container.slot], event.now)\n\n"
         "    # -- from this machine",
         "        self.clear(container, event.now)\n\n    # -- from this machine",
@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant(
         "drain-takes-new-work",
         "a worker that stops hands back what has not begun",
-        "worker/state.py",
+        "worker/brain/state.py",
         "unfit = self.leaving is not None or self.disk_full\n",
         "unfit = self.disk_full\n",
         (_STATE + "TestStop::test_jobs_that_come_while_it_drains_are_handed_back",),
@@ -82,7 +82,7 @@ MUTANTS = (
     Mutant(
         "timeout-off",
         "a job over its time-out is stopped",
-        "worker/state.py",
+        "worker/brain/state.py",
         "return job.started_at + job.assignment.timeout",
         "return None",
         (_STATE + "TestTimeout::test_a_job_is_stopped_after_its_timeout_and_ends_when_its_container_is_gone",),
@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(
         "exit-0-is-a-success",
         "a container that ended without a result is no success",
-        "worker/failures.py",
+        "worker/brain/failures.py",
         "return Reason.NO_RESULT, Failure(",
         "return Reason.OK, Failure(",
         (_STATE + "TestEndsOfContainers::test_a_container_that_ends_under_a_job_ends_it_with_the_right_reason",),
@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant(
         "journal-not-fsynced",
         "a result is on the worker's disk before its container may forget it",
-        "worker/journal.py",
+        "worker/memory/journal.py",
         "                os.fdatasync(self._fd)\n",
         "                pass\n",
         (_SYNCED + "test_a_result_is_on_the_disk_before_it_counts_as_safe",),
@@ -106,7 +106,7 @@ MUTANTS = (
     Mutant(
         "journal-folder-not-fsynced",
         "a journal that was written anew is there after a power cut",
-        "worker/journal.py",
+        "worker/memory/journal.py",
         "            _sync_folder(self._path.parent)\n",
         "",
         (_SYNCED + "test_a_journal_that_is_written_anew_is_on_the_disk_before_it_counts",),
@@ -114,7 +114,7 @@ MUTANTS = (
     Mutant(
         "tail-off",
         "results survive kill -9 of the worker before they are synced",
-        "worker/tail.py",
+        "worker/memory/tail.py",
         "        if memory is None or end + FRAME.size > HALF:\n",
         "        if memory is not None:\n",
         (_JOURNAL + "test_what_is_not_written_yet_is_read_back_too",),
@@ -122,7 +122,7 @@ MUTANTS = (
     Mutant(
         "spool-not-fsynced",
         "a large result is on the worker's disk before its container may forget it",
-        "worker/spool.py",
+        "worker/memory/spool.py",
         "            os.fsync(target)\n",
         "",
         (_SYNCED + "test_a_large_result_is_on_the_disk_before_it_counts_as_kept",),
@@ -130,7 +130,7 @@ MUTANTS = (
     Mutant(
         "spool-cleared-at-start",
         "a large result outlives a restart of the worker",
-        "worker/spool.py",
+        "worker/memory/spool.py",
         "if path.name not in kept:",
         "if True:",
         (_KILLED,),
@@ -138,7 +138,7 @@ MUTANTS = (
     Mutant(
         "spool-deleted-when-sent",
         "a large result stays until the server has acknowledged it",
-        "worker/outbox.py",
+        "worker/memory/outbox.py",
         "                self._stored.add(outcome.ref)\n",
         "                self._spool.forget(outcome.ref)\n",
         (_KILLED,),
@@ -187,7 +187,7 @@ MUTANTS = (
     Mutant(
         "ahead-valid-for-ever",
         "with a connection all that was given ahead on it is void",
-        "worker/handlers/native.py",
+        "worker/doors/native.py",
         "        self._turns.void()\n",
         "",
         ("tests/worker/test_native.py::TestAhead::test_nothing_of_an_old_connection_is_valid_on_a_new_one",),
@@ -195,7 +195,7 @@ MUTANTS = (
     Mutant(
         "ahead-handed-back-and-run",
         "a job is handed back only if its container will not begin it",
-        "worker/holding.py",
+        "worker/brain/holding.py",
         "            elif job.ending is Ending.REVOKED:\n                job.ending = None\n",
         "            elif job.ending is Ending.REVOKED:\n                self._settle(job, event.now)\n",
         ("tests/worker/test_state_ahead.py::test_a_job_ahead_that_has_begun_is_not_handed_back",),
@@ -203,7 +203,7 @@ MUTANTS = (
     Mutant(
         "ahead-blamed-for-a-crash",
         "a crash ends the job that had begun, and none behind it",
-        "worker/holding.py",
+        "worker/brain/holding.py",
         "        return [job for job in given if job.ref not in waiting]\n",
         "        return given\n",
         ("tests/worker/test_state_ahead.py::test_a_crash_fails_what_had_begun_and_nothing_behind_it",),
@@ -211,7 +211,7 @@ MUTANTS = (
     Mutant(
         "ahead-forgotten-over-a-restart",
         "a killed worker knows all jobs that its container has begun",
-        "worker/exchange.py",
+        "worker/doors/exchange.py",
         "            self._site.journal.give(record)\n        self.door.give_ahead(jobs)\n",
         "        self.door.give_ahead(jobs)\n",
         ("tests/worker/test_ahead.py::test_a_killed_worker_goes_on_with_one_that_had_begun_unseen[process]",),

@@ -14,8 +14,8 @@ import aiohttp
 import uvicorn
 
 from hecaton.server.app import Server, _config, _Uvicorn
-from hecaton.server.http import Route
 from hecaton.server.settings import Settings
+from hecaton.server.web.http import Route
 from tests.server.people import Person
 from tests.server.scripted_worker import ScriptedWorker
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hecaton.server.http import Access
+from hecaton.server.web.http import Access
 from tests.server.people import Person
 from tests.server.running import IMAGE, PASSWORD, Running
 

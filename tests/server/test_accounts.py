@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hecaton.server.auth import Throttle
+from hecaton.server.accounts.auth import Throttle
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, PASSWORD, Running, running
 

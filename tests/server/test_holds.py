@@ -10,7 +10,7 @@ import pytest
 
 from hecaton.core.matching import TURN
 from hecaton.core.model import JobState, Reason
-from hecaton.server.holds import QUARANTINE
+from hecaton.server.fleet.quarantine import QUARANTINE
 from hecaton.wire.channel import Outcome, Released, Revoke, Warm
 from tests.server.people import eventually
 from tests.server.running import IMAGE, Running, running

@@ -9,7 +9,7 @@ import pytest
 
 from hecaton.core.errors import NotFound
 from hecaton.core.references import parse
-from hecaton.server.registry import check
+from hecaton.server.accounts.registry import check
 from tests.client.scripted import HANG, HTML_502, Answer, ScriptedServer, Seen, reply
 from tests.engine.registry import Registry
 from tests.server.running import IMAGE, Running

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, JobId, WorkerId
-from hecaton.server.fleet import Fleet, Lease
-from hecaton.server.scheduler import LANE_KEPT, Scheduler
+from hecaton.server.fleet.members import Fleet, Lease
+from hecaton.server.fleet.scheduler import LANE_KEPT, Scheduler
 
 LANE = Lane(1, 1)
 KEY = LANE.key()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from hecaton.core.matching import PATIENCE, TURN, Want, place, refusal
 from hecaton.core.model import AttemptRef, JobId, Mode, WorkerId, WorkerStatus
-from hecaton.server.fleet import Fleet, Hold, Lease, Member
-from hecaton.server.openings import Openings
+from hecaton.server.fleet.members import Fleet, Hold, Lease, Member
+from hecaton.server.fleet.openings import Openings
 from hecaton.wire.channel import PROTOCOL, Hello, SlotInfo, ToWorker
 
 NOW = 1000.0

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from hecaton.core.model import AttemptRef, Reason
-from hecaton.server import channel
+from hecaton.server.fleet import channel
 from hecaton.wire.channel import Accepted, Assignment, Draining, Outcome
 from tests.server.people import eventually
 from tests.server.running import IMAGE, Running

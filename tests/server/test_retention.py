@@ -13,8 +13,8 @@ from pathlib import Path
 from hecaton.server.duties import STEP, Duties
 from hecaton.server.settings import DAY
 from hecaton.store.blobs import blob_files
-from hecaton.store.inspection import inspect
-from hecaton.store.sqlite import open_database
+from hecaton.store.sqlite.database import open_database
+from hecaton.store.sqlite.inspection import inspect
 from tests.server.people import Person
 from tests.server.running import IMAGE, PASSWORD, Running, running
 
@@ -101,7 +101,7 @@ async def test_an_old_job_is_removed_with_its_upload(tmp_path: Path) -> None:
 
 
 CLEANING_SERVER = """
-from hecaton.cli.server import main
+from hecaton.cli.hecaton_server.main import main
 from hecaton.server import duties
 duties.CLEAN_EVERY = 0.0
 main()

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from hecaton.core.model import AttemptRef, JobId
 from hecaton.server.clock import Clock
-from hecaton.server.starts import DELAY, Starts
+from hecaton.server.fleet.starts import DELAY, Starts
 from hecaton.store.port import Store
-from hecaton.store.sqlite_store import SqliteStore
+from hecaton.store.sqlite.store import SqliteStore
 from tests.server.people import eventually
 
 LONG, FRESH, SHORT = (AttemptRef(JobId(name), 1) for name in ("long", "fresh", "short"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hecaton.worker import python_mount
+from hecaton.worker.runtimes import python_mount
 from tests.serverless.interpreters import REPOSITORY, installed
 
 SOURCES = [REPOSITORY / "hecaton" / "__init__.py", *sorted((REPOSITORY / "hecaton" / "serverless").glob("*.py"))]

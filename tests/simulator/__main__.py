@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 
-from hecaton.server.auth import Passwords
+from hecaton.server.accounts.auth import Passwords
 from tests.simulator.oracle import Broken
 from tests.simulator.plan import make_plan
 from tests.simulator.world import Report, run

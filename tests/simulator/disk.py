@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from hecaton.core.errors import Unavailable
 from hecaton.store.port import Store
-from hecaton.store.sqlite import SqliteDatabase
+from hecaton.store.sqlite.database import SqliteDatabase
 from tests.simulator.loop import Process, SimLoop
 from tests.simulator.oracle import Moved, Oracle
 

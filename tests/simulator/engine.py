@@ -13,8 +13,8 @@ import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Failure, Kind, Reason
 from hecaton.wire.channel import Assignment
-from hecaton.worker import events as ev
-from hecaton.worker.runtime import Exit
+from hecaton.worker.brain import events as ev
+from hecaton.worker.runtimes.port import Exit
 from tests.simulator.loop import Process, SimLoop
 from tests.simulator.oracle import Execution, Oracle
 

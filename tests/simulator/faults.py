@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hecaton.worker.runtime import Exit
+from hecaton.worker.runtimes.port import Exit
 from tests.simulator.machine import Machine
 from tests.simulator.plan import HOUR, KINDS
 

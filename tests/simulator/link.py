@@ -1,4 +1,4 @@
-"""A worker's end of its connection, as `worker.link` behaves: beats, dead servers noticed, back for ever."""
+"""A worker's end of its connection, as `worker.link.link` behaves: beats, dead servers noticed, back for ever."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hecaton.wire import channel
 from hecaton.wire.channel import FromWorker, Hello, Released, Results, Started, ToWorker, Welcome, WorkerBeat
-from hecaton.worker.link import CONNECT_SECONDS, SILENT_BEATS, reconnect_delay
+from hecaton.worker.link.link import CONNECT_SECONDS, SILENT_BEATS, reconnect_delay
 from tests.simulator.network import Closed, Connection, Item, Opened
 from tests.simulator.trace import describe
 
@@ -20,7 +20,7 @@ SERVER_BEAT = channel.encode(_SERVER_BEATS)
 
 
 class Link:
-    """As `worker.link`: one connection, beats, dead servers noticed, back for ever with growing pauses."""
+    """As `worker.link.link`: one connection, beats, dead servers noticed, back for ever with growing pauses."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker

@@ -21,9 +21,9 @@ from hecaton.wire.channel import (
     ToWorker,
     Welcome,
 )
-from hecaton.worker import events as ev
-from hecaton.worker.slots import Done, WorkerSettings
-from hecaton.worker.state import WorkerState
+from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.slots import Done, WorkerSettings
+from hecaton.worker.brain.state import WorkerState
 from tests.simulator.engine import Container, Engine
 from tests.simulator.link import Link
 from tests.simulator.loop import Process, SimLoop, Turn

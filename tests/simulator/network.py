@@ -1,6 +1,6 @@
 """Connections between workers and the server: ordered, delayed, cut, stalled, half-open. Frames are the real ones.
 
-The server's end is an ASGI connection, so that the real `server.channel` runs over it.
+The server's end is an ASGI connection, so that the real `server.fleet.channel` runs over it.
 """
 
 from __future__ import annotations

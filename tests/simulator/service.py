@@ -9,7 +9,7 @@ from typing import Any
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import Role, User, WorkerId
-from hecaton.server.auth import WORKER_PREFIX, Caller, Passwords, hash_worker_token
+from hecaton.server.accounts.auth import WORKER_PREFIX, Caller, Passwords, hash_worker_token
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
 from hecaton.server.settings import Settings

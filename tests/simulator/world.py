@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from hecaton.server.auth import Passwords
+from hecaton.server.accounts.auth import Passwords
 from tests.simulator import service as server
 from tests.simulator.clients import People
 from tests.simulator.disk import Disk, DiskFull

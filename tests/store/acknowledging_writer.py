@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hecaton.core.errors import Conflict
 from hecaton.store.port import Database
-from hecaton.store.sqlite import open_database
+from hecaton.store.sqlite.database import open_database
 from tests.contracts.store_scene import Scene
 
 

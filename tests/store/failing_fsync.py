@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from hecaton.core.errors import Unavailable
-from hecaton.store.sqlite import SqliteDatabase
+from hecaton.store.sqlite.database import SqliteDatabase
 
 _SYNC_CALLS = {"x86_64": (74, 75), "aarch64": (82, 83)}  # fsync, fdatasync
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2

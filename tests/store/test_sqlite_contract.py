@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hecaton.store.port import Database
-from hecaton.store.sqlite import SqliteDatabase, open_database
-from hecaton.store.sqlite_file import MEMORY
+from hecaton.store.sqlite.database import SqliteDatabase, open_database
+from hecaton.store.sqlite.file import MEMORY
 from tests.contracts.store_contract import StoreContract
 
 

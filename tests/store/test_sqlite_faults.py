@@ -18,7 +18,7 @@ from hecaton.core.errors import Unavailable
 from hecaton.core.model import Body, JobState, Kind, WorkerId
 from hecaton.store.blobs import FolderBlobs
 from hecaton.store.port import Store
-from hecaton.store.sqlite import SqliteDatabase, open_database
+from hecaton.store.sqlite.database import SqliteDatabase, open_database
 from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene
 from tests.small_disk import fill, small_disk
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from hecaton.core.errors import Unavailable
-from hecaton.store.migrate import apply, migrations, version_of
-from hecaton.store.sqlite import open_database
+from hecaton.store.sqlite.database import open_database
+from hecaton.store.sqlite.migrate import apply, migrations, version_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -147,7 +147,7 @@ def test_a_migration_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> No
 OPEN = """
 import sys
 from pathlib import Path
-from hecaton.store.sqlite import open_database
+from hecaton.store.sqlite.database import open_database
 print("opening", flush=True)
 open_database(Path(sys.argv[1]))
 print("open", flush=True)
@@ -173,7 +173,7 @@ def test_a_first_start_that_is_killed_is_made_good_by_the_next(tmp_path: Path) -
 MIGRATE = """
 import os, signal, sqlite3, sys
 from pathlib import Path
-from hecaton.store.sqlite import open_database
+from hecaton.store.sqlite.database import open_database
 
 steps = iter(range(int(sys.argv[2])))
 
@@ -245,8 +245,8 @@ def test_the_wheel_contains_the_migrations(tmp_path: Path) -> None:
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.endswith(".sql")}
-    folder = REPOSITORY / "hecaton" / "store" / "migrations" / "sqlite"
-    assert packed == {f"hecaton/store/migrations/sqlite/{file.name}" for file in folder.iterdir()}
+    folder = REPOSITORY / "hecaton" / "store" / "sqlite" / "migrations"
+    assert packed == {f"hecaton/store/sqlite/migrations/{file.name}" for file in folder.iterdir()}
 
 
 def test_the_migrations_are_numbered_without_gaps() -> None:

@@ -6,8 +6,8 @@ from functools import partial
 
 from hypothesis import settings
 
-from hecaton.store.sqlite import SqliteDatabase
-from hecaton.store.sqlite_file import MEMORY
+from hecaton.store.sqlite.database import SqliteDatabase
+from hecaton.store.sqlite.file import MEMORY
 from tests.contracts.store_machine import StoreMachine
 
 

@@ -11,9 +11,11 @@ import pytest
 
 from hecaton.core.lifecycle import Event, sources
 from hecaton.core.model import JobState
-from hecaton.store import sqlite_batches, sqlite_queue, sqlite_views
-from hecaton.store.migrate import migrations
-from hecaton.store.sqlite_file import open_file
+from hecaton.store.sqlite.file import open_file
+from hecaton.store.sqlite.migrate import migrations
+from hecaton.store.sqlite.verbs import batches as sqlite_batches
+from hecaton.store.sqlite.verbs import queue as sqlite_queue
+from hecaton.store.sqlite.verbs import views as sqlite_views
 
 
 @pytest.fixture

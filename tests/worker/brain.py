@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from hecaton.core.model import AttemptRef, Body, Gpu, JobId, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, FileRef, FromWorker, ImageRef
-from hecaton.worker import events as ev
-from hecaton.worker.runtime import Exit
-from hecaton.worker.slots import Done, WorkerSettings
-from hecaton.worker.state import WorkerState
+from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.slots import Done, WorkerSettings
+from hecaton.worker.brain.state import WorkerState
+from hecaton.worker.runtimes.port import Exit
 
 A = TypeVar("A", bound=ev.Action)
 M = TypeVar("M")

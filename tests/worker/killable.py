@@ -10,11 +10,11 @@ from pathlib import Path
 import uvloop
 
 from hecaton.worker.app import serve
-from hecaton.worker.registration import WorkerConfig
-from hecaton.worker.runtime import Runtime
+from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.runtimes.docker import DockerRuntime
+from hecaton.worker.runtimes.port import Runtime
 from hecaton.worker.runtimes.process import ProcessRuntime
-from hecaton.worker.slots import WorkerSettings
 from tests.worker.scripted_server import WORKER, ScriptedServer
 
 SETTINGS = WorkerSettings(slots=2, grace=2.0, drain_timeout=10)

@@ -28,7 +28,7 @@ from hecaton.wire.channel import (
     ToWorker,
     WorkerBeat,
 )
-from hecaton.worker.registration import WorkerConfig
+from hecaton.worker.link.registration import WorkerConfig
 
 M = TypeVar("M")
 TOKEN = "t0ken"

@@ -18,7 +18,7 @@ from hecaton.core.model import AttemptRef, Body, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, FileRef, Hello, Started
 from hecaton.worker import adoption, agent
 from hecaton.worker.app import serve
-from hecaton.worker.runtime import LABEL_CONTAINER, LABEL_WORKER, Found
+from hecaton.worker.runtimes.port import LABEL_CONTAINER, LABEL_WORKER, Found
 from tests.engine.daemon import docker
 from tests.worker import killable
 from tests.worker.brain import assignment, ref

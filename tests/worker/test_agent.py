@@ -27,12 +27,12 @@ from hecaton.wire.channel import (
     Started,
     Warm,
 )
-from hecaton.worker import events as ev
 from hecaton.worker.agent import IDLE_INTERVAL, LOG_INTERVAL, Agent
 from hecaton.worker.app import SUPERSEDED_EXIT, serve
-from hecaton.worker.logs import MARK
+from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.link.logs import MARK
 from hecaton.worker.runtimes.process import ProcessRuntime
-from hecaton.worker.slots import WorkerSettings
 from tests.worker.brain import assignment, ref
 from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer
 
@@ -392,10 +392,10 @@ KILLABLE = """
 import asyncio, sys
 from pathlib import Path
 from hecaton.worker.app import serve
-from hecaton.worker.registration import WorkerConfig
-from hecaton.worker.logs import MARK
+from hecaton.worker.link.registration import WorkerConfig
+from hecaton.worker.link.logs import MARK
 from hecaton.worker.runtimes.process import ProcessRuntime
-from hecaton.worker.slots import WorkerSettings
+from hecaton.worker.brain.slots import WorkerSettings
 url, worker, token, folder, handler = sys.argv[1:]
 config = WorkerConfig("bench", url, worker, token, Path(folder))
 asyncio.run(serve(config, ProcessRuntime(worker, {"echo": Path(handler)}), (), WorkerSettings()))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hecaton.worker.channel_folder import ChannelFolder, NotAPlainFile
-from hecaton.worker.spool import Spool, TooLong
+from hecaton.worker.doors.channel_folder import ChannelFolder, NotAPlainFile
+from hecaton.worker.memory.spool import Spool, TooLong
 from tests.worker.brain import ref
 
 

@@ -13,9 +13,9 @@ import pytest_asyncio
 
 from hecaton.core.model import Reason
 from hecaton.wire.channel import ImageRef
-from hecaton.worker import python_mount
-from hecaton.worker.runtime import CHANNEL_TARGET, PYTHON_TARGET, ContainerSpec, Exit, RuntimeFault
+from hecaton.worker.runtimes import python_mount
 from hecaton.worker.runtimes.docker import DockerRuntime, configuration
+from hecaton.worker.runtimes.port import CHANNEL_TARGET, PYTHON_TARGET, ContainerSpec, Exit, RuntimeFault
 from tests.contracts.runtime_contract import ACTOR, SLEEP, WORKER, RuntimeContract, Start, reference, spec_for
 from tests.engine.daemon import docker
 from tests.engine.images import build_image

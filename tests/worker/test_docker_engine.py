@@ -12,10 +12,10 @@ import pytest
 import pytest_asyncio
 
 from hecaton.core.model import Reason
-from hecaton.worker.runtime import ContainerSpec, Exit, RuntimeFault
 from hecaton.worker.runtimes import docker as docker_runtime
 from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.runtimes.docker_engine import DEFAULT_HOST
+from hecaton.worker.runtimes.port import ContainerSpec, Exit, RuntimeFault
 from tests.contracts.runtime_contract import WORKER, reference, spec_for, until
 from tests.engine.daemon import docker
 from tests.engine.images import build_image

@@ -15,10 +15,10 @@ import pytest
 import pytest_asyncio
 
 from hecaton.core.model import Reason
-from hecaton.worker.runtime import RuntimeFault
 from hecaton.worker.runtimes import docker_images
 from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.runtimes.docker_images import credentials, repository
+from hecaton.worker.runtimes.port import RuntimeFault
 from tests.contracts.runtime_contract import WORKER, reference, until
 from tests.engine.daemon import docker
 from tests.engine.images import build_image, image_id

@@ -14,10 +14,10 @@ from hecaton.core.model import Body, Kind, Reason
 from hecaton.testing.runtime import ScriptedContainer, ScriptedRuntime
 from hecaton.wire.channel import Cancel, Note, Started
 from hecaton.worker import containers
-from hecaton.worker import runtime as runtime_port
 from hecaton.worker.app import serve
-from hecaton.worker.runtime import EngineAway, Exit, RuntimeFault
-from hecaton.worker.slots import WorkerSettings
+from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.runtimes import port as runtime_port
+from hecaton.worker.runtimes.port import EngineAway, Exit, RuntimeFault
 from tests.worker.brain import assignment, ref
 from tests.worker.scripted_server import PATIENCE, ScriptedServer
 

@@ -13,9 +13,9 @@ import pytest
 from hecaton.core.model import Body, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, Cancel, FileRef, Started
 from hecaton.worker.app import serve
-from hecaton.worker.handlers.script import safe_name
+from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.doors.script import safe_name
 from hecaton.worker.runtimes.docker import DockerRuntime
-from hecaton.worker.slots import WorkerSettings
 from tests.engine.daemon import docker
 from tests.worker.brain import assignment, ref
 from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer

@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 
 from hecaton.core.model import AttemptRef, Body, Kind, Reason
 from hecaton.wire.channel import Outcome
-from hecaton.worker import journal as module
-from hecaton.worker import tail
-from hecaton.worker.journal import Ended, Given, Journal, Placed
+from hecaton.worker.memory import journal as module
+from hecaton.worker.memory import tail
+from hecaton.worker.memory.journal import Ended, Given, Journal, Placed
 from tests.worker.brain import assignment, ref
 
 A, B = ref("a"), ref("b")

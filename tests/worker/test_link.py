@@ -30,14 +30,14 @@ from hecaton.wire.channel import (
     Welcome,
     WorkerBeat,
 )
-from hecaton.worker import link as module
-from hecaton.worker import systemd
 from hecaton.worker.app import serve
-from hecaton.worker.bodies import Bodies, BodyRefused
-from hecaton.worker.link import ServerLink, reconnect_delay
-from hecaton.worker.registration import WorkerConfig
+from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.link import link as module
+from hecaton.worker.link.bodies import Bodies, BodyRefused
+from hecaton.worker.link.link import ServerLink, reconnect_delay
+from hecaton.worker.link.notify import notify
+from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.runtimes.process import ProcessRuntime
-from hecaton.worker.slots import WorkerSettings
 from tests.worker.brain import ref
 from tests.worker.scripted_server import PATIENCE, ScriptedServer
 
@@ -289,7 +289,7 @@ async def test_a_body_that_arrives_damaged_is_not_taken(tmp_path: Path) -> None:
 
 def test_outside_of_a_service_nothing_is_told_to_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    systemd.notify("nobody hears this")
+    notify("nobody hears this")
 
 
 class TestTls:

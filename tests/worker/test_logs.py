@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hecaton.worker import logs
-from hecaton.worker.logs import AttemptLog, ContainerLog
+from hecaton.worker.link import logs
+from hecaton.worker.link.logs import AttemptLog, ContainerLog
 from tests.worker.brain import ref
 
 A, B = ref("a"), ref("b")

@@ -11,7 +11,7 @@ import pytest
 from hecaton.core.model import AttemptRef, Gpu, JobId, Reason
 from hecaton.testing.cluster import LocalCluster
 from hecaton.wire.channel import Lost, Released
-from hecaton.worker import events as ev
+from hecaton.worker.brain import events as ev
 from tests.worker.brain import Brain, assignment
 
 A, B, C = (AttemptRef(JobId(name), 1) for name in "abc")

@@ -13,9 +13,9 @@ import pytest
 
 from hecaton.core.model import AttemptRef, Reason
 from hecaton.serverless import protocol
-from hecaton.worker.handlers import native
-from hecaton.worker.handlers.door import Answer
-from hecaton.worker.handlers.native import NativeDoor
+from hecaton.worker.doors import native
+from hecaton.worker.doors.door import Answer
+from hecaton.worker.doors.native import NativeDoor
 from tests.worker.brain import assignment, ref
 
 A = ref("a")

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from hecaton.core.model import Reason
 from hecaton.wire.channel import ImageRef
-from hecaton.worker.runtime import RuntimeFault
+from hecaton.worker.runtimes.port import RuntimeFault
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.contracts.runtime_contract import ACTOR, WORKER, RuntimeContract, Start, reference, spec_for, until
 

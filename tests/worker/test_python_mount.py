@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import hecaton
-from hecaton.worker import python_mount
+from hecaton.worker.runtimes import python_mount
 
 WHERE = "import hecaton, hecaton.serverless as s; print(hecaton.__version__, s.__file__)"
 

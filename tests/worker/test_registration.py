@@ -19,8 +19,8 @@ import trustme
 
 from hecaton.core.errors import BadRequest, Conflict, Forbidden, Unauthenticated, Unreachable
 from hecaton.wire.address import resolve
-from hecaton.worker import registration
-from hecaton.worker.registration import WorkerConfig, load, matches, register, still_known
+from hecaton.worker.link import registration
+from hecaton.worker.link.registration import WorkerConfig, load, matches, register, still_known
 
 
 class Server:

@@ -6,8 +6,8 @@ import pytest
 
 from hecaton.core.model import Body, Gpu, Kind, Reason
 from hecaton.wire.channel import Draining, Held, Note, Outcome, Released, SlotInfo, Started, Warm
-from hecaton.worker import events as ev
-from hecaton.worker.slots import Done, WorkerSettings
+from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.slots import Done, WorkerSettings
 from tests.worker.brain import SETTINGS, Brain, assignment, ref
 
 

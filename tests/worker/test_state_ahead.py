@@ -6,9 +6,9 @@ import pytest
 
 from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Reason
 from hecaton.wire.channel import Assignment, Held, Released, Started
-from hecaton.worker import events as ev
-from hecaton.worker.runtime import Exit
-from hecaton.worker.slots import MAX_AHEAD, WorkerSettings
+from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.slots import MAX_AHEAD, WorkerSettings
+from hecaton.worker.runtimes.port import Exit
 from tests.worker.brain import Brain, assignment, ref
 
 A, B, C, D, E = map(ref, "abcde")

@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from hecaton.core.model import AttemptRef, Gpu, Reason
 from hecaton.wire.channel import Released
-from hecaton.worker import events as ev
-from hecaton.worker.runtime import Exit
-from hecaton.worker.slots import WorkerSettings
+from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.runtimes.port import Exit
 from tests.worker.brain import Brain, assignment, ref
 
 SLOTS = 2

@@ -6,8 +6,8 @@ import pytest
 
 from hecaton.core.model import Failure, Reason
 from hecaton.wire.channel import Draining, Held, Released, SlotInfo, Started, Warm
-from hecaton.worker import events as ev
-from hecaton.worker.slots import WorkerSettings
+from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.slots import WorkerSettings
 from tests.worker.brain import Brain, assignment, ref
 
 A, B = ref("a"), ref("b")

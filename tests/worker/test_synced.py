@@ -9,9 +9,9 @@ import pytest
 
 from hecaton.core.model import AttemptRef, Body, Kind, Reason
 from hecaton.wire.channel import Outcome
-from hecaton.worker import journal as module
-from hecaton.worker.journal import Ended, Journal
-from hecaton.worker.spool import Spool
+from hecaton.worker.memory import journal as module
+from hecaton.worker.memory.journal import Ended, Journal
+from hecaton.worker.memory.spool import Spool
 from tests.syncs import watching
 from tests.worker.brain import ref
 

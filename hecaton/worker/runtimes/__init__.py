@@ -1,0 +1,12 @@
+"""What runs containers, and the cards that they are given.
+
+- `docker`: Runs containers on a Docker engine: the worker's default runtime.
+- `docker_engine`: The Docker runtime's connection to its engine: every call has a deadline; faults come in two kinds.
+- `docker_images`: Has images at hand for the Docker runtime: finds them in the engine by digest or tag, pulls what is
+  missing.
+- `gpus`: Which NVIDIA cards this machine has, and whether they still answer, as the driver's library (NVML) tells.
+- `port`: The port to what runs containers.
+- `process`: Runs named handler files as child processes: for development and machines without a container engine.
+- `python_mount`: The folder that appears read-only at PYTHON_TARGET in every container: `hecaton.serverless` for images
+  that lack it, and the launcher of scripts.
+"""

@@ -17,7 +17,9 @@ from aiodocker.containers import DockerContainer
 
 from hecaton.core.model import Reason
 from hecaton.wire.channel import ImageRef
-from hecaton.worker.runtime import (
+from hecaton.worker.runtimes.docker_engine import CONFLICT, NOT_FOUND, Engine
+from hecaton.worker.runtimes.docker_images import Images
+from hecaton.worker.runtimes.port import (
     CHANNEL_TARGET,
     LABEL_CONTAINER,
     LABEL_WORKER,
@@ -28,8 +30,6 @@ from hecaton.worker.runtime import (
     Prepared,
     RuntimeFault,
 )
-from hecaton.worker.runtimes.docker_engine import CONFLICT, NOT_FOUND, Engine
-from hecaton.worker.runtimes.docker_images import Images
 
 DEFAULT_SHM_SIZE = 1 << 30
 """Bytes of /dev/shm per container. Docker's 64 MiB break PyTorch's data loaders; unused, it costs nothing."""

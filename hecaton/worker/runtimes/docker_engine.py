@@ -14,7 +14,7 @@ import aiohttp
 from aiodocker import Docker, DockerError
 
 from hecaton.core.model import Reason
-from hecaton.worker.runtime import EngineAway
+from hecaton.worker.runtimes.port import EngineAway
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 NOT_FOUND = 404

@@ -17,8 +17,8 @@ from aiodocker import DockerError
 
 from hecaton.core.model import Reason
 from hecaton.wire.channel import ImageRef
-from hecaton.worker.runtime import Prepared, RuntimeFault
 from hecaton.worker.runtimes.docker_engine import NOT_FOUND, Engine
+from hecaton.worker.runtimes.port import Prepared, RuntimeFault
 
 STALL_SECONDS = 60.0
 """A pull that makes no progress for so long is given up."""

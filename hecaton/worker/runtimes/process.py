@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hecaton.core.model import Reason
 from hecaton.wire.channel import ImageRef
-from hecaton.worker.runtime import (
+from hecaton.worker.runtimes.port import (
     LABEL_CONTAINER,
     LABEL_WORKER,
     ContainerSpec,

@@ -1,0 +1,13 @@
+"""The command `hecaton`: its tree, and what every command line knows.
+
+- `completers`: Names from the live server, for completion in shells and in the interactive shell.
+- `completion`: `hecaton completion SHELL`, and the answers to the scripts that it prints.
+- `context`: What one command line knows: which server it means, whether it answers in JSON, and how it gets its client.
+- `main`: The command `hecaton`: the root of its command tree, and the one place where errors become exit codes.
+- `shell`: `hecaton` without a command: the interactive shell, or, when stdin is no terminal, one command line after
+  another.
+- `tree`: The click classes of the command tree: nouns load when they are used; every command takes --json and --server.
+- `demo/`: `hecaton demo`.
+- `jobs/`: My work.
+- `nouns/`: What there is, and people.
+"""

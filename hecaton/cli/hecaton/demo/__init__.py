@@ -1,0 +1,6 @@
+"""`hecaton demo`: the whole of Hecaton on this machine in half a minute.
+
+- `cluster`: A server and a worker as child processes in a temporary folder, for `hecaton demo`.
+- `demo`: `hecaton demo`: the whole of Hecaton on this machine in half a minute; needs nothing, leaves nothing.
+- `handler`: The handler of `hecaton demo`: one row of the Mandelbrot set per job.
+"""

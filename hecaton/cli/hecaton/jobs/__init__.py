@@ -1,0 +1,9 @@
+"""My work: `hecaton job` and `hecaton batch`.
+
+- `batch`: `hecaton batch`: list, show, results, retry, cancel, resume.
+- `batch_results`: Results of a batch as JSON lines in input order, into a file that is continued where it stopped.
+- `each`: The payloads of `hecaton job new --each`: a file with one JSON value per line, or a glob of files.
+- `job`: `hecaton job`: new, list, show, wait, logs, cancel, retry.
+- `live`: Stays with a job until it ends: its log, what its worker is doing, why it waits.
+- `text`: How one job is shown: a row, all details, why it waits, why it failed, its result.
+"""

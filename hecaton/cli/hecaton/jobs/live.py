@@ -1,0 +1,192 @@
+"""Stays with a job until it ends: its log, what its worker is doing, why it waits. All on stderr.
+
+A thread reads the server's events; the main thread draws, so that Ctrl-C and the clock are never stuck behind a socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from hecaton.cli.hecaton.jobs import text as job_text
+from hecaton.cli.terminal import (
+    HarmlessStream,
+    cells_wide,
+    colour_wanted,
+    duration,
+    is_terminal,
+    one_line,
+    screen_width,
+)
+from hecaton.core.errors import HecatonError, WaitTimeout
+
+if TYPE_CHECKING:
+    from hecaton.client import Client
+    from hecaton.wire.api import JobEvent, JobView
+
+ASK_AFTER = 2.0
+"""Seconds in the queue after which a person wonders why."""
+
+ASK_AGAIN = 3.0
+REDRAW = 0.25
+
+
+def watch(client: Client, job_id: str, timeout: float | None = None) -> JobView:
+    """The job as it ended. Raises WaitTimeout after `timeout` seconds; KeyboardInterrupt passes through. The client is
+    closed then: it would go on reading events, in an interactive shell for ever."""
+    screen = Screen()
+    try:
+        return _Watch(client, job_id, screen).run(timeout)
+    except BaseException:
+        client.close()
+        raise
+    finally:
+        screen.close()
+
+
+class _Watch:
+    def __init__(self, client: Client, job_id: str, screen: Screen) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._screen = screen
+        # Bounded: a job that prints faster than the terminal takes it must not fill the memory.
+        self._events: queue.Queue[JobEvent | Exception | None] = queue.Queue(maxsize=256)
+        self._state = ""
+        self._since = time.monotonic()
+        self._note = ""
+        self._progress = ""
+        self._why: list[str] = []
+        self._ask_at = float("inf")
+
+    def run(self, timeout: float | None) -> JobView:
+        threading.Thread(target=self._read, name="events", daemon=True).start()
+        deadline = time.monotonic() + timeout if timeout is not None else float("inf")
+        while True:
+            try:
+                event = self._events.get(timeout=REDRAW)
+            except queue.Empty:
+                self._tick()
+            else:
+                if event is None:
+                    return self._client.wait(self._job_id)
+                if isinstance(event, Exception):
+                    raise event
+                self._take(event)
+            if time.monotonic() > deadline:
+                raise WaitTimeout(
+                    f"the job {self._job_id} is still {self._state or 'going on'} after {duration(timeout or 0)}",
+                    f"It goes on. Come back with: hecaton job wait {self._job_id}",
+                )
+
+    def _read(self) -> None:
+        try:
+            for event in self._client.events(self._job_id):
+                if event.event == "end":
+                    break
+                self._events.put(event)
+        except Exception as error:  # the main thread raises it
+            self._events.put(error)
+        else:
+            self._events.put(None)
+
+    def _take(self, event: JobEvent) -> None:
+        if event.event == "log":
+            self._screen.log(str(event.value))
+        elif event.event == "state":
+            self._enter(str(event.value), event.attempt)
+        elif event.event == "note":
+            self._note = one_line(str(event.value or ""))
+            if not self._screen.live and self._note:
+                self._screen.line(self._note)
+        elif event.event == "progress":
+            self._progress = one_line(job_text.progress(event.value))
+        self._screen.status(self._status())
+
+    def _enter(self, state: str, attempt: int) -> None:
+        if state == self._state:
+            return
+        self._state, self._since = state, time.monotonic()
+        self._note = self._progress = ""
+        self._why = []
+        self._ask_at = time.monotonic() + ASK_AFTER if state == "IN_QUEUE" else float("inf")
+        if not self._screen.live or attempt > 1:
+            self._screen.line(state + (f" (attempt {attempt})" if attempt > 1 else ""))
+
+    def _tick(self) -> None:
+        if time.monotonic() > self._ask_at:
+            self._explain()
+            self._ask_at = time.monotonic() + ASK_AGAIN
+        self._screen.status(self._status())
+
+    def _explain(self) -> None:
+        with contextlib.suppress(HecatonError):  # the events go on without it
+            view = self._client.job(self._job_id)
+            why = [one_line(line) for line in job_text.waiting_lines(view)] if view.state == "IN_QUEUE" else []
+            if why and why != self._why:
+                self._why = why
+                self._screen.line("Waiting, because:")
+                for line in why:
+                    self._screen.line(f"  {line}")
+
+    def _status(self) -> str:
+        parts = [self._state, duration(time.monotonic() - self._since), self._progress, self._note]
+        return "  ".join(part for part in parts if part)
+
+
+class Screen:
+    """Scrolling lines on stderr, above one status line that is drawn again and again where stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self.live = is_terminal(sys.stderr)
+        self._colour = colour_wanted(sys.stderr)
+        self._clean = HarmlessStream()
+        self._partial = ""
+        self._drawn = False
+
+    def log(self, text: str) -> None:
+        """A piece of log. On a terminal whole lines only, so that the status line never cuts one."""
+        if not self.live:
+            self._write(text)
+            return
+        lines, newline, rest = (self._partial + self._clean.feed(text)).rpartition("\n")
+        if len(rest) > 8192:  # a line without an end must not be held for ever
+            lines, newline, rest = lines + newline + rest, "\n", ""
+        self._partial = rest
+        if newline:
+            self._erase()
+            self._write(lines + newline)
+
+    def line(self, text: str) -> None:
+        self._erase()
+        self._write(text + "\n")
+
+    def status(self, text: str) -> None:
+        if not self.live or not text:
+            return
+        while cells_wide(text) > screen_width() - 1:
+            text = text[:-1]
+        self._erase()
+        self._write(click.style(text, dim=True) if self._colour else text)
+        self._drawn = True
+
+    def close(self) -> None:
+        self._erase()
+        rest = self._partial + self._clean.end()
+        if rest:
+            self._write(rest + "\n")
+        self._partial = ""
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._write("\r\x1b[2K")
+            self._drawn = False
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -1,0 +1,8 @@
+"""What there is, and people: one file per noun.
+
+- `envfile`: Reads env files as people write them, for `hecaton image update --fp`.
+- `images`: `hecaton image`: new, list, update, show, delete.
+- `servers`: `hecaton server`: the servers that this machine knows, their tokens, and which of them commands mean.
+- `users`: `hecaton user`: create, list, delete, passwd.
+- `workers`: `hecaton worker`: list, drain, undrain, remove.
+"""

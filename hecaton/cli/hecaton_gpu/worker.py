@@ -1,0 +1,180 @@
+"""What `hecaton-gpu run` and `install` do: register this machine once, look around, build the worker and run it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+import click
+
+from hecaton import __version__
+from hecaton.cli import output, units
+from hecaton.cli.hecaton_gpu.options import Options
+from hecaton.core.errors import BadRequest, Conflict, HecatonError
+from hecaton.wire import address
+from hecaton.wire.home import ENVIRONMENT
+from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.link import registration
+from hecaton.worker.link.link import SUPERSEDED_EXIT
+from hecaton.worker.link.registration import WorkerConfig
+from hecaton.worker.runtimes import gpus
+from hecaton.worker.runtimes.docker import DockerRuntime
+from hecaton.worker.runtimes.port import Runtime, RuntimeFault
+from hecaton.worker.runtimes.process import ProcessRuntime
+
+CONNECT_SECONDS = 20.0
+"""How long `install` watches the new service to tell how it went."""
+
+STOP_SECONDS = 60
+"""Seconds that the end of a worker may take beyond its drain timeout: containers are stopped, results delivered."""
+
+
+def run_worker(options: Options) -> int:
+    """Until the worker is stopped; its exit code."""
+    config = identity(options)
+    with registration.exclusive(config):
+        runtime = _runtime(options, config)
+        engine = _check(runtime)
+        found = gpus.discover()
+        output.print_lines(
+            output.field_lines(
+                [
+                    ("hecaton-gpu", __version__),
+                    ("engine", engine),
+                    *(("card", f"{gpu.name}, {gpu.memory >> 30} GiB ({gpu.uuid})") for gpu in found.gpus),
+                    ("card", None if found.gpus else _without_card(found.reason, options.slots)),
+                    ("server", config.url),
+                    ("worker", config.name),
+                ]
+            )
+        )
+        from hecaton.cli.log_lines import log_to_stderr
+        from hecaton.worker.app import run
+
+        log_to_stderr()
+        settings = WorkerSettings(
+            slots=options.slots, idle_timeout=options.idle_timeout, drain_timeout=options.drain_timeout
+        )
+        try:
+            return run(config, runtime, found.gpus, settings)
+        except RuntimeFault as fault:
+            raise HecatonError(fault.message, fault.hint) from fault
+
+
+def install_worker(options: Options) -> None:
+    """Check what can be checked first, so that a service that is installed also works."""
+    units.require(f"hecaton-gpu install {options.server}")
+    config = identity(options)
+    _check(_runtime(options, config))
+    units.install(service(options, config))
+    output.say(f"Installed the service {options.unit} as worker {config.name!r} of {config.url}.")
+    output.say(_first_state(options.unit))
+    output.say(f"Its log: hecaton-gpu logs -f{'' if options.unit == 'hecaton-gpu' else f' --name {options.name}'}")
+
+
+def service(options: Options, config: WorkerConfig) -> units.Service:
+    """The unit of a registered worker: it names no credentials, those of the worker itself are in its folder."""
+    arguments = ["run", config.url, "--name", config.name, "--runtime", options.runtime]
+    for name, path in options.handlers.items():
+        arguments += ["--handler", f"{name}={path}"]
+    arguments += ["--slots", str(options.slots), "--idle-timeout", f"{options.idle_timeout:g}"]
+    arguments += ["--drain-timeout", f"{options.drain_timeout:g}", "--shm-size", str(options.shm_size)]
+    environment = {ENVIRONMENT: str(registration.worker_home()), "PYTHONUNBUFFERED": "1"}
+    if host := os.environ.get("DOCKER_HOST"):
+        environment["DOCKER_HOST"] = host
+    return units.Service(
+        name=options.unit,
+        description=f"Hecaton GPU worker {config.name}",
+        command=units.python_command("hecaton.cli.hecaton_gpu.main", *arguments),
+        environment=environment,
+        stop_seconds=STOP_SECONDS + round(options.drain_timeout),
+        after=("network-online.target", "docker.service"),
+        oom_score_adjust=-900,  # a job that eats all memory must not take the worker along
+        final_codes=(0, SUPERSEDED_EXIT),  # 0: removed on the server, or asked to end
+        keeps_children=True,  # handlers of the process runtime; it stops them itself when it is stopped
+    )
+
+
+def identity(options: Options) -> WorkerConfig:
+    """The registration of this worker: the one it has, or a new one.
+
+    One that was removed on the server is replaced where there are credentials or somebody to ask; a service without
+    either goes on with it, and its log says what is wrong."""
+    known = registration.load(options.name)
+    if known is not None and not registration.matches(known, options.server):
+        raise Conflict(
+            f"the worker {options.name!r} of this machine is registered with {known.url}, not with {options.server}",
+            f"Choose another --name, or remove {known.folder / 'worker.json'} to register it anew.",
+        )
+    if known is None:
+        return _register(options)
+    may_register = options.token is not None or options.password is not None or sys.stdin.isatty()
+    if may_register and not registration.still_known(known):
+        output.warn(f"the worker {known.name!r} was removed from the server: registering it again")
+        return _register(options)
+    return known
+
+
+def _register(options: Options) -> WorkerConfig:
+    server = address.resolve(options.server, options.ca_file)
+    if server.warning:
+        output.warn(server.warning)
+    username = password = None
+    if options.token is None:
+        username = options.username or _ask("username", "Username", hidden=False)
+        password = options.password or _ask("password", "Password", hidden=True)
+    return registration.register(
+        server, options.name, username=username, password=password, token=options.token, ca_file=options.ca_file
+    )
+
+
+def _ask(option: str, label: str, *, hidden: bool) -> str:
+    if not sys.stdin.isatty():
+        raise BadRequest(
+            f"--{option} is missing, and there is no terminal to ask on",
+            f"Give it as an option or in HECATON_{option.upper()}; or an access token in HECATON_TOKEN.",
+        )
+    answer: str = click.prompt(label, hide_input=hidden, err=True)
+    return answer
+
+
+def _runtime(options: Options, config: WorkerConfig) -> Runtime:
+    if options.runtime == "process":
+        return ProcessRuntime(config.worker_id, options.handlers)
+    return DockerRuntime(config.worker_id, shm_size=options.shm_size)
+
+
+def _check(runtime: Runtime) -> str:
+    async def ask() -> str:
+        try:
+            return await runtime.check()
+        finally:
+            await runtime.close()  # its connections belong to this short event loop
+
+    try:
+        return asyncio.run(ask())
+    except RuntimeFault as fault:
+        raise HecatonError(fault.message, fault.hint) from fault
+
+
+def _without_card(reason: str, slots: int) -> str:
+    return f"no GPU found ({reason}): CPU-only, {slots} slot{'s' if slots > 1 else ''}"
+
+
+def _first_state(unit: str) -> str:
+    """What became of the service, as soon as it is connected or has failed."""
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        state = units.status(unit)
+        if state.active == "active" and state.text.startswith("connected"):
+            return f"It runs and is {state.text}."
+        if time.monotonic() > deadline:
+            said = f" ({state.text})" if state.text else ""
+            return f"It is {state.active}, but not connected yet{said}. It goes on trying."
+        if state.active == "failed":
+            raise HecatonError(
+                f"the service {unit} failed: {state.detail}", f"See: journalctl --unit {unit} --lines 50"
+            )
+        time.sleep(0.1)

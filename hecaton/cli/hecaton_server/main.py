@@ -1,0 +1,242 @@
+"""`hecaton-server`: runs the server in the foreground, or installs it as a systemd service."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hecaton import __version__
+from hecaton.cli.hecaton.jobs.job import Duration
+
+if TYPE_CHECKING:
+    from hecaton.server.app import Started
+    from hecaton.server.settings import Settings
+
+DEFAULT_PORT = 8181
+
+
+def _keep(what: str, default: str, help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        f"--keep-{what}", default=default, show_default=True, type=Duration(), metavar="TIME", help=help
+    )
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one."
+)
+@click.option("--ssl-keyfile", type=click.Path(), help="TLS: private key (PEM).")
+@click.option("--ssl-certfile", type=click.Path(), help="TLS: certificate chain (PEM).")
+@click.option(
+    "--max-payload", default=256, show_default=True, type=click.IntRange(1), metavar="MIB", help="Largest payload."
+)
+@click.option(
+    "--max-result", default=256, show_default=True, type=click.IntRange(1), metavar="MIB", help="Largest result."
+)
+@click.option(
+    "--lost-after", default=60.0, show_default=True, type=click.FloatRange(1), metavar="SECONDS",
+    help="A worker that is silent for so long loses its jobs to others.",
+)  # fmt: skip
+@click.option(
+    "--max-queued",
+    default=100_000,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="JOBS",
+    help="Jobs that one user may have waiting.",
+)
+@_keep("results", "30d", "Results are removed so long after their job ended; the job stays listed.")
+@_keep("logs", "7d", "Logs are removed so long after their job ended.")
+@_keep("jobs", "90d", "Jobs are removed, with all that belongs to them, so long after they ended.")
+@click.version_option(__version__, message="%(version)s")
+@click.pass_context
+def cli(
+    context: click.Context,
+    host: str,
+    port: int,
+    ssl_keyfile: str | None,
+    ssl_certfile: str | None,
+    max_payload: int,
+    max_result: int,
+    lost_after: float,
+    max_queued: int,
+    keep_results: float,
+    keep_logs: float,
+    keep_jobs: float,
+) -> None:
+    """Run the Hecaton server.
+
+    On the first start HECATON_ADMIN_PASS makes the user `admin`; without it a password is made up and shown once.
+    HECATON_HOME names the folder for all data.
+
+    \b
+    Example:
+      HECATON_ADMIN_PASS=mysecurepassword hecaton-server --port 8181
+      hecaton-server --ssl-keyfile key.pem --ssl-certfile cert.pem
+    """
+    from hecaton.server.settings import DAY, MIB, Settings
+    from hecaton.wire.home import home
+
+    settings = Settings(
+        folder=home() / "server",
+        host=host,
+        port=port,
+        ssl_keyfile=ssl_keyfile,
+        ssl_certfile=ssl_certfile,
+        max_payload=max_payload * MIB,
+        max_result=max_result * MIB,
+        heartbeat=min(5.0, lost_after / 6),
+        suspect_after=min(15.0, lost_after / 2),
+        lost_after=lost_after,
+        max_queued=max_queued,
+        keep_results=min(keep_results, keep_jobs),
+        keep_logs=min(keep_logs, keep_jobs),
+        keep_jobs=keep_jobs,
+    )
+    if keep_jobs < DAY:
+        raise click.BadParameter(
+            "less than a day: repeated submissions could no longer be told from new ones", param_hint="--keep-jobs"
+        )
+    _check_tls(settings)
+    if context.invoked_subcommand is None:
+        _run(settings)
+    else:
+        context.obj = settings
+
+
+@cli.command()
+@click.pass_obj
+def install(settings: Settings) -> None:
+    """Install the server as a systemd service (as root), with the options given before `install`.
+
+    Example: HECATON_ADMIN_PASS=mysecurepassword hecaton-server --port 8181 install
+    """
+    from hecaton.cli.hecaton_server.unit import install_server
+
+    install_server(settings)
+
+
+@cli.command()
+def uninstall() -> None:
+    """Stop and remove the systemd service. The data stays."""
+    from hecaton.cli.hecaton_server.unit import uninstall_server
+
+    uninstall_server()
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.pass_obj
+def backup(settings: Settings, folder: Path) -> None:
+    """Copy all data to a new FOLDER, while the server runs or not. To restore: stop the server, put FOLDER in the
+    place of its data folder.
+
+    \b
+    Example:
+      hecaton-server backup /backup/hecaton-2026-08-01
+    """
+    from hecaton.cli.terminal import size
+    from hecaton.store.sqlite.backup import backup as copy
+
+    copied = copy(settings.folder, folder.absolute())
+    click.echo(f"Copied {settings.folder} to {folder}: {copied.jobs} jobs, {copied.blobs} blobs, {size(copied.size)}")
+    click.echo(f"To restore: stop the server, move {settings.folder} away, then: cp -a {folder} {settings.folder}")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.pass_obj
+def check(settings: Settings, folder: Path | None) -> None:
+    """Read all data, or a backup in FOLDER, and say whether it is whole. Exit code 1 if it is not.
+
+    Example: hecaton-server check
+    """
+    from hecaton.cli.terminal import size
+    from hecaton.store.sqlite.inspection import inspect
+
+    chosen = folder or settings.folder
+    found = inspect(chosen)
+    for problem in found.problems:
+        click.echo(f"Problem: {problem}", err=True)
+    if found.orphans:
+        click.echo(
+            f"{found.orphans} blobs ({size(found.orphaned_bytes)}) belong to no job: being uploaded, or left over"
+        )
+    if found.problems:
+        click.echo(f"{chosen} is not whole. Restore a backup, or ask for help with this output.", err=True)
+        raise SystemExit(1)
+    click.echo(f"{chosen} is whole: schema version {found.schema}, {found.jobs} jobs, {found.blobs} blobs")
+
+
+def _check_tls(settings: Settings) -> None:
+    """Both or neither, and a pair that fits: found out now, not at the first connection."""
+    if not settings.ssl_keyfile and not settings.ssl_certfile:
+        return
+    if not settings.ssl_keyfile or not settings.ssl_certfile:
+        raise click.UsageError("TLS needs both --ssl-keyfile and --ssl-certfile")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+    except (OSError, ssl.SSLError) as error:
+        pair = f"{settings.ssl_certfile} and {settings.ssl_keyfile}"
+        raise click.UsageError(f"cannot use {pair} for TLS: {error.strerror or error}") from None
+
+
+def _run(settings: Settings) -> None:
+    import uvloop
+
+    from hecaton.cli.log_lines import log_to_stderr
+    from hecaton.server.app import serve
+
+    log_to_stderr()
+    os.umask(0o077)
+    uvloop.run(serve(settings, os.environ.get("HECATON_ADMIN_PASS") or None, announce))
+
+
+def announce(started: Started) -> None:
+    """What a tired person needs to go on."""
+    settings = started.settings
+    scheme = "https" if settings.ssl_certfile else "http"
+    shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+    base = f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{started.port}"
+    lines = [
+        f"Hecaton {__version__} serves at {base}",
+        f"  data             {settings.folder}",
+        f"  kept             results {_days(settings.keep_results)}, logs {_days(settings.keep_logs)},"
+        f" jobs {_days(settings.keep_jobs)} after their end",
+        f"  API description  {base}/openapi.json",
+        f"  next             hecaton server new --ip <this machine>:{started.port} --name my-server",
+    ]
+    if scheme == "http" and not settings.host.startswith("127.") and settings.host not in ("localhost", "::1"):
+        lines.append("Warning: no TLS, and reachable from other machines: passwords and tokens travel in clear text.")
+        lines.append(
+            "  Use --ssl-keyfile and --ssl-certfile, an overlay network (WireGuard, Tailscale), or --host 127.0.0.1."
+        )
+    if started.admin_password:
+        lines.append("Made the user `admin` (HECATON_ADMIN_PASS was not set). Its password, shown only this once:")
+        lines.append(f"  {started.admin_password}")
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86400:g} days"
+
+
+def main() -> None:
+    from hecaton.core.errors import HecatonError
+
+    try:
+        cli(prog_name="hecaton-server")
+    except HecatonError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

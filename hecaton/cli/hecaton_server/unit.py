@@ -1,0 +1,80 @@
+"""`hecaton-server install|uninstall`: the server as a systemd service."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hecaton.cli import output, units
+from hecaton.wire.home import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from hecaton.server.settings import Settings
+
+UNIT = "hecaton-server"
+MIB = 1024 * 1024
+SERVICE_HOME = Path("/var/lib/hecaton")
+
+
+def install_server(settings: Settings) -> None:
+    """Makes the admin before the service starts: the journal is no place for a password, nor is the unit file."""
+    units.require("hecaton-server install")
+    folder = Path(os.environ.get(ENVIRONMENT) or SERVICE_HOME)
+    password = os.environ.get("HECATON_ADMIN_PASS")
+    if UNIT in units.installed(UNIT):
+        units.control("stop", UNIT)  # it holds the folder
+    invented = _ensure_admin(folder, password or secrets.token_urlsafe(12))
+    units.install(
+        units.Service(
+            name=UNIT,
+            description="Hecaton server",
+            command=units.python_command("hecaton.cli.hecaton_server.main", *_options(settings)),
+            environment={ENVIRONMENT: str(folder), "PYTHONUNBUFFERED": "1"},
+            stop_seconds=20,
+        )
+    )
+    output.say(f"Installed and started the service {UNIT}; it listens on {settings.host} port {settings.port}.")
+    output.say(f"  data  {folder / 'server'}")
+    output.say(f"  log   journalctl -u {UNIT} -f")
+    if invented and not password:
+        output.say("Made the user `admin`. Its password, shown only this once:")
+        output.say(f"  {invented}")
+
+
+def _options(settings: Settings) -> list[str]:
+    options = ["--host", settings.host, "--port", str(settings.port)]
+    if settings.ssl_keyfile and settings.ssl_certfile:
+        options += ["--ssl-keyfile", os.path.abspath(settings.ssl_keyfile)]
+        options += ["--ssl-certfile", os.path.abspath(settings.ssl_certfile)]
+    options += ["--max-payload", str(settings.max_payload // MIB), "--max-result", str(settings.max_result // MIB)]
+    options += ["--lost-after", f"{settings.lost_after:g}", "--max-queued", str(settings.max_queued)]
+    options += ["--keep-results", f"{settings.keep_results:.0f}", "--keep-logs", f"{settings.keep_logs:.0f}"]
+    return [*options, "--keep-jobs", f"{settings.keep_jobs:.0f}"]
+
+
+def _ensure_admin(folder: Path, password: str) -> str | None:
+    """The password, if an admin had to be made with it."""
+    import asyncio
+
+    from hecaton.server.app import Server
+    from hecaton.server.settings import Settings
+
+    async def ensure() -> str | None:
+        server = Server(Settings(folder / "server"))
+        try:
+            await server.start()
+            had_admin = server.parts.directory.has_admin
+            await server.ensure_admin(password)
+            return None if had_admin else password
+        finally:
+            await server.stop()
+
+    return asyncio.run(ensure())
+
+
+def uninstall_server() -> None:
+    units.require("hecaton-server uninstall")
+    units.uninstall(UNIT)
+    output.say(f"Removed the service {UNIT}. The data stays: {os.environ.get(ENVIRONMENT) or SERVICE_HOME}/server")

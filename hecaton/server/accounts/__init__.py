@@ -1,0 +1,8 @@
+"""Who may come in, and what an admin has registered: users, images, workers.
+
+- `auth`: Who is calling: passwords (argon2id), people's tokens (JWT) and workers' tokens (256 random bits, stored as
+  SHA-256).
+- `directory`: Use cases around users, images and workers.
+- `registry`: Asks an image's registry whether the image exists, and for its digest (OCI distribution spec 1.1, `HEAD
+  /v2/…/manifests/…`).
+"""

@@ -1,0 +1,194 @@
+"""Use cases around users, images and workers. Users and images are few and read on every call: they are kept in memory
+here, behind the store, and changed only after the store has changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from hecaton.core.errors import BadRequest, Conflict, Forbidden, NotFound
+from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
+from hecaton.core.references import Reference, parse
+from hecaton.server.accounts.auth import Caller, Passwords, new_worker_token
+from hecaton.server.accounts.registry import Checked
+from hecaton.server.clock import Clock, uuid7
+from hecaton.store.port import Database
+from hecaton.wire import api
+
+MAX_NAME = 64
+
+
+class Directory:
+    def __init__(
+        self, database: Database, passwords: Passwords, clock: Clock, check: Callable[[Reference], Checked]
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._clock = clock
+        self._check = check
+        self._users: dict[int, User] = {}
+        self._images: dict[int, Image] = {}
+        self._by_name: dict[str, Image] = {}
+
+    async def load(self) -> None:
+        users, images = await self._database.read(lambda store: (store.users(), store.images()))
+        self._users = {user.id: user for user in users}
+        self._images = {image.id: image for image in images}
+        self._by_name = {image.name: image for image in images}
+
+    # -- users ---------------------------------------------------------------------------------
+
+    def user(self, user_id: int) -> User | None:
+        return self._users.get(user_id)
+
+    def user_by_name(self, name: str) -> User | None:
+        wanted = name.casefold()
+        return next((user for user in self._users.values() if user.name.casefold() == wanted), None)
+
+    @property
+    def has_admin(self) -> bool:
+        return any(user.role is Role.ADMIN for user in self._users.values())
+
+    async def create_user(self, request: api.NewUser) -> api.UserView:
+        name = _name(request.username, "user")
+        hashed = await self._passwords.hash(request.password)
+        now = self._clock.now()
+        user = await self._database.write(lambda store: store.create_user(name, hashed, request.role, now))
+        self._users[user.id] = user
+        return _user_view(user)
+
+    def users(self) -> list[api.UserView]:
+        return [_user_view(user) for user in sorted(self._users.values(), key=lambda user: user.name)]
+
+    async def set_password(self, caller: Caller, name: str, password: str) -> None:
+        if not caller.is_admin and caller.name.casefold() != name.casefold():
+            raise Forbidden("only an admin may change another user's password")
+        hashed = await self._passwords.hash(password)
+        user = await self._database.write(lambda store: store.set_password(name, hashed))
+        self._users[user.id] = user
+
+    async def delete_user(self, caller: Caller, name: str) -> None:
+        if caller.name.casefold() == name.casefold():
+            raise Conflict("you cannot delete yourself", "Let another admin do it.")
+        user = await self._database.write(lambda store: store.delete_user(name))
+        self._users.pop(user.id, None)
+
+    # -- images --------------------------------------------------------------------------------
+
+    def image(self, image_id: int) -> Image | None:
+        return self._images.get(image_id)
+
+    def find_image(self, name: str) -> Image:
+        """By the name as registered; `name` and `name:latest` are the same image. NotFound prints the line to run."""
+        image = self._named(name)
+        if image is None:
+            raise NotFound(
+                f"image {name[:80]!r} is not registered on this server",
+                f"An admin registers it: hecaton image new {name}",
+            )
+        return image
+
+    def _named(self, name: str) -> Image | None:
+        other = name.removesuffix(":latest") if name.endswith(":latest") else f"{name}:latest"
+        return self._by_name.get(name) or self._by_name.get(other)
+
+    async def add_image(self, request: api.NewImage) -> api.ImageView:
+        reference = parse(request.name)
+        if (known := self._named(request.name)) is not None:
+            same = "" if known.name == request.name else f" as {known.name!r}, which is the same image"
+            raise Conflict(
+                f"image {request.name!r} is registered already{same}",
+                f"To resolve its tag again: hecaton image update {known.name} --refresh",
+            )
+        checked = await self._resolve(reference) if request.verify else Checked(reference.digest)
+        now = self._clock.now()
+        image = await self._database.write(
+            lambda store: store.add_image(request.name, checked.digest, request.description, now)
+        )
+        self._keep(image)
+        return _image_view(image, True, checked.warning)
+
+    async def _resolve(self, reference: Reference) -> Checked:
+        return await asyncio.to_thread(self._check, reference)
+
+    async def update_image(self, name: str, change: api.ImageChange) -> api.ImageView:
+        known = self.find_image(name)
+        _check_env(change.env)
+        checked = await self._resolve(parse(known.name)) if change.refresh else Checked(None)
+        now = self._clock.now()
+        image = await self._database.write(
+            lambda store: store.update_image(
+                known.name, now, env=change.env, description=change.description, digest=checked.digest
+            )
+        )
+        self._keep(image)
+        return _image_view(image, True, checked.warning)
+
+    async def delete_image(self, name: str) -> None:
+        known = self.find_image(name)
+        await self._database.write(lambda store: store.delete_image(known.name))
+        self._images.pop(known.id, None)
+        self._by_name.pop(known.name, None)
+
+    def images(self, caller: Caller) -> list[api.ImageView]:
+        return [_image_view(image, caller.is_admin) for image in sorted(self._images.values(), key=lambda i: i.name)]
+
+    def show_image(self, caller: Caller, name: str) -> api.ImageView:
+        return _image_view(self.find_image(name), caller.is_admin)
+
+    def _keep(self, image: Image) -> None:
+        self._images[image.id] = image
+        self._by_name[image.name] = image
+
+    # -- workers -------------------------------------------------------------------------------
+
+    async def register_worker(self, caller: Caller, name: str) -> api.WorkerCredentials:
+        clean = _name(name, "worker")
+        token, hashed = new_worker_token()
+        now = self._clock.now()
+        worker_id = WorkerId(uuid7(now))
+        await self._database.write(lambda store: store.add_worker(worker_id, clean, caller.name, hashed, now))
+        return api.WorkerCredentials(worker_id, clean, token)
+
+    async def worker_by_token(self, token_hash: bytes) -> WorkerRecord | None:
+        return await self._database.read(lambda store: store.worker_by_token(token_hash))
+
+    async def workers(self) -> list[WorkerRecord]:
+        return await self._database.read(lambda store: store.workers())
+
+    async def remove_worker(self, name: str) -> WorkerRecord:
+        return await self._database.write(lambda store: store.remove_worker(name))
+
+
+def _name(text: str, what: str) -> str:
+    """Names appear in URLs, logs, tables and file names: printable, without spaces or slashes."""
+    if not 0 < len(text) <= MAX_NAME or not all(char.isalnum() or char in "._@-" for char in text) or text[0] in ".-":
+        raise BadRequest(
+            f"{text[:80]!r} is not a name for a {what}",
+            f"Use letters, digits, '.', '_', '@' and '-', at most {MAX_NAME}, beginning with a letter or digit.",
+        )
+    return text
+
+
+def _check_env(env: dict[str, str] | None) -> None:
+    for key in env or {}:
+        if not key or "=" in key or "\0" in key or "\0" in (env or {})[key]:
+            raise BadRequest(f"{key!r} is not a name for an environment variable")
+
+
+def _user_view(user: User) -> api.UserView:
+    return api.UserView(user.name, user.role, user.created_at)
+
+
+def _image_view(image: Image, with_env: bool, warning: str | None = None) -> api.ImageView:
+    env = image.env if with_env else None
+    return api.ImageView(
+        image.name,
+        image.digest,
+        image.description,
+        env,
+        image.env_revision,
+        image.created_at,
+        image.updated_at,
+        warning,
+    )

@@ -1,0 +1,15 @@
+"""The workers' side: who is connected, what they hold, who gets what.
+
+- `attempts`: Use cases of the workers' side: a worker comes and goes, starts jobs, delivers results.
+- `channel`: The server's end of the workers' connection: WebSocket frames in, use cases of `attempts` called, messages
+  out.
+- `checks`: What a worker says is checked before it is stored: a broken or hostile worker must not break the replies to
+  users.
+- `members`: Which workers are connected and what they hold: the server's memory of leases.
+- `openings`: Which slots have room, kept in the orders in which the matching looks at them.
+- `quarantine`: Workers that get nothing new: drained by an admin, or quarantined because their machine failed jobs in a
+  row.
+- `scheduler`: Which lane has work, which slot has room, and who gets what: memory only, decided by
+  `core.matching.place`.
+- `starts`: News that attempts have started, until it is written: most end before, which saves a write.
+"""

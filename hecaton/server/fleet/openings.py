@@ -1,0 +1,207 @@
+"""Which slots have room, kept in the orders in which the matching looks at them. Memory only.
+
+`core.matching.place` fills no more slots than jobs wait, and looks at them in a few orders. So the first of each order,
+as many as there are jobs, are enough for the decision that it would make over all of them: it costs what it hands out,
+and not what is connected.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any, NamedTuple
+
+from hecaton.core.matching import Host, Slot, Want, refusal
+from hecaton.core.model import WorkerId, WorkerStatus
+from hecaton.server.fleet.members import Fleet, Member, Place, SlotState
+
+Serves = frozenset[str] | None
+
+
+class _Opening(NamedTuple):
+    """Sorts as `place` sorts: the least recently used first, then by member and index."""
+
+    used_at: float
+    member_number: int
+    slot_index: int
+    slot: Slot
+    member: Member
+
+
+class _Entry(NamedTuple):
+    """What is known of a slot, so that it can be taken out again. `serves`: its member's, when it was entered."""
+
+    opening: _Opening | None
+    serves: Serves
+    owner: int | None
+    stacked: bool
+
+
+_NOTHING = _Entry(None, None, None, False)
+
+
+class _Shelf:
+    """Sorted rows of openings. Entering and leaving one moves memory, but compares only a few."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Hashable, list[_Opening]] = {}
+
+    def row(self, key: Hashable) -> Sequence[_Opening]:
+        return self._rows.get(key, ())
+
+    def add(self, key: Hashable, opening: _Opening) -> None:
+        insort(self._rows.setdefault(key, []), opening)
+
+    def remove(self, key: Hashable, opening: _Opening) -> None:
+        row = self._rows[key]
+        del row[bisect_left(row, opening)]
+        if not row:
+            del self._rows[key]
+
+
+class Openings:
+    """Slots that the fleet has noted as changed are looked at anew when somebody asks."""
+
+    # hot: benchmarks/growth.py - a walk over 1,000 members with every decision cost twelve times the rest of a job
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._entries: dict[Place, _Entry] = {}
+        self._kinds: Counter[Serves] = Counter()  # openings of members that serve the same
+        self._idle_kinds: Counter[Serves] = Counter()
+        self._idle = _Shelf()  # by what the member serves and what is warm
+        self._used = _Shelf()  # by what the member serves: the idle ones where something is warm
+        self._beside = _Shelf()  # busy, but not full: by what the member serves and what is warm
+        self._running: Counter[int] = Counter()
+        self._stacked: dict[Place, None] = {}
+
+    def any(self) -> bool:
+        self._look()
+        return bool(self._kinds)
+
+    def hosts(self, wants: Sequence[Want]) -> list[Host]:
+        """So much of the members that are online and have room as `place` needs for these."""
+        self._look()
+        chosen: dict[tuple[int, int], _Opening] = {}
+        total = sum(want.count for want in wants)
+        for serves in self._kinds:
+            for want in wants:
+                if refusal(want, _some_host(serves)) is None:
+                    ready = _enough(self._ready(want, serves), want.shunned, total)
+                    beside = self._beside.row((serves, want.warm)) if want.warm is not None else ()
+                    for opening in chain(ready, _enough(beside, want.shunned, want.count)):
+                        chosen[opening.member_number, opening.slot_index] = opening
+        return _as_hosts(chosen)
+
+    def _ready(self, want: Want, serves: Serves) -> Iterator[_Opening]:
+        """Idle ones in the order of the matching."""
+        warm = reversed(self._idle.row((serves, want.warm)))
+        empty = self._idle.row((serves, None)) if want.warm is not None else ()
+        return chain(warm, empty, (o for o in self._used.row(serves) if o.slot.warm != want.warm))
+
+    def idle_for(self, want: Want) -> bool:
+        """Is there an idle slot that may take it?"""
+        self._look()
+        return any(refusal(want, _some_host(serves)) is None for serves in self._idle_kinds)
+
+    def idle(self) -> int:
+        """How many slots have nothing to do."""
+        self._look()
+        return self._idle_kinds.total()
+
+    def running(self) -> Mapping[int, int]:
+        """Slots that work for each owner."""
+        self._look()
+        return self._running
+
+    def stacked(self) -> Iterator[tuple[Member, SlotState]]:
+        """Slots of connected members that hold more than one job."""
+        self._look()
+        for worker, index in list(self._stacked):
+            member = self._fleet.members[worker]
+            yield member, member.slots[index]
+
+    def _look(self) -> None:
+        for place in self._fleet.take_changed():
+            member = self._fleet.members.get(place[0])
+            slot = member.slots.get(place[1]) if member is not None else None
+            old = self._entries.pop(place, _NOTHING)
+            new = _entry(member, slot) if member is not None and slot is not None else _NOTHING
+            if new.opening != old.opening or new.serves != old.serves:  # a job takes its room when it is planned
+                self._take_out(old)
+                self._put_in(new)
+            if old.owner is not None:
+                _less(self._running, old.owner)
+            if new.owner is not None:
+                self._running[new.owner] += 1
+            if old.stacked and not new.stacked:
+                del self._stacked[place]
+            elif new.stacked:
+                self._stacked[place] = None
+            if new is not _NOTHING:
+                self._entries[place] = new
+
+    def _put_in(self, entry: _Entry) -> None:
+        if entry.opening is not None:
+            for shelf, key in self._shelves(entry.opening, entry.serves):
+                shelf.add(key, entry.opening)
+            self._kinds[entry.serves] += 1
+            if entry.opening.slot.held == 0:
+                self._idle_kinds[entry.serves] += 1
+
+    def _take_out(self, entry: _Entry) -> None:
+        if entry.opening is not None:
+            for shelf, key in self._shelves(entry.opening, entry.serves):
+                shelf.remove(key, entry.opening)
+            _less(self._kinds, entry.serves)
+            if entry.opening.slot.held == 0:
+                _less(self._idle_kinds, entry.serves)
+
+    def _shelves(self, opening: _Opening, serves: Serves) -> Sequence[tuple[_Shelf, Hashable]]:
+        warm = opening.slot.warm
+        if opening.slot.held:
+            return ((self._beside, (serves, warm)),)
+        if warm is None:
+            return ((self._idle, (serves, warm)),)
+        return (self._idle, (serves, warm)), (self._used, serves)
+
+
+def _entry(member: Member, slot: SlotState) -> _Entry:
+    view = slot.view()
+    opening = None
+    if member.status is WorkerStatus.ONLINE and (view.held == 0 or view.held < view.depth):
+        opening = _Opening(view.used_at, member.number, view.index, view, member)
+    owner = next(iter(slot.held.values())).owner if slot.held else None
+    return _Entry(opening, member.serves, owner, len(slot.held) > 1 and member.link is not None)
+
+
+def _enough(openings: Iterable[_Opening], shunned: Container[WorkerId], count: int) -> Iterator[_Opening]:
+    """The first so many; those of shunned workers come as they stand between, and do not count."""
+    for opening in openings:
+        if count <= 0:
+            return
+        count -= opening.member.id not in shunned
+        yield opening
+
+
+def _as_hosts(openings: Mapping[tuple[int, int], _Opening]) -> list[Host]:
+    members: dict[int, tuple[Member, list[Slot]]] = {}
+    for number, index in sorted(openings):
+        opening = openings[number, index]
+        members.setdefault(number, (opening.member, []))[1].append(opening.slot)
+    return [member.host(tuple(slots)) for member, slots in members.values()]
+
+
+@lru_cache(maxsize=1024)
+def _some_host(serves: Serves) -> Host:
+    """Whether a lane's work would be taken depends on nothing else of a worker that is online."""
+    return Host(WorkerId(""), "", WorkerStatus.ONLINE, (), serves)
+
+
+def _less(counter: Counter[Any], key: Hashable) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]

@@ -1,0 +1,202 @@
+"""Workers that get nothing new: drained by an admin, or quarantined because their machine failed jobs in a row.
+
+Both outlive a restart of the server. Also the judgement that lost workers need: whose fault was it? Called by
+`attempts`, `duties` and `api`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import structlog
+
+from hecaton.core.model import AttemptRef, Charged, Reason, WorkerId, WorkerRecord
+from hecaton.server.clock import Clock
+from hecaton.server.fleet.members import Fleet, Hold, Lease, Member
+from hecaton.server.fleet.scheduler import Scheduler
+from hecaton.server.settings import Settings
+from hecaton.store.port import AttemptEnd, Database, Ended, Store
+from hecaton.wire.channel import Hello
+
+STRIKES = 3
+"""Attempts in a row that end by the machine's failure, until it is quarantined (docs/reliability.md, C5)."""
+
+QUARANTINE = 600.0
+"""Seconds. Then the machine gets work again; its next failure sends it back at once."""
+
+_log = structlog.get_logger("hecaton.holds")
+
+
+_LOSSES = frozenset({Reason.WORKER_LOST, Reason.POISON})
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Of a worker before it was lost, and how many of its attempts that ended."""
+
+    strikes: list[Reason]
+    hold: Hold
+    lost: int
+
+
+class Holds:
+    def __init__(
+        self, database: Database, fleet: Fleet, scheduler: Scheduler, clock: Clock, settings: Settings
+    ) -> None:
+        self._database, self._fleet, self._scheduler = database, fleet, scheduler
+        self._clock, self._settings = clock, settings
+        self._strikes: dict[WorkerId, list[Reason]] = {}
+        self._unpulled: dict[WorkerId, set[int | None]] = {}  # lanes whose image could not be pulled, in a row
+        self._last_pull: tuple[WorkerId | None, float] = (None, 0.0)
+        self._last_loss: tuple[WorkerId | None, float] = (None, 0.0)
+        self._struck: dict[WorkerId, float] = {}  # when the last attempt ended that was counted
+        self._before: dict[WorkerId, Standing] = {}
+        self._boots: dict[WorkerId, str] = {}  # of the machine, when the worker was here last
+
+    def load(self, workers: Sequence[WorkerRecord]) -> None:
+        """At start, from the store."""
+        for worker in workers:
+            self._fleet.hold(worker.id, _hold_of(worker))
+
+    # -- by an admin ---------------------------------------------------------------------------
+
+    async def drain(self, name: str) -> WorkerRecord:
+        """Nothing new from now on; what has not started is asked back and given to others. NotFound."""
+        record = await self._database.write(lambda store: store.set_drained(name, True))
+        self._fleet.hold(record.id, _hold_of(record))
+        # Behind every claim that was planned before: their jobs are asked back too.
+        await self._database.write(lambda store: None)
+        if member := self._fleet.members.get(record.id):
+            self._scheduler.take_back(member)
+        return record
+
+    async def undrain(self, name: str) -> WorkerRecord:
+        """Ends a quarantine too. The caller dispatches. NotFound."""
+        record = await self._database.write(lambda store: store.set_drained(name, False))
+        self._fleet.hold(record.id, _hold_of(record))
+        self._strikes.pop(record.id, None)
+        self._unpulled.pop(record.id, None)
+        return record
+
+    # -- by what happens -----------------------------------------------------------------------
+
+    def excused(self, lost: Member) -> bool:
+        """Was this worker lost together with others: silent for a while too, or lost a moment ago? Then the cause is
+        theirs in common (power, network), no job's and no machine's."""
+        now, settings = self._clock.now(), self._settings
+        who, at = self._last_loss
+        self._last_loss = (lost.id, now)
+        if who not in (None, lost.id) and now - at <= settings.lost_after:
+            return True
+        return any(
+            member is not lost and now - member.last_contact > settings.suspect_after
+            for member in self._fleet.members.values()
+        )
+
+    def judge(self, worker: WorkerId, ended: Sequence[Ended], said: Mapping[AttemptRef, AttemptEnd]) -> bool:
+        """Count failures of the machine in a row. True if that was one too many: the caller then calls `keep`."""
+        lost = sum(1 for end in ended if end.accepted and end.verdict and end.verdict.reason in _LOSSES)
+        if lost:
+            self._before[worker] = Standing(self._strikes.get(worker, []).copy(), self._hold(worker), lost)
+        for end in ended:
+            if not end.accepted or end.verdict is None:
+                continue
+            if end.verdict.charged is Charged.INFRA and end.lane is not None:
+                self._scheduler.shun(end.lane, worker)
+            if end.verdict.charged is Charged.INFRA and not self._registrys_fault(worker, end):
+                if self._same_blow(worker, said.get(end.ref)):
+                    continue
+                reason = end.verdict.reason
+                strike = Reason.WORKER_LOST if reason is Reason.POISON else reason
+                self._strikes.setdefault(worker, []).append(strike)
+            elif end.verdict.charged is Charged.USER or end.verdict.reason is Reason.OK:
+                self._strikes.pop(worker, None)
+                self._unpulled.pop(worker, None)
+        strikes = self._strikes.get(worker, [])
+        if len(strikes) < STRIKES:
+            return False
+        self._strikes[worker] = strikes[-STRIKES + 1 :]  # one more after the quarantine, and it is back
+        self._quarantine(worker, strikes[-STRIKES:])
+        return True
+
+    def _same_blow(self, worker: WorkerId, end: AttemptEnd | None) -> bool:
+        """Attempts that ran side by side when the machine failed (its engine restarted) do not fail in a row: the first
+        one counts."""
+        if end is None:
+            return False
+        if end.started_at is not None and end.started_at < self._struck.get(worker, float("-inf")):
+            return True
+        self._struck[worker] = end.at
+        return False
+
+    async def take_back(self, worker: WorkerId, hello: Hello) -> list[Lease]:
+        """A worker is back. Attempts that it had been given up for are its own again if nobody else was given them,
+        and count as no loss: leases for them, to be entered when it joins. Nor does a loss that was a reboot, which
+        takes longer than `lost_after` on many machines, count against it."""
+        self._fleet.contact(worker, self._clock.now())
+        before = self._before.get(worker)
+        rebooted = self._boots.get(worker, hello.boot_id) != hello.boot_id
+        self._boots[worker] = hello.boot_id
+        held = self._fleet.unknown(worker, hello.held)
+        resumed = await self._database.write(lambda store: store.resume(worker, held)) if held else []
+        self._before.pop(worker, None)
+        wrong = sum(1 for one in resumed if one.charged is Charged.INFRA)
+        if before is not None and rebooted:
+            await self._forgive(worker, before, 0)
+        elif before is not None and wrong:
+            await self._forgive(worker, before, before.lost - wrong)
+        for one in resumed:
+            self._scheduler.forgive(one.lane, worker)
+        return [Lease(one.ref, held[one.ref], one.lane, None, started=one.started) for one in resumed]
+
+    async def _forgive(self, worker: WorkerId, before: Standing, losses: int) -> None:
+        """The last loss of this worker was none, but for so many attempts."""
+        strikes = before.strikes + [Reason.WORKER_LOST] * losses
+        self._strikes[worker] = strikes[-STRIKES + 1 :]
+        hold = self._hold(worker)
+        if hold.quarantine is not None and before.hold.quarantine is None and len(strikes) < STRIKES:
+            self._fleet.hold(worker, msgspec.structs.replace(hold, quarantine=None))
+            await self._database.write(self.keep(worker))
+
+    def _hold(self, worker: WorkerId) -> Hold:
+        return self._fleet.holds.get(worker, Hold())
+
+    def _registrys_fault(self, worker: WorkerId, end: Ended) -> bool:
+        """A pull that fails on two machines within a minute says nothing about either, nor does one image that fails
+        again and again on one machine: only failures with several images do."""
+        if end.verdict is None or end.verdict.reason is not Reason.IMAGE_PULL:
+            return False
+        now = self._clock.now()
+        who, at = self._last_pull
+        self._last_pull = (worker, now)
+        unpulled = self._unpulled.setdefault(worker, set())
+        again = end.lane in unpulled or (end.lane is None and bool(unpulled))  # None: the job's last attempt
+        unpulled.add(end.lane)
+        return again or (who not in (None, worker) and now - at <= 60.0)
+
+    def _quarantine(self, worker: WorkerId, strikes: Sequence[Reason]) -> None:
+        why = f"its last {STRIKES} attempts were ended by the machine ({', '.join(strikes)})"
+        hold = msgspec.structs.replace(self._hold(worker), quarantine=why, until=self._clock.now() + QUARANTINE)
+        self._fleet.hold(worker, hold)
+        member = self._fleet.members.get(worker)
+        _log.warning("Worker quarantined", worker=member.name if member else worker, why=why, seconds=QUARANTINE)
+        if member is not None:
+            self._scheduler.take_back(member)
+
+    async def release_due(self) -> int:
+        """End the quarantines whose time is over. Returns how many; the caller dispatches."""
+        now = self._clock.now()
+        due = [worker for worker, hold in self._fleet.holds.items() if hold.quarantine and hold.until <= now]
+        for worker in due:
+            self._fleet.hold(worker, msgspec.structs.replace(self._fleet.holds[worker], quarantine=None))
+            await self._database.write(self.keep(worker))
+        return len(due)
+
+    def keep(self, worker: WorkerId) -> Callable[[Store], None]:
+        """What stores the worker's quarantine as it is now."""
+        hold = self._fleet.holds[worker]
+        return lambda store: store.set_quarantine(worker, hold.quarantine, hold.until)
+
+
+def _hold_of(record: WorkerRecord) -> Hold:
+    return Hold(record.drained, record.quarantine, record.quarantined_until)

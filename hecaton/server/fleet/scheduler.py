@@ -1,0 +1,334 @@
+"""Which lane has work, which slot has room, and who gets what: memory only, decided by `core.matching.place`.
+
+A decision is three steps, so that the claim shares the transaction (one fsync) of whatever caused it:
+
+    claims = scheduler.plan()                  reserves room in memory
+    claimed = store.claim(claims)              commits attempt numbers, in the store's order of priority and age
+    scheduler.settle(claims, claimed)          turns reservations into leases and pushes the jobs
+
+Counts of waiting jobs may be too high (a duplicate, a cancelled job): a claim then comes back short, and nothing is
+lost. They are never too low, so no job is forgotten; a slow tick of `duties` reads them anew all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+import msgspec
+
+from hecaton.core.errors import TooMany
+from hecaton.core.matching import Lane, Want, place, warm_key
+from hecaton.core.model import AttemptRef, Image, Mode, WorkerId
+from hecaton.server.clock import submitted_at
+from hecaton.server.fleet.members import Fleet, Lease, Member, SlotState
+from hecaton.server.fleet.openings import Openings
+from hecaton.store.port import Claim, Claimed, LaneInfo
+from hecaton.wire.channel import Assign, Assignment, FileRef, ImageRef, Revoke
+
+DEPTH_SECONDS = 0.05
+MAX_DEPTH = 512
+
+RETRY_AFTER = 5.0
+"""Seconds after which it makes sense to submit again when the queue was full."""
+
+SHUN = 60.0
+"""Seconds for which a lane's jobs go to other machines first, after one of them was failed by this machine."""
+
+
+LANE_KEPT = 600.0
+"""Seconds without any use after which a lane is forgotten: people make new lanes with each handler file they send."""
+
+
+class LaneState(msgspec.Struct):
+    key: int
+    lane: Lane
+    count: int = 0
+    priority: int = 0
+    since: float = 0.0
+    waiting: dict[int, int] = {}  # how many of each priority; may name too many, as `count`
+    fresh: int = 0  # added since `recount`
+    raised: int | None = None  # highest priority added since the last plan took from the lane
+    shunned: dict[WorkerId, float] = {}  # machines that failed one of its jobs, and until when others go first
+    pace: float | None = None  # seconds that a job of this lane runs, exponentially averaged: how many to prefetch
+    used_at: float = 0.0
+
+
+class Scheduler:
+    def __init__(self, fleet: Fleet, image: Callable[[int], Image | None], now: Callable[[], float]) -> None:
+        self.fleet = fleet
+        self._openings = Openings(fleet)
+        self._image = image
+        self._now = now
+        self._lanes: dict[int, LaneState] = {}
+        self._waiting: dict[int, LaneState] = {}  # those with a count above 0
+        self._queued: dict[int, int] = {}  # by owner
+        self._served: dict[int, float] = {}  # when an owner was given a slot last
+
+    # -- what waits ----------------------------------------------------------------------------
+
+    def recount(self) -> None:
+        """Called before the store is asked; `load` then knows what was added while it counted."""
+        for state in self._lanes.values():
+            state.fresh = 0
+
+    def load(self, infos: Iterable[LaneInfo]) -> None:
+        """What the store says is waiting, and what came since `recount`; replaces all counts."""
+        for state in self._lanes.values():
+            self._count(state, state.fresh)
+        for info in infos:
+            state = self._lane(info.lane)
+            if not state.fresh:
+                state.waiting, state.since = {}, info.since
+            state.waiting.setdefault(info.priority, info.count)
+            state.priority, state.since = max(state.waiting), min(state.since, info.since)
+            self._count(state, state.count + info.count)
+        self._forget_unused()
+
+    def _forget_unused(self) -> None:
+        """Claims under way still need their lane; they are over long before. Machines are shunned for less time, too,
+        but from when a job of the lane fails, however long it runs."""
+        before = self._now() - LANE_KEPT
+        held = {lease.lane for member in self.fleet.members.values() for lease in member.all_leases()}
+        for state in list(self._lanes.values()):
+            if state.count <= 0 and state.used_at < before and state.key not in held:
+                del self._lanes[state.key]
+
+    def add(self, lane: Lane, priority: int, since: float, count: int = 1) -> None:
+        state = self._lane(lane)
+        if state.count <= 0:
+            state.waiting, state.since = {}, since
+            self._count(state, 0)
+        state.waiting[priority] = state.waiting.get(priority, 0) + count
+        state.priority = max(state.waiting)
+        state.since = min(state.since, since)
+        self._count(state, state.count + count)
+        state.fresh += count
+        state.raised = priority if state.raised is None else max(state.raised, priority)
+
+    def remove(self, lane: Lane, count: int = 1) -> None:
+        state = self._lane(lane)
+        self._count(state, max(0, state.count - count))
+
+    def again(self, key: int) -> None:
+        """A job of a known lane waits once more."""
+        state = self._lanes.get(key)
+        if state is not None:
+            self.add(state.lane, state.priority, state.since or self._now())
+
+    def knows(self, key: int) -> bool:
+        return key in self._lanes
+
+    def _lane(self, lane: Lane) -> LaneState:
+        key = lane.key()
+        state = self._lanes.setdefault(key, LaneState(key, lane))
+        state.used_at = self._now()
+        return state
+
+    def want(self, key: int) -> Want | None:
+        state = self._lanes.get(key)
+        return None if state is None else self._want(state)
+
+    def _want(self, state: LaneState, running: Mapping[int, int] = MappingProxyType({})) -> Want | None:
+        image = self._image(state.lane.image_id)
+        if image is None:
+            return None
+        owner = state.lane.owner_id
+        return Want(
+            state.key,
+            image.name,
+            state.lane.mode,
+            warm_key(state.lane, image.digest, image.env_revision),
+            state.count,
+            state.priority,
+            state.since,
+            owner,
+            running.get(owner, 0),
+            max(state.since, self._served.get(owner, 0.0)),
+            self._shunned(state) if state.shunned else frozenset(),
+        )
+
+    def _shunned(self, state: LaneState) -> frozenset[WorkerId]:
+        state.shunned = {worker: until for worker, until in state.shunned.items() if until > self._now()}
+        return frozenset(state.shunned)
+
+    def shun(self, key: int, worker: WorkerId) -> None:
+        """A job of this lane was failed by the machine: it and its like go to others first, if there are any."""
+        state = self._lanes.get(key)
+        if state is not None:
+            state.used_at = self._now()
+            state.shunned[worker] = state.used_at + SHUN
+
+    def forgive(self, key: int, worker: WorkerId) -> None:
+        """It was no failure."""
+        state = self._lanes.get(key)
+        if state is not None:
+            state.shunned.pop(worker, None)
+
+    def queued(self, owner: int) -> int:
+        """Jobs of this owner that wait to be given to a worker; may be too high, as `LaneState.count`."""
+        return self._queued.get(owner, 0)
+
+    def require_room(self, owner: int, count: int, limit: int) -> None:
+        """TooMany if `count` jobs more would be more than the owner may have waiting."""
+        waiting = self.queued(owner)
+        if waiting + count > limit:
+            raise TooMany(
+                f"you have {waiting} jobs waiting; with {count} more it would be over your quota of {limit}",
+                "Submit them when some have started. An admin can raise the quota: hecaton-server --max-queued N",
+                RETRY_AFTER,
+            )
+
+    def _count(self, state: LaneState, count: int) -> None:
+        owner = state.lane.owner_id
+        self._queued[owner] = self._queued.get(owner, 0) + count - state.count
+        state.count = count
+        if count > 0:
+            self._waiting[state.key] = state
+        else:
+            self._waiting.pop(state.key, None)
+
+    # -- decide --------------------------------------------------------------------------------
+
+    def plan(self) -> list[Claim]:
+        # hot: benchmarks/throughput.py - runs with every submit and every result
+        if not self._waiting or not self._openings.any():
+            return []
+        several = len({state.lane.owner_id for state in self._waiting.values()}) > 1
+        running = self._openings.running() if several else MappingProxyType({})
+        wants = {want.lane: want for state in self._waiting.values() if (want := self._want(state, running))}
+        claims = []
+        now = self._now()
+        hosts = self._openings.hosts(tuple(wants.values()))
+        for placed in place(wants.values(), hosts, now) if hosts else ():
+            self.fleet.reserve(placed.worker, placed.slot, placed.count, wants[placed.lane].warm)
+            lane = self._lanes[placed.lane]
+            self._count(lane, lane.count - placed.count)
+            lane.raised, lane.used_at = None, now
+            self._served[lane.lane.owner_id] = now
+            claims.append(Claim(placed.lane, placed.worker, placed.slot, placed.count))
+        return claims
+
+    def undo(self, claims: Sequence[Claim]) -> None:
+        """The transaction failed: nothing was claimed."""
+        for claim in claims:
+            lane = self._lanes[claim.lane]
+            self._count(lane, lane.count + claim.count)
+            self._unreserve(claim)
+
+    def _unreserve(self, claim: Claim) -> None:
+        self.fleet.reserve(claim.worker_id, claim.slot, -claim.count, None)
+
+    def settle(self, claims: Sequence[Claim], claimed: Sequence[Claimed]) -> None:
+        for claim in claims:
+            self._unreserve(claim)
+        pushes: dict[str, tuple[Member, list[Assignment]]] = {}
+        for job in claimed:
+            claim = claims[job.claim]
+            state = self._lanes[claim.lane]
+            self._advance(state, job)
+            assignment = self._assignment(job, claim, state.lane)
+            warm = assignment.warm if assignment is not None else None
+            lease = Lease(job.ref, claim.slot, claim.lane, warm, state.lane.owner_id)
+            member = self.fleet.grant(claim.worker_id, lease, _depth(state))
+            # If it left in between, the lease expires, or the worker returns and is asked.
+            if assignment is not None and member is not None and member.link is not None:
+                pushes.setdefault(member.id, (member, []))[1].append(assignment)
+        for member, jobs in pushes.values():
+            if member.link is not None:
+                member.link.send(Assign(tuple(jobs)))
+
+    def _advance(self, state: LaneState, job: Claimed) -> None:
+        """The first of a lane is gone: what is left has no higher priority and, within one, is not older. Without this
+        a single urgent job would pull all others of its lane along."""
+        taken, raised = job.spec.priority, state.raised
+        state.waiting[taken] = state.waiting.get(taken, 0) - 1
+        possible = taken if raised is None else max(taken, raised)
+        state.waiting = {priority: n for priority, n in state.waiting.items() if n > 0 and priority <= possible}
+        state.priority = max(state.waiting, default=taken)
+        if state.priority == taken:
+            state.since = max(state.since, submitted_at(job.ref.job))
+
+    def _assignment(self, job: Claimed, claim: Claim, lane: Lane) -> Assignment | None:
+        image = self._image(job.image_id)
+        if image is None:
+            return None
+        spec = job.spec
+        file = FileRef(spec.file, spec.file_name or "file") if spec.file else None
+        return Assignment(
+            ref=job.ref,
+            slot=claim.slot,
+            image=ImageRef(image.name, image.digest, image.env, image.env_revision),
+            owner=job.owner,
+            warm=warm_key(lane, image.digest, image.env_revision),
+            mode=spec.mode,
+            payload=job.payload,
+            key=job.key,
+            file=file,
+            args=spec.args,
+            timeout=spec.timeout,
+            exclusive=spec.exclusive,
+        )
+
+    def ran(self, key: int, seconds: float | None) -> None:
+        state = self._lanes.get(key)
+        if state is not None and seconds is not None:
+            state.pace = seconds if state.pace is None else state.pace + 0.2 * (seconds - state.pace)
+            state.used_at = self._now()
+
+    # -- take back -----------------------------------------------------------------------------
+
+    def revoke(self) -> int:
+        """Jobs that wait beside a running one while another slot is idle: ask for them back, for each idle slot as many
+        as it would hold, and of those beside one job at most half. Returns how many."""
+        # hot: benchmarks/growth.py
+        room: float = self._openings.idle()
+        asked: dict[WorkerId, list[AttemptRef]] = {}
+        would_run: dict[int, bool] = {}
+        behind = ((member, lease) for member, slot in self._openings.stacked() for lease in _half(_behind(slot)))
+        for member, lease in behind if room else ():
+            if lease.lane not in would_run:
+                would_run[lease.lane] = self._would_run(lease.lane)
+            if would_run[lease.lane]:
+                lease.revoking = True
+                asked.setdefault(member.id, []).append(lease.ref)
+                room -= 1 / _depth(self._lanes[lease.lane])
+            if room <= 0:
+                break
+        for worker, refs in asked.items():
+            link = self.fleet.members[worker].link
+            if link is not None:
+                link.send(Revoke(tuple(refs)))
+        return sum(len(refs) for refs in asked.values())
+
+    def _would_run(self, key: int) -> bool:
+        want = self.want(key)
+        return want is not None and self._openings.idle_for(want)
+
+    def take_back(self, member: Member) -> None:
+        """Ask for all that has not started: the worker is to run nothing new."""
+        waiting = [lease for lease in member.leases() if not lease.started and not lease.revoking]
+        for lease in waiting:
+            lease.revoking = True
+        if waiting and member.link is not None:
+            member.link.send(Revoke(tuple(lease.ref for lease in waiting)))
+
+
+def _behind(slot: SlotState) -> list[Lease]:
+    """What waits there beside another job, the last first. The first of a slot is about to start, if none has."""
+    waiting = [lease for lease in slot.held.values() if not lease.started and not lease.revoking]
+    first = 0 if any(lease.started for lease in slot.held.values()) else 1
+    return waiting[first:][::-1]
+
+
+def _half(leases: list[Lease]) -> list[Lease]:
+    return leases[: (len(leases) + 1) // 2]
+
+
+def _depth(state: LaneState) -> int:
+    """How many jobs a slot holds: enough to cover two round trips to a busy server, at most `MAX_DEPTH`.
+
+    Jobs of a second or more wait in the queue instead, where any free slot can take them."""
+    if state.lane.mode is Mode.SCRIPT or state.pace is None or state.pace >= 1.0:
+        return 1
+    return max(2, min(MAX_DEPTH, int(DEPTH_SECONDS / max(state.pace, 1e-6)) + 1))

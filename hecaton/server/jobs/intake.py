@@ -1,0 +1,97 @@
+"""Stores new jobs: those that are submitted in the same turn of the event loop together, with one decision about who
+gets them and one hand-over to the store."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hecaton.core.errors import HecatonError, TooMany, Unavailable
+from hecaton.server.clock import Clock
+from hecaton.server.fleet.scheduler import Scheduler
+from hecaton.server.hub import Hub
+from hecaton.server.jobs.requests import require_blobs
+from hecaton.server.settings import Settings
+from hecaton.store.port import Blobs, Claimed, Database, NewJob, Store, Stored
+
+_Waiting = tuple[NewJob, "asyncio.Future[Stored]"]
+
+
+class Intake:
+    # hot: benchmarks/throughput.py - 64 clients come in groups of about ten
+
+    def __init__(
+        self, database: Database, blobs: Blobs, scheduler: Scheduler, hub: Hub, clock: Clock, settings: Settings
+    ) -> None:
+        self._database, self._blobs, self._scheduler, self._hub = database, blobs, scheduler, hub
+        self._clock, self._settings = clock, settings
+        self._waiting: list[_Waiting] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def store(self, job: NewJob) -> Stored:
+        """Returns when the job is durable. Raises what the store has against it; the others of its group are stored all
+        the same."""
+        if self._hub.closing:
+            raise Unavailable("the server is stopping", "Try again in a moment.")
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._send)
+        stored: asyncio.Future[Stored] = loop.create_future()
+        self._waiting.append((job, stored))
+        return await stored
+
+    def _send(self) -> None:
+        group, self._waiting = self._waiting, []
+        self._run(group)
+
+    def _run(self, group: list[_Waiting]) -> None:
+        task = asyncio.ensure_future(self._store(group))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _store(self, group: list[_Waiting]) -> None:
+        """The jobs and the claims for free slots in one transaction: a job that can start at once costs one fsync.
+
+        A job is counted when it is on its way to the store, not before: other claims would take it for one that is
+        gone."""
+        group = [one for one in group if self._count(*one)]
+        jobs = [job for job, _ in group]
+        claims = self._scheduler.plan()
+        now = self._clock.now()
+
+        def write(store: Store) -> tuple[list[Stored], list[Claimed]]:
+            require_blobs(store, self._blobs, jobs)
+            return store.submit(jobs), store.claim(claims, now) if claims else []
+
+        try:
+            stored, claimed = await self._database.write(write)
+        except BaseException as error:
+            self._scheduler.undo(claims)
+            self._refuse(group, error)
+            return
+        self._scheduler.settle(claims, claimed)
+        for (_, waiter), one in zip(group, stored, strict=True):
+            if not waiter.done():
+                waiter.set_result(one)
+
+    def _count(self, job: NewJob, waiter: asyncio.Future[Stored]) -> bool:
+        """False, and the owner knows why, if his queue is full."""
+        try:
+            self._scheduler.require_room(job.owner_id, 1, self._settings.max_queued)
+        except TooMany as error:
+            if not waiter.done():
+                waiter.set_exception(error)
+            return False
+        self._scheduler.add(job.lane, job.spec.priority, job.created_at)
+        return True
+
+    def _refuse(self, group: list[_Waiting], error: BaseException) -> None:
+        """Nothing of the group is stored. Whose fault that is shows when each is tried alone."""
+        for job, _ in group:
+            self._scheduler.remove(job.lane)
+        if len(group) > 1 and isinstance(error, HecatonError) and not isinstance(error, Unavailable):
+            for one in group:
+                self._run([one])
+            return
+        for _, waiter in group:
+            if not waiter.done():
+                waiter.set_exception(error)

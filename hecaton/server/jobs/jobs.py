@@ -1,0 +1,321 @@
+"""Use cases around jobs, for people: submit, look, wait, cancel, retry, read logs. No HTTP, no SQL."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import AsyncIterator, Sequence
+
+from hecaton.core.batches import lane_of
+from hecaton.core.errors import Conflict, NotFound
+from hecaton.core.matching import Want, why_waiting
+from hecaton.core.model import INLINE_LIMIT, Body, Job, JobId, JobState, Reason
+from hecaton.server.accounts.auth import Caller
+from hecaton.server.accounts.directory import Directory
+from hecaton.server.clock import Clock, uuid7
+from hecaton.server.fleet.attempts import Attempts
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.scheduler import Scheduler
+from hecaton.server.hub import Hub, Watch
+from hecaton.server.jobs.endings import Ending, parts_at_end
+from hecaton.server.jobs.intake import Intake
+from hecaton.server.jobs.requests import payload_of, request_digest, spec_of
+from hecaton.server.jobs.views import JobParts, job_summary, job_view, removed
+from hecaton.server.settings import Settings
+from hecaton.store import port
+from hecaton.store.port import Blobs, Database, Store
+from hecaton.wire import api
+from hecaton.wire.channel import Cancel
+
+MAX_WAIT = 60.0
+"""Seconds that one request may wait. Clients ask again: proxies cut longer silences."""
+
+ID_LENGTH = 36
+KEEP_ALIVE = 10.0
+LOG_CHUNK = 64 * 1024
+TAIL_BYTES = 16 * 1024
+TAILS = 20
+"""Attempts, the last ones, that are shown with the end of their log."""
+
+
+class Jobs:
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        directory: Directory,
+        fleet: Fleet,
+        scheduler: Scheduler,
+        attempts: Attempts,
+        hub: Hub,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._directory = directory
+        self._fleet = fleet
+        self._intake = Intake(database, blobs, scheduler, hub, clock, settings)
+        self._attempts = attempts
+        self._hub = hub
+        self._clock = clock
+        self._settings = settings
+
+    # -- submit --------------------------------------------------------------------------------
+
+    async def submit(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> api.Submitted:
+        return await self._store(self._new_job(caller, request, key, digest))
+
+    async def submit_and_wait(
+        self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes, seconds: float
+    ) -> api.JobView:
+        """As `submit` and then `wait`; the watch stands before the job does, so its end needs no second look."""
+        # hot: benchmarks/latency.py
+        job = self._new_job(caller, request, key, digest)
+        with self._hub.watching(job.id, end_only=True) as watch:
+            submitted = await self._store(job)
+            if not submitted.duplicate:
+                await self._until_ended(watch, seconds)
+                return self._at_end(caller, job, submitted, watch.end) or await self.show(caller, submitted.id)
+        return await self.wait(caller, submitted.id, seconds)
+
+    def _at_end(self, caller: Caller, job: port.NewJob, submitted: api.Submitted, end: object) -> api.JobView | None:
+        """As `show`, where what passed through memory suffices for it."""
+        if not isinstance(end, Ending) or end.said.by is None:
+            return None
+        image, member = self._directory.image(job.image_id), self._fleet.members.get(end.said.by)
+        if image is None or member is None:
+            return None
+        parts = parts_at_end(job, submitted.index, caller.name, image.name, member.name, end)
+        return job_view(parts, None, (), self._settings.keep_results) if parts is not None else None
+
+    def _new_job(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> port.NewJob:
+        image = self._directory.find_image(request.image)
+        spec = spec_of(request)
+        payload = payload_of(request, self._settings.max_payload, self._blobs)
+        lane = lane_of(caller.user_id, image.id, spec)
+        now = self._clock.now()
+        job_id = JobId(uuid7(now))
+        return port.NewJob(job_id, caller.user_id, image.id, lane, spec, payload, now, key or job_id, digest)
+
+    async def _store(self, job: port.NewJob) -> api.Submitted:
+        stored = await self._intake.store(job)
+        return api.Submitted(stored.id, stored.index, stored.duplicate)
+
+    async def retry(self, caller: Caller, job_id: str, key: str | None) -> api.Submitted:
+        """A new job with the same payload and options: a terminal state is never opened again."""
+        old = await self._job(caller, job_id)
+        if not old.state.terminal:
+            raise Conflict(f"job {old.id} is {old.state}: only ended jobs can be retried")
+        payload = await self._database.read(lambda store: store.payload(old.id))
+        if payload is None:
+            raise NotFound(f"the payload of job {old.id} is gone")
+        image = self._directory.find_image(old.image)  # registered again meanwhile, it has another number
+        now = self._clock.now()
+        new_id = JobId(uuid7(now))
+        lane = lane_of(old.owner_id, image.id, old.spec)
+        digest = request_digest(f"retry {old.id}".encode())
+        return await self._store(
+            port.NewJob(new_id, old.owner_id, image.id, lane, old.spec, payload, now, key or new_id, digest, old.id)
+        )
+
+    # -- look ----------------------------------------------------------------------------------
+
+    async def _job(self, caller: Caller, job_id: str) -> Job:
+        """The same answer for a job of somebody else as for one that does not exist."""
+        job = await self._database.read(lambda store: store.job(job_id))
+        return self._own(caller, job, job_id)
+
+    def _own(self, caller: Caller, job: Job | None, job_id: str) -> Job:
+        if job is None or (job.owner_id != caller.user_id and not caller.is_admin):
+            raise NotFound(f"no job {job_id[:80]!r}", "hecaton job list shows yours.")
+        return job
+
+    async def show(self, caller: Caller, job_id: str) -> api.JobView:
+        def read(store: Store) -> JobParts | None:
+            job = store.job(job_id)
+            if job is None:
+                return None
+            attempts = store.attempts(job.id)
+            bad = [one.number for one in attempts[-TAILS:] if one.reason not in (None, Reason.OK)]
+            return JobParts(
+                job,
+                store.payload(job.id) if job.payload_size <= INLINE_LIMIT else None,
+                store.result(job.id) if job.result_kind is not None else None,
+                attempts,
+                store.queue_position(job.id) if job.state is JobState.IN_QUEUE else None,
+                {number: store.log_tail(job.id, number, TAIL_BYTES) for number in bad},
+            )
+
+        parts = await self._database.read(read)
+        job = self._own(caller, parts.job if parts else None, job_id)
+        assert parts is not None
+        return job_view(parts, self._attempts.live.get(job.id), self._why(job), self._settings.keep_results)
+
+    def _why(self, job: Job) -> list[api.Waiting]:
+        if job.state is not JobState.IN_QUEUE:
+            return self._why_there(job)
+        image = self._directory.image(job.image_id)
+        want = Want(job.lane, image.name if image else job.image, job.spec.mode, None, 1, 0, job.created_at)
+        hosts = sorted((member.host() for member in self._fleet.members.values()), key=lambda host: host.name)
+        lines = [api.Waiting(host.name, why_waiting(want, host)) for host in hosts]
+        if job.batch_paused is not None:
+            lines.insert(0, api.Waiting("*", f"its batch is paused: {job.batch_paused}"))
+        wait = job.run_after - self._clock.now()
+        if wait > 0:
+            lines.insert(0, api.Waiting("*", f"the next attempt starts in {wait:.0f} s (back-off after a failure)"))
+        if not hosts:
+            lines.append(api.Waiting("*", "no worker is connected: start one with `hecaton-gpu run <server>`"))
+        return lines
+
+    def _why_there(self, job: Job) -> list[api.Waiting]:
+        """Why nothing happens to a job that a worker has."""
+        member = self._fleet.members.get(job.worker_id) if job.worker_id and not job.state.terminal else None
+        if member is None:
+            return []
+        if member.link is None:
+            left = max(0.0, member.last_contact + self._settings.lost_after - self._clock.now())
+            after = "counts as cancelled" if job.cancel_requested else "is given to another worker"
+            return [api.Waiting(member.name, f"is not connected: unless it returns, the job {after} in {left:.0f} s")]
+        before = member.before(job.id)
+        if job.state is JobState.ASSIGNED and before:
+            others = "one job that runs" if before == 1 else f"{before} jobs"
+            return [api.Waiting(member.name, f"has it already, behind {others} on the same slot")]
+        return []
+
+    async def list(self, caller: Caller, state: JobState | None, before: int | None, limit: int) -> api.JobPage:
+        owner = None if caller.is_admin else caller.user_id
+        page = await self._database.read(
+            lambda store: store.jobs(owner_id=owner, state=state, before=before, limit=limit)
+        )
+        cursor = None if page.next_index is None else str(page.next_index)
+        return api.JobPage(tuple(job_summary(job) for job in page.jobs), cursor)
+
+    async def payload(self, caller: Caller, job_id: str) -> Body:
+        job = await self._job(caller, job_id)
+        body = await self._database.read(lambda store: store.payload(job.id))
+        if body is None:
+            raise NotFound(f"the payload of job {job.id} is gone")
+        return body
+
+    async def result(self, caller: Caller, job_id: str) -> Body:
+        job = await self._job(caller, job_id)
+        body = await self._database.read(lambda store: store.result(job.id))
+        if body is None and job.result_kind is not None:
+            raise NotFound(
+                f"job {job.id} has no result any longer: {removed(self._settings.keep_results)}",
+                "hecaton job retry computes it again. How long results stay: hecaton-server --keep-results",
+            )
+        if body is None:
+            raise NotFound(f"job {job.id} has no result: it is {job.state}", f"hecaton job show {job.id}")
+        return body
+
+    async def logs(self, caller: Caller, job_id: str, attempt: int | None, offset: int) -> AsyncIterator[bytes]:
+        """Pieces from `offset` to the end of what is there now. Raises before the first piece, not in mid-stream."""
+        job = await self._job(caller, job_id)
+        number = job.attempt if attempt is None else attempt
+        return self._log_pieces(job.id, number, offset)
+
+    async def _log_pieces(self, job_id: JobId, attempt: int, offset: int) -> AsyncIterator[bytes]:
+        while data := await self._read_log(job_id, attempt, offset):
+            yield data
+            offset += len(data)
+
+    async def _read_log(self, job_id: JobId, attempt: int, offset: int) -> bytes:
+        return await self._database.read(lambda store: store.read_log(job_id, attempt, offset, LOG_CHUNK))
+
+    # -- wait ----------------------------------------------------------------------------------
+
+    async def wait(self, caller: Caller, job_id: str, seconds: float) -> api.JobView:
+        """The job when it is terminal, or as it is when the time is over."""
+        known = JobId(job_id) if len(job_id) == ID_LENGTH else (await self._job(caller, job_id)).id
+        with self._hub.watching(known, end_only=True) as watch:
+            view = await self.show(caller, known)
+            if view.state.terminal:
+                return view
+            await self._until_ended(watch, seconds)
+        return await self.show(caller, known)
+
+    async def _until_ended(self, watch: Watch, seconds: float) -> None:
+        deadline = self._clock.now() + min(seconds, MAX_WAIT)
+        while not watch.ended and not self._hub.closing:
+            left = deadline - self._clock.now()
+            if left <= 0 or not await watch.wait(left):
+                return
+
+    async def events(self, caller: Caller, job_id: str, offset: int) -> AsyncIterator[api.JobEvent | None]:
+        """What happens to a job, live, until it is terminal; None is a keep-alive. Logs come from the store by offset,
+        so none is missed or doubled; the hub only says that there is something new."""
+        job = await self._job(caller, job_id)
+        return self._stream(caller, job.id, offset)
+
+    async def _stream(self, caller: Caller, job_id: JobId, offset: int) -> AsyncIterator[api.JobEvent | None]:
+        with self._hub.watching(job_id) as watch:
+            reader = _LogReader(self, job_id, offset)
+            view = await self.show(caller, job_id)
+            yield api.JobEvent("state", view.state, view.attempt)
+            while not view.state.terminal and not self._hub.closing:
+                async for event in reader.new(view.attempt):
+                    yield event
+                if not await watch.wait(KEEP_ALIVE):
+                    yield None
+                    continue
+                for event in _others(watch):
+                    yield event
+                view = await self.show(caller, job_id)
+            async for event in reader.new(view.attempt):
+                yield event
+            if view.state.terminal:
+                yield api.JobEvent("end", view, view.attempt)
+
+    # -- cancel --------------------------------------------------------------------------------
+
+    async def cancel(self, caller: Caller, job_id: str) -> api.JobView:
+        job = await self._job(caller, job_id)
+        now = self._clock.now()
+        result = await self._database.write(lambda store: store.cancel(job.id, now))
+        if result.worker_id is not None and not result.state.terminal:
+            member = self._fleet.members.get(result.worker_id)
+            if member is not None and member.link is not None:
+                member.link.send(Cancel((result.ref,)))
+        elif result.state is JobState.CANCELLED:
+            self._hub.publish(job.id, api.JobEvent("end", None))
+            if result.batch is not None:
+                self._hub.wake(result.batch)
+        return await self.show(caller, job.id)
+
+
+class _LogReader:
+    """Turns stored log bytes into events, from an offset on, over attempts: a new attempt begins at 0."""
+
+    def __init__(self, jobs: Jobs, job_id: JobId, offset: int) -> None:
+        self._jobs, self._job_id, self._offset = jobs, job_id, offset
+        self._attempt = 0
+        self._text = _new_decoder("replace")
+
+    async def new(self, attempt: int) -> AsyncIterator[api.JobEvent]:
+        if attempt != self._attempt:
+            if self._attempt:
+                async for event in self._rest():
+                    yield event
+                self._offset = 0
+            self._attempt = attempt
+        async for event in self._rest():
+            yield event
+
+    async def _rest(self) -> AsyncIterator[api.JobEvent]:
+        """The offset of an event is that of its text: a character cut in two comes whole with the next piece."""
+        async for data in self._jobs._log_pieces(self._job_id, self._attempt, self._offset):
+            self._offset += len(data)
+            text = self._text.decode(data)
+            if text:
+                behind = len(self._text.getstate()[0])
+                yield api.JobEvent("log", text, self._attempt, self._offset - behind)
+
+
+_new_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+def _others(watch: Watch) -> Sequence[api.JobEvent]:
+    events = [event for event in watch.events if event.event in ("state", "progress", "note")]
+    watch.events.clear()
+    return events

@@ -1,0 +1,105 @@
+"""From what people send to what is stored: options, payload, uploads, checked."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Iterable
+
+import msgspec
+
+from hecaton.core.errors import BadRequest, NotFound, TooLarge
+from hecaton.core.limits import check_limits
+from hecaton.core.model import INLINE_LIMIT, Body, JobSpec, Kind, Mode
+from hecaton.store.port import Blobs, NewJob, Store
+from hecaton.wire import api
+
+Shared = api.NewJob | api.NewBatch
+"""What holds the options of a job, or of all jobs of a batch."""
+
+Content = api.NewJob | api.BatchItem
+
+
+def require_blobs(store: Store, blobs: Blobs, jobs: Iterable[NewJob]) -> None:
+    """In the same transaction as the jobs: an upload that is checked here cannot be cleaned away in between. A server
+    that was killed while it cleaned has removed files that it still knows."""
+    wanted = {
+        (sha256, job.owner_id) for job in jobs for sha256 in (job.payload.blob, job.spec.file) if sha256 is not None
+    }
+    for sha256, owner_id in wanted:
+        if not store.has_blob(sha256, owner_id) or blobs.path(sha256) is None:
+            raise NotFound(f"no upload with SHA-256 {sha256[:80]}", "Upload it first: PUT /v1/blobs/{sha256}")
+
+
+def spec_of(request: Shared) -> JobSpec:
+    check_limits(
+        timeout=request.timeout, retries=request.retries, priority=request.priority, queue_ttl=request.queue_ttl
+    )
+    if request.mode is not Mode.NATIVE and not request.file:
+        raise BadRequest(f"a {request.mode} job needs its `file`: the SHA-256 of an uploaded blob")
+    if request.mode is Mode.NATIVE and (request.file or request.args):
+        raise BadRequest("`file` and `args` belong to jobs with mode script or handler")
+    if any("\0" in argument for argument in request.args):
+        raise BadRequest("an argument holds a NUL character: no program can be given that")
+    name = request.file_name
+    if name is not None and (not 0 < len(name) <= 128 or "/" in name or "\0" in name or name in (".", "..")):
+        raise BadRequest(f"{name[:80]!r} is not a file name")
+    return JobSpec(
+        request.mode, request.file, name, request.args, request.timeout, request.retries, request.priority,
+        request.queue_ttl, request.exclusive,
+    )  # fmt: skip
+
+
+def payload_of(request: Content, limit: int, blobs: Blobs) -> Body:
+    """BadRequest and TooLarge say what is wrong with it. A blob has to be there, in the size that the request says."""
+    given = [
+        request.input is not msgspec.UNSET,
+        request.text is not None,
+        request.base64 is not None,
+        request.payload is not None,
+    ]
+    if sum(given) > 1:
+        raise BadRequest("give one of `input`, `text`, `base64` and `payload`, not several")
+    if request.payload is not None:
+        blob = request.payload
+        if blob.size > limit:
+            raise TooLarge(f"the payload has {blob.size} bytes, the limit is {limit}")
+        path = blobs.path(blob.sha256)
+        size = os.path.getsize(path) if path else -1
+        if size != blob.size:
+            raise BadRequest(f"the upload {blob.sha256} has {size} bytes, the request says {blob.size}")
+        return Body(blob.kind, b"", blob.sha256, blob.size)
+    body = _inline(request)
+    if body.size > INLINE_LIMIT:
+        raise TooLarge(
+            f"the payload has {body.size} bytes: up to {INLINE_LIMIT} may be sent inside the request",
+            "Upload it with PUT /v1/blobs/{sha256} and name it in `payload`.",
+        )
+    return body
+
+
+def _inline(request: Content) -> Body:
+    if request.text is not None:
+        return Body.inline(Kind.TEXT, request.text.encode())
+    if request.base64 is not None:
+        try:
+            return Body.inline(Kind.BYTES, base64.b64decode(request.base64, validate=True))
+        except binascii.Error as error:
+            raise BadRequest(f"`base64` is not base64: {error}") from None
+    return Body.inline(Kind.JSON, _valid_json(b"null" if request.input is msgspec.UNSET else bytes(request.input)))
+
+
+def _valid_json(text: bytes) -> bytes:
+    """The bytes go to the handler and back to users as they are; the parser has so far only skipped over them."""
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"`input` is not JSON: {error}") from None
+    return text
+
+
+def request_digest(body: bytes) -> bytes:
+    """Tells whether an idempotency key came with the same request again."""
+    return hashlib.blake2b(body, digest_size=16).digest()

@@ -1,0 +1,138 @@
+"""Turns what the store and the server's memory know into the replies of `wire.api`."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import msgspec
+
+from hecaton.core.model import Attempt, Body, Job, JobState, Kind, WorkerRecord, WorkerStatus
+from hecaton.server.fleet.members import Live, Member, SlotState
+from hecaton.wire import api
+
+SHOWN_PAYLOAD = 64 * 1024
+TAIL_LINES = 50
+_NULL = msgspec.Raw(b"null")
+
+
+class JobParts(msgspec.Struct, frozen=True):
+    """What one read of the store knows about a job."""
+
+    job: Job
+    payload: Body | None
+    result: Body | None
+    attempts: list[Attempt]
+    queue_position: int | None
+    log_tails: dict[int, bytes]  # by number of the attempt
+
+
+def job_summary(job: Job) -> api.JobSummary:
+    return api.JobSummary(
+        job.id, job.index, job.state, job.image, job.owner, job.created_at, job.started_at, job.ended_at, job.attempt,
+        job.worker, job.reason,
+    )  # fmt: skip
+
+
+def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting], keep_results: float) -> api.JobView:
+    job, spec = parts.job, parts.job.spec
+    current = live if live is not None and live.ref == job.ref else None
+    result, result_base64 = _result(parts.result)
+    return api.JobView(
+        id=job.id,
+        index=job.index,
+        state=job.state,
+        image=job.image,
+        owner=job.owner,
+        mode=spec.mode,
+        created_at=job.created_at,
+        assigned_at=job.assigned_at,
+        started_at=job.started_at,
+        ended_at=job.ended_at,
+        attempt=job.attempt,
+        worker=job.worker,
+        reason=job.reason,
+        failure=job.failure,
+        exit_code=job.exit_code,
+        cancel_requested=job.cancel_requested,
+        retry_of=job.retry_of,
+        timeout=spec.timeout,
+        retries=spec.retries,
+        priority=spec.priority,
+        queue_ttl=spec.queue_ttl,
+        exclusive=spec.exclusive,
+        batch=job.batch,
+        item=job.item,
+        payload_kind=job.payload_kind,
+        payload_size=job.payload_size,
+        payload=_payload(parts.payload),
+        result_kind=job.result_kind,
+        result_size=job.result_size,
+        result=result,
+        result_base64=result_base64,
+        progress=current.progress if current else None,
+        note=current.note if current else None,
+        queue_position=parts.queue_position,
+        waiting=tuple(waiting),
+        attempts=tuple(_attempt(attempt, parts.log_tails.get(attempt.number)) for attempt in parts.attempts),
+        log_tail=_tail(parts.log_tails.get(job.attempt, b"")) if job.state is JobState.FAILED else None,
+        removed=removed(keep_results) if job.result_kind is not None and parts.result is None else None,
+    )
+
+
+def removed(keep_results: float) -> str:
+    return f"the result was removed after {keep_results / 86400:g} days"
+
+
+def _payload(body: Body | None) -> msgspec.Raw:
+    if body is None or body.blob or body.size > SHOWN_PAYLOAD or body.kind is Kind.BYTES:
+        return _NULL
+    return msgspec.Raw(body.data) if body.kind is Kind.JSON else msgspec.Raw(msgspec.json.encode(body.data.decode()))
+
+
+def _result(body: Body | None) -> tuple[msgspec.Raw, str | None]:
+    if body is None or body.blob:
+        return _NULL, None
+    if body.kind is Kind.JSON:
+        return msgspec.Raw(body.data), None
+    if body.kind is Kind.TEXT:
+        return msgspec.Raw(msgspec.json.encode(body.data.decode("utf-8", "replace"))), None
+    return _NULL, base64.b64encode(body.data).decode()
+
+
+def _attempt(attempt: Attempt, log: bytes | None) -> api.AttemptView:
+    return api.AttemptView(**msgspec.structs.asdict(attempt), log_tail=None if log is None else _tail(log))
+
+
+def _tail(data: bytes) -> str:
+    return "\n".join(data.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
+
+
+def worker_view(record: WorkerRecord, member: Member | None, last_seen: float) -> api.WorkerView:
+    slots = member.slots.values() if member else ()
+    return api.WorkerView(
+        record.id,
+        record.name,
+        member.status if member else WorkerStatus.OFFLINE,
+        last_seen,
+        member.runtime if member else None,
+        member.version if member else None,
+        record.registered_by,
+        tuple(_slot_view(slot) for slot in sorted(slots, key=lambda slot: slot.index)),
+        record.drained,
+        _note(record, member),
+    )
+
+
+def _note(record: WorkerRecord, member: Member | None) -> str | None:
+    if record.drained:
+        return "drained by an admin"
+    if record.quarantine:
+        return f"quarantined: {record.quarantine}"
+    return next((slot.lost for slot in member.slots.values() if slot.lost), None) if member else None
+
+
+def _slot_view(slot: SlotState) -> api.SlotView:
+    return api.SlotView(
+        slot.index, slot.gpu, "lost" if slot.lost else "busy" if slot.held else "idle", slot.image, tuple(slot.held)
+    )

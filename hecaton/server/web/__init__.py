@@ -1,0 +1,13 @@
+"""HTTP: from ASGI to a use case, and the answer back.
+
+- `api`: HTTP for people, and the workers' transfers beside their channel: the table of routes.
+- `batch_api`: HTTP for batches: parse, one use case, answer.
+- `http`: The plumbing between ASGI and handlers: one declared `Route` per endpoint, one place for access, bodies and
+  errors.
+- `openapi`: The API's description (OpenAPI 3.1), made from the routes and the types of `wire.api`: it cannot go out of
+  date.
+- `protocol`: uvicorn's protocols as this server needs them.
+- `routing`: All endpoints as one ASGI application: which of them a request means.
+- `transfer`: Bodies too big for a message: uploads into and downloads out of the blob store, streamed, never whole in
+  memory.
+"""

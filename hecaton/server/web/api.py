@@ -1,0 +1,285 @@
+"""HTTP for people, and the workers' transfers beside their channel: the table of routes. Parse, one use case,
+answer."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hecaton import __version__
+from hecaton.core.errors import BadRequest, NotFound, Unauthenticated, Unavailable
+from hecaton.core.model import JobId, JobState, WorkerRecord
+from hecaton.server.accounts.auth import Passwords, Throttle, Tokens
+from hecaton.server.accounts.directory import Directory
+from hecaton.server.clock import Clock
+from hecaton.server.fleet.attempts import Attempts
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.quarantine import Holds
+from hecaton.server.jobs.jobs import Jobs
+from hecaton.server.jobs.requests import request_digest
+from hecaton.server.jobs.views import worker_view
+from hecaton.server.settings import Settings
+from hecaton.server.web.http import Access, Call, Route, Stream, decode
+from hecaton.server.web.transfer import receive_blob, require_sha256, send_blob, send_body
+from hecaton.store.port import Blobs, Database, Store
+from hecaton.wire import api
+
+MAX_KEY = 128
+
+
+class Api:
+    """The handlers. Everything they need is handed in by `app`."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        server_id: str,
+        clock: Clock,
+        database: Database,
+        blobs: Blobs,
+        directory: Directory,
+        passwords: Passwords,
+        tokens: Tokens,
+        fleet: Fleet,
+        holds: Holds,
+        attempts: Attempts,
+        jobs: Jobs,
+    ) -> None:
+        self._settings, self._server_id, self._clock = settings, server_id, clock
+        self._database, self._blobs = database, blobs
+        self._directory, self._passwords, self._tokens = directory, passwords, tokens
+        self._fleet, self._holds, self._attempts, self._jobs = fleet, holds, attempts, jobs
+        self._throttle = Throttle()
+
+    # -- server and users ----------------------------------------------------------------------
+
+    async def health(self, call: Call) -> api.Health:
+        await self._database.read(lambda store: store.meta("server_id"))
+        return api.Health("ok", __version__, self._server_id, self._clock.now())
+
+    async def login(self, call: Call) -> api.Token:
+        request: api.Login = decode(await call.body(), api.Login)
+        now = self._clock.now()
+        self._throttle.guess(request.username, call.address, now)
+        user = self._directory.user_by_name(request.username)
+        if not await self._passwords.verify(user, request.password) or user is None:
+            raise Unauthenticated("wrong user name or password")
+        self._throttle.right(request.username, call.address, now)
+        token, expires_at = self._tokens.issue(user)
+        return api.Token(token, user.name, user.role, expires_at)
+
+    async def server(self, call: Call) -> api.ServerInfo:
+        caller, settings = call.caller, self._settings
+        return api.ServerInfo(
+            __version__, caller.name, caller.role, settings.max_payload, settings.max_result, settings.max_queued,
+            settings.keep_results, settings.keep_logs, settings.keep_jobs,
+        )  # fmt: skip
+
+    async def list_users(self, call: Call) -> list[api.UserView]:
+        return self._directory.users()
+
+    async def create_user(self, call: Call) -> api.UserView:
+        return await self._directory.create_user(decode(await call.body(), api.NewUser))
+
+    async def delete_user(self, call: Call) -> None:
+        await self._directory.delete_user(call.caller, call.params["name"])
+
+    async def set_password(self, call: Call) -> None:
+        request: api.NewPassword = decode(await call.body(), api.NewPassword)
+        await self._directory.set_password(call.caller, call.params["name"], request.password)
+
+    # -- images --------------------------------------------------------------------------------
+
+    async def list_images(self, call: Call) -> list[api.ImageView]:
+        return self._directory.images(call.caller)
+
+    async def add_image(self, call: Call) -> api.ImageView:
+        return await self._directory.add_image(decode(await call.body(), api.NewImage))
+
+    async def show_image(self, call: Call) -> api.ImageView:
+        return self._directory.show_image(call.caller, call.params["name"])
+
+    async def update_image(self, call: Call) -> api.ImageView:
+        return await self._directory.update_image(call.params["name"], decode(await call.body(), api.ImageChange))
+
+    async def delete_image(self, call: Call) -> None:
+        await self._directory.delete_image(call.params["name"])
+
+    # -- workers -------------------------------------------------------------------------------
+
+    async def list_workers(self, call: Call) -> list[api.WorkerView]:
+        return [self._worker_view(record) for record in await self._directory.workers()]
+
+    async def add_worker(self, call: Call) -> api.WorkerCredentials:
+        request: api.NewWorker = decode(await call.body(), api.NewWorker)
+        return await self._directory.register_worker(call.caller, request.name)
+
+    async def remove_worker(self, call: Call) -> None:
+        await self._attempts.remove(await self._directory.remove_worker(call.params["name"]))
+
+    async def drain_worker(self, call: Call) -> api.WorkerView:
+        return self._worker_view(await self._holds.drain(call.params["name"]))
+
+    async def undrain_worker(self, call: Call) -> api.WorkerView:
+        record = await self._holds.undrain(call.params["name"])
+        await self._attempts.dispatch()
+        return self._worker_view(record)
+
+    def _worker_view(self, record: WorkerRecord) -> api.WorkerView:
+        member = self._fleet.members.get(record.id)
+        last_seen = member.last_contact if member and member.link else record.last_seen
+        return worker_view(record, member, last_seen)
+
+    # -- jobs ----------------------------------------------------------------------------------
+
+    async def submit(self, call: Call) -> api.Submitted | api.JobView:
+        # hot: benchmarks/latency.py
+        body = await call.body()
+        request: api.NewJob = decode(body, api.NewJob)
+        wait = call.number("wait", None, 0, 3600)
+        digest, key = request_digest(body), key_of(call)
+        if wait is not None:
+            return await self._jobs.submit_and_wait(call.caller, request, key, digest, wait)
+        submitted = await self._jobs.submit(call.caller, request, key, digest)
+        if submitted.duplicate:
+            call.status = 200
+        return submitted
+
+    async def list_jobs(self, call: Call) -> api.JobPage:
+        query = call.query()
+        limit = int(call.number("limit", 50, 1, 1000) or 50)
+        before = call.number("before", None, 0, 2**53)
+        state = query.get("state")
+        if state is not None and state not in JobState.__members__:
+            raise BadRequest(f"{state[:40]!r} is not a job state", f"One of: {', '.join(JobState)}")
+        return await self._jobs.list(
+            call.caller, JobState(state) if state else None, None if before is None else int(before), limit
+        )
+
+    async def show_job(self, call: Call) -> api.JobView:
+        wait = call.number("wait", None, 0, 3600)
+        if wait:
+            return await self._jobs.wait(call.caller, call.params["job"], wait)
+        return await self._jobs.show(call.caller, call.params["job"])
+
+    async def payload(self, call: Call) -> Stream:
+        return send_body(self._blobs, await self._jobs.payload(call.caller, call.params["job"]))
+
+    async def result(self, call: Call) -> Stream:
+        return send_body(self._blobs, await self._jobs.result(call.caller, call.params["job"]))
+
+    async def cancel(self, call: Call) -> api.JobView:
+        return await self._jobs.cancel(call.caller, call.params["job"])
+
+    async def retry(self, call: Call) -> api.Submitted:
+        submitted = await self._jobs.retry(call.caller, call.params["job"], key_of(call))
+        if submitted.duplicate:
+            call.status = 200
+        return submitted
+
+    async def logs(self, call: Call) -> Stream:
+        attempt = call.number("attempt", None, 1, 2**31)
+        offset = int(call.number("offset", 0, 0, 2**53) or 0)
+        number = None if attempt is None else int(attempt)
+        pieces = await self._jobs.logs(call.caller, call.params["job"], number, offset)
+        return Stream(pieces, "text/plain; charset=utf-8", endless=True)
+
+    async def events(self, call: Call) -> Stream:
+        offset = int(call.number("offset", 0, 0, 2**53) or 0)
+        events = await self._jobs.events(call.caller, call.params["job"], offset)
+        lines = (b"\n" if event is None else _line(event) async for event in events)
+        return Stream(lines, "application/x-ndjson", endless=True)
+
+    # -- transfers -----------------------------------------------------------------------------
+
+    async def put_blob(self, call: Call) -> None:
+        sha256 = require_sha256(call.params["sha256"])
+        size = await receive_blob(call, self._blobs, sha256, self._settings.max_payload)
+        await self._enter_blob(sha256, call.caller.user_id, size)
+
+    async def has_blob(self, call: Call) -> None:
+        sha256 = require_sha256(call.params["sha256"])
+        owner = call.caller.user_id
+        known = await self._database.read(lambda store: store.has_blob(sha256, owner))
+        if not known or self._blobs.path(sha256) is None:
+            raise NotFound(f"you have uploaded nothing with SHA-256 {sha256}")
+
+    async def worker_get(self, call: Call) -> Stream:
+        """A payload or handler file, for the worker that holds the job."""
+        job_id, sha256 = JobId(call.params["job"]), require_sha256(call.params["sha256"])
+        self._fleet.require_holder(call.worker.id, job_id)
+        job = await self._database.read(lambda store: store.job(job_id))
+        if job is None or sha256 not in (job.payload_blob, job.spec.file):
+            raise NotFound(f"job {job_id} has no such content")
+        return send_blob(self._blobs, sha256)
+
+    async def worker_put(self, call: Call) -> None:
+        """A result too large for the channel. It belongs to the job's owner once the result names it."""
+        job_id, sha256 = JobId(call.params["job"]), require_sha256(call.params["sha256"])
+        self._fleet.require_holder(call.worker.id, job_id)
+        size = await receive_blob(call, self._blobs, sha256, self._settings.max_result)
+        job = await self._database.read(lambda store: store.job(job_id))
+        if job is not None:
+            await self._enter_blob(sha256, job.owner_id, size)
+
+    async def _enter_blob(self, sha256: str, owner_id: int, size: int) -> None:
+        now = self._clock.now()
+
+        def enter(store: Store) -> None:
+            if self._blobs.path(sha256) is None:
+                raise Unavailable("the upload was cleaned away as an old, unused one in that moment", "Send it again.")
+            store.add_blob(sha256, owner_id, size, now)
+
+        await self._database.write(enter)
+
+    def routes(self) -> list[Route]:
+        """Every endpoint but the channel and /openapi.json. Submission first: the router tries them in this order."""
+        user, admin, made = Access.USER, Access.ADMIN, api.WorkerCredentials
+        job, blob, image = "/v1/jobs/{job}", "/v1/blobs/{sha256}", "/v1/images/{name:path}"
+        account, worker = "/v1/users/{name}", "/v1/workers/{name}"
+        content = "/v1/worker/jobs/{job}/blobs/{sha256}"
+        return [
+            Route("POST", "/v1/jobs", user, self.submit, "Submit a job", api.NewJob, api.Submitted, 201),
+            Route("GET", job, user, self.show_job, "Everything about a job; ?wait= until it ends", None, api.JobView),
+            Route("GET", "/v1/jobs", user, self.list_jobs, "Jobs, newest first", None, api.JobPage),
+            Route("GET", job + "/payload", user, self.payload, "The payload's bytes"),
+            Route("GET", job + "/result", user, self.result, "The result's bytes"),
+            Route("GET", job + "/logs", user, self.logs, "What the handler printed"),
+            Route("GET", job + "/events", user, self.events, "What happens to it, live (NDJSON)", None, api.JobEvent),
+            Route("POST", job + "/cancel", user, self.cancel, "Stop a job", None, api.JobView),
+            Route("POST", job + "/retry", user, self.retry, "Run it again as a new job", None, api.Submitted, 201),
+            Route("PUT", blob, user, self.put_blob, "Upload a large payload or a handler file", status=201),
+            Route("HEAD", blob, user, self.has_blob, "Have I uploaded this?"),
+            Route("GET", content, Access.WORKER, self.worker_get, "Content of a job that the worker holds"),
+            Route("PUT", content, Access.WORKER, self.worker_put, "A large result", status=201),
+            Route("POST", "/v1/login", Access.OPEN, self.login, "A token for name and password", api.Login, api.Token),
+            Route("GET", "/v1/server", user, self.server, "Who am I, and which limits hold", None, api.ServerInfo),
+            Route("GET", "/healthz", Access.OPEN, self.health, "Does the server work", None, api.Health),
+            Route("GET", "/v1/users", admin, self.list_users, "All users", None, list[api.UserView]),
+            Route("POST", "/v1/users", admin, self.create_user, "Create a user", api.NewUser, api.UserView, 201),
+            Route("DELETE", account, admin, self.delete_user, "Delete a user", status=204),
+            Route("PUT", account + "/password", user, self.set_password, "New password", api.NewPassword, status=204),
+            Route("GET", "/v1/images", user, self.list_images, "All images", None, list[api.ImageView]),
+            Route("POST", "/v1/images", admin, self.add_image, "Register an image", api.NewImage, api.ImageView, 201),
+            Route("GET", image, user, self.show_image, "One image", None, api.ImageView),
+            Route("PATCH", image, admin, self.update_image, "Change an image", api.ImageChange, api.ImageView),
+            Route("DELETE", image, admin, self.delete_image, "Remove an image", status=204),
+            Route("GET", "/v1/workers", user, self.list_workers, "All workers", None, list[api.WorkerView]),
+            Route("POST", "/v1/workers", Access.ENROL, self.add_worker, "Register a worker", api.NewWorker, made, 201),
+            Route("DELETE", worker, admin, self.remove_worker, "Remove a worker", status=204),
+            Route("POST", worker + "/drain", admin, self.drain_worker, "Give it nothing new", None, api.WorkerView),
+            Route("POST", worker + "/undrain", admin, self.undrain_worker, "Use it again", None, api.WorkerView),
+        ]  # fmt: skip
+
+
+def key_of(call: Call) -> str | None:
+    key = call.header(api.IDEMPOTENCY_HEADER.lower().encode())
+    if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
+        raise BadRequest(f"the {api.IDEMPOTENCY_HEADER} has {len(key)} characters: expected 1 to {MAX_KEY}, printable")
+    return key
+
+
+def _line(event: api.JobEvent) -> bytes:
+    """One line. Payloads and results stand in it as they came, and may hold line breaks: in JSON only ever between
+    tokens, where a blank means the same."""
+    return msgspec.json.encode(event).replace(b"\n", b" ") + b"\n"

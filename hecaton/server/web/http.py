@@ -1,0 +1,303 @@
+"""The plumbing between ASGI and handlers: one declared `Route` per endpoint, one place for access, bodies and errors.
+
+A route says who may call it; there is no default. A handler gets a `Call` and returns a message of `wire.api`, a
+`Stream` or None. Plain ASGI: Starlette's Request and JSONResponse would halve the rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from hecaton.core.errors import BadRequest, Forbidden, HecatonError, TooLarge, TooMany, Unauthenticated
+from hecaton.core.model import Role, WorkerRecord
+from hecaton.server.accounts.auth import Caller
+from hecaton.wire.errors import to_reply
+
+BODY_LIMIT = 2 * 1024 * 1024
+"""Of a JSON body: an inline payload of 1 MiB in base64, and room to spare."""
+
+SHORT_QUERY = 128
+"""Bytes. Query strings up to this length are remembered; longer ones would fill the memory."""
+
+_log = structlog.get_logger("hecaton.http")
+
+
+class Access(enum.Enum):
+    OPEN = "open"
+    USER = "any logged-in user"
+    ADMIN = "admin"
+    ENROL = "admin or worker role"
+    WORKER = "a registered worker"
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """A body in pieces. `length` None: not known before (sent chunked)."""
+
+    pieces: AsyncIterator[bytes]
+    content_type: str
+    length: int | None = None
+    endless: bool = False  # goes on for long: the client's end must be noticed
+
+
+class Call:
+    """One request. `caller` for people, `worker` for workers, as the route's access says."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self._receive = receive
+        self.params: dict[str, str] = scope.get("path_params", {})
+        self.status = 200
+        self._caller: Caller | None = None
+        self._worker: WorkerRecord | None = None
+
+    @property
+    def caller(self) -> Caller:
+        assert self._caller is not None, "the route is open or for workers"
+        return self._caller
+
+    @property
+    def worker(self) -> WorkerRecord:
+        assert self._worker is not None, "the route is not for workers"
+        return self._worker
+
+    def admit(self, caller: Caller | None, worker: WorkerRecord | None) -> None:
+        self._caller, self._worker = caller, worker
+
+    def header(self, name: bytes) -> str | None:
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return str(value, "latin-1")
+        return None
+
+    @property
+    def address(self) -> str:
+        client = self.scope.get("client")
+        return str(client[0]) if client else "unknown"
+
+    def query(self) -> Mapping[str, str]:
+        text = self.scope["query_string"]
+        return _known_query(text) if len(text) <= SHORT_QUERY else _query(text)
+
+    def number(self, name: str, default: float | None, low: float, high: float) -> float | None:
+        """A number from the query string. BadRequest if it is none, or out of bounds."""
+        text = self.query().get(name)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise BadRequest(f"{name}={text[:40]!r}: expected a number from {low:g} to {high:g}")
+        return value
+
+    async def body(self, limit: int = BODY_LIMIT) -> bytes:
+        # hot: benchmarks/throughput.py - nearly always one piece
+        self._require_plain()
+        first, more = await self._piece()
+        pieces, size = [first], len(first)
+        while more and size <= limit:
+            piece, more = await self._piece()
+            pieces.append(piece)
+            size += len(piece)
+        if size > limit:
+            raise TooLarge(f"the request body has more than {limit} bytes")
+        return first if len(pieces) == 1 else b"".join(pieces)
+
+    async def gone(self) -> None:
+        """Returns when the client has hung up: writing to it would go nowhere, without an error."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises if the client goes away in the middle."""
+        self._require_plain()
+        more = True
+        while more:
+            piece, more = await self._piece()
+            if piece:
+                yield piece
+
+    def _require_plain(self) -> None:
+        if self.header(b"content-encoding") not in (None, "identity"):
+            raise BadRequest("compressed request bodies are not accepted: send them as they are")
+
+    async def _piece(self) -> tuple[bytes, bool]:
+        """And whether there are more."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError("the client went away in the middle of its request")
+        return message.get("body", b""), message.get("more_body", False)
+
+
+def _query(text: bytes) -> Mapping[str, str]:
+    return MappingProxyType(dict(parse_qsl(text.decode("latin-1"))))
+
+
+_known_query = lru_cache(maxsize=256)(_query)
+# hot: benchmarks/throughput.py - nearly always the same `wait=60`
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One endpoint. `body` and `reply` are types of `wire.api`; the OpenAPI description is made from them."""
+
+    method: str
+    path: str
+    access: Access
+    handler: Handler
+    summary: str
+    body: type | None = None
+    reply: Any = None
+    status: int = 200
+
+
+class Gate:
+    """Turns an Authorization header into a caller or worker, or refuses."""
+
+    def __init__(
+        self,
+        read_user: Callable[[str], Caller],
+        read_worker: Callable[[str], Awaitable[WorkerRecord | None]],
+        worker_prefix: str,
+    ) -> None:
+        self._read_user, self._read_worker, self._prefix = read_user, read_worker, worker_prefix
+
+    async def admit(self, call: Call, access: Access) -> None:
+        if access is Access.OPEN:
+            return
+        token = _bearer(call)
+        if token.startswith(self._prefix):
+            worker = await self._read_worker(token)
+            if worker is None:
+                raise Unauthenticated("the worker's token does not hold: was the worker removed?")
+            if access is not Access.WORKER:
+                raise Forbidden("a worker's token does not open this")
+            call.admit(None, worker)
+            return
+        caller = self._read_user(token)
+        if access is Access.WORKER:
+            raise Forbidden("only a registered worker may call this")
+        if access is Access.ADMIN and not caller.is_admin:
+            raise Forbidden(f"only an admin may do this; {caller.name!r} has the role {caller.role}")
+        if access is Access.ENROL and caller.role is Role.USER:
+            raise Forbidden(f"registering a worker needs the role admin or worker; {caller.name!r} has {caller.role}")
+        call.admit(caller, None)
+
+
+def _bearer(call: Call) -> str:
+    scheme, _, token = (call.header(b"authorization") or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("this needs a token", "Log in: hecaton server login NAME")
+    return token.strip()
+
+
+class Endpoint:
+    """A route as an ASGI application."""
+
+    def __init__(self, route: Route, gate: Gate) -> None:
+        self.route, self._gate = route, gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(scope, receive)
+        call.status = self.route.status
+        try:
+            await self._gate.admit(call, self.route.access)
+            reply = await self.route.handler(call)
+        except HecatonError as error:
+            await send_error(send, error)
+        except ConnectionResetError:
+            return
+        except Exception:
+            _log.exception("a request failed", method=self.route.method, path=self.route.path)
+            await send_json(send, 500, b'{"error":{"code":"error","message":"the server failed; its log says why"}}')
+        else:
+            await _send_reply(send, call, reply)
+
+
+def decode(body: bytes, kind: type[Any]) -> Any:
+    """A JSON body as a message of `wire.api`; BadRequest names the field that is wrong."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"the request makes no sense: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the request body is not JSON: {error}") from None
+
+
+async def _send_reply(send: Send, call: Call, reply: Any) -> None:
+    if reply is None:
+        await send_json(send, call.status, b"")
+    elif isinstance(reply, Stream):
+        await _send_stream(send, call, reply)
+    else:
+        await send_json(send, call.status, msgspec.json.encode(reply))
+
+
+async def _send_stream(send: Send, call: Call, stream: Stream) -> None:
+    headers = [(b"content-type", stream.content_type.encode()), (b"x-content-type-options", b"nosniff")]
+    if stream.length is not None:
+        headers.append((b"content-length", str(stream.length).encode()))
+    await send({"type": "http.response.start", "status": call.status, "headers": headers})
+    if stream.endless:
+        await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head leaves: it may be long
+        await _until_gone(call, _send_pieces(send, stream.pieces))
+    else:
+        await _send_pieces(send, stream.pieces)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _until_gone(call: Call, work: Coroutine[Any, Any, None]) -> None:
+    sending = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(call.gone())
+    try:
+        await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()
+    finally:
+        sending.cancel()
+        gone.cancel()
+        await asyncio.gather(sending, gone, return_exceptions=True)
+
+
+async def _send_pieces(send: Send, pieces: AsyncIterator[bytes]) -> None:
+    try:
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    finally:
+        close = getattr(pieces, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def send_error(send: Send, error: HecatonError) -> None:
+    status, reply = to_reply(error)
+    extra = []
+    if isinstance(error, TooMany):
+        extra.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
+    elif status == 503:
+        extra.append((b"retry-after", b"1"))
+    elif status == 401:
+        extra.append((b"www-authenticate", b"Bearer"))
+    await send_json(send, status, msgspec.json.encode(reply), extra)
+
+
+async def send_json(send: Send, status: int, body: bytes, extra: list[tuple[bytes, bytes]] | None = None) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *(extra or ()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,140 @@
+"""uvicorn's protocols as this server needs them.
+
+Replies leave in one piece; a connection may not dawdle; frames of the workers' connection are read as they come. All of
+it leans on uvicorn's insides: tests notice when those change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from hecaton.server.settings import Settings
+
+SLOWEST = 8 * 1024
+"""Bytes per second below which a request body is given up, once it has had `request_timeout` (half a dozen times
+slower than an old modem line)."""
+
+_RESERVED = 512
+"""File descriptors kept for the database, blobs, and the answers that say that there is no room."""
+
+AHEAD = 2
+"""Frames that wait for their reader before the connection is read no further."""
+
+
+class Replying(HttpToolsProtocol):
+    """uvicorn's protocol for HTTP/1.1, which by itself sends a reply's head as soon as it is known: for each reply one
+    system call more, and one wake-up of the client for nothing."""
+
+    # hot: benchmarks/throughput.py
+
+    def on_headers_complete(self) -> None:
+        before = self.cycle
+        super().on_headers_complete()
+        if self.cycle is not before and self.scope["method"] != "HEAD":
+            self.cycle.transport = _HeadWithBody(self.transport)  # type: ignore[assignment]
+
+
+class _HeadWithBody:
+    """What a reply is written to. Keeps its head until the next piece comes, which may be empty."""
+
+    __slots__ = ("_head", "_joined", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self._joined = False
+
+    def write(self, data: bytes) -> None:
+        if self._joined or data.startswith(b"HTTP/1.1 100 "):  # "go on and send the body": waits for no reply
+            self._transport.write(data)
+        elif self._head:
+            self._joined = True
+            self._transport.write(self._head + data)
+        else:
+            self._head = data
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        if not self._joined and self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+
+def patient(settings: Settings) -> type[asyncio.Protocol]:
+    """uvicorn's protocol for HTTP/1.1, which by itself waits for ever for the rest of a request: a machine that opens
+    connections and sends a byte now and then would take the server from everybody else."""
+
+    class Patient(Replying):
+        """Looks at the connection once per `request_timeout`; requests that are on time cost nothing."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._seen: tuple[str, int] | None = None
+            self._looks = 0
+            self._look_later()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._timer.cancel()
+            super().connection_lost(exc)
+
+        def _look_later(self) -> None:
+            self._timer = self.loop.call_later(settings.request_timeout, self._look)
+
+        def _look(self) -> None:
+            if self not in self.connections:
+                return  # it is a worker's channel by now
+            unfinished = self._unfinished()
+            self._looks = self._looks + 1 if unfinished is not None and unfinished == self._seen else 0
+            self._seen = unfinished
+            if self._looks and self._looks * settings.request_timeout > self._allowed():
+                self.transport.close()
+            else:
+                self._look_later()
+
+        def _unfinished(self) -> tuple[str, int] | None:
+            """What has not arrived in full: the head of a request, or the body of this one; None: nothing."""
+            cycle = self.cycle
+            if cycle is None or cycle.response_complete:
+                return None if self.timeout_keep_alive_task is not None else ("head", id(cycle))
+            return ("body", id(cycle)) if cycle.more_body else None
+
+        def _allowed(self) -> float:
+            """Seconds from the first look on."""
+            if self._seen is None or self._seen[0] == "head":
+                return 0.0
+            length = dict(self.cycle.scope["headers"]).get(b"content-length", b"")
+            size = int(length) if length.isdigit() else settings.max_payload
+            return min(size, max(settings.max_payload, settings.max_result)) / SLOWEST
+
+    return Patient
+
+
+def most_connections() -> int:
+    """As many as this process may have files open, less what it needs itself; raises the limit as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    usable = 1 << 20 if hard == resource.RLIM_INFINITY else hard
+    return usable - min(_RESERVED, usable // 2)
+
+
+class Reading(WebSocketsSansIOProtocol):
+    """uvicorn's protocol for WebSockets, which by itself stops reading with each frame until that is taken."""
+
+    # hot: benchmarks/growth.py - a frame is taken in the turn in which it comes: stopping and going on for each is a
+    # system call more, and the loop's own work for it
+
+    def send_receive_event_to_app(self) -> None:
+        paused = self.read_paused
+        self.read_paused = True  # so that it does not stop here
+        super().send_receive_event_to_app()
+        if not paused:
+            self.read_paused = self.queue.qsize() >= AHEAD
+            if self.read_paused:
+                self.transport.pause_reading()

@@ -1,0 +1,201 @@
+"""The SQLite file itself: made safely, refused when something is wrong with it, opened, its errors put into words."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+from hecaton.core.errors import Conflict, Unavailable
+from hecaton.store.durable import sync_folder
+from hecaton.store.sqlite.migrate import migrate
+
+MEMORY = Path(":memory:")
+
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for another process (a backup, a tool) that holds the database's lock."""
+
+QUICK_CHECK_LIMIT = 64 * 1024 * 1024
+"""Files up to this size (bytes) are checked page by page when opened (about 0.2 s); larger ones only by their head."""
+
+_APPLICATION_ID = 0x48454341  # "HECA"
+_RESTORE = "Restore it from a backup, or move it away to start with an empty database."
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection with the settings all of ours share. The file must exist. Any thread may use it, one at a time."""
+    if path == MEMORY:
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    else:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+    try:
+        connection.execute("PRAGMA synchronous = FULL")  # an acknowledged commit survives a power cut
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")  # savepoints cost a copy in memory, not a write
+        connection.execute("PRAGMA cache_size = -32768")  # KiB
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """The writing connection to the database at `path`, created if absent, migrated. Unavailable if it is unfit."""
+    if path == MEMORY:
+        connection = connect(path)
+        migrate(connection, ":memory:")
+        return connection
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            _create(path)
+        _refuse_unfit(path)
+    except OSError as error:
+        raise Unavailable(
+            f"the database {path} cannot be opened: {error}", "Check the folder's owner and disk."
+        ) from error
+    try:
+        connection = connect(path)
+        try:
+            _check(connection, path)
+            migrate(connection, str(path))
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise unavailable(error, path) or Unavailable(
+            f"the database {path} cannot be used: {error}", _RESTORE
+        ) from error
+    return connection
+
+
+def open_existing(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, to a database of any schema that a server may be using. Unavailable if there is
+    none, or if it is unfit: reading as another user would leave files beside it that the server cannot open."""
+    if not path.exists():
+        raise Unavailable(
+            f"there is no database {path}",
+            "HECATON_HOME names the folder of another server; that of the service is HECATON_HOME=/var/lib/hecaton.",
+        )
+    _refuse_unfit(path)
+    try:
+        connection = connect(path, read_only=True)
+        try:
+            _require_ours(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise unavailable(error, path) or Unavailable(
+            f"the database {path} cannot be used: {error}", _RESTORE
+        ) from error
+    return connection
+
+
+def _create(path: Path) -> None:
+    """Build the new database under another name and move it in place complete: an empty or half-made file at `path`
+    is then always a damaged one, never a first start that was cut off."""
+    for suffix in ("-wal", "-shm", "-journal"):
+        if (rest := path.with_name(path.name + suffix)).exists():
+            raise Unavailable(f"the database {path} is missing, but {rest.name} beside it is not", _RESTORE)
+    building = path.with_name(path.name + ".new")
+    for leftover in path.parent.glob(building.name + "*"):
+        leftover.unlink()
+    os.close(os.open(building, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        connection = connect(building)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            migrate(connection, str(building))
+        finally:
+            connection.close()  # the last connection moves the log into the file, fsyncs it and removes the log
+    except sqlite3.Error as error:
+        raise unavailable(error, path) or error from error
+    building.rename(path)
+    sync_folder(path.parent)
+
+
+def _refuse_unfit(path: Path) -> None:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise Unavailable(f"the database {path} is not a file", _RESTORE)
+    if status.st_uid != os.geteuid():
+        raise Unavailable(
+            f"the database {path} belongs to user id {status.st_uid}, this server runs as {os.geteuid()}",
+            f"Run the server as its owner, or: chown {os.geteuid()} {path}*",
+        )
+    if status.st_mode & 0o077 or status.st_mode & 0o600 != 0o600:
+        mode = stat.S_IMODE(status.st_mode)
+        raise Unavailable(
+            f"the database {path} has mode {mode:04o}; it holds password hashes and must be 0600",
+            f"Run: chmod 600 {path}",
+        )
+    if status.st_size == 0:
+        raise Unavailable(f"the database {path} is empty: it was cut off or overwritten", _RESTORE)
+
+
+def _require_ours(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise Unavailable(f"{path} is not a database of Hecaton", _RESTORE)
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    _require_ours(connection, path)
+    if path.stat().st_size <= QUICK_CHECK_LIMIT:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise Unavailable(f"the database {path} is damaged: {found}", _RESTORE)
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def unavailable(error: BaseException, path: Path) -> Unavailable | None:
+    """The error in words, if it is the disk's, the file's or the engine's; None if the statement itself is at fault."""
+    if not isinstance(error, sqlite3.Error):
+        return None
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return None
+    primary = code & 0xFF
+    if primary == sqlite3.SQLITE_FULL:
+        return Unavailable(
+            f"the disk is full: nothing can be written to the database {path}",
+            "Free some space; the server goes on by itself.",
+        )
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Unavailable(f"the database {path} is locked by another process", "Wait for it to end, then try again.")
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return Unavailable(f"the database {path} is damaged: {error}", _RESTORE)
+    if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return Unavailable(
+            f"the database {path} cannot be opened for writing: {error}", "Check its owner and its disk."
+        )
+    if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL):
+        name = getattr(error, "sqlite_errorname", "")
+        return Unavailable(f"the database {path} could not be read or written: {error} ({name})", "Check its disk.")
+    return None
+
+
+def translated(error: BaseException, path: Path) -> BaseException:
+    """What a caller gets to see in place of `error`: one of core.errors, unless its own work is at fault."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return Conflict(f"this clashes with what is stored: {error}")
+    return unavailable(error, path) or error
+
+
+def is_sync_failure(error: BaseException) -> bool:
+    """Did an fsync fail? The kernel may then have dropped what it was given: nothing after it can be trusted."""
+    return getattr(error, "sqlite_errorcode", None) in (
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_DIR_FSYNC,
+    )

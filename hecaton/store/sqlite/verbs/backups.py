@@ -1,0 +1,34 @@
+"""What follows when a backup was put in place of the database that it is a copy of.
+
+Since the copy was made, workers may have been given attempts that it knows nothing of, and some may still work on them.
+None of these numbers may be given out again: a result would be taken for that of another execution.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hecaton.core.model import Reason
+from hecaton.store.port import AttemptEnd
+from hecaton.store.sqlite.verbs.queue import QueueVerbs
+from hecaton.store.sqlite.verbs.views import ViewVerbs
+
+COPIED_AT = "copied_at"
+"""Key of `meta` in a copy: when it was made, by the wall clock."""
+
+_LEAST = 1000
+"""Attempts that are skipped at least, for clocks that do not agree."""
+
+
+class BackupVerbs(QueueVerbs, ViewVerbs):
+    def adopt_copy(self, now: float) -> float | None:
+        copied_at = self._row("SELECT value FROM meta WHERE key = ?", COPIED_AT)
+        if copied_at is None:
+            return None
+        age = max(0.0, now - float(copied_at[0]))
+        self.end([AttemptEnd(ref, None, Reason.RELEASED, now) for _, _, ref, _ in self.assigned()])
+        # No job gets an attempt a millisecond for long: so many have not been given out, by whichever server that was.
+        skipped = _LEAST + math.ceil(age * 1000)
+        self._sql("UPDATE job SET attempt = attempt + ? WHERE state = 'IN_QUEUE'", (skipped,))
+        self._sql("DELETE FROM meta WHERE key = ?", (COPIED_AT,))
+        return age

@@ -1,0 +1,121 @@
+"""What makes jobs in SQLite: submit; hot."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from itertools import chain, count, repeat
+
+from hecaton.core.errors import Conflict, NotFound
+from hecaton.store.port import NewJob, Stored
+from hecaton.store.sqlite.rows import PARTS, Row, Verbs, json_text, parts
+
+_INSERT = """
+    INSERT INTO job (state, id, owner_id, image_id, lane, priority, expires_at, key, key_digest, created_at, mode, file,
+                     spec, retries, retry_of, payload_kind, payload_size, payload_blob, batch, item, run_after)
+    VALUES {}
+"""
+
+_ALIVE = """
+    SELECT EXISTS (SELECT 1 FROM user WHERE id = ? AND deleted = 0),
+           EXISTS (SELECT 1 FROM image WHERE id = ? AND deleted = 0)
+"""
+
+_INSERTS = {rows: _INSERT.format(", ".join([f"({', '.join('?' * 21)})"] * rows)) for rows in PARTS}
+
+
+class SubmitVerbs(Verbs):
+    def submit(self, jobs: Sequence[NewJob]) -> list[Stored]:
+        for owner_id, image_id in {(job.owner_id, job.image_id) for job in jobs}:
+            self._check_alive(owner_id, image_id)
+        return self._insert(jobs)
+
+    def _check_alive(self, owner_id: int, image_id: int) -> None:
+        owner, image = self._sql(_ALIVE, (owner_id, image_id)).fetchone()
+        if not owner:
+            raise NotFound(f"there is no user with number {owner_id}: deleted meanwhile?")
+        if not image:
+            raise NotFound(f"there is no image with number {image_id}: deleted meanwhile?")
+
+    def _insert(
+        self, jobs: Sequence[NewJob], batch: int | None = None, offset: int | None = None, run_after: float = 0
+    ) -> list[Stored]:
+        """All or none. Those of a batch are its items from `offset` on."""
+        # hot: benchmarks/throughput.py, benchmarks/batch.py
+        items = repeat(None) if offset is None else count(offset)
+        rows = [_row_of(job, batch, item, run_after) for job, item in zip(jobs, items, strict=False)]
+        if len(jobs) == 1:
+            return [self._insert_or_find(jobs[0], rows[0])]
+        self._sql("SAVEPOINT submit")
+        try:
+            return self._insert_or_find_all(jobs, rows)
+        except BaseException:
+            self._sql("ROLLBACK TO submit")
+            raise
+        finally:
+            self._sql("RELEASE submit")
+
+    def _insert_or_find_all(self, jobs: Sequence[NewJob], rows: Sequence[Row]) -> list[Stored]:
+        try:
+            return self._insert_new(jobs, rows)
+        except sqlite3.IntegrityError:
+            self._sql("ROLLBACK TO submit")
+            return [self._insert_or_find(job, row) for job, row in zip(jobs, rows, strict=True)]
+
+    def _insert_new(self, jobs: Sequence[NewJob], rows: Sequence[Row]) -> list[Stored]:
+        """IntegrityError if one of them is known."""
+        indexes: list[int] = []
+        for part in parts(rows):
+            last = self._sql(_INSERTS[len(part)], [*chain.from_iterable(part)]).lastrowid
+            assert last is not None
+            indexes += range(last - len(part) + 1, last + 1)  # AUTOINCREMENT, and nobody else writes
+        bodies = [
+            (index, job.payload.data) for index, job in zip(indexes, jobs, strict=True) if job.payload.blob is None
+        ]
+        self._insert_bodies("payload", bodies)
+        return [Stored(job.id, index, False) for index, job in zip(indexes, jobs, strict=True)]
+
+    def _insert_or_find(self, job: NewJob, row: Row) -> Stored:
+        try:
+            return self._insert_new([job], [row])[0]
+        except sqlite3.IntegrityError:  # not ON CONFLICT DO NOTHING: that would use up an index
+            return self._known(job)
+
+    def _known(self, job: NewJob) -> Stored:
+        row = self._row("SELECT id, seq, key_digest FROM job WHERE owner_id = ? AND key = ?", job.owner_id, job.key)
+        if row is None:
+            raise Conflict(f"there is a job {job.id} already")
+        if row[2] != job.key_digest:
+            raise Conflict(
+                f"the idempotency key {job.key!r} was used before for another request: job {row[0]} (index {row[1]})",
+                "Use a new key for a new job.",
+            )
+        return Stored(row[0], row[1], True)
+
+
+def _row_of(job: NewJob, batch: int | None, item: int | None, run_after: float) -> Row:
+    """For `_INSERT`."""
+    spec, payload, lane = job.spec, job.payload, job.lane
+    return (
+        "IN_QUEUE",
+        job.id,
+        job.owner_id,
+        job.image_id,
+        lane.key(),
+        spec.priority,
+        None if spec.queue_ttl is None else job.created_at + spec.queue_ttl,
+        job.key,
+        job.key_digest,
+        job.created_at,
+        lane.mode.value,
+        lane.file or spec.file,
+        json_text(spec),
+        spec.retries,
+        job.retry_of,
+        payload.kind.value,
+        payload.size,
+        payload.blob,
+        batch,
+        item,
+        run_after,
+    )

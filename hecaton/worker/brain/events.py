@@ -1,0 +1,278 @@
+"""What the worker's brain (`state`) hears and what it orders: events in, actions out. Carried by `agent`.
+
+`now` is monotonic seconds. A container is named by the id that the brain gave it, a job by its `AttemptRef`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from hecaton.core.model import AttemptRef, Body, Failure, Reason
+from hecaton.wire.channel import Assignment, FromWorker, Outcome
+from hecaton.worker.runtimes.port import Exit
+
+
+class Event(msgspec.Struct, frozen=True):
+    now: float
+
+
+# -- from the server ---------------------------------------------------------------------------------
+
+
+class Assigned(Event, frozen=True):
+    jobs: tuple[Assignment, ...]
+
+
+class Revoked(Event, frozen=True):
+    refs: tuple[AttemptRef, ...]
+
+
+class CancelAsked(Event, frozen=True):
+    refs: tuple[AttemptRef, ...]
+
+
+class ResultsAccepted(Event, frozen=True):
+    """The server has these, or refuses them for good (`fenced`)."""
+
+    refs: tuple[AttemptRef, ...]
+    fenced: tuple[AttemptRef, ...] = ()
+
+
+class Welcomed(Event, frozen=True):
+    """The connection is up and the two sides have compared notes. `drop`: held here, owned no longer."""
+
+    drop: tuple[AttemptRef, ...] = ()
+
+
+class Assured(Event, frozen=True):
+    """The server has heard this worker: exclusive jobs may run until then (monotonic seconds)."""
+
+    until: float
+
+
+class LinkLost(Event, frozen=True):
+    pass
+
+
+# -- from the containers -----------------------------------------------------------------------------
+
+
+class ImageReady(Event, frozen=True):
+    """The image is here; the engine is asked to start the container now."""
+
+    container: str
+
+
+class ContainerStarted(Event, frozen=True):
+    container: str
+
+
+class ContainerNote(Event, frozen=True):
+    """Progress of a container that is not up yet, for people: "pulling python:3.9-slim: 40 %"."""
+
+    container: str
+    text: str
+
+
+class ContainerFailed(Event, frozen=True):
+    """It could not be prepared or started, and nothing of it is left."""
+
+    container: str
+    reason: Reason
+    message: str
+    hint: str | None = None
+
+
+class ContainerReady(Event, frozen=True):
+    """It asks for work: for the first time, or again after its connection broke.
+
+    `busy`: what it says that it works on or has a result of. `takes_ahead`: it can be given jobs ahead of their
+    turn."""
+
+    container: str
+    busy: tuple[AttemptRef, ...] = ()
+    takes_ahead: bool = False
+
+
+class TakenBack(Event, frozen=True):
+    """Of the jobs that the container was given ahead it will not begin these. It has begun, or will begin, the rest."""
+
+    container: str
+    refs: tuple[AttemptRef, ...]
+
+
+class ContainerExited(Event, frozen=True):
+    """Its process ended; the container is still to be removed. `output`: the last lines that it wrote. `never_began`:
+    what it had ahead."""
+
+    container: str
+    exit: Exit
+    output: str = ""
+    never_began: tuple[AttemptRef, ...] = ()
+
+
+class ContainerGone(Event, frozen=True):
+    """Removed: nothing of it runs any more."""
+
+    container: str
+
+
+class JobAnswered(Event, frozen=True):
+    container: str
+    ref: AttemptRef
+    reason: Reason
+    body: Body | None = None
+    failure: Failure | None = None
+
+
+# -- from this machine -------------------------------------------------------------------------------
+
+
+class ContainerAdopted(Event, frozen=True):
+    """An earlier process of this worker left it, and it still runs or ended meanwhile.
+
+    `first`: the job that it was started for. `job`: the one that it has had since `started_at`, without its payload;
+    `ahead`: those that it was given ahead, and has begun since."""
+
+    container: str
+    slot: int
+    first: Assignment
+    job: Assignment | None = None
+    started_at: float = 0.0
+    ahead: tuple[Assignment, ...] = ()
+
+
+class AttemptLost(Event, frozen=True):
+    """An earlier process of this worker gave this attempt to a container that is no more."""
+
+    ref: AttemptRef
+    slot: int
+    reason: Reason
+    failure: Failure | None = None
+
+
+class DiskFull(Event, frozen=True):
+    """Whether the worker's folder takes nothing at this time."""
+
+    full: bool
+
+
+class GpuLost(Event, frozen=True):
+    """A card of this machine answers no more: it fell off the bus, or waits for a reset."""
+
+    uuid: str
+    message: str
+
+
+class Fetched(Event, frozen=True):
+    """The payload of a job is on this machine."""
+
+    ref: AttemptRef
+
+
+class FetchFailed(Event, frozen=True):
+    ref: AttemptRef
+    message: str
+
+
+class ResultsSafe(Event, frozen=True):
+    """These results survive a crash of this machine."""
+
+    refs: tuple[AttemptRef, ...]
+
+
+class Tick(Event, frozen=True):
+    """Time has passed; due by `WorkerState.deadline()`, harmless at any other time."""
+
+
+class StopAsked(Event, frozen=True):
+    """First: let what runs finish, up to the drain timeout. Second, or `at_once`: stop it and hand it back."""
+
+    at_once: bool = False
+
+
+class ShutdownAsked(Event, frozen=True):
+    """The server wants nothing of this worker any more: stop everything, report nothing, exit."""
+
+    code: int
+    message: str
+
+
+# -- actions -----------------------------------------------------------------------------------------
+
+
+class Action(msgspec.Struct, frozen=True):
+    pass
+
+
+class Fetch(Action, frozen=True):
+    """Bring the payload of this job, a blob, to this machine. Answered by `Fetched` or `FetchFailed`."""
+
+    assignment: Assignment
+
+
+class StartContainer(Action, frozen=True):
+    """For this job first. Answered by `ImageReady`, `ContainerStarted`, `ContainerReady`, or by `ContainerFailed`."""
+
+    container: str
+    slot: int
+    assignment: Assignment
+
+
+class StopContainer(Action, frozen=True):
+    """Wherever it is on its way; also removes one that ended by itself. Answered by `ContainerGone`."""
+
+    container: str
+
+
+class GiveJob(Action, frozen=True):
+    container: str
+    assignment: Assignment
+
+
+class GiveAhead(Action, frozen=True):
+    """To a container that is at work, for when it has done what it was given before."""
+
+    container: str
+    assignments: tuple[Assignment, ...]
+
+
+class TakeBack(Action, frozen=True):
+    """All that the container was given ahead and has not begun. Answered by `TakenBack` before anything else."""
+
+    container: str
+
+
+class Acknowledge(Action, frozen=True):
+    """Tell the container that it may forget this result."""
+
+    container: str
+    ref: AttemptRef
+
+
+class Report(Action, frozen=True):
+    message: FromWorker
+
+
+class Deliver(Action, frozen=True):
+    """Make this result safe and send it, its log first. `again`: it was sent on an earlier connection.
+
+    `output`: what stands in the log if the handler wrote nothing (a container that never came up)."""
+
+    outcome: Outcome
+    container: str | None = None
+    output: str = ""
+    again: bool = False
+
+
+class Forget(Action, frozen=True):
+    """Nothing of this attempt is needed any more: not its payload, its result, nor its log."""
+
+    ref: AttemptRef
+
+
+class Leave(Action, frozen=True):
+    """Everything is stopped: end the process."""
+
+    code: int
+    message: str

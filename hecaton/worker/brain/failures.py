@@ -1,0 +1,55 @@
+"""The words for a container that ended under its job or before it. Pure; for `state`."""
+
+from __future__ import annotations
+
+import signal
+
+from hecaton.core.model import Failure, Reason
+from hecaton.worker.runtimes.port import Exit
+
+NO_START_HINT = (
+    "The image's command must call hecaton.serverless.start(handler). "
+    "To run a plain script use --script, a handler file --handler."
+)
+
+
+def exit_failure(exit: Exit, output: str) -> tuple[Reason, Failure]:
+    """Why a job ended whose container ended under it. Exit code 0 is no success: only a result is."""
+    if exit.error:
+        return Reason.WORKER_ERROR, Failure(f"the container was lost: {exit.error}")
+    if exit.oom:
+        return Reason.OOM_HOST, Failure("the container was killed because it ran out of memory")
+    if exit.code == 0:
+        hint = "The handler, or something it called, ended the process: return a result instead."
+        return Reason.NO_RESULT, Failure("the container ended with exit code 0 and without a result", hint=hint)
+    return Reason.HANDLER_EXIT, Failure(
+        _with_lines(f"the container ended with {_code(exit.code)} during the job", output)
+    )
+
+
+def startup_failure(exit: Exit, output: str) -> tuple[Reason, Failure]:
+    """Why a job failed whose container ended before it asked for work."""
+    if exit.error or exit.oom:
+        return exit_failure(exit, output)
+    if exit.code == 128 + signal.SIGKILL:
+        # Nothing in the image did that: unlike every other end before the start, the next attempt may go well.
+        return Reason.HANDLER_EXIT, Failure("the container was killed (SIGKILL) from outside before it asked for work")
+    message = _with_lines(f"the container ended with {_code(exit.code)} without ever asking for work", output)
+    return Reason.STARTUP_EXIT, Failure(message, hint=NO_START_HINT)
+
+
+def no_hello_failure(seconds: float) -> Failure:
+    return Failure(f"the container ran for {seconds:g} s without asking for work", hint=NO_START_HINT)
+
+
+def _with_lines(message: str, output: str) -> str:
+    lines = output.strip()
+    return f"{message}. Its last lines:\n{lines}" if lines else message
+
+
+def _code(code: int) -> str:
+    """A code over 128 is how a shell or engine tells of a signal, a negative one how a parent process does."""
+    try:
+        return f"exit code {code} ({signal.Signals(code - 128 if code > 128 else -code).name})"
+    except ValueError:
+        return f"exit code {code}"

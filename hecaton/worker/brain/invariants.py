@@ -1,0 +1,70 @@
+"""What must hold in the worker's brain after every event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hecaton.worker.brain.slots import Container, Job, Phase, Slot
+
+if TYPE_CHECKING:
+    from hecaton.worker.brain.holding import Holding
+
+
+def check(held: Holding) -> None:
+    """Raises AssertionError that names the broken rule."""
+    placed = [job for slot in held.slots for job in slot.jobs]
+    assert len(placed) == len({job.ref for job in placed}), "a job stands in two places"
+    assert {id(job) for job in placed} == {id(job) for job in held.jobs.values()}, "a held job stands in no slot"
+    assert all(held.jobs[job.ref.job] is job for job in placed), "a job is filed under another's id"
+    assert not {job.ref for job in placed} & held.done.keys(), "a job that has a result is still held"
+    living = [slot.container for slot in held.slots if slot.container is not None]
+    assert {c.id: c for c in living} == held.containers, "a container is on no slot, or on two"
+    for slot in held.slots:
+        _check_slot(slot)
+        if held.leaving is None:
+            _check_liveness(slot)
+
+
+def _check_slot(slot: Slot) -> None:
+    container = slot.container
+    running = [job for job in slot.jobs if job.started_at is not None]
+    assert all(job.assignment.slot == slot.index for job in slot.jobs), "a job waits beside the wrong slot"
+    assert len(running) <= 1, "a slot runs two jobs"
+    if running:
+        assert running[0] is slot.jobs[0], "a job overtook another"
+        assert container is not None, "a job runs without a container"
+        assert container.running is running[0], "a job runs in no container"
+    if container is not None:
+        assert container.slot == slot.index, "a container stands on the wrong slot"
+        _check_container(container, slot)
+    for job in slot.jobs:
+        if job.ending is not None:
+            assert container is not None, "a job waits for the end of a container that is not there"
+            asked = container.asked_back and job in container.ahead
+            assert asked or container.phase is Phase.STOPPING, "a job is to end and its container is not being stopped"
+
+
+def _check_container(container: Container, slot: Slot) -> None:
+    begun = container.begun()
+    assert begun == list(slot.jobs)[: len(begun)], "jobs ahead stand in another order than on their slot"
+    assert all(container.suits(job) and job.here for job in begun), "a job is ahead in a container that is not for it"
+    job = container.running
+    if job is None:
+        assert not container.ahead, "a container has jobs ahead and none that runs"
+        return
+    assert job is slot.jobs[0], "a container works on a job that is not the slot's first"
+    assert container.suits(job), "a job runs in a container that is not for it"
+    assert container.phase >= Phase.READY, "a container that never asked for work has a job"
+    assert job.here, "a job runs whose payload is not here"
+
+
+def _check_liveness(slot: Slot) -> None:
+    """No job waits for nothing."""
+    if not slot.jobs:
+        return
+    first: Job = slot.jobs[0]
+    container = slot.container
+    assert container is not None, "jobs wait and no container is being started"
+    if container.phase is Phase.READY and container.running is None:
+        assert not first.here, "a job is ready, its container too, and it does not run"
+        assert container.suits(first), "a container that nobody can use stays on a slot where a job waits"

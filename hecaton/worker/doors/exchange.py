@@ -1,0 +1,210 @@
+"""Jobs into one container and answers out of it, through its door: payloads, logs, results."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from hecaton.core.model import AttemptRef, Body, Failure, Reason
+from hecaton.serverless.protocol import MAX_INLINE
+from hecaton.wire.channel import Assignment
+from hecaton.worker.brain import events as ev
+from hecaton.worker.doors import answers
+from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.doors.door import Answer, Door
+from hecaton.worker.link.logs import AttemptLog, ContainerLog
+from hecaton.worker.memory.journal import Given
+from hecaton.worker.memory.spool import file_name
+from hecaton.worker.site import Site
+
+_log = structlog.get_logger("hecaton.worker.doors.exchange")
+
+
+class Exchange:
+    """The visitor of a container's door. `on_card`: a failure there may be the card's."""
+
+    door: Door
+
+    def __init__(self, site: Site, container: str, folder: ChannelFolder, *, on_card: bool, begun: bool) -> None:
+        """`begun`: an earlier process of this worker has given its container a job."""
+        self.folder = folder
+        self.log = ContainerLog(folder.log_fd, begun=begun)
+        self._site = site
+        self._container = container
+        self._on_card = on_card
+        self._given: AttemptRef | None = None
+        self._given_file: str | None = None
+        self._ahead: deque[Given] = deque()  # behind it, in this order; as the journal has them
+        self._result_files: dict[AttemptRef, str] = {}
+        self._storing: asyncio.Task[None] | None = None
+        self._unheard: deque[Answer] = deque()  # that came while an earlier one is being stored
+
+    def go_on(self, given: Sequence[Given]) -> None:
+        """With what an earlier process gave: the first one, and those behind that the container has begun since."""
+        first, *rest = given
+        self._given, self._given_file = first.ref, file_name(first.ref)
+        self._site.outbox.track(self.log.go_on(first.ref, first.log_start))
+        self._ahead.extend(rest)
+
+    # -- in ------------------------------------------------------------------------------------------
+
+    def give(self, job: Assignment) -> None:
+        try:
+            if self._given != job.ref:
+                log = self.log.begin(job.ref)
+                self._site.journal.give(self._record(job, log.start))
+                self._begin(log)
+            self.door.give(job, *self._payload(job))
+        except OSError as error:
+            failure = Failure(f"the worker could not hand over the payload: {error}")
+            self._post(ev.JobAnswered(self._now(), self._container, job.ref, Reason.WORKER_ERROR, None, failure))
+
+    def give_ahead(self, jobs: Sequence[Assignment]) -> None:
+        """Their logs begin where the log of the one before ends: until that is known, where it began."""
+        log = None if self._given is None else self._site.outbox.log_of(self._given)
+        for job in jobs:
+            record = self._record(job, 0 if log is None else log.start)
+            self._ahead.append(record)
+            self._site.journal.give(record)
+        self.door.give_ahead(jobs)
+
+    def take_back(self) -> tuple[AttemptRef, ...]:
+        """All that was given ahead and has not begun."""
+        refs = self.door.take_back()
+        self._drop_ahead(set(refs))
+        return refs
+
+    def _drop_ahead(self, refs: set[AttemptRef]) -> None:
+        for ref in refs:
+            self._site.journal.forget(ref)
+        self._ahead = deque(record for record in self._ahead if record.ref not in refs)
+
+    def _record(self, job: Assignment, log_start: int) -> Given:
+        return Given(job.ref, self._container, job.key, job.timeout, self._now(), log_start, job.exclusive)
+
+    def _begin(self, log: AttemptLog) -> None:
+        self._given, self._given_file = log.ref, None
+        self._site.outbox.track(log)
+
+    def _next_begins(self, log_start: int | None) -> None:
+        record = self._ahead.popleft()
+        log = self.log.begin(record.ref, log_start)
+        if log.start != record.log_start:
+            self._site.journal.give(msgspec.structs.replace(record, log_start=log.start))
+        self._begin(log)
+
+    def _payload(self, job: Assignment) -> tuple[bytes, str | None]:
+        if job.payload.blob is None:
+            return job.payload.data, None
+        staged = self._site.spool.payload(job.ref)
+        if job.payload.size <= MAX_INLINE:
+            return staged.read_bytes(), None
+        if self._given_file is None:
+            self.folder.put(file_name(job.ref), staged, move=True)
+            self._given_file = file_name(job.ref)
+        return b"", self._given_file
+
+    # -- out -----------------------------------------------------------------------------------------
+
+    def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool) -> None:
+        self._drop_ahead({record.ref for record in self._ahead} - set(busy))
+        self._post(ev.ContainerReady(self._now(), self._container, busy, takes_ahead))
+
+    def progresses(self, ref: AttemptRef, value: Any) -> None:
+        if ref == self._given:
+            self._site.outbox.progress(ref, value)
+
+    def answers(self, answer: Answer) -> None:
+        if answer.file is not None:
+            self._result_files[answer.ref] = answer.file
+        if self._storing is None:
+            self._hear(answer)
+        elif any(record.ref == answer.ref for record in self._ahead):
+            if all(earlier.ref != answer.ref for earlier in self._unheard):
+                self._unheard.append(answer)
+        elif answer.ref != self._given:
+            self._repeated(answer)
+
+    def _hear(self, answer: Answer) -> None:
+        if answer.ref != self._given:
+            self._repeated(answer)
+        elif answers.is_small(answer) and not self._doubtful(answer):
+            self._answered(answer, Body.inline(answer.kind, answer.data))
+        else:
+            self._storing = asyncio.get_running_loop().create_task(self.store(answer))
+            self._storing.add_done_callback(self._stored)
+
+    def _repeated(self, answer: Answer) -> None:
+        """It was said before: the brain knows whether it is safe by now."""
+        self._post(ev.JobAnswered(self._now(), self._container, answer.ref, answer.reason))
+
+    def _stored(self, task: asyncio.Task[None]) -> None:
+        if self._storing is task:
+            self._storing = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("Lost a result", container=self._container, error=repr(error))
+
+    async def store(self, answer: Answer) -> None:
+        """Bring a result to the spool first: it is too large for a message, or comes as a file."""
+        site = self._site
+        kept: tuple[Answer, Body | None] = (answer, None)
+        if self._doubtful(answer):
+            await site.look_at_cards()
+        else:
+            kept = await answers.stored(answer, self.folder, site.spool, site.max_result(), site.disk_full)
+        self._storing = None  # before the next job is given: its answer may be here before this task has ended
+        self._answered(*kept)
+        while self._unheard and self._storing is None:
+            self._hear(self._unheard.popleft())
+
+    def _doubtful(self, answer: Answer) -> bool:
+        """A failure on a card is the handler's only if the card still answers."""
+        return self._on_card and answer.reason is not Reason.OK
+
+    def _answered(self, answer: Answer, body: Body | None) -> None:
+        reason, body, failure = answers.checked(answer, body)
+        log = self._site.outbox.log_of(answer.ref)
+        if log is not None:
+            log.finish(answer.log_end)
+        if self._given_file is not None:
+            self.folder.discard(self._given_file)
+        self._given = None
+        if self._ahead:
+            self._next_begins(None if log is None else log.end)
+        self._post(ev.JobAnswered(self._now(), self._container, answer.ref, reason, body, failure))
+
+    def acknowledge(self, ref: AttemptRef) -> None:
+        """The container, and its folder, need not keep this result any longer."""
+        self.door.acknowledge(ref)
+        file = self._result_files.pop(ref, None)
+        if file is not None:
+            self.folder.discard(file)
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    async def hear_out(self) -> None:
+        """After the container has ended: results that came before count."""
+        while self._storing is not None:
+            await asyncio.wait([self._storing])
+
+    async def cut_off(self) -> None:
+        self._unheard.clear()
+        if self._storing is not None:
+            self._storing.cancel()
+            await asyncio.wait([self._storing])
+
+    def last_words(self, limit: int) -> str:
+        """What the job that it works on has printed."""
+        log = self._site.outbox.log_of(self._given) if self._given else None
+        return "" if log is None else log.tail(limit)
+
+    def _post(self, event: ev.Event) -> None:
+        self._site.post(event)
+
+    def _now(self) -> float:
+        return self._site.now()

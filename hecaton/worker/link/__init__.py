@@ -1,0 +1,10 @@
+"""What passes between the worker and its server.
+
+- `bodies`: Payloads, handler files and results over 64 KiB: by HTTP beside the channel, streamed, tried until it works.
+- `link`: The worker's one connection to its server, and the HTTP beside it for large bodies.
+- `logs`: What handlers print: pieces of a container's log file, cut by attempt, capped, and kept until the server has
+  them.
+- `notify`: Tells systemd how the worker is doing, for `hecaton-gpu status`.
+- `registration`: Who this worker is: a login is exchanged once for a worker id and a token, kept in
+  `<home>/worker/<name>/`.
+"""

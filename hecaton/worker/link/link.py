@@ -1,0 +1,332 @@
+"""The worker's one connection to its server, and the HTTP beside it for large bodies.
+
+It comes back for ever by itself. What is sent while there is no connection is dropped: after each Hello and Welcome the
+worker's brain says again what still matters.
+
+Results that come while the server stores earlier ones leave together when it has, or when they are many: the busier
+both are, the less each costs, and nothing waits while there is nothing to wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+from collections import deque
+from typing import Protocol
+
+import aiohttp
+import msgspec
+import structlog
+
+from hecaton.core.model import AttemptRef
+from hecaton.wire import channel, tls
+from hecaton.wire.channel import (
+    Accepted,
+    FromWorker,
+    Hello,
+    Outcome,
+    Results,
+    Retire,
+    ServerBeat,
+    Started,
+    ToWorker,
+    Welcome,
+    WorkerBeat,
+)
+from hecaton.worker.link.notify import notify
+from hecaton.worker.link.registration import WorkerConfig
+
+CONNECT_SECONDS = 15.0
+TCP_SECONDS = 5.0
+"""A black hole swallows a handshake, and the kernel repeats it ever more seldom: a new one is sooner through."""
+SHORTEST_DELAY = 0.2
+LONGEST_DELAY = 5.0
+"""Seconds. After an outage a thousand workers are back within this time, spread evenly over it."""
+UNWELCOME_DELAY = 30.0
+"""Seconds after a refusal that only a person can change."""
+SILENT_BEATS = 3
+"""Heartbeats without a frame after which the server is taken for dead."""
+
+MAX_FRAME = 64 * 1024 * 1024
+MANY = 250
+"""Messages that are worth a frame of their own. If all waited for the server, it would have to wait for them next."""
+
+CONGESTED = 4 * 1024 * 1024
+"""Bytes that wait to be sent above which logs wait too."""
+
+_log = structlog.get_logger("hecaton.worker.link.link")
+
+
+class Listener(Protocol):
+    """Who hears what comes over the link."""
+
+    def hello(self) -> Hello: ...
+    def welcome(self, message: Welcome) -> None: ...
+    def assured(self, at: float) -> None:
+        """The server has heard this worker not before `at` (seconds of the event loop)."""
+
+    def hear(self, message: ToWorker) -> None: ...
+    def lost(self) -> None: ...
+    def dismissed(self, code: int, message: str) -> None:
+        """The server wants this worker to end, with this exit code."""
+
+
+class Link(Protocol):
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def congested(self) -> bool: ...
+    def send(self, message: FromWorker) -> None: ...
+
+
+SUPERSEDED_EXIT = 3
+"""Exit code of a worker whose identity another process uses: to be started again by a person, not by systemd."""
+
+
+class _Unwelcome(Exception):
+    """The server answered and will not have this worker now: try again slowly."""
+
+
+def reconnect_delay(failures: int, generator: random.Random) -> float:
+    """Seconds until the next try: none after a connection that had worked, then with full jitter, so that workers do
+    not come in waves. However many failures there were: an outage may last for days."""
+    if failures == 0:
+        return 0.0
+    longest = min(LONGEST_DELAY, SHORTEST_DELAY * 2.0 ** min(failures, 10))
+    return max(SHORTEST_DELAY, generator.uniform(0, longest))
+
+
+class ServerLink:
+    def __init__(self, config: WorkerConfig, session: aiohttp.ClientSession, listener: Listener) -> None:
+        self._url = config.url.rstrip("/")
+        self._session = session
+        self._listener = listener
+        self._random = random.Random()
+        self._waiting: list[FromWorker] = []
+        self._wake: asyncio.Future[None] | None = None
+        self._unaccepted: set[AttemptRef] = set()
+        self._urgent = False  # something waits that no answer need be waited for
+        self._welcomed = False
+        self._sending = 0
+        self._unanswered: deque[float] = deque()  # when what the server answers was said: Hello, then beats
+        self._heard_at = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def connected(self) -> bool:
+        return self._welcomed
+
+    @property
+    def congested(self) -> bool:
+        return self._sending > CONGESTED or len(self._waiting) > 1000
+
+    def send(self, message: FromWorker) -> None:
+        """Messages of one turn of the event loop share a frame."""
+        if self._welcomed:
+            self._waiting.append(message)
+            self._idle.clear()
+            if not isinstance(message, Results | Started):
+                self._urgent = True
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done() and self._due():
+            self._wake.set_result(None)
+
+    def _due(self) -> bool:
+        return bool(self._waiting) and (self._urgent or not self._unaccepted or len(self._waiting) >= MANY)
+
+    async def flush(self, seconds: float) -> None:
+        """Until all is sent, or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+
+    async def run(self) -> None:
+        """Until cancelled, or until the server dismisses this worker."""
+        failures = 0
+        while True:
+            welcomed = False
+            pause = 0.0
+            try:
+                welcomed, dismissed = await self._connect()
+                if dismissed:
+                    return
+                why = "the connection ended"
+            except _Unwelcome as error:
+                why, pause = str(error), UNWELCOME_DELAY
+            except aiohttp.ClientConnectorCertificateError as error:
+                why, pause = _untrusted(error), UNWELCOME_DELAY
+            except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
+                why = str(error) or type(error).__name__
+            welcomed = welcomed or self._end_session()
+            failures = 0 if welcomed else failures + 1
+            delay = self._random.uniform(pause / 2, pause) if pause else reconnect_delay(failures, self._random)
+            verb = "Lost the connection" if welcomed else "Cannot connect"
+            _log.warning(f"{verb}: trying again in {delay:.1f} s", server=self._url, error=why[:500])
+            notify(f"not connected to {self._url}: {why[:200]}")
+            await asyncio.sleep(delay)
+
+    async def _connect(self) -> tuple[bool, bool]:
+        """One connection, from Hello to its end. Returns (was welcomed, is dismissed)."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                socket = await self._session.ws_connect(
+                    self._url + channel.PATH, max_msg_size=MAX_FRAME, compress=0, autoping=True
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status in (401, 403):
+                raise _Unwelcome(_UNAUTHENTICATED) from None
+            raise
+        tasks: list[asyncio.Task[None]] = []
+        hello: list[FromWorker] = [self._listener.hello()]
+        self._unanswered = deque((asyncio.get_running_loop().time(),))
+        try:
+            await socket.send_bytes(channel.encode(hello))
+            return await self._receive(socket, tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await socket.close()
+
+    async def _receive(
+        self, socket: aiohttp.ClientWebSocketResponse, tasks: list[asyncio.Task[None]]
+    ) -> tuple[bool, bool]:
+        patience: float | None = CONNECT_SECONDS
+        while True:
+            frame = await socket.receive(timeout=patience)
+            self._heard_at = asyncio.get_running_loop().time()
+            if frame.type is not aiohttp.WSMsgType.BINARY:
+                return self._end_session(), self._closed_by_server(socket, frame)
+            for message in channel.decode_for_worker(frame.data):
+                if isinstance(message, Welcome):
+                    patience = None  # `_beat` sees to it from now on: a timer for each frame costs more than the frame
+                    tasks.append(asyncio.create_task(self._write(socket)))
+                    tasks.append(asyncio.create_task(self._beat(socket, message.heartbeat)))
+                    self._welcomed = True
+                    _log.info("Connected to the server", server=self._url)
+                    notify(f"connected to {self._url}")
+                    self._listener.welcome(message)
+                    self._listener.assured(self._unanswered.popleft())
+                elif isinstance(message, Retire):
+                    self._listener.dismissed(0, f"this worker was removed from the server: {message.message}")
+                    return self._end_session(), True
+                elif isinstance(message, ServerBeat):
+                    if self._unanswered:
+                        self._listener.assured(self._unanswered.popleft())
+                elif isinstance(message, Accepted):
+                    self._unaccepted.difference_update(message.refs, message.fenced)
+                    self._wake_up()
+                    self._listener.hear(message)
+                else:
+                    self._listener.hear(message)
+
+    def _closed_by_server(self, socket: aiohttp.ClientWebSocketResponse, frame: aiohttp.WSMessage) -> bool:
+        """Whether the worker is to end. Raises for closes that mean more than a lost connection."""
+        code = socket.close_code
+        if code == channel.CLOSE_SUPERSEDED:
+            self._listener.dismissed(
+                SUPERSEDED_EXIT,
+                "another process connected as this worker and took over. If both are wanted, give one of them "
+                "another name: hecaton-gpu run SERVER --name NAME",
+            )
+            return True
+        if code == channel.CLOSE_UNAUTHENTICATED:
+            raise _Unwelcome(_UNAUTHENTICATED)
+        if code == channel.CLOSE_PROTOCOL:
+            raise _Unwelcome(f"the server refused what this worker said: {frame.extra or 'other protocol version'}")
+        return False
+
+    def _end_session(self) -> bool:
+        """Returns whether there was one."""
+        was, self._welcomed = self._welcomed, False
+        self._waiting.clear()
+        self._unaccepted.clear()
+        self._sending = 0
+        self._idle.set()
+        if was:
+            self._listener.lost()
+        return was
+
+    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            # hot: benchmarks/throughput.py
+            while not self._due():
+                if not self._waiting:
+                    self._idle.set()
+                self._wake = loop.create_future()
+                await self._wake
+            messages, self._waiting, self._urgent = _together(self._waiting), [], False
+            if isinstance(messages[-1], Results):
+                self._unaccepted.update(outcome.ref for outcome in messages[-1].outcomes)
+            frame = channel.encode(messages)
+            self._sending = len(frame)
+            try:
+                await socket.send_bytes(frame)
+            except (aiohttp.ClientError, OSError):
+                return  # the reader hears of it too, and ends the session
+            self._sending = 0
+
+    async def _beat(self, socket: aiohttp.ClientWebSocketResponse, heartbeat: float) -> None:
+        """Twice in a heartbeat, so that one may be late; and ends what is dead. Each beat is answered."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(heartbeat / 2)
+            if loop.time() - self._heard_at >= heartbeat * SILENT_BEATS:
+                await socket.close()  # `receive` hears of it at once
+                return
+            self._unanswered.append(loop.time())
+            self.send(WorkerBeat())
+
+
+def _together(messages: list[FromWorker]) -> list[FromWorker]:
+    """As few messages as possible: starts in front of all, results behind what belongs to them. The end of a job says
+    that it has started, too."""
+    started: list[AttemptRef] = []
+    outcomes: list[Outcome] = []
+    others: list[FromWorker] = []
+    for message in messages:
+        if isinstance(message, Results):
+            outcomes += message.outcomes
+        elif isinstance(message, Started):
+            started += message.refs
+        else:
+            others.append(message)
+    # hot: benchmarks/throughput.py - under load nearly each start has its end beside it
+    ended = {outcome.ref for outcome in outcomes if outcome.ran is not None}
+    started = [ref for ref in started if ref not in ended]
+    head: list[FromWorker] = [Started(tuple(started))] if started else []
+    tail: list[FromWorker] = [Results(tuple(outcomes))] if outcomes else []
+    return [*head, *others, *tail]
+
+
+_UNAUTHENTICATED = (
+    "the server does not know this worker's token (was the worker removed?). "
+    "Register it again: hecaton-gpu uninstall, then hecaton-gpu install SERVER"
+)
+
+
+def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
+    cause = error.certificate_error
+    if isinstance(cause, ssl.SSLError):
+        return str(tls.explain(cause, f"{error.host}:{error.port}"))
+    return str(error)
+
+
+def session(config: WorkerConfig) -> aiohttp.ClientSession:
+    """For channel and bodies. The CA is the one pinned at registration; there is no way back to plain HTTP."""
+    ca = None if config.ca_file is None else str(config.ca_file)
+    trust = tls.context(ca) if config.url.startswith("https://") else False
+    return aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {config.token}"},
+        connector=aiohttp.TCPConnector(ssl=trust, limit=8),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=TCP_SECONDS, sock_read=60),
+        trust_env=True,
+    )

@@ -1,0 +1,325 @@
+"""What the worker must remember over a crash: its containers, which attempt runs in which, results not accepted yet.
+
+One append-only file. A record waits a moment in memory: what the server accepts meanwhile never needs the disk, and
+what it does not is written together and synced once. Meanwhile it stands in the `tail`, which a killed process leaves
+behind as well. Read back at start; a torn last record is what a power cut leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import zlib
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from hecaton.core.model import AttemptRef
+from hecaton.wire.channel import Assignment, Outcome
+from hecaton.worker.memory.tail import FRAME, Tail
+
+LINGER = 0.02
+"""Seconds that a record waits before it is written. The server's answer to a result usually comes sooner."""
+
+RETRY = 1.0
+"""Seconds until the next try after the disk refused."""
+
+COMPACT_SIZE = 4 * 1024 * 1024
+"""Bytes of file over which it is written anew with what still holds, if that is less than half of it."""
+
+_log = structlog.get_logger("hecaton.worker.memory.journal")
+
+
+class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
+    """A container that the engine was asked to start. `first`: the job that it was started for, without its payload.
+
+    `boot`: of the machine; `at`: monotonic seconds, which hold within one boot."""
+
+    container: str
+    slot: int
+    gpu: str | None
+    first: Assignment
+    nonce: str | None
+    boot: str
+    at: float
+
+
+class Given(msgspec.Struct, frozen=True, array_like=True, tag="given"):
+    """An attempt that a container works on since `at` (monotonic seconds), or was given ahead. Of several the first
+    runs, or the first that has not ended. `log_start`: where its log begins."""
+
+    ref: AttemptRef
+    container: str
+    key: str
+    timeout: float | None
+    at: float
+    log_start: int = 0
+    exclusive: bool = False
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
+    """`at`: seconds since the epoch, since the record outlives the monotonic clock. Log: where it lies, in bytes."""
+
+    outcome: Outcome
+    at: float
+    slot: int = 0
+    container: str | None = None
+    log_start: int = 0
+    log_end: int = 0
+
+
+class Forgotten(msgspec.Struct, frozen=True, array_like=True, tag="forgotten"):
+    ref: AttemptRef
+
+
+class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
+    """The container was removed."""
+
+    container: str
+
+
+Record = Placed | Given | Ended | Forgotten | Gone
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+class Journal:
+    """`on_safe` hears which results are on disk, `on_refused` that the disk took nothing: it is tried again.
+
+    The methods are called on the event loop and never block it."""
+
+    def __init__(
+        self,
+        path: Path,
+        on_safe: Callable[[tuple[AttemptRef, ...]], None],
+        on_refused: Callable[[OSError], None] = lambda error: None,
+    ) -> None:
+        """Reads the file: `placed`, `given` and `ended` are what an earlier process left. Raises OSError."""
+        self._path = path
+        self._on_safe = on_safe
+        self._on_refused = on_refused
+        self.placed: dict[str, Placed] = {}
+        self.given: dict[AttemptRef, Given] = {}
+        self.ended: dict[AttemptRef, Ended] = {}
+        self._waiting: dict[tuple[type, Hashable], Record] = {}
+        self._written: set[Hashable] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Future[None] | None = None
+        self._closed = False
+        self._thread = ThreadPoolExecutor(1, "journal")
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._size = self._read()
+        os.ftruncate(self._fd, self._size)
+        self._tail = Tail(path.with_suffix(".tail"))
+        for record in self._tail.read(_decoder.decode):
+            self._note(record)
+
+    def place(self, record: Placed) -> None:
+        self._note(record)
+
+    def give(self, record: Given) -> None:
+        self._note(record)
+
+    def end(self, record: Ended) -> None:
+        """Also an answer to a record that was given."""
+        self._waiting.pop((Given, record.outcome.ref), None)
+        self._note(record)
+
+    def forget(self, ref: AttemptRef) -> None:
+        self._waiting.pop((Given, ref), None)
+        self._waiting.pop((Ended, ref), None)
+        self._strike(Forgotten(ref), ref)
+
+    def gone(self, container: str) -> None:
+        self._waiting.pop((Placed, container), None)
+        self._strike(Gone(container), container)
+
+    async def flush(self) -> None:
+        """Write what waits, now."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        if self._waiting:
+            self._begin()
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
+
+    async def close(self) -> None:
+        await self.flush()
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._thread.shutdown()
+        self._tail.close()
+        os.close(self._fd)
+
+    # -- memory --------------------------------------------------------------------------------------
+
+    def _note(self, record: Record) -> None:
+        self._apply(record)
+        self._wait(record)
+        self._tail.append(_encoder.encode(record))
+
+    def _strike(self, record: Forgotten | Gone, subject: Hashable) -> None:
+        """In the tail it need not stand: who hears of an end twice just forgets again."""
+        self._apply(record)
+        if subject in self._written:
+            self._wait(record)
+        elif not self._waiting and self._writing is None:
+            self._tail.clear()
+
+    def _wait(self, record: Record) -> None:
+        self._waiting[type(record), _subject(record)] = record
+        if self._timer is None and self._writing is None:
+            self._timer = asyncio.get_running_loop().call_later(LINGER, self._begin)
+
+    def _apply(self, record: Record) -> None:
+        if isinstance(record, Given):
+            self.given[record.ref] = record
+        elif isinstance(record, Ended):
+            self.given.pop(record.outcome.ref, None)
+            self.ended[record.outcome.ref] = record
+        elif isinstance(record, Forgotten):
+            self.given.pop(record.ref, None)
+            self.ended.pop(record.ref, None)
+        elif isinstance(record, Placed):
+            self.placed[record.container] = record
+        else:
+            self.placed.pop(record.container, None)
+
+    def _holds(self, subject: Hashable) -> bool:
+        return subject in self.given or subject in self.ended or subject in self.placed
+
+    # -- disk ----------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._closed or self._writing is not None:
+            return
+        if not self._waiting:
+            self._tail.clear()
+            return
+        batch, self._waiting = self._waiting, {}
+        self._tail.turn()
+        live: list[Record] = [*self.placed.values(), *self.given.values(), *self.ended.values()]
+        loop = asyncio.get_running_loop()
+        self._writing = loop.run_in_executor(self._thread, self._write, list(batch.values()), live)
+        self._writing.add_done_callback(lambda done: self._end_write(batch, done))
+
+    def _end_write(self, batch: dict[tuple[type, Hashable], Record], done: asyncio.Future[None]) -> None:
+        self._writing = None
+        delay = LINGER
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            self._waiting = {**batch, **self._waiting}
+            delay = RETRY
+        else:
+            self._tail.turned()
+            self._settle(batch)
+        if self._waiting and not self._closed and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(delay, self._begin)
+        if isinstance(error, OSError):  # last: the log may be on the same full disk
+            self._on_refused(error)
+            _log.error("Cannot write the journal: results are kept in memory until it works", error=str(error))
+
+    def _settle(self, batch: dict[tuple[type, Hashable], Record]) -> None:
+        safe = []
+        for (_, subject), record in batch.items():  # in the order in which they were written
+            if isinstance(record, Forgotten | Gone):
+                self._written.discard(subject)
+                continue
+            self._written.add(subject)
+            if not self._holds(subject):  # the end was faster than the disk
+                end = Gone(record.container) if isinstance(record, Placed) else Forgotten(_ref(record))
+                self._waiting.setdefault((type(end), subject), end)
+            if isinstance(record, Ended):
+                safe.append(record.outcome.ref)
+        if safe:
+            self._on_safe(tuple(safe))
+
+    def _write(self, batch: list[Record], live: list[Record]) -> None:
+        """In the thread. After a failed write the file is cut back to its last whole record."""
+        data = b"".join(map(_frame, batch))
+        try:
+            _write_at(self._fd, data, self._size)
+            if any(isinstance(record, Ended) for record in batch):
+                os.fdatasync(self._fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(data)
+        if self._size > COMPACT_SIZE:
+            self._compact(live)
+
+    def _compact(self, live: Iterable[Record]) -> None:
+        data = b"".join(map(_frame, live))
+        if len(data) * 2 > self._size:
+            return
+        new = self._path.with_suffix(".new")
+        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "wb", closefd=False) as file:
+                file.write(data)
+            os.fsync(fd)
+            os.rename(new, self._path)
+            _sync_folder(self._path.parent)
+        except OSError:
+            os.close(fd)
+            return  # the old file still holds; the next batch tries again
+        os.close(self._fd)
+        self._fd, self._size = fd, len(data)
+
+    def _read(self) -> int:
+        """Take over what the file says; its size up to the last whole record."""
+        with open(self._path, "rb") as file:
+            data = file.read()
+        offset = 0
+        while len(data) - offset >= FRAME.size:
+            length, checksum = FRAME.unpack_from(data, offset)
+            body = data[offset + FRAME.size : offset + FRAME.size + length]
+            if len(body) < length or zlib.crc32(body) != checksum:
+                break
+            try:
+                self._apply(_decoder.decode(body))
+            except msgspec.DecodeError:
+                break  # written by another version: what stands before it still holds
+            offset += FRAME.size + length
+        if offset < len(data):
+            _log.warning("The journal has a torn end: cut off", bytes=len(data) - offset)
+        self._written.update(self.placed, self.given, self.ended)
+        return offset
+
+
+def _subject(record: Record) -> Hashable:
+    return record.container if isinstance(record, Placed | Gone) else _ref(record)
+
+
+def _ref(record: Given | Ended | Forgotten) -> AttemptRef:
+    return record.outcome.ref if isinstance(record, Ended) else record.ref
+
+
+def _frame(record: Record) -> bytes:
+    body = _encoder.encode(record)
+    return FRAME.pack(len(body), zlib.crc32(body)) + body
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _sync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
