@@ -67,6 +67,7 @@ class Machine:
         self.starts = 0
         self.boots = 0
         self.powered = True
+        self.healed = False
 
     @property
     def boot(self) -> str:
@@ -90,9 +91,15 @@ class Machine:
             for container in list(self.engine.containers):
                 container.orphaned()
 
+    def leave(self) -> None:
+        """The worker has ended by itself. After the faults nobody is to start it again but this."""
+        self.kill()
+        if self.healed:
+            self.start()
+
     def heal(self) -> None:
         """Nothing of it is broken any more."""
-        self.powered = True
+        self.powered = self.healed = True
         self.path.set_hole(False, False)
         self.path.refuses, self.path.slow = False, 1.0
         self.journal.full = False
@@ -280,7 +287,7 @@ class Worker:
         self.oracle.say(self.name, f"leaves: {action.message}")
         self.oracle.rule(action.message == "stopped", f"{self.name} leaves by itself: {action.message}")
         self.machine.journal.written.update(self._waiting)
-        self.loop.post(self.process, 0.0, self.machine.kill)
+        self.loop.post(self.process, 0.0, self.machine.leave)
 
     # -- the journal -----------------------------------------------------------------------------------
 
