@@ -74,14 +74,25 @@ class Slot(msgspec.Struct, frozen=True):
     used_at: float = 0.0
 
 
+class Ability(msgspec.Struct, frozen=True, cache_hash=True):
+    """What a worker can run, whatever it does at the moment. Whatever else than its status may make `refusal` refuse is
+    a field here: the server's index of free slots is keyed by the whole value. `serves`: images (process runtime);
+    None: all."""
+
+    serves: frozenset[str] | None = None
+
+
+ANYTHING = Ability()
+
+
 class Host(msgspec.Struct, frozen=True):
-    """A worker as the scheduler sees it. `serves`: the images it can run (process runtime); None: all."""
+    """A worker as the scheduler sees it."""
 
     id: WorkerId
     name: str
     status: WorkerStatus
     slots: tuple[Slot, ...]
-    serves: frozenset[str] | None = None
+    ability: Ability = ANYTHING
     quarantine: str | None = None  # why
 
 
@@ -102,11 +113,16 @@ def refusal(want: Want, host: Host) -> str | None:
         return "is draining: it finishes what it has and takes nothing new"
     if host.status is WorkerStatus.QUARANTINED:
         return f"is quarantined: {host.quarantine}"
-    if host.serves is not None:
+    return unable(want, host.ability)
+
+
+def unable(want: Want, ability: Ability) -> str | None:
+    """Why no worker of this ability ever takes work of this lane; None: one that is online does, given a free slot."""
+    if ability.serves is not None:
         if want.mode is not Mode.NATIVE:
             return f"uses the process runtime, which runs no {want.mode} jobs"
-        if want.image not in host.serves:
-            known = ", ".join(sorted(host.serves)) or "nothing"
+        if want.image not in ability.serves:
+            known = ", ".join(sorted(ability.serves)) or "nothing"
             return f"uses the process runtime and has no handler for {want.image!r} (it has: {known})"
     return None
 
@@ -130,7 +146,8 @@ def place(wants: Iterable[Want], hosts: Sequence[Host], now: float) -> list[Plac
 
 
 class _Round:
-    """One decision. `left` counts what each lane still wants, `running` the slots that work for each owner.
+    """One decision. `left` counts what each lane still wants, `running` the slots that work for each owner. Hosts that
+    are not online are left out first, so that of `refusal` only `unable` remains to be asked.
 
     What becomes of a lane on a worker depends on the slots that come before in these orders and on nothing else, so
     that `server.fleet.openings` need not show all slots: as many of each order as there are jobs are enough."""
@@ -167,7 +184,7 @@ class _Round:
     def _outranked(self, want: Want, host: Host) -> bool:
         """Does other waiting work have a better claim to this worker than a warm container gives?"""
         return any(
-            self.left[other.lane] > 0 and self._better(other, want) and refusal(other, host) is None
+            self.left[other.lane] > 0 and self._better(other, want) and unable(other, host.ability) is None
             for other in self.wants
             if other.lane != want.lane
         )
@@ -199,7 +216,8 @@ class _Round:
                     self._take(want, host, slot)
 
     def _suits(self, want: Want, host: Host) -> bool:
-        return host.id not in want.shunned and refusal(want, host) is None and not self._outranked(want, host)
+        able = host.id not in want.shunned and unable(want, host.ability) is None
+        return able and not self._outranked(want, host)
 
     def _fill_idle(self) -> None:
         """Slot by slot to the highest priority, then to the owner who has the fewest, then to the oldest work."""
@@ -233,7 +251,7 @@ class _Round:
             other = slot.warm != want.warm
             return host.id in want.shunned, other, slot.warm is not None, position if other else -position
 
-        ready = [place for place, (host, _) in enumerate(self.idle) if refusal(want, host) is None]
+        ready = [place for place, (host, _) in enumerate(self.idle) if unable(want, host.ability) is None]
         return (self.idle[position] for position in sorted(ready, key=badness))
 
     def _prefetch(self) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hecaton.core.matching import (
     PATIENCE,
     TURN,
+    Ability,
     Host,
     Lane,
     Placement,
@@ -34,7 +35,7 @@ def want(lane: int = 1, **fields: Any) -> Want:
 
 
 def host(name: str, *slots: Slot, status: WorkerStatus = WorkerStatus.ONLINE, serves: Any = None) -> Host:
-    return Host(WorkerId(name), name, status, slots or (Slot(0),), serves)
+    return Host(WorkerId(name), name, status, slots or (Slot(0),), Ability(serves))
 
 
 def places(wants: list[Want], *hosts: Host) -> list[tuple[int, str, int, int]]:

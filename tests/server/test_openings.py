@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hecaton.core.matching import PATIENCE, TURN, Want, place, refusal
+from hecaton.core.matching import PATIENCE, TURN, Ability, Want, place, refusal, unable
 from hecaton.core.model import AttemptRef, JobId, Mode, WorkerId, WorkerStatus
-from hecaton.server.fleet.members import Fleet, Hold, Lease, Member
+from hecaton.server.fleet.members import Fleet, Hold, Lease, Member, ability
 from hecaton.server.fleet.openings import Openings
 from hecaton.wire.channel import PROTOCOL, Hello, SlotInfo, ToWorker
 
@@ -18,6 +21,23 @@ NOW = 1000.0
 WORKERS = [WorkerId(name) for name in "abcd"]
 OWNERS = {0: 1, 1: 1, 2: 2}
 """Of each lane."""
+
+ABILITIES: dict[str, Callable[[random.Random], Any]] = {
+    "serves": lambda rng: rng.choice([None, None, ("app",), ("app", "other")]),
+}
+"""What a worker says in its hello, for each field of `Ability`: every world draws them all."""
+
+
+def drawn_hello(
+    rng: random.Random, infos: tuple[SlotInfo, ...] = (), fields: frozenset[str] = frozenset(ABILITIES)
+) -> Hello:
+    said = {field: ABILITIES[field](rng) for field in sorted(fields)}
+    return Hello(PROTOCOL, "1", "x", infos, (), **said)
+
+
+def drawn_work(rng: random.Random) -> tuple[str, Mode]:
+    """What of a want an ability may have something against."""
+    return rng.choice(["app", "app", "other"]), rng.choice([Mode.NATIVE, Mode.NATIVE, Mode.SCRIPT])
 
 
 class NoLink:
@@ -53,9 +73,8 @@ class World:
 
     def join(self, worker: WorkerId) -> None:
         infos = tuple(SlotInfo(index, None, self._warm(), None) for index in range(self._rng.randint(0, 4)))
-        serves = self._rng.choice([None, None, ("app",), ("app", "other")])
         link = self._links[worker] = NoLink()
-        self.fleet.join(worker, worker, link, Hello(PROTOCOL, "1", "x", infos, (), serves), self._now)
+        self.fleet.join(worker, worker, link, drawn_hello(self._rng, infos), self._now)
 
     def leave(self, worker: WorkerId) -> None:
         self.fleet.leave(worker, self._links[worker])
@@ -110,8 +129,7 @@ class World:
         return [
             Want(
                 lane,
-                rng.choice(["app", "app", "other"]),
-                rng.choice([Mode.NATIVE, Mode.NATIVE, Mode.SCRIPT]),
+                *drawn_work(rng),
                 rng.choice([f"warm-{lane}", f"warm-{lane}", None]),
                 rng.randint(1, 4),
                 rng.choice([0, 0, 1]),
@@ -129,6 +147,17 @@ class World:
 
 
 seeds = given(st.integers(0, 2**32))
+
+
+@pytest.mark.parametrize("field", Ability.__struct_fields__)
+def test_every_field_of_an_ability_refuses_work_in_these_worlds(field: str) -> None:
+    """A field that is new belongs into `ABILITIES`, and what it is compared with into `drawn_work`."""
+    rng = random.Random(0)
+    said = set()
+    for _ in range(200):
+        able = ability(drawn_hello(rng, fields=frozenset({field})))
+        said.add(unable(Want(0, *drawn_work(rng), None, 1, 0, NOW), able) is None)
+    assert said == {True, False}
 
 
 @seeds

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from hecaton.core.errors import Fenced
-from hecaton.core.matching import Host, Slot
+from hecaton.core.matching import ANYTHING, Ability, Host, Slot
 from hecaton.core.model import AttemptRef, Gpu, JobId, WorkerId, WorkerStatus
 from hecaton.wire.channel import Held, Hello, ToWorker
 
@@ -94,7 +94,7 @@ class Member(msgspec.Struct):
     boot_id: str = ""
     runtime: str | None = None
     version: str | None = None
-    serves: frozenset[str] | None = None
+    ability: Ability = ANYTHING
     slots: dict[int, SlotState] = {}
     ending: dict[AttemptRef, Lease] = {}  # their place is free, their end is on its way into the store
 
@@ -115,7 +115,7 @@ class Member(msgspec.Struct):
         """As the matching sees it: with all its slots, or with these."""
         if slots is None:
             slots = tuple(self.slots[index].view() for index in sorted(self.slots))
-        return Host(self.id, self.name, self.status, slots, self.serves, self.hold.quarantine)
+        return Host(self.id, self.name, self.status, slots, self.ability, self.hold.quarantine)
 
     def leases(self) -> Iterator[Lease]:
         for slot in self.slots.values():
@@ -146,6 +146,10 @@ class Member(msgspec.Struct):
             if lease is not None and lease.ref == ref:
                 return lease
         return None
+
+
+def ability(hello: Hello) -> Ability:
+    return Ability(serves=None if hello.serves is None else frozenset(hello.serves))
 
 
 class Reconciled(msgspec.Struct, frozen=True):
@@ -245,7 +249,7 @@ class Fleet:
         rebooted = member.boot_id != hello.boot_id
         member.boot_id = hello.boot_id
         member.runtime, member.version = hello.runtime, hello.version
-        member.serves = None if hello.serves is None else frozenset(hello.serves)
+        member.ability = ability(hello)
         member.slots = {
             info.index: SlotState(info.index, info.gpu, info.warm, info.image, info.lost) for info in hello.slots
         }

@@ -10,15 +10,12 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from hecaton.core.matching import Host, Slot, Want, refusal
+from hecaton.core.matching import ANYTHING, Ability, Host, Slot, Want, unable
 from hecaton.core.model import WorkerId, WorkerStatus
 from hecaton.server.fleet.members import Fleet, Member, Place, SlotState
-
-Serves = frozenset[str] | None
 
 
 class _Opening(NamedTuple):
@@ -32,15 +29,15 @@ class _Opening(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """What is known of a slot, so that it can be taken out again. `serves`: its member's, when it was entered."""
+    """What is known of a slot, so that it can be taken out again. `ability`: its member's, when it was entered."""
 
     opening: _Opening | None
-    serves: Serves
+    ability: Ability
     owner: int | None
     stacked: bool
 
 
-_NOTHING = _Entry(None, None, None, False)
+_NOTHING = _Entry(None, ANYTHING, None, False)
 
 
 class _Shelf:
@@ -70,11 +67,11 @@ class Openings:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._entries: dict[Place, _Entry] = {}
-        self._kinds: Counter[Serves] = Counter()  # openings of members that serve the same
-        self._idle_kinds: Counter[Serves] = Counter()
-        self._idle = _Shelf()  # by what the member serves and what is warm
-        self._used = _Shelf()  # by what the member serves: the idle ones where something is warm
-        self._beside = _Shelf()  # busy, but not full: by what the member serves and what is warm
+        self._kinds: Counter[Ability] = Counter()  # openings of members that can run the same
+        self._idle_kinds: Counter[Ability] = Counter()
+        self._idle = _Shelf()  # by what the member can run and what is warm
+        self._used = _Shelf()  # by what the member can run: the idle ones where something is warm
+        self._beside = _Shelf()  # busy, but not full: by what the member can run and what is warm
         self._running: Counter[int] = Counter()
         self._stacked: dict[Place, None] = {}
 
@@ -87,25 +84,25 @@ class Openings:
         self._look()
         chosen: dict[tuple[int, int], _Opening] = {}
         total = sum(want.count for want in wants)
-        for serves in self._kinds:
+        for ability in self._kinds:
             for want in wants:
-                if refusal(want, _some_host(serves)) is None:
-                    ready = _enough(self._ready(want, serves), want.shunned, total)
-                    beside = self._beside.row((serves, want.warm)) if want.warm is not None else ()
+                if unable(want, ability) is None:
+                    ready = _enough(self._ready(want, ability), want.shunned, total)
+                    beside = self._beside.row((ability, want.warm)) if want.warm is not None else ()
                     for opening in chain(ready, _enough(beside, want.shunned, want.count)):
                         chosen[opening.member_number, opening.slot_index] = opening
         return _as_hosts(chosen)
 
-    def _ready(self, want: Want, serves: Serves) -> Iterator[_Opening]:
+    def _ready(self, want: Want, ability: Ability) -> Iterator[_Opening]:
         """Idle ones in the order of the matching."""
-        warm = reversed(self._idle.row((serves, want.warm)))
-        empty = self._idle.row((serves, None)) if want.warm is not None else ()
-        return chain(warm, empty, (o for o in self._used.row(serves) if o.slot.warm != want.warm))
+        warm = reversed(self._idle.row((ability, want.warm)))
+        empty = self._idle.row((ability, None)) if want.warm is not None else ()
+        return chain(warm, empty, (o for o in self._used.row(ability) if o.slot.warm != want.warm))
 
     def idle_for(self, want: Want) -> bool:
         """Is there an idle slot that may take it?"""
         self._look()
-        return any(refusal(want, _some_host(serves)) is None for serves in self._idle_kinds)
+        return any(unable(want, ability) is None for ability in self._idle_kinds)
 
     def idle(self) -> int:
         """How many slots have nothing to do."""
@@ -130,7 +127,7 @@ class Openings:
             slot = member.slots.get(place[1]) if member is not None else None
             old = self._entries.pop(place, _NOTHING)
             new = _entry(member, slot) if member is not None and slot is not None else _NOTHING
-            if new.opening != old.opening or new.serves != old.serves:  # a job takes its room when it is planned
+            if new.opening != old.opening or new.ability != old.ability:  # a job takes its room when it is planned
                 self._take_out(old)
                 self._put_in(new)
             if old.owner is not None:
@@ -146,27 +143,27 @@ class Openings:
 
     def _put_in(self, entry: _Entry) -> None:
         if entry.opening is not None:
-            for shelf, key in self._shelves(entry.opening, entry.serves):
+            for shelf, key in self._shelves(entry.opening, entry.ability):
                 shelf.add(key, entry.opening)
-            self._kinds[entry.serves] += 1
+            self._kinds[entry.ability] += 1
             if entry.opening.slot.held == 0:
-                self._idle_kinds[entry.serves] += 1
+                self._idle_kinds[entry.ability] += 1
 
     def _take_out(self, entry: _Entry) -> None:
         if entry.opening is not None:
-            for shelf, key in self._shelves(entry.opening, entry.serves):
+            for shelf, key in self._shelves(entry.opening, entry.ability):
                 shelf.remove(key, entry.opening)
-            _less(self._kinds, entry.serves)
+            _less(self._kinds, entry.ability)
             if entry.opening.slot.held == 0:
-                _less(self._idle_kinds, entry.serves)
+                _less(self._idle_kinds, entry.ability)
 
-    def _shelves(self, opening: _Opening, serves: Serves) -> Sequence[tuple[_Shelf, Hashable]]:
+    def _shelves(self, opening: _Opening, ability: Ability) -> Sequence[tuple[_Shelf, Hashable]]:
         warm = opening.slot.warm
         if opening.slot.held:
-            return ((self._beside, (serves, warm)),)
+            return ((self._beside, (ability, warm)),)
         if warm is None:
-            return ((self._idle, (serves, warm)),)
-        return (self._idle, (serves, warm)), (self._used, serves)
+            return ((self._idle, (ability, warm)),)
+        return (self._idle, (ability, warm)), (self._used, ability)
 
 
 def _entry(member: Member, slot: SlotState) -> _Entry:
@@ -175,7 +172,7 @@ def _entry(member: Member, slot: SlotState) -> _Entry:
     if member.status is WorkerStatus.ONLINE and (view.held == 0 or view.held < view.depth):
         opening = _Opening(view.used_at, member.number, view.index, view, member)
     owner = next(iter(slot.held.values())).owner if slot.held else None
-    return _Entry(opening, member.serves, owner, len(slot.held) > 1 and member.link is not None)
+    return _Entry(opening, member.ability, owner, len(slot.held) > 1 and member.link is not None)
 
 
 def _enough(openings: Iterable[_Opening], shunned: Container[WorkerId], count: int) -> Iterator[_Opening]:
@@ -193,12 +190,6 @@ def _as_hosts(openings: Mapping[tuple[int, int], _Opening]) -> list[Host]:
         opening = openings[number, index]
         members.setdefault(number, (opening.member, []))[1].append(opening.slot)
     return [member.host(tuple(slots)) for member, slots in members.values()]
-
-
-@lru_cache(maxsize=1024)
-def _some_host(serves: Serves) -> Host:
-    """Whether a lane's work would be taken depends on nothing else of a worker that is online."""
-    return Host(WorkerId(""), "", WorkerStatus.ONLINE, (), serves)
 
 
 def _less(counter: Counter[Any], key: Hashable) -> None:
