@@ -1,0 +1,269 @@
+"""The house's rules, each a function of the sources that says what breaks it. Held by tests/test_architecture.py."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+ROOM_FILES = 12
+MODULE_LINES = 400
+FUNCTION_LINES = 60
+
+# Part -> the parts that it may import beside itself. A dotted name allows that module alone.
+MAY_IMPORT: dict[str, set[str]] = {
+    "serverless": set(),
+    "core": set(),
+    "wire": {"core"},
+    "store": {"core"},
+    "client": {"core", "wire"},
+    "server": {"core", "wire", "store"},
+    "worker": {"core", "wire", "serverless.protocol"},
+    "testing": {"serverless", "core", "wire", "store", "client", "server", "worker"},
+    "cli": {
+        "core",
+        "wire",
+        "store",
+        "client",
+        "server",
+        "worker",
+        "testing",
+        "serverless",
+    },  # the demo brings a handler
+    "_entry": {"cli"},
+}
+# The core computes. Whatever reads a clock, a file, a socket or a die is not on this list.
+PURE = {
+    "__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq",
+    "itertools", "json", "math", "msgspec", "operator", "re", "types", "typing",
+}  # fmt: skip
+# What runs in users' images.
+ON_PYTHON_38 = ["hecaton", "hecaton._entry", "hecaton.cli.hecaton.demo.handler", "hecaton.serverless"]
+NEWER_THAN_38 = {"graphlib", "tomllib", "zoneinfo"}
+
+
+class House:
+    """`sources`: text of every module by its path below the package's folder: `server/app.py`."""
+
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        self.sources = dict(sources)
+
+    @classmethod
+    def at(cls, package: Path) -> House:
+        return cls({path.relative_to(package).as_posix(): path.read_text() for path in sorted(package.rglob("*.py"))})
+
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """Path of every module by its dotted name."""
+        names = {}
+        for path in self.sources:
+            parts = ["hecaton", *path.removesuffix(".py").split("/")]
+            names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+        return names
+
+    @cached_property
+    def trees(self) -> dict[str, ast.Module]:
+        return {module: ast.parse(self.sources[path], path) for module, path in self.modules.items()}
+
+    def imports(self, module: str) -> set[str]:
+        """Everywhere in it, functions included."""
+        return self._imported(ast.walk(self.trees[module]))
+
+    def imports_when_loaded(self, module: str) -> set[str]:
+        return self._imported(_statements(self.trees[module]))
+
+    def _imported(self, nodes: Iterable[ast.AST]) -> set[str]:
+        """Dotted names that the nodes import; `from package import module` counts as the module."""
+        names: set[str] = set()
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                origin = node.module or ""
+                inner = {f"{origin}.{alias.name}" for alias in node.names}
+                names.update({name if name in self.modules else origin for name in inner})
+        return names
+
+    @cached_property
+    def rooms(self) -> dict[str, list[str]]:
+        """Names of the modules in each folder, `.` being the package's own; without `__init__`."""
+        rooms: dict[str, list[str]] = {}
+        for path in self.sources:
+            folder, _, file = path.rpartition("/")
+            rooms.setdefault(folder or ".", []).extend([file.removesuffix(".py")] if file != "__init__.py" else [])
+        return rooms
+
+    def room_of(self, module: str) -> str | None:
+        """None for the package's own folder."""
+        return self.modules[module].rpartition("/")[0] or None
+
+    @cached_property
+    def arrows(self) -> dict[str, set[str]]:
+        """Room -> the rooms that its modules import from."""
+        arrows: dict[str, set[str]] = {}
+        for module in self.modules:
+            here = self.room_of(module)
+            there = {self.room_of(name) for name in self.imports(module) if name in self.modules}
+            if here is not None:
+                arrows.setdefault(here, set()).update(room for room in there if room not in (None, here))
+        return arrows
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.stmt]:
+    """The statements that run on import: not those in functions, nor those for type checkers only."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.stmt):
+            yield node
+        yield from _statements(node)
+
+
+def _functions(house: House) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for module, tree in house.trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield module, node
+
+
+def _is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+# -- the rules -------------------------------------------------------------------------------------
+
+
+def a_part_imports_only_the_parts_below_it(house: House) -> list[str]:
+    wrong = []
+    for part, below in MAY_IMPORT.items():
+        allowed = {f"hecaton.{name}" for name in below}
+        for module in (name for name in house.modules if _is_in(name, f"hecaton.{part}")):
+            for name in sorted(house.imports(module)):
+                ours = _is_in(name, "hecaton") and name != "hecaton" and not _is_in(name, f"hecaton.{part}")
+                if ours and not any(_is_in(name, one) for one in allowed):
+                    wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+def every_part_has_a_rule(house: House) -> list[str]:
+    return sorted({name.split(".")[1] for name in house.modules if "." in name} - set(MAY_IMPORT))
+
+
+def no_modules_import_each_other_in_a_circle(house: House) -> list[str]:
+    return _circle(
+        {
+            module: {name for name in house.imports_when_loaded(module) if name in house.modules and name != module}
+            for module in house.modules
+        }
+    )
+
+
+def _circle(graph: Mapping[str, set[str]]) -> list[str]:
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return [" <- ".join(error.args[1])]
+    return []
+
+
+def imports_are_absolute(house: House) -> list[str]:
+    return [
+        f"{module}: line {node.lineno}"
+        for module, tree in house.trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level > 0
+    ]
+
+
+def the_core_is_pure(house: House) -> list[str]:
+    return [
+        f"{module} imports {name}"
+        for module in house.modules
+        if _is_in(module, "hecaton.core")
+        for name in sorted(house.imports(module))
+        if name.split(".")[0] not in PURE and not _is_in(name, "hecaton.core")
+    ]
+
+
+def _in_images(house: House) -> list[str]:
+    return [name for name in house.modules if name in ON_PYTHON_38 or _is_in(name, "hecaton.serverless")]
+
+
+def what_runs_in_images_is_written_for_python_3_8(house: House) -> list[str]:
+    wrong = []
+    for module in _in_images(house):
+        try:
+            ast.parse(house.sources[house.modules[module]], module, feature_version=(3, 8))
+        except SyntaxError as error:
+            wrong.append(f"{module}: {error}")
+    return wrong
+
+
+def what_runs_in_images_needs_the_standard_library_only(house: House) -> list[str]:
+    available = (sys.stdlib_module_names - NEWER_THAN_38) | {"hecaton"}
+    return [
+        f"{module} imports {name}"
+        for module in _in_images(house)
+        for name in sorted(house.imports_when_loaded(module))
+        if name.split(".")[0] not in available
+    ]
+
+
+def a_room_has_twelve_files_at_most(house: House) -> list[str]:
+    return [f"{room}: {len(files)} files" for room, files in house.rooms.items() if len(files) > ROOM_FILES]
+
+
+def a_room_says_in_a_line_what_each_of_its_modules_is(house: House) -> list[str]:
+    """The package's own folder is no room: what is in its `__init__` runs in every container."""
+    wrong = []
+    for room, modules in house.rooms.items():
+        if room != ".":
+            head = house.sources.get(f"{room}/__init__.py", "")
+            said = re.findall(r"^- `([a-z_]+/?)`: ", ast.get_docstring(ast.parse(head)) or "", re.MULTILINE)
+            inner = [f"{one.removeprefix(f'{room}/')}/" for one in house.rooms if one.rpartition("/")[0] == room]
+            if sorted(said) != sorted(modules + inner):
+                wrong.append(f"{room}/__init__.py: {sorted(set(said) ^ {*modules, *inner})}")
+    return wrong
+
+
+def modules_stay_readable(house: House) -> list[str]:
+    lines = {path: text.count("\n") for path, text in house.sources.items()}
+    return [f"{path}: {count} lines" for path, count in lines.items() if count > MODULE_LINES]
+
+
+def functions_stay_readable(house: House) -> list[str]:
+    lines = [(module, node, (node.end_lineno or 0) - node.lineno + 1) for module, node in _functions(house)]
+    return [f"{module}.{node.name}: {count} lines" for module, node, count in lines if count > FUNCTION_LINES]
+
+
+Rule = Callable[[House], list[str]]
+
+# Each with sources that break it, and nothing else of it.
+RULES: dict[Rule, dict[str, str]] = {
+    a_part_imports_only_the_parts_below_it: {
+        "server/a.py": "def late():\n    from hecaton.worker import b\n",
+        "worker/b.py": "",
+    },
+    every_part_has_a_rule: {"attic/a.py": ""},
+    no_modules_import_each_other_in_a_circle: {
+        "core/a.py": "from hecaton.core import b",
+        "core/b.py": "import hecaton.core.a",
+    },
+    imports_are_absolute: {"core/a.py": "from . import b"},
+    the_core_is_pure: {"core/a.py": "import time"},
+    what_runs_in_images_is_written_for_python_3_8: {"serverless/a.py": "match 1:\n    case _: pass"},
+    what_runs_in_images_needs_the_standard_library_only: {"serverless/a.py": "import msgspec"},
+    a_room_has_twelve_files_at_most: {f"core/{name}.py": "" for name in "abcdefghijklm"},
+    a_room_says_in_a_line_what_each_of_its_modules_is: {
+        "core/__init__.py": '"""The core.\n\n- `a`: One.\n- `gone`: Two.\n"""',
+        "core/a.py": "",
+    },
+    modules_stay_readable: {"core/a.py": "\n" * (MODULE_LINES + 1)},
+    functions_stay_readable: {"core/a.py": "def f():\n" + "    pass\n" * FUNCTION_LINES},
+}
