@@ -16,6 +16,7 @@ import msgspec
 from hecaton.client import payload as payloads
 from hecaton.client.http import Transport
 from hecaton.client.payload import Source
+from hecaton.core.doors import WAYS, WITH_FILE, WITHOUT_FILE
 from hecaton.core.errors import BadRequest
 from hecaton.core.limits import check_limits
 from hecaton.core.model import INLINE_LIMIT, Kind, Mode
@@ -28,6 +29,9 @@ PathLike = str | os.PathLike[str]
 
 _ESCAPED_LIMIT = INLINE_LIMIT * 3 // 2
 """Of text inside a message: control characters take six bytes there, and the server takes 2 MiB in all."""
+
+_WITH_FILE = " or ".join(f'mode="{mode}"' for mode in WITH_FILE)
+_WITHOUT_FILE = " and ".join(WITHOUT_FILE)
 
 
 def new_key() -> str:
@@ -55,10 +59,10 @@ def new_job(
     check_limits(timeout=timeout, retries=retries, priority=priority, queue_ttl=queue_ttl)
     if not isinstance(exclusive, bool):
         raise BadRequest(f"exclusive is {exclusive!r:.40}: expected True or False")
-    if (file is None) != (mode is Mode.NATIVE):
+    if (file is None) == WAYS[mode].needs_file:
         raise BadRequest(
             f"a {mode} job needs its file" if file is None else f"a file was given, but the mode is {mode}",
-            'mode="handler" or mode="script" goes with file=PATH; native jobs run what is in the image.',
+            f"{_WITH_FILE} goes with file=PATH; {_WITHOUT_FILE} jobs run what is in the image.",
         )
     return NewJob(
         image=image,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from hecaton.core.doors import WAYS
 from hecaton.core.matching import Lane
-from hecaton.core.model import Failure, JobId, JobSpec, Mode, Reason
+from hecaton.core.model import Failure, JobId, JobSpec, Reason
 
 PAUSE_AFTER = 20
 """When so many jobs of a batch have ended first and all failed for one cause, the others would fail too: it pauses."""
@@ -67,7 +68,7 @@ class FailureGroup(msgspec.Struct, frozen=True):
 
 
 def lane_of(owner_id: int, image_id: int, spec: JobSpec) -> Lane:
-    return Lane(owner_id, image_id, spec.mode, spec.file if spec.mode is Mode.HANDLER else None)
+    return Lane(owner_id, image_id, spec.mode, spec.file if WAYS[spec.mode].warm else None)
 
 
 def cause_of(reason: Reason, failure: Failure | None) -> Cause:

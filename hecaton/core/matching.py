@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
+from hecaton.core.doors import DEFAULT, WAYS
 from hecaton.core.model import Mode, WorkerId, WorkerStatus
 
 PATIENCE = 5.0
@@ -29,7 +30,7 @@ class Lane(msgspec.Struct, frozen=True):
 
     owner_id: int
     image_id: int
-    mode: Mode = Mode.NATIVE
+    mode: Mode = DEFAULT
     file: str | None = None
 
     def key(self) -> int:
@@ -45,7 +46,7 @@ def _key(lane: Lane) -> int:
 
 def warm_key(lane: Lane, digest: str | None, env_revision: int) -> str | None:
     """Names the container that a lane's jobs may share; None: each job needs a fresh one."""
-    if lane.mode is Mode.SCRIPT:
+    if not WAYS[lane.mode].warm:
         return None
     return f"{lane.owner_id}-{lane.image_id}-{(digest or 'tag')[-12:]}-{env_revision}-{(lane.file or '')[:16]}"
 

@@ -17,9 +17,10 @@ from types import MappingProxyType
 
 import msgspec
 
+from hecaton.core.doors import WAYS
 from hecaton.core.errors import TooMany
 from hecaton.core.matching import Lane, Want, place, warm_key
-from hecaton.core.model import AttemptRef, Image, Mode, WorkerId
+from hecaton.core.model import AttemptRef, Image, WorkerId
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.members import Fleet, Lease, Member, SlotState
 from hecaton.server.fleet.openings import Openings
@@ -329,6 +330,6 @@ def _depth(state: LaneState) -> int:
     """How many jobs a slot holds: enough to cover two round trips to a busy server, at most `MAX_DEPTH`.
 
     Jobs of a second or more wait in the queue instead, where any free slot can take them."""
-    if state.lane.mode is Mode.SCRIPT or state.pace is None or state.pace >= 1.0:
+    if not WAYS[state.lane.mode].warm or state.pace is None or state.pace >= 1.0:
         return 1
     return max(2, min(MAX_DEPTH, int(DEPTH_SECONDS / max(state.pace, 1e-6)) + 1))

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 import msgspec
 
+from hecaton.core.doors import WAYS, WITH_FILE
 from hecaton.core.errors import BadRequest, NotFound, TooLarge
 from hecaton.core.limits import check_limits
-from hecaton.core.model import INLINE_LIMIT, Body, JobSpec, Kind, Mode
+from hecaton.core.model import INLINE_LIMIT, Body, JobSpec, Kind
 from hecaton.store.port import Blobs, NewJob, Store
 from hecaton.wire import api
 
@@ -37,10 +38,11 @@ def spec_of(request: Shared) -> JobSpec:
     check_limits(
         timeout=request.timeout, retries=request.retries, priority=request.priority, queue_ttl=request.queue_ttl
     )
-    if request.mode is not Mode.NATIVE and not request.file:
+    needs_file = WAYS[request.mode].needs_file
+    if needs_file and not request.file:
         raise BadRequest(f"a {request.mode} job needs its `file`: the SHA-256 of an uploaded blob")
-    if request.mode is Mode.NATIVE and (request.file or request.args):
-        raise BadRequest("`file` and `args` belong to jobs with mode script or handler")
+    if not needs_file and (request.file or request.args):
+        raise BadRequest(f"`file` and `args` belong to jobs with mode {' or '.join(WITH_FILE)}")
     if any("\0" in argument for argument in request.args):
         raise BadRequest("an argument holds a NUL character: no program can be given that")
     name = request.file_name

@@ -134,11 +134,11 @@ def _submit(
     key: str | None,
     limits: dict[str, Any],
 ) -> JobHandle:
-    from hecaton.core.model import Mode
+    from hecaton.core.doors import WAYS, asked_for
 
-    if script:
-        return client.submit(image, mode=Mode.SCRIPT, file=path, args=args, key=key, **limits)
-    mode = Mode.HANDLER if handler else Mode.NATIVE
+    mode = asked_for(name for name, given in (("script", script), ("handler", handler)) if given)
+    if not WAYS[mode].takes_payload:
+        return client.submit(image, mode=mode, file=path, args=args, key=key, **limits)
     return client.submit(image, payload_file=path, mode=mode, file=handler, key=key, **limits)
 
 

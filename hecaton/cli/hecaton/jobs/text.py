@@ -68,13 +68,15 @@ def details(view: JobView, now: float) -> list[str]:
 
 
 def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
+    from hecaton.core.doors import DEFAULT
+
     queued_until = view.assigned_at or view.ended_at or now
     return [
         ("id", view.id),
         ("index", view.index),
         ("status", view.state + (" (asked to stop)" if view.cancel_requested and not view.state.terminal else "")),
         ("image", view.image),
-        ("mode", view.mode if view.mode != "native" else None),
+        ("mode", view.mode if view.mode != DEFAULT else None),
         ("owner", view.owner),
         ("submitted", ago(view.created_at, now)),
         ("in the queue", duration(queued_until - view.created_at)),

@@ -1,0 +1,49 @@
+"""The ways of speaking to a container (`Mode`), one row each: what every other part may know of a way without knowing
+which one it is.
+
+Who would write `mode is ...` asks a row here instead. A new way is a member of `Mode`, a row here, one file in
+`worker/doors` and its row there; tests/test_architecture.py finds a branch on the mode anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from hecaton.core.model import Mode
+
+DEFAULT = Mode.NATIVE
+"""Of a job that says nothing of it."""
+
+
+class Way(msgspec.Struct, frozen=True):
+    """`needs_file`: a file travels with the job; else none may.
+
+    `warm`: its container takes further jobs of the same lane, so what lies in the container (the file) is a part of
+    the lane and of the warm key, and jobs may wait beside the one that runs. If not, each attempt gets a fresh one,
+    and jobs with different files are alike.
+
+    `takes_payload`: the job may have one beside its file; if not, the file is all that it is. `option`: of the command
+    line, by which it is asked for."""
+
+    needs_file: bool = False
+    warm: bool = True
+    takes_payload: bool = True
+    option: str | None = None
+
+
+WAYS: Mapping[Mode, Way] = {
+    Mode.NATIVE: Way(),
+    Mode.HANDLER: Way(needs_file=True, option="handler"),
+    Mode.SCRIPT: Way(needs_file=True, warm=False, takes_payload=False, option="script"),
+}
+
+WITH_FILE = tuple(mode for mode, way in WAYS.items() if way.needs_file)
+WITHOUT_FILE = tuple(mode for mode, way in WAYS.items() if not way.needs_file)
+
+
+def asked_for(options: Iterable[str]) -> Mode:
+    """The way that one of these options of the command line asks for; none of them: the default."""
+    given = set(options)
+    return next((mode for mode, way in WAYS.items() if way.option in given), DEFAULT)

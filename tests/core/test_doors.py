@@ -1,0 +1,30 @@
+"""The rows that say what each way of speaking to a container needs, and that keys of lanes do not depend on them."""
+
+from __future__ import annotations
+
+from hecaton.core import doors
+from hecaton.core.batches import lane_of
+from hecaton.core.doors import WAYS
+from hecaton.core.matching import Lane, warm_key
+from hecaton.core.model import JobSpec, Mode
+
+
+def test_every_mode_has_a_row_and_is_asked_for_by_an_option_of_its_own() -> None:
+    assert set(WAYS) == set(Mode)
+    asked = [doors.asked_for([way.option] if way.option else []) for way in WAYS.values()]
+    assert asked == list(WAYS)
+
+
+def test_a_file_is_part_of_what_stays_warm_and_of_nothing_else() -> None:
+    for mode, way in WAYS.items():
+        lane = lane_of(1, 2, JobSpec(mode, "f" * 64 if way.needs_file else None))
+        assert (lane.file is not None) == (way.needs_file and way.warm)
+        assert (warm_key(lane, None, 1) is not None) == way.warm
+
+
+def test_keys_of_lanes_and_containers_are_what_databases_and_workers_have() -> None:
+    """A key that changed would strand every job that waits, and start every warm container anew."""
+    lanes = [Lane(1, 2), Lane(1, 2, Mode.HANDLER, "f" * 64), Lane(1, 2, Mode.SCRIPT)]
+    assert [lane.key() for lane in lanes] == [6864722077160733516, 1207416049911834840, 4641641959624432240]
+    containers = [warm_key(lane, "sha256:" + "d" * 64, 3) for lane in lanes]
+    assert containers == ["1-2-dddddddddddd-3-", "1-2-dddddddddddd-3-ffffffffffffffff", None]
