@@ -20,12 +20,13 @@ from websockets.protocol import CLOSED, CLOSING
 from hecaton.core.errors import Conflict
 from hecaton.core.model import Role
 from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, Tokens, load_secret
+from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
 from hecaton.server.settings import Settings
 from hecaton.server.web.api import Api
 from hecaton.server.web.batch_api import BatchApi
-from hecaton.server.web.http import Access, Call, Gate, Route, Stream
+from hecaton.server.web.http import Call, Gate, Route, Stream
 from hecaton.server.web.openapi import describe
 from hecaton.server.web.protocol import Reading, most_connections, patient
 from hecaton.server.web.routing import Application
@@ -106,7 +107,7 @@ class Server:
 
             return Stream(once(), "application/json", len(description))
 
-        every = [*routes, Route("GET", "/openapi.json", Access.OPEN, openapi, "This description")]
+        every = [*routes, Route("GET", "/openapi.json", Action.SEE_API, openapi, "This description")]
         return Application(every, gate, PATH, parts.channel.serve)
 
     def closing(self) -> None:

@@ -8,6 +8,7 @@ _LIFECYCLE = "tests/core/test_lifecycle.py::"
 _LEASES = "tests/server/test_leases.py::"
 _HOLDS = "tests/server/test_holds.py::"
 _JOBS = "tests/server/test_jobs.py::"
+_ACCESS = "tests/server/test_access.py::"
 _CONTENT = "tests/server/test_content.py::"
 
 MUTANTS = (
@@ -215,6 +216,55 @@ MUTANTS = (
         "if False:",
         ("tests/server/test_retention.py::"
          "test_a_user_over_the_quota_of_waiting_jobs_is_told_so_and_others_are_not",),
+    ),
+    Mutant(
+        "allowed-by-default",
+        "what the table of permissions does not grant is refused",
+        "server/accounts/permissions.py",
+        "return PERMISSIONS.get(role, _NOTHING).get(action)",
+        "return PERMISSIONS.get(role, _NOTHING).get(action, Scope.ALL)",
+        (_ACCESS + "test_every_route_admits_whom_the_table_says_and_nobody_else",
+         _ACCESS + "test_every_route_declares_its_action_and_admits_whom_it_always_admitted"),
+    ),
+    Mutant(
+        "a-new-role-is-a-user",
+        "a role without a row in the table may do nothing",
+        "server/accounts/permissions.py",
+        "PERMISSIONS.get(role, _NOTHING)",
+        "PERMISSIONS.get(role, _EVERYBODY)",
+        (_ACCESS + "test_a_role_without_a_row_may_do_nothing",),
+    ),
+    Mutant(
+        "gate-open",
+        "a route admits only those whom the table lets do its action",
+        "server/web/http.py",
+        "if scope(caller.role, action) is None:",
+        "if False:",
+        (_ACCESS + "test_every_route_admits_whom_the_table_says_and_nobody_else",),
+    ),
+    Mutant(
+        "ownership-off",
+        "what belongs to somebody else looks like what does not exist",
+        "server/accounts/auth.py",
+        "(reach is Scope.OWN and owner_id == self.user_id)",
+        "reach is Scope.OWN",
+        (_ACCESS + "test_what_belongs_to_somebody_else_looks_like_what_does_not_exist",),
+    ),
+    Mutant(
+        "everybody-sees-the-list",
+        "lists hold one's own jobs, unless the table says all",
+        "server/jobs/jobs.py",
+        "owner = None if caller.may(Action.SEE_JOBS) else caller.user_id",
+        "owner = None",
+        (_ACCESS + "test_lists_hold_everything_for_whom_the_table_lets_see_it_and_ones_own_for_others",),
+    ),
+    Mutant(
+        "uploads-for-everybody",
+        "an upload of somebody else is as good as none",
+        "server/jobs/requests.py",
+        "path = blobs.path(sha256) if store.has_blob(sha256, owner_id) else None",
+        "path = blobs.path(sha256)",
+        (_ACCESS + "test_an_upload_of_somebody_else_is_as_good_as_none_in_every_body",),
     ),
     Mutant(
         "two-servers-on-one-folder",

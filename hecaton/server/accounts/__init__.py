@@ -3,6 +3,8 @@
 - `auth`: Who is calling: passwords (argon2id), people's tokens (JWT) and workers' tokens (256 random bits, stored as
   SHA-256).
 - `directory`: Use cases around users, images and workers.
+- `permissions`: Who may do what: one table of roles and actions. What is not in it is refused, and so is a role without
+  a row.
 - `registry`: Asks an image's registry whether the image exists, and for its digest (OCI distribution spec 1.1, `HEAD
   /v2/…/manifests/…`).
 """

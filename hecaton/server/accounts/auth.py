@@ -21,6 +21,7 @@ import msgspec
 
 from hecaton.core.errors import BadRequest, TooMany, Unauthenticated
 from hecaton.core.model import Role, User
+from hecaton.server.accounts.permissions import Action, Scope, scope
 
 WORKER_PREFIX = "hkw_"
 _ALGORITHM = "HS256"
@@ -34,9 +35,10 @@ class Caller(msgspec.Struct, frozen=True):
     name: str
     role: Role
 
-    @property
-    def is_admin(self) -> bool:
-        return self.role is Role.ADMIN
+    def may(self, action: Action, owner_id: int | None = None) -> bool:
+        """Whether he may do it with what belongs to that user; without one: with everybody's."""
+        reach = scope(self.role, action)
+        return reach is Scope.ALL or (reach is Scope.OWN and owner_id == self.user_id)
 
 
 class Passwords:

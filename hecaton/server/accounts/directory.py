@@ -10,6 +10,7 @@ from hecaton.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
 from hecaton.core.references import Reference, parse
 from hecaton.server.accounts.auth import Caller, Passwords, new_worker_token
+from hecaton.server.accounts.permissions import Action
 from hecaton.server.accounts.registry import Checked
 from hecaton.server.clock import Clock, uuid7
 from hecaton.store.port import Database
@@ -61,7 +62,8 @@ class Directory:
         return [_user_view(user) for user in sorted(self._users.values(), key=lambda user: user.name)]
 
     async def set_password(self, caller: Caller, name: str, password: str) -> None:
-        if not caller.is_admin and caller.name.casefold() != name.casefold():
+        known = self.user_by_name(name)
+        if not caller.may(Action.SET_PASSWORD, known.id if known else None):
             raise Forbidden("only an admin may change another user's password")
         hashed = await self._passwords.hash(password)
         user = await self._database.write(lambda store: store.set_password(name, hashed))
@@ -131,10 +133,11 @@ class Directory:
         self._by_name.pop(known.name, None)
 
     def images(self, caller: Caller) -> list[api.ImageView]:
-        return [_image_view(image, caller.is_admin) for image in sorted(self._images.values(), key=lambda i: i.name)]
+        with_env = caller.may(Action.SEE_ENVIRONMENT)
+        return [_image_view(image, with_env) for image in sorted(self._images.values(), key=lambda i: i.name)]
 
     def show_image(self, caller: Caller, name: str) -> api.ImageView:
-        return _image_view(self.find_image(name), caller.is_admin)
+        return _image_view(self.find_image(name), caller.may(Action.SEE_ENVIRONMENT))
 
     def _keep(self, image: Image) -> None:
         self._images[image.id] = image

@@ -17,6 +17,7 @@ from hecaton.core.errors import BadRequest, Conflict, HecatonError, NotFound, To
 from hecaton.core.model import Body, JobId, JobSpec, Kind
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.directory import Directory
+from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import Clock, uuid7
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import Hub
@@ -84,7 +85,7 @@ class Batches:
         # hot: benchmarks/throughput.py
         if request.offset < 0:
             raise BadRequest(f"offset is {request.offset}: expected the position of the first item")
-        batch = await self._batch(caller, batch_id)
+        batch = await self._batch(caller, batch_id, Action.STEER_BATCHES)
         jobs = self._jobs(batch.id, request.offset, batch.owner_id, batch.image_id, batch.spec, request.items)
         return await self._store(jobs, request.offset, None, batch.id, request.closed)
 
@@ -107,7 +108,7 @@ class Batches:
         jobs = []
         for position, item in enumerate(items, offset):
             try:
-                payload = payload_of(item, self._settings.max_payload, self._blobs)
+                payload = payload_of(item, self._settings.max_payload)
             except HecatonError as error:
                 raise type(error)(f"item {position}: {error.message}", error.hint) from None
             digest = request_digest(payload.data or (payload.blob or "").encode())
@@ -133,7 +134,7 @@ class Batches:
                 batch, known = store.create_batch(new)
                 if known:
                     return batch, known, Appended(batch.size, 0), store.claim(claims, now) if claims else []
-            require_blobs(store, self._blobs, jobs)
+            require_blobs(store, self._blobs, jobs, offset)
             appended = store.append(batch_id, offset, jobs)
             if close:
                 store.close_batch(batch_id)
@@ -158,7 +159,7 @@ class Batches:
 
     async def retry_failed(self, caller: Caller, batch_id: str, key: str | None) -> api.BatchSubmitted:
         """The failed jobs as a new batch. Large ones need several calls with the same key: until it is closed."""
-        old = await self._batch(caller, batch_id)
+        old = await self._batch(caller, batch_id, Action.RETRY_JOBS)
         image = self._directory.find_image(old.image)
         now = self._clock.now()
         new_id = uuid7(now)
@@ -187,10 +188,10 @@ class Batches:
 
     # -- look ----------------------------------------------------------------------------------
 
-    async def _batch(self, caller: Caller, batch_id: str) -> Batch:
+    async def _batch(self, caller: Caller, batch_id: str, action: Action = Action.SEE_JOBS) -> Batch:
         """The same answer for a batch of somebody else as for one that does not exist."""
         batch = await self._database.read(lambda store: store.batch(batch_id))
-        if batch is None or (batch.owner_id != caller.user_id and not caller.is_admin):
+        if batch is None or not caller.may(action, batch.owner_id):
             raise NotFound(f"no batch {batch_id[:80]!r}", "hecaton batch list shows yours.")
         return batch
 
@@ -262,7 +263,7 @@ class Batches:
         return await self._database.read(read)
 
     async def list(self, caller: Caller, before: int | None, limit: int) -> list[api.BatchView]:
-        owner = None if caller.is_admin else caller.user_id
+        owner = None if caller.may(Action.SEE_JOBS) else caller.user_id
 
         def read(store: Store) -> list[BatchParts]:
             found = store.batches(owner_id=owner, before=before, limit=limit)
@@ -273,7 +274,7 @@ class Batches:
     # -- steer ---------------------------------------------------------------------------------
 
     async def resume(self, caller: Caller, batch_id: str) -> api.BatchView:
-        batch = await self._batch(caller, batch_id)
+        batch = await self._batch(caller, batch_id, Action.STEER_BATCHES)
         if batch.paused is None:
             raise Conflict(f"batch {batch.index} is not paused", f"hecaton batch show {batch.index}")
         await self._database.write(lambda store: store.set_paused(batch.index, None))
@@ -281,7 +282,7 @@ class Batches:
         return await self._view(batch.index)
 
     async def cancel(self, caller: Caller, batch_id: str) -> api.BatchView:
-        batch = await self._batch(caller, batch_id)
+        batch = await self._batch(caller, batch_id, Action.CANCEL_JOBS)
         await self._database.write(lambda store: store.cancel_batch(batch.index))
         self._hub.wake(batch.index, decided=True)
         return await self._view(batch.index)

@@ -11,6 +11,7 @@ from hecaton.core.matching import Want, why_waiting
 from hecaton.core.model import INLINE_LIMIT, Body, Job, JobId, JobState, Reason
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.directory import Directory
+from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import Clock, uuid7
 from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.members import Fleet
@@ -51,7 +52,6 @@ class Jobs:
         settings: Settings,
     ) -> None:
         self._database = database
-        self._blobs = blobs
         self._directory = directory
         self._fleet = fleet
         self._intake = Intake(database, blobs, scheduler, hub, clock, settings)
@@ -91,7 +91,7 @@ class Jobs:
     def _new_job(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> port.NewJob:
         image = self._directory.find_image(request.image)
         spec = spec_of(request)
-        payload = payload_of(request, self._settings.max_payload, self._blobs)
+        payload = payload_of(request, self._settings.max_payload)
         lane = lane_of(caller.user_id, image.id, spec)
         now = self._clock.now()
         job_id = JobId(uuid7(now))
@@ -103,7 +103,7 @@ class Jobs:
 
     async def retry(self, caller: Caller, job_id: str, key: str | None) -> api.Submitted:
         """A new job with the same payload and options: a terminal state is never opened again."""
-        old = await self._job(caller, job_id)
+        old = await self._job(caller, job_id, Action.RETRY_JOBS)
         if not old.state.terminal:
             raise Conflict(f"job {old.id} is {old.state}: only ended jobs can be retried")
         payload = await self._database.read(lambda store: store.payload(old.id))
@@ -120,13 +120,13 @@ class Jobs:
 
     # -- look ----------------------------------------------------------------------------------
 
-    async def _job(self, caller: Caller, job_id: str) -> Job:
+    async def _job(self, caller: Caller, job_id: str, action: Action = Action.SEE_JOBS) -> Job:
         """The same answer for a job of somebody else as for one that does not exist."""
         job = await self._database.read(lambda store: store.job(job_id))
-        return self._own(caller, job, job_id)
+        return self._permitted(caller, job, job_id, action)
 
-    def _own(self, caller: Caller, job: Job | None, job_id: str) -> Job:
-        if job is None or (job.owner_id != caller.user_id and not caller.is_admin):
+    def _permitted(self, caller: Caller, job: Job | None, job_id: str, action: Action) -> Job:
+        if job is None or not caller.may(action, job.owner_id):
             raise NotFound(f"no job {job_id[:80]!r}", "hecaton job list shows yours.")
         return job
 
@@ -147,7 +147,7 @@ class Jobs:
             )
 
         parts = await self._database.read(read)
-        job = self._own(caller, parts.job if parts else None, job_id)
+        job = self._permitted(caller, parts.job if parts else None, job_id, Action.SEE_JOBS)
         assert parts is not None
         return job_view(parts, self._attempts.live.get(job.id), self._why(job), self._settings.keep_results)
 
@@ -183,7 +183,7 @@ class Jobs:
         return []
 
     async def list(self, caller: Caller, state: JobState | None, before: int | None, limit: int) -> api.JobPage:
-        owner = None if caller.is_admin else caller.user_id
+        owner = None if caller.may(Action.SEE_JOBS) else caller.user_id
         page = await self._database.read(
             lambda store: store.jobs(owner_id=owner, state=state, before=before, limit=limit)
         )
@@ -270,7 +270,7 @@ class Jobs:
     # -- cancel --------------------------------------------------------------------------------
 
     async def cancel(self, caller: Caller, job_id: str) -> api.JobView:
-        job = await self._job(caller, job_id)
+        job = await self._job(caller, job_id, Action.CANCEL_JOBS)
         now = self._clock.now()
         result = await self._database.write(lambda store: store.cancel(job.id, now))
         if result.worker_id is not None and not result.state.terminal:

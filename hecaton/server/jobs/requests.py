@@ -23,15 +23,25 @@ Shared = api.NewJob | api.NewBatch
 Content = api.NewJob | api.BatchItem
 
 
-def require_blobs(store: Store, blobs: Blobs, jobs: Iterable[NewJob]) -> None:
+def require_blobs(store: Store, blobs: Blobs, jobs: Iterable[NewJob], first_item: int | None = None) -> None:
     """In the same transaction as the jobs: an upload that is checked here cannot be cleaned away in between. A server
-    that was killed while it cleaned has removed files that it still knows."""
-    wanted = {
-        (sha256, job.owner_id) for job in jobs for sha256 in (job.payload.blob, job.spec.file) if sha256 is not None
-    }
-    for sha256, owner_id in wanted:
-        if not store.has_blob(sha256, owner_id) or blobs.path(sha256) is None:
-            raise NotFound(f"no upload with SHA-256 {sha256[:80]}", "Upload it first: PUT /v1/blobs/{sha256}")
+    that was killed while it cleaned has removed files that it still knows. `first_item`: the jobs are items of a batch
+    from there on, and the error names the bad one.
+
+    The same answer for an upload of somebody else as for one that does not exist."""
+    wanted: dict[tuple[str, int, int | None], str] = {}
+    for position, job in enumerate(jobs, first_item or 0):
+        if job.payload.blob is not None:
+            named = "" if first_item is None else f"item {position}: "
+            wanted.setdefault((job.payload.blob, job.owner_id, job.payload.size), named)
+        if job.spec.file is not None:
+            wanted.setdefault((job.spec.file, job.owner_id, None), "")
+    for (sha256, owner_id, size), named in wanted.items():
+        path = blobs.path(sha256) if store.has_blob(sha256, owner_id) else None
+        if path is None:
+            raise NotFound(f"{named}no upload with SHA-256 {sha256[:80]}", "Upload it first: PUT /v1/blobs/{sha256}")
+        if size is not None and size != (has := os.path.getsize(path)):
+            raise BadRequest(f"{named}the upload {sha256} has {has} bytes, the request says {size}")
 
 
 def spec_of(request: Shared) -> JobSpec:
@@ -54,8 +64,8 @@ def spec_of(request: Shared) -> JobSpec:
     )  # fmt: skip
 
 
-def payload_of(request: Content, limit: int, blobs: Blobs) -> Body:
-    """BadRequest and TooLarge say what is wrong with it. A blob has to be there, in the size that the request says."""
+def payload_of(request: Content, limit: int) -> Body:
+    """BadRequest and TooLarge say what is wrong with it. Whether a blob is there, `require_blobs` looks."""
     given = [
         request.input is not msgspec.UNSET,
         request.text is not None,
@@ -68,10 +78,6 @@ def payload_of(request: Content, limit: int, blobs: Blobs) -> Body:
         blob = request.payload
         if blob.size > limit:
             raise TooLarge(f"the payload has {blob.size} bytes, the limit is {limit}")
-        path = blobs.path(blob.sha256)
-        size = os.path.getsize(path) if path else -1
-        if size != blob.size:
-            raise BadRequest(f"the upload {blob.sha256} has {size} bytes, the request says {blob.size}")
         return Body(blob.kind, b"", blob.sha256, blob.size)
     body = _inline(request)
     if body.size > INLINE_LIMIT:

@@ -10,6 +10,7 @@ from hecaton.core.errors import BadRequest, NotFound, Unauthenticated, Unavailab
 from hecaton.core.model import JobId, JobState, WorkerRecord
 from hecaton.server.accounts.auth import Passwords, Throttle, Tokens
 from hecaton.server.accounts.directory import Directory
+from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import Clock
 from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.members import Fleet
@@ -18,7 +19,7 @@ from hecaton.server.jobs.jobs import Jobs
 from hecaton.server.jobs.requests import request_digest
 from hecaton.server.jobs.views import worker_view
 from hecaton.server.settings import Settings
-from hecaton.server.web.http import Access, Call, Route, Stream, decode
+from hecaton.server.web.http import Call, Route, Stream, decode
 from hecaton.server.web.transfer import receive_blob, require_sha256, send_blob, send_body
 from hecaton.store.port import Blobs, Database, Store
 from hecaton.wire import api
@@ -234,41 +235,45 @@ class Api:
 
     def routes(self) -> list[Route]:
         """Every endpoint but the channel and /openapi.json. Submission first: the router tries them in this order."""
-        user, admin, made = Access.USER, Access.ADMIN, api.WorkerCredentials
+        submit, see, cancel, retry = Action.SUBMIT, Action.SEE_JOBS, Action.CANCEL_JOBS, Action.RETRY_JOBS
+        upload, move, enrol, change = Action.UPLOAD, Action.MOVE_CONTENT, Action.ENROL_WORKERS, Action.SET_PASSWORD
+        see_images, images, users = Action.SEE_IMAGES, Action.MANAGE_IMAGES, Action.MANAGE_USERS
+        login, server, know = Action.LOG_IN, Action.SEE_SERVER, Action.SEE_API
+        see_workers, workers, made = Action.SEE_WORKERS, Action.MANAGE_WORKERS, api.WorkerCredentials
         job, blob, image = "/v1/jobs/{job}", "/v1/blobs/{sha256}", "/v1/images/{name:path}"
         account, worker = "/v1/users/{name}", "/v1/workers/{name}"
         content = "/v1/worker/jobs/{job}/blobs/{sha256}"
         return [
-            Route("POST", "/v1/jobs", user, self.submit, "Submit a job", api.NewJob, api.Submitted, 201),
-            Route("GET", job, user, self.show_job, "Everything about a job; ?wait= until it ends", None, api.JobView),
-            Route("GET", "/v1/jobs", user, self.list_jobs, "Jobs, newest first", None, api.JobPage),
-            Route("GET", job + "/payload", user, self.payload, "The payload's bytes"),
-            Route("GET", job + "/result", user, self.result, "The result's bytes"),
-            Route("GET", job + "/logs", user, self.logs, "What the handler printed"),
-            Route("GET", job + "/events", user, self.events, "What happens to it, live (NDJSON)", None, api.JobEvent),
-            Route("POST", job + "/cancel", user, self.cancel, "Stop a job", None, api.JobView),
-            Route("POST", job + "/retry", user, self.retry, "Run it again as a new job", None, api.Submitted, 201),
-            Route("PUT", blob, user, self.put_blob, "Upload a large payload or a handler file", status=201),
-            Route("HEAD", blob, user, self.has_blob, "Have I uploaded this?"),
-            Route("GET", content, Access.WORKER, self.worker_get, "Content of a job that the worker holds"),
-            Route("PUT", content, Access.WORKER, self.worker_put, "A large result", status=201),
-            Route("POST", "/v1/login", Access.OPEN, self.login, "A token for name and password", api.Login, api.Token),
-            Route("GET", "/v1/server", user, self.server, "Who am I, and which limits hold", None, api.ServerInfo),
-            Route("GET", "/healthz", Access.OPEN, self.health, "Does the server work", None, api.Health),
-            Route("GET", "/v1/users", admin, self.list_users, "All users", None, list[api.UserView]),
-            Route("POST", "/v1/users", admin, self.create_user, "Create a user", api.NewUser, api.UserView, 201),
-            Route("DELETE", account, admin, self.delete_user, "Delete a user", status=204),
-            Route("PUT", account + "/password", user, self.set_password, "New password", api.NewPassword, status=204),
-            Route("GET", "/v1/images", user, self.list_images, "All images", None, list[api.ImageView]),
-            Route("POST", "/v1/images", admin, self.add_image, "Register an image", api.NewImage, api.ImageView, 201),
-            Route("GET", image, user, self.show_image, "One image", None, api.ImageView),
-            Route("PATCH", image, admin, self.update_image, "Change an image", api.ImageChange, api.ImageView),
-            Route("DELETE", image, admin, self.delete_image, "Remove an image", status=204),
-            Route("GET", "/v1/workers", user, self.list_workers, "All workers", None, list[api.WorkerView]),
-            Route("POST", "/v1/workers", Access.ENROL, self.add_worker, "Register a worker", api.NewWorker, made, 201),
-            Route("DELETE", worker, admin, self.remove_worker, "Remove a worker", status=204),
-            Route("POST", worker + "/drain", admin, self.drain_worker, "Give it nothing new", None, api.WorkerView),
-            Route("POST", worker + "/undrain", admin, self.undrain_worker, "Use it again", None, api.WorkerView),
+            Route("POST", "/v1/jobs", submit, self.submit, "Submit a job", api.NewJob, api.Submitted, 201),
+            Route("GET", job, see, self.show_job, "Everything about a job; ?wait= until it ends", None, api.JobView),
+            Route("GET", "/v1/jobs", see, self.list_jobs, "Jobs, newest first", None, api.JobPage),
+            Route("GET", job + "/payload", see, self.payload, "The payload's bytes"),
+            Route("GET", job + "/result", see, self.result, "The result's bytes"),
+            Route("GET", job + "/logs", see, self.logs, "What the handler printed"),
+            Route("GET", job + "/events", see, self.events, "What happens to it, live (NDJSON)", None, api.JobEvent),
+            Route("POST", job + "/cancel", cancel, self.cancel, "Stop a job", None, api.JobView),
+            Route("POST", job + "/retry", retry, self.retry, "Run it again as a new job", None, api.Submitted, 201),
+            Route("PUT", blob, upload, self.put_blob, "Upload a large payload or a handler file", status=201),
+            Route("HEAD", blob, upload, self.has_blob, "Have I uploaded this?"),
+            Route("GET", content, move, self.worker_get, "Content of a job that the worker holds"),
+            Route("PUT", content, move, self.worker_put, "A large result", status=201),
+            Route("POST", "/v1/login", login, self.login, "A token for name and password", api.Login, api.Token),
+            Route("GET", "/v1/server", server, self.server, "Who am I, and which limits hold", None, api.ServerInfo),
+            Route("GET", "/healthz", know, self.health, "Does the server work", None, api.Health),
+            Route("GET", "/v1/users", users, self.list_users, "All users", None, list[api.UserView]),
+            Route("POST", "/v1/users", users, self.create_user, "Create a user", api.NewUser, api.UserView, 201),
+            Route("DELETE", account, users, self.delete_user, "Delete a user", status=204),
+            Route("PUT", account + "/password", change, self.set_password, "New password", api.NewPassword, status=204),
+            Route("GET", "/v1/images", see_images, self.list_images, "All images", None, list[api.ImageView]),
+            Route("POST", "/v1/images", images, self.add_image, "Register an image", api.NewImage, api.ImageView, 201),
+            Route("GET", image, see_images, self.show_image, "One image", None, api.ImageView),
+            Route("PATCH", image, images, self.update_image, "Change an image", api.ImageChange, api.ImageView),
+            Route("DELETE", image, images, self.delete_image, "Remove an image", status=204),
+            Route("GET", "/v1/workers", see_workers, self.list_workers, "All workers", None, list[api.WorkerView]),
+            Route("POST", "/v1/workers", enrol, self.add_worker, "Register a worker", api.NewWorker, made, 201),
+            Route("DELETE", worker, workers, self.remove_worker, "Remove a worker", status=204),
+            Route("POST", worker + "/drain", workers, self.drain_worker, "Give it nothing new", None, api.WorkerView),
+            Route("POST", worker + "/undrain", workers, self.undrain_worker, "Use it again", None, api.WorkerView),
         ]  # fmt: skip
 
 

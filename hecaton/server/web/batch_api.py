@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from hecaton.core.errors import BadRequest
+from hecaton.server.accounts.permissions import Action
 from hecaton.server.jobs.batches import Batches
 from hecaton.server.jobs.requests import request_digest
 from hecaton.server.web.api import key_of
-from hecaton.server.web.http import Access, Call, Route, Stream, decode
+from hecaton.server.web.http import Call, Route, Stream, decode
 from hecaton.wire import api
 
 BODY_LIMIT = 16 * 1024 * 1024
@@ -63,18 +64,20 @@ class BatchApi:
         return _answer(call, await self._batches.retry_failed(call.caller, call.params["batch"], key_of(call)))
 
     def routes(self) -> list[Route]:
-        user, batches, batch = Access.USER, "/v1/batches", "/v1/batches/{batch}"
+        batches, batch, items = "/v1/batches", "/v1/batches/{batch}", "/v1/batches/{batch}/items"
+        submit, see, steer = Action.SUBMIT, Action.SEE_JOBS, Action.STEER_BATCHES
+        cancel, retry = Action.CANCEL_JOBS, Action.RETRY_JOBS
         made, view, line = api.BatchSubmitted, api.BatchView, api.BatchResult
         return [
-            Route("POST", batches, user, self.create_batch, "Submit many jobs as one", api.NewBatch, made, 201),
-            Route("POST", batch + "/items", user, self.append_items, "More items of an open batch", api.NewItems, made),
-            Route("GET", batches, user, self.list_batches, "Batches, newest first", None, list[api.BatchView]),
-            Route("GET", batch, user, self.show_batch, "Counts, pace, causes of failure", None, view),
-            Route("GET", batch + "/events", user, self.batch_events, "How it goes on, live (NDJSON)", None, view),
-            Route("GET", batch + "/results", user, self.batch_results, "Results, as they come (NDJSON)", None, line),
-            Route("POST", batch + "/resume", user, self.resume_batch, "Go on after a pause", None, view),
-            Route("POST", batch + "/cancel", user, self.cancel_batch, "Stop all its jobs", None, view),
-            Route("POST", batch + "/retry", user, self.retry_batch, "Its failed jobs as a new batch", None, made, 201),
+            Route("POST", batches, submit, self.create_batch, "Submit many jobs as one", api.NewBatch, made, 201),
+            Route("POST", items, steer, self.append_items, "More items of an open batch", api.NewItems, made),
+            Route("GET", batches, see, self.list_batches, "Batches, newest first", None, list[api.BatchView]),
+            Route("GET", batch, see, self.show_batch, "Counts, pace, causes of failure", None, view),
+            Route("GET", batch + "/events", see, self.batch_events, "How it goes on, live (NDJSON)", None, view),
+            Route("GET", batch + "/results", see, self.batch_results, "Results, as they come (NDJSON)", None, line),
+            Route("POST", batch + "/resume", steer, self.resume_batch, "Go on after a pause", None, view),
+            Route("POST", batch + "/cancel", cancel, self.cancel_batch, "Stop all its jobs", None, view),
+            Route("POST", batch + "/retry", retry, self.retry_batch, "Its failed jobs as a new batch", None, made, 201),
         ]
 
 

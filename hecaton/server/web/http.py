@@ -1,13 +1,13 @@
 """The plumbing between ASGI and handlers: one declared `Route` per endpoint, one place for access, bodies and errors.
 
-A route says who may call it; there is no default. A handler gets a `Call` and returns a message of `wire.api`, a
-`Stream` or None. Plain ASGI: Starlette's Request and JSONResponse would halve the rate.
+A route declares its action; there is no default, and `accounts.permissions` says who may do it. A handler gets a
+`Call` and returns a message of `wire.api`, a `Stream` or None. Plain ASGI: Starlette's Request and JSONResponse would
+halve the rate.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -19,8 +19,9 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from hecaton.core.errors import BadRequest, Forbidden, HecatonError, TooLarge, TooMany, Unauthenticated
-from hecaton.core.model import Role, WorkerRecord
+from hecaton.core.model import WorkerRecord
 from hecaton.server.accounts.auth import Caller
+from hecaton.server.accounts.permissions import OPEN_TO_ALL, REGISTERED_WORKER, Action, refusal, scope
 from hecaton.wire.errors import to_reply
 
 BODY_LIMIT = 2 * 1024 * 1024
@@ -30,14 +31,6 @@ SHORT_QUERY = 128
 """Bytes. Query strings up to this length are remembered; longer ones would fill the memory."""
 
 _log = structlog.get_logger("hecaton.http")
-
-
-class Access(enum.Enum):
-    OPEN = "open"
-    USER = "any logged-in user"
-    ADMIN = "admin"
-    ENROL = "admin or worker role"
-    WORKER = "a registered worker"
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -50,7 +43,7 @@ class Stream(msgspec.Struct, frozen=True):
 
 
 class Call:
-    """One request. `caller` for people, `worker` for workers, as the route's access says."""
+    """One request. `caller` for people, `worker` for workers, as the route's action says."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -155,7 +148,7 @@ class Route(msgspec.Struct, frozen=True):
 
     method: str
     path: str
-    access: Access
+    action: Action
     handler: Handler
     summary: str
     body: type | None = None
@@ -174,25 +167,21 @@ class Gate:
     ) -> None:
         self._read_user, self._read_worker, self._prefix = read_user, read_worker, worker_prefix
 
-    async def admit(self, call: Call, access: Access) -> None:
-        if access is Access.OPEN:
+    async def admit(self, call: Call, action: Action) -> None:
+        if action in OPEN_TO_ALL:
             return
         token = _bearer(call)
         if token.startswith(self._prefix):
             worker = await self._read_worker(token)
             if worker is None:
                 raise Unauthenticated("the worker's token does not hold: was the worker removed?")
-            if access is not Access.WORKER:
+            if action not in REGISTERED_WORKER:
                 raise Forbidden("a worker's token does not open this")
             call.admit(None, worker)
             return
         caller = self._read_user(token)
-        if access is Access.WORKER:
-            raise Forbidden("only a registered worker may call this")
-        if access is Access.ADMIN and not caller.is_admin:
-            raise Forbidden(f"only an admin may do this; {caller.name!r} has the role {caller.role}")
-        if access is Access.ENROL and caller.role is Role.USER:
-            raise Forbidden(f"registering a worker needs the role admin or worker; {caller.name!r} has {caller.role}")
+        if scope(caller.role, action) is None:
+            raise Forbidden(refusal(caller.name, caller.role, action))
         call.admit(caller, None)
 
 
@@ -213,7 +202,7 @@ class Endpoint:
         call = Call(scope, receive)
         call.status = self.route.status
         try:
-            await self._gate.admit(call, self.route.access)
+            await self._gate.admit(call, self.route.action)
             reply = await self.route.handler(call)
         except HecatonError as error:
             await send_error(send, error)

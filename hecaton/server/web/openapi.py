@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from hecaton import __version__
-from hecaton.server.web.http import Access, Route
+from hecaton.server.accounts.permissions import OPEN_TO_ALL, audience
+from hecaton.server.web.http import Route
 from hecaton.wire.errors import ErrorReply
 
 
@@ -40,7 +41,7 @@ def _operation(route: Route, path: str, by_type: dict[str, Any]) -> dict[str, An
     error = {"application/json": {"schema": by_type[str(ErrorReply)]}}
     operation: dict[str, Any] = {
         "summary": route.summary,
-        "description": f"For: {route.access.value}.",
+        "description": f"For: {audience(route.action)}.",
         "operationId": route.handler.__name__,
         "parameters": [_parameter(name) for name in re.findall(r"\{(\w+)\}", path)],
         "responses": {str(route.status): reply, "default": {"description": "What went wrong", "content": error}},
@@ -50,7 +51,7 @@ def _operation(route: Route, path: str, by_type: dict[str, Any]) -> dict[str, An
             "required": True,
             "content": {"application/json": {"schema": by_type[str(route.body)]}},
         }
-    if route.access is not Access.OPEN:
+    if route.action not in OPEN_TO_ALL:
         operation["security"] = [{"token": []}]
     return operation
 
