@@ -42,6 +42,18 @@ WAYS: Mapping[Mode, Way] = {
 WITH_FILE = tuple(mode for mode, way in WAYS.items() if way.needs_file)
 WITHOUT_FILE = tuple(mode for mode, way in WAYS.items() if not way.needs_file)
 
+UNLISTED = frozenset({Mode.NATIVE, Mode.HANDLER, Mode.SCRIPT})
+"""What workers carry out that do not list it yet, being of the release before."""
+
+
+def carried_out(listed: Iterable[str] | None, *, any_image: bool) -> frozenset[str]:
+    """The modes of a worker that lists these; may hold some that only a newer release knows.
+
+    `any_image`: of one that lists none; else it runs the handler files that it was given itself, and no others."""
+    if listed is not None:
+        return frozenset(listed)
+    return UNLISTED if any_image else UNLISTED.difference(WITH_FILE)
+
 
 def asked_for(options: Iterable[str]) -> Mode:
     """The way that one of these options of the command line asks for; none of them: the default."""

@@ -78,9 +78,10 @@ class Slot(msgspec.Struct, frozen=True):
 class Ability(msgspec.Struct, frozen=True, cache_hash=True):
     """What a worker can run, whatever it does at the moment. Whatever else than its status may make `refusal` refuse is
     a field here: the server's index of free slots is keyed by the whole value. `serves`: images (process runtime);
-    None: all."""
+    None: all. `doors`: modes."""
 
     serves: frozenset[str] | None = None
+    doors: frozenset[str] = frozenset(WAYS)
 
 
 ANYTHING = Ability()
@@ -95,6 +96,7 @@ class Host(msgspec.Struct, frozen=True):
     slots: tuple[Slot, ...]
     ability: Ability = ANYTHING
     quarantine: str | None = None  # why
+    runtime: str = "docker"
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -114,17 +116,20 @@ def refusal(want: Want, host: Host) -> str | None:
         return "is draining: it finishes what it has and takes nothing new"
     if host.status is WorkerStatus.QUARANTINED:
         return f"is quarantined: {host.quarantine}"
-    return unable(want, host.ability)
+    why = unable(want, host.ability)
+    return None if why is None else f"uses the {host.runtime} runtime{why}"
 
 
 def unable(want: Want, ability: Ability) -> str | None:
-    """Why no worker of this ability ever takes work of this lane; None: one that is online does, given a free slot."""
-    if ability.serves is not None:
-        if want.mode is not Mode.NATIVE:
-            return f"uses the process runtime, which runs no {want.mode} jobs"
-        if want.image not in ability.serves:
-            known = ", ".join(sorted(ability.serves)) or "nothing"
-            return f"uses the process runtime and has no handler for {want.image!r} (it has: {known})"
+    """Why no worker of this ability ever takes work of this lane, as what follows 'uses the docker runtime'; None: one
+    that is online does, given a free slot."""
+    if want.mode not in ability.doors:
+        # A runtime for any image carries out what its release knows.
+        older = "" if ability.serves is not None else " in this version: the worker needs a newer hecaton-gpu"
+        return f", which runs no {want.mode} jobs{older}"
+    if ability.serves is not None and want.image not in ability.serves:
+        known = ", ".join(sorted(ability.serves)) or "nothing"
+        return f" and has no handler for {want.image!r} (it has: {known})"
     return None
 
 

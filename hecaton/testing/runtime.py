@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from hecaton.core.model import Reason
+from hecaton.core.model import Mode, Reason
 from hecaton.serverless import protocol
 from hecaton.wire.channel import ImageRef
 from hecaton.worker.runtimes.port import ContainerSpec, Exit, Found, Prepared, RuntimeFault
@@ -40,6 +40,7 @@ class ScriptedRuntime:
 
     name = "scripted"
     serves: tuple[str, ...] | None = None
+    doors = frozenset(Mode)
 
     def __init__(self, handler: Callable[[bytes], bytes] = lambda payload: payload) -> None:
         self.script = Script()

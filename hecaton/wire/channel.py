@@ -142,6 +142,7 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
 
 class Hello(_Message, frozen=True, tag="hello"):
     """`serves`: the images that the process runtime has handlers for; None: any. `boot_id` changes with a reboot.
+    `doors`: the modes that the worker, with this runtime, carries out; None: it is older than this field.
 
     `started` (monotonic seconds of the machine, which order the processes of one boot) and `connection` (counted by the
     process) tell the newer of two."""
@@ -155,6 +156,7 @@ class Hello(_Message, frozen=True, tag="hello"):
     boot_id: str = ""
     started: float = 0.0
     connection: int = 0
+    doors: tuple[str, ...] | None = None
 
 
 class Started(_Message, frozen=True, tag="started"):

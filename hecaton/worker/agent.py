@@ -241,6 +241,7 @@ class Agent:
             boot_id=self._boot,
             started=self._started_at,
             connection=self._connections,
+            doors=tuple(sorted(self._runtime.doors)),
         )
 
     def welcome(self, message: Welcome) -> None:

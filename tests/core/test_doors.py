@@ -22,6 +22,12 @@ def test_a_file_is_part_of_what_stays_warm_and_of_nothing_else() -> None:
         assert (warm_key(lane, None, 1) is not None) == way.warm
 
 
+def test_a_worker_of_the_release_before_carries_out_what_it_did_without_a_list() -> None:
+    assert doors.carried_out(None, any_image=True) == {"native", "handler", "script"}
+    assert doors.carried_out(None, any_image=False) == {"native"}
+    assert doors.carried_out(("native", "of the release after"), any_image=True) == {"native", "of the release after"}
+
+
 def test_keys_of_lanes_and_containers_are_what_databases_and_workers_have() -> None:
     """A key that changed would strand every job that waits, and start every warm container anew."""
     lanes = [Lane(1, 2), Lane(1, 2, Mode.HANDLER, "f" * 64), Lane(1, 2, Mode.SCRIPT)]

@@ -34,8 +34,8 @@ def want(lane: int = 1, **fields: Any) -> Want:
     return Want(lane=lane, **{**known, **fields})
 
 
-def host(name: str, *slots: Slot, status: WorkerStatus = WorkerStatus.ONLINE, serves: Any = None) -> Host:
-    return Host(WorkerId(name), name, status, slots or (Slot(0),), Ability(serves))
+def host(name: str, *slots: Slot, status: WorkerStatus = WorkerStatus.ONLINE, **able: Any) -> Host:
+    return Host(WorkerId(name), name, status, slots or (Slot(0),), Ability(**able))
 
 
 def places(wants: list[Want], *hosts: Host) -> list[tuple[int, str, int, int]]:
@@ -169,13 +169,20 @@ def test_only_workers_that_are_online_get_work(status: WorkerStatus) -> None:
 
 
 def test_the_process_runtime_runs_its_own_handlers_only() -> None:
-    worker = host("a", serves=frozenset({"app", "other"}))
+    able = host("a", serves=frozenset({"app", "other"}), doors=frozenset({"native"}))
+    worker = msgspec.structs.replace(able, runtime="process")
     assert refusal(want(), worker) is None
     assert refusal(want(image="x"), worker) == (
         "uses the process runtime and has no handler for 'x' (it has: app, other)"
     )
     assert refusal(want(mode=Mode.SCRIPT), worker) == "uses the process runtime, which runs no script jobs"
     assert "it has: nothing" in (refusal(want(), host("b", serves=frozenset())) or "")
+
+
+def test_a_worker_that_does_not_know_a_way_of_speaking_to_a_container_needs_a_newer_program() -> None:
+    assert refusal(want(mode=Mode.SCRIPT), host("a", doors=frozenset({"native", "handler"}))) == (
+        "uses the docker runtime, which runs no script jobs in this version: the worker needs a newer hecaton-gpu"
+    )
 
 
 def test_a_waiting_job_hears_why() -> None:
@@ -232,6 +239,7 @@ def snapshots(draw: st.DrawFn) -> tuple[list[Want], list[Host]]:
             *(msgspec.structs.replace(slot, index=i) for i, slot in enumerate(draw(slot_lists))),
             status=draw(st.sampled_from(list(WorkerStatus))),
             serves=draw(st.none() | st.just(frozenset({"app"}))),
+            doors=draw(st.sampled_from([frozenset(Mode), frozenset({"native"})])),
         )
         for number in range(draw(st.integers(0, 4)))
     ]

@@ -454,6 +454,22 @@ async def test_a_waiting_job_says_why_for_each_worker(server: Running) -> None:
     assert view["queue_position"] == 0
 
 
+async def test_a_worker_gets_no_job_whose_mode_it_does_not_list(server: Running) -> None:
+    await server.image()
+    older = await server.worker("older", doors=("native", "handler"))
+    process = await server.worker("process", runtime="process", serves=(IMAGE,), doors=("native",))
+    before = await server.worker("before", runtime="process", serves=(IMAGE,))
+    sha256 = await server.admin.upload(b"pass")
+    script = await server.admin.submit(IMAGE, mode="script", file=sha256, file_name="a.py")
+    assert {line["worker"]: line["why"] for line in (await server.admin.job(script))["waiting"]} == {
+        "older": "uses the docker runtime, which runs no script jobs in this version: the worker needs a newer "
+        "hecaton-gpu",
+        "process": "uses the process runtime, which runs no script jobs",
+        "before": "uses the process runtime, which runs no script jobs",
+    }
+    assert [worker.assigned for worker in (older, process, before)] == [[], [], []]
+
+
 async def test_progress_and_notes_are_shown_while_the_job_runs(server: Running) -> None:
     await server.image()
     worker = await server.worker()

@@ -24,6 +24,7 @@ OWNERS = {0: 1, 1: 1, 2: 2}
 
 ABILITIES: dict[str, Callable[[random.Random], Any]] = {
     "serves": lambda rng: rng.choice([None, None, ("app",), ("app", "other")]),
+    "doors": lambda rng: rng.choice([None, None, ("native",), ("native", "script", "of the release after")]),
 }
 """What a worker says in its hello, for each field of `Ability`: every world draws them all."""
 

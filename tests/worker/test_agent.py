@@ -128,6 +128,7 @@ async def test_a_job_runs_in_a_container_and_its_result_and_log_come_back(
     hello = await server.connected()
     assert hello.runtime == "process"
     assert hello.serves == ("echo", "crash")
+    assert hello.doors == ("native",)
     await server.assign(json_job("a", '"print"'))
     outcome = await server.outcome(A)
     assert outcome.reason is Reason.OK

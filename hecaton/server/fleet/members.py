@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from hecaton.core.doors import carried_out
 from hecaton.core.errors import Fenced
 from hecaton.core.matching import ANYTHING, Ability, Host, Slot
 from hecaton.core.model import AttemptRef, Gpu, JobId, WorkerId, WorkerStatus
@@ -115,7 +116,8 @@ class Member(msgspec.Struct):
         """As the matching sees it: with all its slots, or with these."""
         if slots is None:
             slots = tuple(self.slots[index].view() for index in sorted(self.slots))
-        return Host(self.id, self.name, self.status, slots, self.ability, self.hold.quarantine)
+        runtime = self.runtime or "unknown"
+        return Host(self.id, self.name, self.status, slots, self.ability, self.hold.quarantine, runtime)
 
     def leases(self) -> Iterator[Lease]:
         for slot in self.slots.values():
@@ -149,7 +151,8 @@ class Member(msgspec.Struct):
 
 
 def ability(hello: Hello) -> Ability:
-    return Ability(serves=None if hello.serves is None else frozenset(hello.serves))
+    serves = None if hello.serves is None else frozenset(hello.serves)
+    return Ability(serves, carried_out(hello.doors, any_image=serves is None))
 
 
 class Reconciled(msgspec.Struct, frozen=True):

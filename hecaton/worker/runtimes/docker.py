@@ -15,7 +15,7 @@ import aiohttp
 from aiodocker import DockerError
 from aiodocker.containers import DockerContainer
 
-from hecaton.core.model import Reason
+from hecaton.core.model import Mode, Reason
 from hecaton.wire.channel import ImageRef
 from hecaton.worker.runtimes.docker_engine import CONFLICT, NOT_FOUND, Engine
 from hecaton.worker.runtimes.docker_images import Images
@@ -54,6 +54,7 @@ class DockerRuntime:
 
     name = "docker"
     serves = None
+    doors = frozenset(Mode)
 
     def __init__(self, worker_id: str, *, shm_size: int = DEFAULT_SHM_SIZE) -> None:
         self._worker_id = worker_id

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from hecaton.core.model import Reason
+from hecaton.core.model import Mode, Reason
 from hecaton.wire.channel import ImageRef
 
 CHANNEL_TARGET = "/run/hecaton"
@@ -118,6 +118,11 @@ class Runtime(Protocol):
     @property
     def serves(self) -> tuple[str, ...] | None:
         """Image names that it can run; None: any."""
+        ...
+
+    @property
+    def doors(self) -> frozenset[Mode]:
+        """The modes whose containers it can run: one that can be given any command and file carries them all."""
 
     async def check(self) -> str:
         """One line about the engine ("Docker 20.10.24, overlay2"); RuntimeFault says what to install or start."""

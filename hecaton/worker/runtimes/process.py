@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from hecaton.core.model import Reason
+from hecaton.core.model import Mode, Reason
 from hecaton.wire.channel import ImageRef
 from hecaton.worker.runtimes.port import (
     LABEL_CONTAINER,
@@ -75,6 +75,7 @@ class ProcessRuntime:
     """`handlers`: image name -> path of the handler file that stands for it. A handle is the spec's container id."""
 
     name = "process"
+    doors = frozenset({Mode.NATIVE})
 
     def __init__(self, worker_id: str, handlers: Mapping[str, Path]) -> None:
         self._worker_id = worker_id
