@@ -45,7 +45,7 @@ class _Worker:
         self._herd.change(1)
 
     def assured(self, at: float) -> None:
-        pass  # it has no exclusive jobs
+        pass  # it has no no-overlap jobs
 
     def lost(self) -> None:
         self._herd.change(-1)

@@ -54,7 +54,7 @@ def head_of(job: NewJob, name: str, *, pause: bool) -> NewBatch:
         retries=job.retries,
         priority=job.priority,
         queue_ttl=job.queue_ttl,
-        exclusive=job.exclusive,
+        no_overlap=job.no_overlap,
     )
 
 

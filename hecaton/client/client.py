@@ -167,7 +167,7 @@ class Client:
         retries: int = 0,
         priority: int = 0,
         queue_ttl: float | None = None,
-        exclusive: bool = False,
+        no_overlap: bool = False,
         key: str | None = None,
     ) -> JobHandle:
         """Submit a job; the answer means that it is stored durably.
@@ -180,7 +180,7 @@ class Client:
             `file` with `args`; "native" what is in the image.
         timeout: seconds that one attempt may run. retries: attempts beyond the first when the handler fails.
         priority: higher goes first. queue_ttl: seconds in the queue after which it is not worth starting.
-        exclusive: never run it in two places at once, for what writes to one place: a worker that cannot reach the
+        no_overlap: never run it in two places at once, for what writes to one place: a worker that cannot reach the
         server
             stops it, while other jobs go on and only their result is refused if another worker was faster.
         key: idempotency key: submitting again with the same one gives the first job. By default a fresh one, so that
@@ -188,7 +188,7 @@ class Client:
         """
         request = submission.new_job(
             image, mode=_member(Mode, mode), file=file, args=args, timeout=timeout, retries=retries,
-            priority=priority, queue_ttl=queue_ttl, exclusive=exclusive,
+            priority=priority, queue_ttl=queue_ttl, no_overlap=no_overlap,
         )  # fmt: skip
         request = submission.with_payload(self._transport, request, input, payload, payload_file)
         if file is not None:
@@ -257,7 +257,7 @@ class Client:
 
         key: idempotency key: called again with the same one and the same inputs, it goes on where it was cut off.
         pause: hand out no more when the first 20 jobs to end have all failed alike.
-        options: mode, file, args, timeout, retries, priority, queue_ttl, exclusive, as in `submit`.
+        options: mode, file, args, timeout, retries, priority, queue_ttl, no_overlap, as in `submit`.
         """
         items = (batch_calls.item_of(self._transport, value) for value in inputs)
         return self.submit_items(image, items, name=name, key=key, pause=pause, **options)
@@ -315,7 +315,7 @@ class Client:
     def _batch_head(self, image: str, name: str, pause: bool, options: dict[str, Any]) -> api.NewBatch:
         values: dict[str, Any] = {
             "mode": Mode.NATIVE, "file": None, "args": (), "timeout": None, "retries": 0, "priority": 0,
-            "queue_ttl": None, "exclusive": False, **options,
+            "queue_ttl": None, "no_overlap": False, **options,
         }  # fmt: skip
         values["mode"] = _member(Mode, values["mode"])
         request = submission.new_job(image, **values)

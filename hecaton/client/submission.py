@@ -51,14 +51,14 @@ def new_job(
     retries: int,
     priority: int,
     queue_ttl: float | None,
-    exclusive: bool,
+    no_overlap: bool,
 ) -> NewJob:
     """The request without what has to be read: payload and file. BadRequest for what makes no sense."""
     if isinstance(args, str):
         raise BadRequest(f"args is the text {args!r}: give a list of arguments")
     check_limits(timeout=timeout, retries=retries, priority=priority, queue_ttl=queue_ttl)
-    if not isinstance(exclusive, bool):
-        raise BadRequest(f"exclusive is {exclusive!r:.40}: expected True or False")
+    if not isinstance(no_overlap, bool):
+        raise BadRequest(f"no_overlap is {no_overlap!r:.40}: expected True or False")
     if (file is None) == WAYS[mode].needs_file:
         raise BadRequest(
             f"a {mode} job needs its file" if file is None else f"a file was given, but the mode is {mode}",
@@ -73,7 +73,7 @@ def new_job(
         retries=retries,
         priority=priority,
         queue_ttl=queue_ttl,
-        exclusive=exclusive,
+        no_overlap=no_overlap,
     )
 
 

@@ -138,7 +138,7 @@ class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     retries: int = 0  # attempts beyond the first that may be charged to the user
     priority: int = 0  # higher goes first
     queue_ttl: float | None = None  # seconds in the queue after which it is not worth starting
-    exclusive: bool = False  # never in two places at once: stopped where its worker cannot reach the server
+    no_overlap: bool = False  # never in two places at once: stopped where its worker cannot reach the server
 
 
 class User(msgspec.Struct, frozen=True):

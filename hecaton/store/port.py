@@ -101,7 +101,7 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     started_at: float | None = None
     log_size: int = 0
     excused: bool = False  # see `core.lifecycle.judge`
-    unseen: float = 0.0  # seconds for which its container may live on: an exclusive job waits so long
+    unseen: float = 0.0  # seconds for which its container may live on: a no-overlap job waits so long
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -240,7 +240,7 @@ class Store(Accounts, Retention, Protocol):
 
     def resume(self, worker: WorkerId, held: Mapping[AttemptRef, int]) -> list[Resumed]:
         """A worker is back with these attempts, on these slots. Those that it still holds here, and those that were
-        ended for its silence and given to nobody since, go on as if nothing had been. An exclusive job that was ended
+        ended for its silence and given to nobody since, go on as if nothing had been. A no-overlap job that was ended
         does not: its worker has stopped it itself."""
 
     # -- batches -------------------------------------------------------------------------------

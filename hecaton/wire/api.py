@@ -118,7 +118,7 @@ class NewJob(_Request, frozen=True):
     retries: int = 0
     priority: int = 0
     queue_ttl: float | None = None
-    exclusive: bool = False  # never in two places at once, see `JobSpec`
+    no_overlap: bool = False  # never in two places at once, see `JobSpec`
 
 
 class Submitted(_Reply, frozen=True):
@@ -193,7 +193,7 @@ class JobView(_Reply, frozen=True):
     removed: str | None = None  # set where there was a result that is not kept any longer: "... after 30 days"
     batch: str | None = None  # id of the batch it belongs to
     item: int | None = None  # its position there, from 0
-    exclusive: bool = False
+    no_overlap: bool = False
 
 
 class JobPage(_Reply, frozen=True):
@@ -246,7 +246,7 @@ class NewBatch(_Request, frozen=True):
     retries: int = 0
     priority: int = 0
     queue_ttl: float | None = None
-    exclusive: bool = False  # never in two places at once, see `JobSpec`
+    no_overlap: bool = False  # never in two places at once, see `JobSpec`
 
 
 class NewItems(_Request, frozen=True):

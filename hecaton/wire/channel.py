@@ -65,7 +65,7 @@ class FileRef(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, array_like=True):
-    """One job for one slot. `key`: the idempotency key that stays the same over all attempts. `exclusive`: stop it
+    """One job for one slot. `key`: the idempotency key that stays the same over all attempts. `no_overlap`: stop it
     before the server can give it to another worker (`Welcome.lost_after`)."""
 
     ref: AttemptRef
@@ -79,7 +79,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True):
     file: FileRef | None = None
     args: tuple[str, ...] = ()
     timeout: float | None = None
-    exclusive: bool = False
+    no_overlap: bool = False
 
 
 class Assign(_Message, frozen=True, tag="assign"):

@@ -5,7 +5,7 @@
 - `agent`: Carries out what the worker's brain (`state`) orders, and tells it what happens.
 - `app`: Puts a worker together and runs it until it is told to stop.
 - `containers`: One container from its image to its removal: folder, door, start, jobs, end.
-- `exclusive`: Until when this worker may run exclusive jobs (`--exclusive`): soon after, the server may give them to
+- `no_overlap`: Until when this worker may run no-overlap jobs (`--no-overlap`): soon after, the server may give them to
   another one.
 - `site`: What all containers of a worker share.
 - `brain/`: What the worker decides.

@@ -35,7 +35,6 @@ from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.slots import Done, WorkerSettings
 from hecaton.worker.brain.state import WorkerState
 from hecaton.worker.containers import LiveContainer
-from hecaton.worker.exclusive import DEFAULT_LOST_AFTER, ExclusiveLease
 from hecaton.worker.link.bodies import Bodies, BodyRefused
 from hecaton.worker.link.link import Link
 from hecaton.worker.link.registration import WorkerConfig
@@ -43,6 +42,7 @@ from hecaton.worker.memory.disk import Disk
 from hecaton.worker.memory.journal import Ended, Journal
 from hecaton.worker.memory.outbox import Outbox
 from hecaton.worker.memory.spool import Spool
+from hecaton.worker.no_overlap import DEFAULT_LOST_AFTER, NoOverlapLease
 from hecaton.worker.runtimes.gpus import Watch
 from hecaton.worker.runtimes.port import Runtime
 from hecaton.worker.site import Site
@@ -91,8 +91,8 @@ class Agent:
         prefix = secrets.token_hex(3)
         self.state = WorkerState(gpus, settings, prefix, map(self._restored, self._journal.ended.values()))
         self._boot = boot_id()
-        self._lease = ExclusiveLease(config.folder, self._boot)
-        self.state.exclusive_until = self._lease.until
+        self._lease = NoOverlapLease(config.folder, self._boot)
+        self.state.no_overlap_until = self._lease.until
         self._carry: dict[type[ev.Action], Callable[[Any], None]] = {
             ev.Fetch: self._fetch,
             ev.StartContainer: self._start_container,

@@ -39,12 +39,12 @@ def ends_as(server: ScriptedServer, view: JobView, *events: bytes) -> None:
         server.on("GET", f"{path}/events", Answer(lines=(*events, event("end", view))))
 
 
-def test_an_exclusive_job_is_asked_for_and_shown(invoke: Invoke, server: ScriptedServer, payload: str) -> None:
+def test_a_no_overlap_job_is_asked_for_and_shown(invoke: Invoke, server: ScriptedServer, payload: str) -> None:
     server.on("POST", "/v1/jobs", SUBMITTED)
-    assert invoke("job", "new", payload, "my-image", "--exclusive").code == 0
-    assert server.seen[-1].json()["exclusive"] is True
-    server.on("GET", "/v1/jobs/12", reply(job("IN_PROGRESS", exclusive=True)))
-    assert re.search(r"^exclusive +yes", invoke("job", "show", "12").out, re.MULTILINE)
+    assert invoke("job", "new", payload, "my-image", "--no-overlap").code == 0
+    assert server.seen[-1].json()["no_overlap"] is True
+    server.on("GET", "/v1/jobs/12", reply(job("IN_PROGRESS", no_overlap=True)))
+    assert re.search(r"^no overlap +yes", invoke("job", "show", "12").out, re.MULTILINE)
 
 
 DURATIONS = ["0", "-1", "nan", "inf", "-inf", "1e300", "31d", "true", "", "1h30", "9" * 400]

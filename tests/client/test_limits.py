@@ -23,7 +23,7 @@ Submission = Callable[[Client, dict[str, Any]], object]
     ],
     ids=["submit", "submit_many", "map"],
 )
-@pytest.mark.parametrize(("name", "value"), cases({**SENSELESS, "exclusive": [1, "yes", None]}))
+@pytest.mark.parametrize(("name", "value"), cases({**SENSELESS, "no_overlap": [1, "yes", None]}))
 def test_limits_that_make_no_sense_are_not_sent(
     server: ScriptedServer, client: Client, submit: Submission, name: str, value: object
 ) -> None:

@@ -286,24 +286,24 @@ class AttemptContract:
             assert await scene.job(ref.job) == before
             await scene.start(ref, 1)
 
-    async def test_an_exclusive_job_that_was_given_up_does_not_go_on(self, database: Database) -> None:
+    async def test_a_no_overlap_job_that_was_given_up_does_not_go_on(self, database: Database) -> None:
         scene = await Scene.on(database)
-        ref = await scene.submit_and_claim(exclusive=True)
+        ref = await scene.submit_and_claim(no_overlap=True)
         assert len(await database.write(lambda store: store.resume(WORKER, {ref: 0}))) == 1
         await scene.end(ref, Reason.WORKER_LOST, 60, by=None)
         assert await database.write(lambda store: store.resume(WORKER, {ref: 0})) == []
 
-    @pytest.mark.parametrize("exclusive", [True, False])
-    async def test_an_exclusive_job_waits_until_its_container_must_be_gone(
-        self, database: Database, exclusive: bool
+    @pytest.mark.parametrize("no_overlap", [True, False])
+    async def test_a_no_overlap_job_waits_until_its_container_must_be_gone(
+        self, database: Database, no_overlap: bool
     ) -> None:
         scene = await Scene.on(database)
-        ref = await scene.submit_and_claim(exclusive=exclusive)
+        ref = await scene.submit_and_claim(no_overlap=no_overlap)
         ended = await scene.end(ref, Reason.RELEASED, 10, by=None, unseen=60.0)
         assert ended.verdict is not None
-        assert ended.verdict.delay == (60.0 if exclusive else 0.0)
-        assert len(await scene.claim(at=69, worker=OTHER)) == (0 if exclusive else 1)
-        assert len(await scene.claim(at=70, worker=OTHER)) == (1 if exclusive else 0)
+        assert ended.verdict.delay == (60.0 if no_overlap else 0.0)
+        assert len(await scene.claim(at=69, worker=OTHER)) == (0 if no_overlap else 1)
+        assert len(await scene.claim(at=70, worker=OTHER)) == (1 if no_overlap else 0)
 
     # -- cancel --------------------------------------------------------------------------------
     @pytest.mark.parametrize(

@@ -140,16 +140,16 @@ async def test_an_attempt_that_only_the_store_knows_goes_on_too(server: Running)
     assert (await server.admin.ended(job_id))["attempt"] == 1
 
 
-# -- exclusive -------------------------------------------------------------------------------------
+# -- no-overlap -------------------------------------------------------------------------------------
 
 
-async def test_an_exclusive_job_tells_its_worker_and_does_not_go_on_after_a_loss(hasty: Running) -> None:
+async def test_a_no_overlap_job_tells_its_worker_and_does_not_go_on_after_a_loss(hasty: Running) -> None:
     await hasty.image()
     worker = await hasty.worker()
-    job_id = await hasty.admin.submit(IMAGE, exclusive=True)
-    assert (await hasty.admin.job(job_id))["exclusive"] is True
+    job_id = await hasty.admin.submit(IMAGE, no_overlap=True)
+    assert (await hasty.admin.job(job_id))["no_overlap"] is True
     job = await worker.start()
-    assert job.exclusive
+    assert job.no_overlap
     await worker.cut()
     await _is_given_up(hasty, job_id)
     welcome = await worker.connect(held=(holding(job),))
@@ -157,11 +157,11 @@ async def test_an_exclusive_job_tells_its_worker_and_does_not_go_on_after_a_loss
     assert (await worker.take()).ref == AttemptRef(JobId(job_id), 2)
 
 
-async def test_an_exclusive_job_of_a_removed_worker_waits_until_that_must_have_stopped_it(hasty: Running) -> None:
+async def test_a_no_overlap_job_of_a_removed_worker_waits_until_that_must_have_stopped_it(hasty: Running) -> None:
     await hasty.image()
     removed = await hasty.worker("removed")
     other = await hasty.worker("other", slots=())
-    job_id = await hasty.admin.submit(IMAGE, exclusive=True)
+    job_id = await hasty.admin.submit(IMAGE, no_overlap=True)
     plain = await hasty.admin.submit(IMAGE)
     job = await removed.start()
     assert job.ref.job == job_id
@@ -174,16 +174,16 @@ async def test_an_exclusive_job_of_a_removed_worker_waits_until_that_must_have_s
     assert (await other.take()).ref == AttemptRef(JobId(job_id), 2)
 
 
-async def test_jobs_are_not_exclusive_unless_asked(server: Running) -> None:
+async def test_jobs_may_overlap_unless_asked(server: Running) -> None:
     await server.image()
     worker = await server.worker()
     job_id = await server.admin.submit(IMAGE)
-    assert not (await worker.start()).exclusive
-    assert (await server.admin.job(job_id))["exclusive"] is False
+    assert not (await worker.start()).no_overlap
+    assert (await server.admin.job(job_id))["no_overlap"] is False
 
 
-async def test_the_jobs_of_an_exclusive_batch_are_exclusive(server: Running) -> None:
+async def test_the_jobs_of_a_no_overlap_batch_are_no_overlap_jobs(server: Running) -> None:
     await server.image()
     worker = await server.worker()
-    await server.admin.must("POST", "/v1/batches", {"image": IMAGE, "items": [{"input": 1}], "exclusive": True})
-    assert (await worker.start()).exclusive
+    await server.admin.must("POST", "/v1/batches", {"image": IMAGE, "items": [{"input": 1}], "no_overlap": True})
+    assert (await worker.start()).no_overlap

@@ -35,13 +35,13 @@ def assignment(
     image: str = "python:3.9-slim",
     payload: Body | None = None,
     args: tuple[str, ...] = (),
-    exclusive: bool = False,
+    no_overlap: bool = False,
 ) -> Assignment:
     if payload is None:
         payload = Body(Kind.BYTES, b"", BLOB, 2_000_000) if blob else Body.inline(Kind.JSON, b'{"n":1}')
     return Assignment(
         ref=ref(job, attempt), slot=slot, image=ImageRef(image, None, {}, 1), owner="ada", warm=warm, mode=mode,
-        payload=payload, key=f"key-{job}", file=file, args=args, timeout=timeout, exclusive=exclusive,
+        payload=payload, key=f"key-{job}", file=file, args=args, timeout=timeout, no_overlap=no_overlap,
     )  # fmt: skip
 
 

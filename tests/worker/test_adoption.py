@@ -75,11 +75,11 @@ class Site:
         self._worker: asyncio.Task[int] | None = None
 
     def job(
-        self, name: str, payload: str = "wait", timeout: float | None = None, *, exclusive: bool = False
+        self, name: str, payload: str = "wait", timeout: float | None = None, *, no_overlap: bool = False
     ) -> Assignment:
         body = Body.inline(Kind.JSON, json.dumps(payload).encode())
         if self.runtime == "process":
-            return assignment(name, image="echo", payload=body, timeout=timeout, exclusive=exclusive)
+            return assignment(name, image="echo", payload=body, timeout=timeout, no_overlap=no_overlap)
         file = FileRef(self._file, "handler.py")
         return assignment(name, mode=Mode.HANDLER, file=file, payload=body, timeout=timeout)
 
@@ -302,12 +302,12 @@ class TestAWorkerThatWasKilled:
         assert outcome.ran is not None
         assert outcome.ran < 20
 
-    async def test_still_knows_that_a_job_is_exclusive(self, processes: Site) -> None:
+    async def test_still_knows_that_a_job_must_not_overlap(self, processes: Site) -> None:
         server = processes.server
         await processes.comes()
         await server.assign(processes.job("b", "me"))  # the container was started for one that is not
         await server.outcome(B)
-        await processes.begins(processes.job("a", exclusive=True))
+        await processes.begins(processes.job("a", no_overlap=True))
         await processes.is_killed()
         server.lost_after = 2.0
         assert phases(await processes.comes_back()) == {A: "running"}

@@ -328,15 +328,15 @@ async def test_a_result_is_sent_until_it_is_accepted(server: ScriptedServer, wor
     assert hello.held == ()
 
 
-async def test_an_exclusive_job_ends_before_another_worker_may_have_it_and_the_others_go_on(
+async def test_a_no_overlap_job_ends_before_another_worker_may_have_it_and_the_others_go_on(
     server: ScriptedServer, worker: Serve, tmp_path: Path
 ) -> None:
     server.lost_after = 2.0
     worker(WorkerSettings(slots=2, grace=2.0))
     await server.connected()
-    exclusive = msgspec.structs.replace(json_job("a", '{"wait": "/never"}'), exclusive=True)
+    no_overlap = msgspec.structs.replace(json_job("a", '{"wait": "/never"}'), no_overlap=True)
     other = msgspec.structs.replace(json_job("b", f'{{"wait": "{tmp_path}/go"}}'), slot=1)
-    await server.assign(exclusive, other)
+    await server.assign(no_overlap, other)
     await server.until(lambda: (server.log(A), server.log(B)) == (b"waiting\n", b"waiting\n"))
     await server.stop()
     async with asyncio.timeout(PATIENCE):

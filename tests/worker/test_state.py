@@ -505,7 +505,7 @@ class TestStop:
         assert brain.did(ev.Leave) == [ev.Leave(0, "removed by root")]
 
 
-class TestExclusiveJobs:
+class TestNoOverlapJobs:
     """They stop before the server may give them to another worker; all others go on, however long it is away."""
 
     @pytest.fixture
@@ -516,7 +516,7 @@ class TestExclusiveJobs:
         return brain
 
     def test_one_that_runs_is_stopped_in_time_and_the_others_go_on(self, brain: Brain) -> None:
-        brain.assign(assignment("a", exclusive=True), assignment("b", slot=1))
+        brain.assign(assignment("a", no_overlap=True), assignment("b", slot=1))
         brain.boot("c-1")
         brain.boot("c-2")
         brain.disconnect()
@@ -530,7 +530,7 @@ class TestExclusiveJobs:
         assert brain.stopped() == []
 
     def test_each_word_of_the_server_gives_it_more_time(self, brain: Brain) -> None:
-        brain.assign(assignment("a", exclusive=True))
+        brain.assign(assignment("a", no_overlap=True))
         brain.boot("c-1")
         brain.wait(40)
         brain.hear(ev.Assured(brain.now, until=brain.now + 45))
@@ -540,7 +540,7 @@ class TestExclusiveJobs:
         assert brain.stopped() == ["c-1"]
 
     def test_one_that_waits_is_not_begun_any_more(self, brain: Brain) -> None:
-        brain.assign(assignment("a"), assignment("b", exclusive=True))
+        brain.assign(assignment("a"), assignment("b", no_overlap=True))
         brain.boot("c-1")
         brain.disconnect()
         brain.wait(45)
@@ -548,7 +548,7 @@ class TestExclusiveJobs:
         assert brain.stopped() == []
 
     def test_a_result_that_it_has_by_then_is_kept(self, brain: Brain) -> None:
-        brain.assign(assignment("a", exclusive=True))
+        brain.assign(assignment("a", no_overlap=True))
         brain.boot("c-1")
         brain.disconnect()
         brain.answer("c-1", A)
@@ -558,8 +558,8 @@ class TestExclusiveJobs:
 
     def test_one_that_was_adopted_has_the_time_that_the_earlier_process_knew(self) -> None:
         brain = Brain()
-        brain.state.exclusive_until = brain.now + 10
-        job = assignment("a", exclusive=True)
+        brain.state.no_overlap_until = brain.now + 10
+        job = assignment("a", no_overlap=True)
         brain.hear(ev.ContainerAdopted(brain.now, "x-1", 0, job, job, brain.now - 5))
         brain.wait(9)
         assert brain.stopped() == []

@@ -86,12 +86,12 @@ def test_nor_one_that_cannot(brain: Brain) -> None:
     "other",
     [
         assignment("b", blob=True),
-        assignment("b", exclusive=True),
+        assignment("b", no_overlap=True),
         assignment("b", warm="w2"),
         assignment("b", warm=None),
     ],
 )
-def test_large_payloads_exclusive_jobs_and_other_images_wait_for_their_turn(brain: Brain, other: Assignment) -> None:
+def test_large_payloads_no_overlap_jobs_and_other_images_wait_for_their_turn(brain: Brain, other: Assignment) -> None:
     brain.assign(assignment("a"), other, assignment("c"))
     assert ahead(brain) == []
 

@@ -182,7 +182,7 @@ class Attempts:
             self.kick()
 
     async def remove(self, record: WorkerRecord) -> None:
-        """An admin removed the worker: what it held waits again; an exclusive job until it must have been stopped."""
+        """An admin removed the worker: what it held waits again; a no-overlap job until it must have been stopped."""
         member = self._fleet.members.get(record.id)
         if member is None:
             return

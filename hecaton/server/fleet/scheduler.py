@@ -268,7 +268,7 @@ class Scheduler:
             file=file,
             args=spec.args,
             timeout=spec.timeout,
-            exclusive=spec.exclusive,
+            no_overlap=spec.no_overlap,
         )
 
     def ran(self, key: int, seconds: float | None) -> None:

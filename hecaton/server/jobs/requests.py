@@ -60,7 +60,7 @@ def spec_of(request: Shared) -> JobSpec:
         raise BadRequest(f"{name[:80]!r} is not a file name")
     return JobSpec(
         request.mode, request.file, name, request.args, request.timeout, request.retries, request.priority,
-        request.queue_ttl, request.exclusive,
+        request.queue_ttl, request.no_overlap,
     )  # fmt: skip
 
 

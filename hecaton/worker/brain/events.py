@@ -45,7 +45,7 @@ class Welcomed(Event, frozen=True):
 
 
 class Assured(Event, frozen=True):
-    """The server has heard this worker: exclusive jobs may run until then (monotonic seconds)."""
+    """The server has heard this worker: no-overlap jobs may run until then (monotonic seconds)."""
 
     until: float
 

@@ -36,8 +36,8 @@ class Holding:
         self.connected = False
         self.leaving: tuple[int, str] | None = None  # exit code and message; not None: nothing new is started
         self.disk_full = False  # nothing new is taken
-        self.exclusive: set[JobId] = set()
-        self.exclusive_until = 0.0  # then they stop
+        self.no_overlap: set[JobId] = set()
+        self.no_overlap_until = 0.0  # then they stop
         self.actions: list[ev.Action] = []
         self._prefix = prefix
         self._made = 0
@@ -92,7 +92,7 @@ class Holding:
             return
         jobs = []
         for job in islice(slot.jobs, there + 1, room + 1):
-            plain = job.here and job.assignment.payload.blob is None and not job.assignment.exclusive
+            plain = job.here and job.assignment.payload.blob is None and not job.assignment.no_overlap
             if not plain or not container.suits(job):
                 break
             jobs.append(job)
@@ -259,12 +259,12 @@ class Holding:
     def _add(self, job: Job) -> None:
         self.jobs[job.ref.job] = job
         self.slot_of(job).jobs.append(job)
-        if job.assignment.exclusive:
-            self.exclusive.add(job.ref.job)
+        if job.assignment.no_overlap:
+            self.no_overlap.add(job.ref.job)
 
     def remove(self, job: Job) -> None:
         del self.jobs[job.ref.job]
-        self.exclusive.discard(job.ref.job)
+        self.no_overlap.discard(job.ref.job)
         self.slot_of(job).jobs.remove(job)
 
     def release(self, job: Job) -> None:

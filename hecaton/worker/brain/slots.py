@@ -43,7 +43,7 @@ class Ending(enum.Enum):
     CANCELLED = "cancelled"
     RELEASED = "released"
     REVOKED = "revoked"  # given ahead, and to come back if it has not begun
-    UNHEARD = "unheard"  # exclusive, and another worker may get it soon
+    UNHEARD = "unheard"  # no_overlap, and another worker may get it soon
     DROPPED = "dropped"
     GPU_LOST = "gpu_lost"
 

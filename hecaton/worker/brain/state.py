@@ -70,8 +70,8 @@ class WorkerState(Holding):
         due = []
         if self.leaving is not None and not self.left:
             due += [at for at in (self.drain_by, self.leave_by) if at is not None]
-        if self.exclusive and any(self.jobs[name].ending is None for name in self.exclusive):
-            due.append(self.exclusive_until)
+        if self.no_overlap and any(self.jobs[name].ending is None for name in self.no_overlap):
+            due.append(self.no_overlap_until)
         for container in self.containers.values():
             at = self._container_deadline(container)
             if at is not None:
@@ -176,7 +176,7 @@ class WorkerState(Holding):
             self.deliver_again(done, event.now)
 
     def _on_assured(self, event: ev.Assured) -> None:
-        self.exclusive_until = event.until
+        self.no_overlap_until = event.until
 
     def _on_link_lost(self, event: ev.LinkLost) -> None:
         self.connected = False
@@ -320,8 +320,8 @@ class WorkerState(Holding):
                 if container.phase is Phase.BOOTING:
                     self._give_up_start(container, now)
                 self.stop(container)
-        if now >= self.exclusive_until:
-            for job in [self.jobs[name] for name in self.exclusive]:
+        if now >= self.no_overlap_until:
+            for job in [self.jobs[name] for name in self.no_overlap]:
                 self.end_early(job, Ending.UNHEARD, now)
         if self.drain_by is not None and now >= self.drain_by:
             self._end_all(Ending.RELEASED, now)

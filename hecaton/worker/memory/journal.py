@@ -58,7 +58,7 @@ class Given(msgspec.Struct, frozen=True, array_like=True, tag="given"):
     timeout: float | None
     at: float
     log_start: int = 0
-    exclusive: bool = False
+    no_overlap: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):

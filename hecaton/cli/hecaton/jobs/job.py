@@ -73,7 +73,9 @@ def job() -> None:
 @click.option("--retries", type=click.IntRange(min=0), default=0, help="Further attempts when the handler fails.")
 @click.option("--priority", type=int, default=0, help="Higher goes first.")
 @click.option("--queue-ttl", type=Duration(), help="Longest time to wait in the queue, then it fails.")
-@click.option("--exclusive", is_flag=True, help="Never in two places at once: a worker that loses the server stops it.")
+@click.option(
+    "--no-overlap", is_flag=True, help="Never in two places at once: a worker that loses the server stops it."
+)
 @click.option("--idempotency-key", help="Submitting again with the same key gives the first job.")
 @output_option
 @pass_cli

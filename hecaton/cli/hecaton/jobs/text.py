@@ -93,7 +93,7 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
         ("priority", view.priority or None),
         ("time-out", duration(view.timeout) if view.timeout else None),
         ("queue ttl", duration(view.queue_ttl) if view.queue_ttl else None),
-        ("exclusive", "yes: a worker that loses the server stops it" if view.exclusive else None),
+        ("no overlap", "yes: a worker that loses the server stops it" if view.no_overlap else None),
         ("retry of", view.retry_of),
     ]
 

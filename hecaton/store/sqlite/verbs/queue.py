@@ -131,7 +131,7 @@ class QueueVerbs(SubmitVerbs, BatchEnds):
                 continue
             losses = self._losses(row[0]) if end.excused else 0
             verdict = judge(Standing(row[6], row[7], row[8], bool(row[9]), losses), end.reason, end.excused)
-            if end.unseen and self._spec(row[0]).exclusive:
+            if end.unseen and self._spec(row[0]).no_overlap:
                 verdict = msgspec.structs.replace(verdict, delay=max(verdict.delay, end.unseen))
             target = TRANSITIONS[state, verdict.event]
             if target.terminal:

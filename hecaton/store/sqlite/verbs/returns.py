@@ -36,7 +36,7 @@ class ReturnVerbs(Verbs):
             return Resumed(ref, lane, row[6] is not None, Charged.NONE)
         lost = self._row(_ENDED_FOR, seq, ref.attempt, worker)
         target = TRANSITIONS.get((state, Event.RESUME))
-        if lost is None or target is None or REASON[lost[2]] not in RESUMABLE or decode_spec(row[5]).exclusive:
+        if lost is None or target is None or REASON[lost[2]] not in RESUMABLE or decode_spec(row[5]).no_overlap:
             return None
         assigned_at, started_at, _, charged = lost
         if started_at is not None:

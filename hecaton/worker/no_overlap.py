@@ -1,4 +1,4 @@
-"""Until when this worker may run exclusive jobs (`--exclusive`): soon after, the server may give them to another one.
+"""Until when this worker may run no-overlap jobs (`--no-overlap`): soon after, the server may give them to another one.
 
 Counted by the monotonic clock from words of this worker that the server has answered; kept on disk for the worker's
 next process.
@@ -16,7 +16,7 @@ DEFAULT_LOST_AFTER = 60.0
 """Seconds, until a server has said it."""
 
 SHARE = 0.75
-"""Part of `lost_after` that an exclusive job may run unheard of. The rest is for its end: at most half of that passes
+"""Part of `lost_after` that a no-overlap job may run unheard of. The rest is for its end: at most half of that passes
 between SIGTERM and SIGKILL."""
 
 
@@ -25,7 +25,7 @@ class _Kept(msgspec.Struct, array_like=True):
     until: float
 
 
-class ExclusiveLease:
+class NoOverlapLease:
     """`until`: monotonic seconds; 0 where nothing is known, such as after a reboot. Raises OSError."""
 
     def __init__(self, folder: Path, boot: str) -> None:
