@@ -30,7 +30,7 @@ class Event(enum.StrEnum):
     FAIL = "fail"
     REQUEUE = "requeue"
     CANCEL = "cancel"
-    RESUME = "resume"
+    RETURN = "return"
 
 
 _S = JobState
@@ -38,7 +38,7 @@ TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
     (_S.IN_QUEUE, Event.ASSIGN): _S.ASSIGNED,
     (_S.IN_QUEUE, Event.FAIL): _S.FAILED,  # queue_ttl
     (_S.IN_QUEUE, Event.CANCEL): _S.CANCELLED,
-    (_S.IN_QUEUE, Event.RESUME): _S.ASSIGNED,  # its worker was lost and is back, before anybody else got the job
+    (_S.IN_QUEUE, Event.RETURN): _S.ASSIGNED,  # its worker was lost and is back, before anybody else got the job
     (_S.ASSIGNED, Event.START): _S.IN_PROGRESS,
     (_S.ASSIGNED, Event.FINISH): _S.FINISHED,  # the news of its start came with the result
     (_S.ASSIGNED, Event.FAIL): _S.FAILED,
@@ -69,7 +69,7 @@ def charge(reason: Reason) -> Charged:
     return Charged.NONE if reason in _FREE else Charged.USER
 
 
-RESUMABLE = frozenset({Reason.WORKER_LOST, Reason.RELEASED})
+RETURNABLE = frozenset({Reason.WORKER_LOST, Reason.RELEASED})
 """Ends that a server declares for a worker it cannot hear: the attempt may go on if the worker proves it wrong."""
 
 

@@ -215,7 +215,7 @@ class AttemptContract:
             await scene.start(ref, 1)
         before = await scene.job(ref.job)
         await scene.end(ref, reason, 60, by=None)
-        [resumed] = await database.write(lambda store: store.resume(WORKER, {ref: 0}))
+        [resumed] = await database.write(lambda store: store.return_leases(WORKER, {ref: 0}))
         assert (resumed.ref, resumed.lane, resumed.started) == (ref, scene.lane.key(), started)
         assert resumed.charged is (Charged.INFRA if reason is Reason.WORKER_LOST else Charged.NONE)
         assert await scene.job(ref.job) == before
@@ -230,7 +230,7 @@ class AttemptContract:
         ref = await scene.submit_and_claim()
         await scene.end(ref, Reason.WORKER_LOST, 60, by=None)
         [new] = await scene.claim(at=61, worker=OTHER)
-        assert await database.write(lambda store: store.resume(WORKER, {ref: 0})) == []
+        assert await database.write(lambda store: store.return_leases(WORKER, {ref: 0})) == []
         assert (await scene.job(ref.job)).worker_id == OTHER
         assert (await scene.end(new.ref, Reason.OK, 62, by=OTHER, body=RESULT)).accepted
 
@@ -239,20 +239,20 @@ class AttemptContract:
         old = await scene.submit_and_claim()
         await scene.end(old, Reason.WORKER_LOST, 60, by=None)
         [new] = await scene.claim(at=61)
-        assert await database.write(lambda store: store.resume(WORKER, {old: 0})) == [], "it holds the next one"
+        assert await database.write(lambda store: store.return_leases(WORKER, {old: 0})) == [], "it holds the next one"
         await scene.end(new.ref, Reason.WORKER_LOST, 120, by=None)
         before = await scene.job(old.job)
-        assert await database.write(lambda store: store.resume(WORKER, {old: 0})) == [], "both are lost"
+        assert await database.write(lambda store: store.return_leases(WORKER, {old: 0})) == [], "both are lost"
         assert await scene.job(old.job) == before
-        assert len(await database.write(lambda store: store.resume(WORKER, {old: 0, new.ref: 0}))) == 1
+        assert len(await database.write(lambda store: store.return_leases(WORKER, {old: 0, new.ref: 0}))) == 1
 
     async def test_only_the_worker_that_had_it_can_go_on(self, database: Database) -> None:
         scene = await Scene.on(database)
         ref = await scene.submit_and_claim()
         await scene.end(ref, Reason.WORKER_LOST, 60, by=None)
         strangers = {AttemptRef(ref.job, 2): 0, AttemptRef(ref.job, 0): 0, AttemptRef(new_id(), 1): 0}
-        assert await database.write(lambda store: store.resume(OTHER, {ref: 0})) == []
-        assert await database.write(lambda store: store.resume(WORKER, strangers)) == []
+        assert await database.write(lambda store: store.return_leases(OTHER, {ref: 0})) == []
+        assert await database.write(lambda store: store.return_leases(WORKER, strangers)) == []
         assert (await scene.job(ref.job)).state is JobState.IN_QUEUE
 
     async def test_what_ended_by_itself_does_not_go_on(self, database: Database) -> None:
@@ -261,7 +261,7 @@ class AttemptContract:
             ref = await scene.submit_and_claim(retries=1)
             await scene.end(ref, reason, 2)
             before = await scene.job(ref.job)
-            resumed = await database.write(lambda store, ref=ref: store.resume(WORKER, {ref: 0}))  # type: ignore[misc]
+            resumed = await database.write(lambda store, ref=ref: store.return_leases(WORKER, {ref: 0}))  # type: ignore[misc]
             assert resumed == []
             assert await scene.job(ref.job) == before
             if not before.state.terminal:
@@ -272,7 +272,7 @@ class AttemptContract:
         ref = await scene.submit_and_claim()
         await scene.end(ref, Reason.WORKER_LOST, 60, by=None)
         await database.write(lambda store: store.cancel(ref.job, NOW + 61))
-        assert await database.write(lambda store: store.resume(WORKER, {ref: 0})) == []
+        assert await database.write(lambda store: store.return_leases(WORKER, {ref: 0})) == []
         assert (await scene.job(ref.job)).state is JobState.CANCELLED
 
     async def test_what_a_worker_still_holds_is_said_again(self, database: Database) -> None:
@@ -280,18 +280,18 @@ class AttemptContract:
         ref = await scene.submit_and_claim()
         for started in (False, True):
             before = await scene.job(ref.job)
-            [resumed] = await database.write(lambda store: store.resume(WORKER, {ref: 0}))
+            [resumed] = await database.write(lambda store: store.return_leases(WORKER, {ref: 0}))
             assert (resumed.started, resumed.charged) == (started, Charged.NONE)
-            assert await database.write(lambda store: store.resume(OTHER, {ref: 0})) == []
+            assert await database.write(lambda store: store.return_leases(OTHER, {ref: 0})) == []
             assert await scene.job(ref.job) == before
             await scene.start(ref, 1)
 
     async def test_a_no_overlap_job_that_was_given_up_does_not_go_on(self, database: Database) -> None:
         scene = await Scene.on(database)
         ref = await scene.submit_and_claim(no_overlap=True)
-        assert len(await database.write(lambda store: store.resume(WORKER, {ref: 0}))) == 1
+        assert len(await database.write(lambda store: store.return_leases(WORKER, {ref: 0}))) == 1
         await scene.end(ref, Reason.WORKER_LOST, 60, by=None)
-        assert await database.write(lambda store: store.resume(WORKER, {ref: 0})) == []
+        assert await database.write(lambda store: store.return_leases(WORKER, {ref: 0})) == []
 
     @pytest.mark.parametrize("no_overlap", [True, False])
     async def test_a_no_overlap_job_waits_until_its_container_must_be_gone(

@@ -7,7 +7,7 @@ import pytest
 from hecaton.core.batches import MAX_CAUSES, PAUSE_AFTER, Batch
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.model import AttemptRef, Body, Failure, JobSpec, JobState, Kind, Reason, Role
-from hecaton.store.port import AttemptEnd, Database, Ended, EndedItem, NewBatch, Swept
+from hecaton.store.port import AttemptEnd, Database, EndedItem, EndResult, NewBatch, Swept
 from tests.contracts.store_scene import NOW, WORKER, Scene, new_id
 
 
@@ -51,7 +51,7 @@ class Batches(Scene):
         assert found is not None
         return found
 
-    async def run(self, count: int, reason: Reason = Reason.OK, message: str = "", at: float = 1) -> list[Ended]:
+    async def run(self, count: int, reason: Reason = Reason.OK, message: str = "", at: float = 1) -> list[EndResult]:
         claimed = await self.claim(count, at)
         assert len(claimed) == count
         failure = Failure(message, "ValueError") if message else None

@@ -188,7 +188,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5), worker=WORKERS)
     def resume(self, which: int, worker: WorkerId) -> None:
         ref, _ = self.refs[-1 - which % len(self.refs)]
-        resumed = self.wait(self.database.write(lambda store: store.resume(worker, {ref: 1})))
+        resumed = self.wait(self.database.write(lambda store: store.return_leases(worker, {ref: 1})))
         job = self.expected(ref)
         told = job.ended.get(ref.attempt)
         held = job.state in HELD and job.worker == worker

@@ -19,7 +19,7 @@ from hecaton.core.model import (
     User,
     WorkerId,
 )
-from hecaton.store.port import AttemptEnd, Claim, Claimed, Database, Ended, NewJob, Stored
+from hecaton.store.port import AttemptEnd, Claim, Claimed, Database, EndResult, NewJob, Stored
 
 NOW = 1_700_000_000.0
 WORKER = WorkerId("11111111-0000-7000-8000-000000000001")
@@ -89,7 +89,7 @@ class Scene:
 
     async def end(
         self, ref: AttemptRef, reason: Reason, at: float = 0, *, by: WorkerId | None = WORKER, **more: Any
-    ) -> Ended:
+    ) -> EndResult:
         end = AttemptEnd(ref, by, reason, NOW + at, **more)
         [ended] = await self.database.write(lambda store: store.end([end]))
         return ended

@@ -24,7 +24,7 @@ from hecaton.server.fleet.starts import Starts
 from hecaton.server.hub import Hub
 from hecaton.server.jobs.endings import Ending
 from hecaton.server.settings import Settings
-from hecaton.store.port import AttemptEnd, Blobs, Claim, Claimed, Database, Ended, Store
+from hecaton.store.port import AttemptEnd, Blobs, Claim, Claimed, Database, EndResult, Store
 from hecaton.wire.api import JobEvent
 from hecaton.wire.channel import (
     CLOSE_UNAUTHENTICATED,
@@ -258,7 +258,7 @@ class Attempts:
         said = [(worker, [self._end(worker, outcome, now) for outcome in outcomes]) for worker, outcomes in told]
         claims = self._scheduler.plan()
 
-        def write(store: Store) -> tuple[list[Ended], list[Claimed]]:
+        def write(store: Store) -> tuple[list[EndResult], list[Claimed]]:
             return store.end([end for _, ends in said for end in ends]), store.claim(claims, now) if claims else []
 
         try:
@@ -291,7 +291,7 @@ class Attempts:
             outcome.log_size,
         )  # fmt: skip
 
-    def _acknowledge(self, worker: WorkerId, ended: Sequence[Ended]) -> None:
+    def _acknowledge(self, worker: WorkerId, ended: Sequence[EndResult]) -> None:
         member = self._fleet.members.get(worker)
         if member is not None and member.link is not None:
             good = tuple(end.ref for end in ended if end.accepted or end.repeated)
@@ -301,7 +301,7 @@ class Attempts:
             (member.link.send if waited_for else member.link.send_along)(Accepted(good, bad))
 
     def _after(
-        self, ended: Sequence[Ended], said: dict[AttemptRef, AttemptEnd], worker: WorkerId | None = None
+        self, ended: Sequence[EndResult], said: dict[AttemptRef, AttemptEnd], worker: WorkerId | None = None
     ) -> None:
         """After the commit: wake who waits, and put what must run again back in line."""
         if worker is not None and self._holds.judge(worker, ended, said):

@@ -16,7 +16,7 @@ from hecaton.server.clock import Clock
 from hecaton.server.fleet.members import Fleet, Hold, Lease, Member
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.settings import Settings
-from hecaton.store.port import AttemptEnd, Database, Ended, Store
+from hecaton.store.port import AttemptEnd, Database, EndResult, Store
 from hecaton.wire.channel import Hello
 
 STRIKES = 3
@@ -93,7 +93,7 @@ class Holds:
             for member in self._fleet.members.values()
         )
 
-    def judge(self, worker: WorkerId, ended: Sequence[Ended], said: Mapping[AttemptRef, AttemptEnd]) -> bool:
+    def judge(self, worker: WorkerId, ended: Sequence[EndResult], said: Mapping[AttemptRef, AttemptEnd]) -> bool:
         """Count failures of the machine in a row. True if that was one too many: the caller then calls `keep`."""
         lost = sum(1 for end in ended if end.accepted and end.verdict and end.verdict.reason in _LOSSES)
         if lost:
@@ -138,7 +138,7 @@ class Holds:
         rebooted = self._boots.get(worker, hello.boot_id) != hello.boot_id
         self._boots[worker] = hello.boot_id
         held = self._fleet.unknown(worker, hello.held)
-        resumed = await self._database.write(lambda store: store.resume(worker, held)) if held else []
+        resumed = await self._database.write(lambda store: store.return_leases(worker, held)) if held else []
         self._before.pop(worker, None)
         wrong = sum(1 for one in resumed if one.charged is Charged.INFRA)
         if before is not None and rebooted:
@@ -161,7 +161,7 @@ class Holds:
     def _hold(self, worker: WorkerId) -> Hold:
         return self._fleet.holds.get(worker, Hold())
 
-    def _registrys_fault(self, worker: WorkerId, end: Ended) -> bool:
+    def _registrys_fault(self, worker: WorkerId, end: EndResult) -> bool:
         """A pull that fails on two machines within a minute says nothing about either, nor does one image that fails
         again and again on one machine: only failures with several images do."""
         if end.verdict is None or end.verdict.reason is not Reason.IMAGE_PULL:

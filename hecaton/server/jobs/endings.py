@@ -6,14 +6,14 @@ import msgspec
 
 from hecaton.core.model import INLINE_LIMIT, Attempt, Job, JobState
 from hecaton.server.jobs.views import JobParts
-from hecaton.store.port import AttemptEnd, Ended, NewJob
+from hecaton.store.port import AttemptEnd, EndResult, NewJob
 
 
 class Ending(msgspec.Struct, frozen=True):
     """What the event `end` carries where a worker's news ended the job: its news, and what the store made of it."""
 
     said: AttemptEnd
-    stored: Ended
+    stored: EndResult
 
 
 def parts_at_end(job: NewJob, index: int, owner: str, image: str, worker: str, ending: Ending) -> JobParts | None:

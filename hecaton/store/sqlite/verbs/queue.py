@@ -16,7 +16,7 @@ import msgspec
 from hecaton.core.errors import NotFound
 from hecaton.core.lifecycle import TRANSITIONS, Event, Standing, Verdict, judge, sources
 from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobSpec, JobState, Reason
-from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, Ended, Expired
+from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, EndResult, Expired
 from hecaton.store.sqlite.rows import PARTS, STATE, Row, body_of, decode_spec, failure_text, parts
 from hecaton.store.sqlite.verbs.batch_ends import BatchEnds
 from hecaton.store.sqlite.verbs.submit import SubmitVerbs
@@ -112,22 +112,22 @@ class QueueVerbs(SubmitVerbs, BatchEnds):
             self._sql_many(_START, [(target, at, ref.job, ref.attempt, source.value) for ref in refs])
 
     # -- end -----------------------------------------------------------------------------------
-    def end(self, ends: Sequence[AttemptEnd]) -> list[Ended]:
+    def end(self, ends: Sequence[AttemptEnd]) -> list[EndResult]:
         return [ended for run in _runs(ends) for ended in self._end(run)]
 
-    def _end(self, run: Sequence[AttemptEnd]) -> list[Ended]:
+    def _end(self, run: Sequence[AttemptEnd]) -> list[EndResult]:
         # hot: benchmarks/batch.py
         rows = {row[12]: row for row in self._sql(_CURRENT_OF[len(run)], [end.ref.job for end in run])}
-        ended: list[Ended] = []
+        ended: list[EndResult] = []
         last: list[_Last] = []
         for end in run:
             row = rows.get(end.ref.job)
             if row is None:
-                ended.append(Ended(end.ref, False, False, None))
+                ended.append(EndResult(end.ref, False, False, None))
                 continue
             state, attempt, worker_id = STATE[row[1]], row[2], row[3]
             if state not in HELD_STATES or attempt != end.ref.attempt or (end.by is not None and end.by != worker_id):
-                ended.append(Ended(end.ref, False, self._ended_so(row, end), state))
+                ended.append(EndResult(end.ref, False, self._ended_so(row, end), state))
                 continue
             losses = self._losses(row[0]) if end.excused else 0
             verdict = judge(Standing(row[6], row[7], row[8], bool(row[9]), losses), end.reason, end.excused)
@@ -138,13 +138,13 @@ class QueueVerbs(SubmitVerbs, BatchEnds):
                 last.append((row, end, verdict, target))
                 started_at = row[5] if row[5] is not None else end.started_at
                 ended.append(
-                    Ended(
+                    EndResult(
                         end.ref, True, False, target, verdict, None, row[11], False, row[13], started_at, bool(row[9])
                     )
                 )
             else:
                 self._requeue(row, end, verdict, target)
-                ended.append(Ended(end.ref, True, False, target, verdict, row[4]))
+                ended.append(EndResult(end.ref, True, False, target, verdict, row[4]))
         if last and self._finish(last):
             ended = [msgspec.structs.replace(end, paused=True) for end in ended]
         return ended

@@ -1,4 +1,4 @@
-"""The part of the `Store` port that keeps it from growing for ever: what is removed, by the age of ended jobs.
+"""The part of the port that keeps the store from growing for ever: what is removed, by the age of ended jobs.
 
 Step by step: each step is a transaction of its own, so short that nobody notices.
 """

@@ -1,4 +1,4 @@
-"""The part of the store's port about users, images and workers."""
+"""The part of the port about users, images and workers."""
 
 from __future__ import annotations
 

@@ -1,0 +1,13 @@
+"""The part of the port about the database as a whole: facts by name, and what it has to do as a copy."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Meta(Protocol):
+    def meta(self, key: str) -> str | None: ...
+    def set_meta(self, key: str, value: str) -> None: ...
+    def adopt_copy(self, now: float) -> float | None:
+        """Called at every start. If this is a copy made by `backup`: its age in seconds; whatever was running in it
+        waits again, and no attempt that the original may have given out since is ever given out here. Else None."""
