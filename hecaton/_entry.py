@@ -1,4 +1,4 @@
-"""Console scripts. Written in old syntax: checks the Python version first, then loads the real command."""
+"""Console scripts. Written in old syntax: checks Python and system first, then loads the real command."""
 
 import sys
 
@@ -13,6 +13,13 @@ def _need_python_311(command):
         raise SystemExit(2)
 
 
+def _need_system(command, systems, names):
+    # type: (str, tuple[str, ...], str) -> None
+    if not sys.platform.startswith(systems):
+        sys.stderr.write(f"{command} runs on {names}; on this system ({sys.platform}) there is the client: hecaton.\n")
+        raise SystemExit(2)
+
+
 def client():
     # type: () -> None
     _need_python_311("hecaton")
@@ -24,6 +31,7 @@ def client():
 def server():
     # type: () -> None
     _need_python_311("hecaton-server")
+    _need_system("hecaton-server", ("linux", "darwin"), "Linux and macOS")
     from hecaton.cli.hecaton_server.main import main
 
     main()
@@ -32,6 +40,7 @@ def server():
 def worker():
     # type: () -> None
     _need_python_311("hecaton-gpu")
+    _need_system("hecaton-gpu", ("linux",), "Linux, also inside WSL 2")
     from hecaton.cli.hecaton_gpu.main import main
 
     main()

@@ -8,13 +8,12 @@ crash leaves the old file or the new one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from hecaton.client.shared_file import locked, private_folder, read, replace
 from hecaton.core.errors import BadRequest, Conflict, NotFound
 from hecaton.wire.address import parse
 from hecaton.wire.home import home
@@ -136,7 +135,7 @@ def _path() -> Path:
 def _read() -> _File:
     path = _path()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_File)
+        return msgspec.json.decode(read(path), type=_File)
     except FileNotFoundError:
         return _File()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -152,46 +151,19 @@ def _read() -> _File:
 def _changing() -> Iterator[_File]:
     """The file as it is, written back at the end of the block unless the block raises."""
     path = _path()
-    try:
-        _private_folder(path.parent)
-        # The lock is a file of its own: the list itself is replaced, and a lock on it would be replaced with it.
-        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unusable(path, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as held:
+        try:
+            private_folder(path.parent)
+            # The lock is a file of its own: the list itself is replaced, and a lock on it would be replaced with it.
+            held.enter_context(locked(path.with_suffix(".lock")))
+        except OSError as error:
+            raise _unusable(path, error) from error
         file = _read()
         yield file
-        _write(path, file)
-    finally:
-        os.close(lock)
-
-
-def _private_folder(folder: Path) -> None:
-    """Made 0700. One that is there already keeps its mode, except `client` itself, which holds tokens."""
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
-
-
-def _write(path: Path, file: _File) -> None:
-    text = msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
-    # One name for all: whoever writes holds the lock, and what a killed command left is overwritten.
-    new = path.with_suffix(".new")
-    try:
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(new, path)
-        folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise _unusable(path, error) from error
+            replace(path, msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n")
+        except OSError as error:
+            raise _unusable(path, error) from error
 
 
 def _unusable(path: Path, error: OSError) -> BadRequest:

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import re
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,9 +90,10 @@ class FolderBlobWriter:
     def _send_to_disk(self) -> None:
         """Linux begins at once to write pages that it is told to drop, and keeps them while it writes: unlike fsync
         this waits for nothing. A failure of the disk meanwhile is reported by the fsync of `commit`."""
-        with _disk(self._temporary):
-            length = self._size - self._on_its_way
-            os.posix_fadvise(self._file.fileno(), self._on_its_way, length, os.POSIX_FADV_DONTNEED)
+        if sys.platform == "linux":  # elsewhere the fsync of `commit` does all of it
+            with _disk(self._temporary):
+                length = self._size - self._on_its_way
+                os.posix_fadvise(self._file.fileno(), self._on_its_way, length, os.POSIX_FADV_DONTNEED)
         self._on_its_way = self._size
 
     def commit(self, expected_sha256: str | None = None) -> str:

@@ -65,6 +65,22 @@ MUTANTS = (
         ("tests/client/test_http.py::test_a_submit_is_tried_again_with_the_same_key_and_body",),
     ),
     Mutant(
+        "client-for-linux-alone",
+        "the client loads on Windows",
+        "client/profiles.py",
+        "import contextlib\n",
+        "import contextlib\nimport fcntl as fcntl\n",
+        ("tests/test_platforms.py::test_client_command_line_and_shell_load_and_every_command_explains_itself",),
+    ),
+    Mutant(
+        "client-lock-off",
+        "commands that run at once lose no server",
+        "client/shared_file.py",
+        "                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)\n",
+        "",
+        ("tests/test_platforms.py::test_commands_that_run_at_once_lose_no_server",),
+    ),
+    Mutant(
         "fence-of-logs-off",
         "a worker writes only into logs of attempts that it holds",
         "server/fleet/attempts.py",

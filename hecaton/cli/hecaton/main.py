@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from hecaton import __version__
 from hecaton.cli import output
 from hecaton.cli.hecaton.context import Cli
 from hecaton.cli.hecaton.tree import LazyGroup, common_option, server_option
+from hecaton.cli.terminal import is_terminal
 from hecaton.core.errors import BadRequest, HecatonError, Unauthenticated
 
 NOUNS = {
@@ -51,12 +53,21 @@ def root(ctx: click.Context) -> None:
 
 
 def main() -> NoReturn:
+    if sys.platform == "win32":
+        _speak_utf8()
     instruction = os.environ.get("_HECATON_COMPLETE")
     if instruction:
         from hecaton.cli.hecaton.completion import answer
 
         raise SystemExit(answer(root, instruction))
     raise SystemExit(run(sys.argv[1:]))
+
+
+def _speak_utf8() -> None:
+    """In files and pipes Windows would use the code page of the machine, which lacks most names of jobs."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not is_terminal(stream):
+            stream.reconfigure(encoding="utf-8")
 
 
 def run(arguments: Sequence[str], server: str | None = None) -> int:

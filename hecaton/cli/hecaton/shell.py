@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import ShellComplete, split_arg_string
+from click.shell_completion import ShellComplete
 
 from hecaton import __version__
 from hecaton.cli import output
@@ -57,7 +57,7 @@ def run_line(line: str, server: str | None, run: Run) -> int:
     if line.lstrip().startswith("#"):
         return 0
     try:
-        words = shlex.split(line)
+        words = list(_lexer(line))
     except ValueError as error:
         output.show_error(BadRequest(f"cannot read this line: {error}".lower()), as_json=False)
         return output.USAGE
@@ -70,6 +70,26 @@ def run_line(line: str, server: str | None, run: Run) -> int:
     if words[0] == "help":
         words = [*words[1:], "--help"]
     return run(words, server)
+
+
+def _lexer(line: str) -> shlex.shlex:
+    """Words as a POSIX shell has them; on Windows a backslash is a part of a path."""
+    lexer = shlex.shlex(line, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    if sys.platform == "win32":
+        lexer.escape = ""
+    return lexer
+
+
+def _words_so_far(text: str) -> list[str]:
+    """Of a line that is still being typed: an open quotation counts as a word."""
+    lexer = _lexer(text)
+    words: list[str] = []
+    try:
+        words.extend(lexer)
+    except ValueError:
+        words.append(lexer.token)
+    return words
 
 
 def _converse(server: str | None, root: click.Command, run: Run) -> int:
@@ -143,7 +163,7 @@ def _completion(value: str, incomplete: str, help: str) -> Completion:
 
 def completions(root: click.Command, text: str, server: str | None) -> tuple[str, list[tuple[str, str, str]]]:
     """The word before the cursor, and (value, help, "plain" | "file" | "dir") of what it may become."""
-    words = split_arg_string(text)
+    words = _words_so_far(text)
     incomplete = words.pop() if words and not text[-1:].isspace() else ""
     if words[:1] == ["hecaton"]:
         words = words[1:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import sys
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -19,6 +20,8 @@ SLOWEST = 8 * 1024
 slower than an old modem line)."""
 
 _RESERVED = 512
+_OPEN_MAX = 10240
+"""Of macOS: its setrlimit refuses more than that, unlimited too."""
 """File descriptors kept for the database, blobs, and the answers that say that there is no room."""
 
 AHEAD = 2
@@ -118,6 +121,8 @@ def patient(settings: Settings) -> type[asyncio.Protocol]:
 def most_connections() -> int:
     """As many as this process may have files open, less what it needs itself; raises the limit as far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if sys.platform == "darwin":
+        hard = min(hard, _OPEN_MAX)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     usable = 1 << 20 if hard == resource.RLIM_INFINITY else hard

@@ -180,9 +180,10 @@ class _EngineConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        if sys.platform != "win32":  # where the demo has said that it runs on Linux
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(self._path)
 
 
 def find_python_image() -> tuple[str | None, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.jobs import text as job_text
 from hecaton.cli.hecaton.tree import Command
 from hecaton.cli.terminal import Column, duration, table
+from hecaton.core.errors import BadRequest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +33,11 @@ LOOK = 0.2
 @pass_cli
 def demo(cli: Cli) -> None:
     """Try everything on this machine: server, worker, 32 jobs, their results. Needs nothing, leaves nothing."""
+    if sys.platform != "linux":
+        raise BadRequest(
+            f"the demo starts a worker, and workers run on Linux: this system is {sys.platform}",
+            "The client runs here. Connect it to a server: hecaton server new --ip HOST:8181 --name NAME",
+        )
     from rich.console import Console
 
     from hecaton.cli.hecaton.demo.cluster import find_python_image, started
