@@ -82,6 +82,10 @@ check: setup ## Check format, lint and strict types of code and tests
 bench: setup ## Measure throughput and latency
 	@$(BIN)/python -m benchmarks
 
+.PHONY: commands
+commands: setup ## Write docs/commands.md anew, from the commands
+	@$(BIN)/python -m tests.command_reference
+
 .PHONY: screenshots
 screenshots: setup ## Make the pictures of the README again
 	@$(BIN)/python docs/screenshots/make.py

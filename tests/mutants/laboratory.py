@@ -53,7 +53,9 @@ class Copy:
         self.folder = folder
         for part in _PARTS:
             shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(REPOSITORY / "pyproject.toml", folder)
+        (folder / "docs").mkdir()
+        for file in ("pyproject.toml", "docs/commands.md"):
+            shutil.copy(REPOSITORY / file, folder / file)
         for part in _PARTS:
             compileall.compile_dir(
                 folder / part, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH

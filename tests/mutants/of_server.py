@@ -81,6 +81,14 @@ MUTANTS = (
         ("tests/test_platforms.py::test_commands_that_run_at_once_lose_no_server",),
     ),
     Mutant(
+        "default-that-nobody-wrote-down",
+        "the reference of the commands tells their defaults",
+        "cli/hecaton_server/main.py",
+        '"--host", default="0.0.0.0"',
+        '"--host", default="127.0.0.1"',
+        ("tests/test_command_reference.py::test_the_reference_is_what_the_commands_say",),
+    ),
+    Mutant(
         "fence-of-logs-off",
         "a worker writes only into logs of attempts that it holds",
         "server/fleet/attempts.py",
