@@ -152,6 +152,31 @@ server()
     assert "Usage: hecaton-server" in said
 
 
+def test_the_server_serves_on_macos_until_it_is_told_to_stop(macos: Elsewhere, tmp_path: Path) -> None:
+    code = """
+import os, resource, signal, threading
+from pathlib import Path
+import uvloop
+from hecaton.client import Client
+from hecaton.server.app import serve
+from hecaton.server.settings import Settings
+
+def visit(port):
+    client = Client(f"http://127.0.0.1:{port}")
+    client.login("admin", os.environ["PASSWORD"])
+    client.add_image("team/app:1", verify=False)
+    print(client.submit("team/app:1", {"a": 1}).index, resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 10240)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def say(started):
+    threading.Thread(target=visit, args=(started.port,)).start()
+
+settings = Settings(folder=Path(os.environ["HECATON_HOME"]), host="127.0.0.1", port=0)
+uvloop.run(serve(settings, os.environ["PASSWORD"], say))
+"""
+    assert macos.must(code, HECATON_HOME=str(tmp_path / "home"), PASSWORD=PASSWORD) == "1 True\n"
+
+
 def test_what_cannot_run_there_says_where_it_runs(windows: Elsewhere, macos: Elsewhere) -> None:
     for there, part, sentence in (
         (
