@@ -117,7 +117,7 @@ def started(python_image: str | None) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="hecaton-demo-"))
     try:
         handler = folder / "handler.py"
-        shutil.copyfile(Path(__file__).with_name("demo_handler.py"), handler)
+        shutil.copyfile(Path(__file__).with_name("handler.py"), handler)
         cluster = Cluster(folder, handler, python_image)
         try:
             yield cluster
