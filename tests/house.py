@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # The core computes. Whatever reads a clock, a file, a socket or a die is not on this list.
 PURE = {
-    "__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq",
+    "__future__", "abc", "bisect", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib", "heapq",
     "itertools", "json", "math", "msgspec", "operator", "re", "types", "typing",
 }  # fmt: skip
 # What runs in users' images.

@@ -1,5 +1,6 @@
 """The three commands. Each parses, makes one call, and shows the answer; what they share is here.
 
+- `duration`: Durations as people write them on a command line: `90`, `15m`, `2h`, `1d`.
 - `log_lines`: How server and worker log: one line per event on stderr: time, level, a sentence, key=value.
 - `output`: Results to stdout, talk and errors to stderr, and the one table of exit codes.
 - `terminal`: Text for terminals: what comes from outside is made harmless, times and sizes become readable, tables fit

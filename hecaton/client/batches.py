@@ -18,6 +18,7 @@ from hecaton.client import submission
 from hecaton.client.http import Transport
 from hecaton.core.errors import Conflict, HecatonError, JobFailed, TooMany
 from hecaton.core.model import JobState
+from hecaton.core.options import values_of
 from hecaton.wire.api import API, BatchItem, BatchResult, BatchSubmitted, BatchView, NewBatch, NewItems, NewJob
 
 CHUNK = 500
@@ -50,11 +51,7 @@ def head_of(job: NewJob, name: str, *, pause: bool) -> NewBatch:
         file=job.file,
         file_name=job.file_name,
         args=job.args,
-        timeout=job.timeout,
-        retries=job.retries,
-        priority=job.priority,
-        queue_ttl=job.queue_ttl,
-        no_overlap=job.no_overlap,
+        **values_of(job),
     )
 
 

@@ -13,8 +13,10 @@ from hecaton.client import profiles, submission
 from hecaton.client.batches import BatchHandle, Progress
 from hecaton.client.http import Transport
 from hecaton.client.jobs import JobHandle, path_of
+from hecaton.core.doors import DEFAULT
 from hecaton.core.errors import BadRequest, NotFound, Unauthenticated
 from hecaton.core.model import JobState, Mode, Role
+from hecaton.core.options import OPTIONS
 from hecaton.wire import api
 from hecaton.wire.api import API
 
@@ -163,12 +165,8 @@ class Client:
         mode: Mode | str = Mode.NATIVE,
         file: str | os.PathLike[str] | None = None,
         args: Sequence[str] = (),
-        timeout: float | None = None,
-        retries: int = 0,
-        priority: int = 0,
-        queue_ttl: float | None = None,
-        no_overlap: bool = False,
         key: str | None = None,
+        **options: Any,
     ) -> JobHandle:
         """Submit a job; the answer means that it is stored durably.
 
@@ -178,18 +176,11 @@ class Client:
 
         mode, file, args: "handler" runs the local handler file `file` in the image's Python, "script" the script
             `file` with `args`; "native" what is in the image.
-        timeout: seconds that one attempt may run. retries: attempts beyond the first when the handler fails.
-        priority: higher goes first. queue_ttl: seconds in the queue after which it is not worth starting.
-        no_overlap: never run it in two places at once, for what writes to one place: a worker that cannot reach the
-        server
-            stops it, while other jobs go on and only their result is refused if another worker was faster.
         key: idempotency key: submitting again with the same one gives the first job. By default a fresh one, so that
             the retries of this call never make two jobs.
+        options: what else may be asked of a job, by name. Defaults to nothing of it:
         """
-        request = submission.new_job(
-            image, mode=_member(Mode, mode), file=file, args=args, timeout=timeout, retries=retries,
-            priority=priority, queue_ttl=queue_ttl, no_overlap=no_overlap,
-        )  # fmt: skip
+        request = submission.new_job(image, mode=_member(Mode, mode), file=file, args=args, options=options)
         request = submission.with_payload(self._transport, request, input, payload, payload_file)
         if file is not None:
             request = submission.with_file(self._transport, request, file)
@@ -257,7 +248,7 @@ class Client:
 
         key: idempotency key: called again with the same one and the same inputs, it goes on where it was cut off.
         pause: hand out no more when the first 20 jobs to end have all failed alike.
-        options: mode, file, args, timeout, retries, priority, queue_ttl, no_overlap, as in `submit`.
+        options: mode, file, args and all options of `submit`.
         """
         items = (batch_calls.item_of(self._transport, value) for value in inputs)
         return self.submit_items(image, items, name=name, key=key, pause=pause, **options)
@@ -313,14 +304,10 @@ class Client:
         )  # fmt: skip
 
     def _batch_head(self, image: str, name: str, pause: bool, options: dict[str, Any]) -> api.NewBatch:
-        values: dict[str, Any] = {
-            "mode": Mode.NATIVE, "file": None, "args": (), "timeout": None, "retries": 0, "priority": 0,
-            "queue_ttl": None, "no_overlap": False, **options,
-        }  # fmt: skip
-        values["mode"] = _member(Mode, values["mode"])
-        request = submission.new_job(image, **values)
-        if values["file"] is not None:
-            request = submission.with_file(self._transport, request, values["file"])
+        mode, file = _member(Mode, options.pop("mode", DEFAULT)), options.pop("file", None)
+        request = submission.new_job(image, mode=mode, file=file, args=options.pop("args", ()), options=options)
+        if file is not None:
+            request = submission.with_file(self._transport, request, file)
         return batch_calls.head_of(request, name, pause=pause)
 
     def batch(self, batch: str | int) -> BatchHandle:
@@ -353,3 +340,12 @@ def _member(kind: type[Choice], value: Choice | str) -> Choice:
         return kind(value)
     except ValueError:
         raise BadRequest(f"{value!r} is no {kind.__name__.lower()}", f"One of: {', '.join(kind)}") from None
+
+
+def _explain_options() -> None:
+    """For `help(Client.submit)`: what may be asked stands in one table."""
+    lines = (f"            {name}: {o.help} {o.expected.capitalize()}." for name, o in OPTIONS.items())
+    Client.submit.__doc__ = "\n".join((str(Client.submit.__doc__).rstrip(), *lines, "        "))
+
+
+_explain_options()

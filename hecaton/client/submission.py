@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +18,8 @@ from hecaton.client.http import Transport
 from hecaton.client.payload import Source
 from hecaton.core.doors import WAYS, WITH_FILE, WITHOUT_FILE
 from hecaton.core.errors import BadRequest
-from hecaton.core.limits import check_limits
 from hecaton.core.model import INLINE_LIMIT, Kind, Mode
+from hecaton.core.options import checked, values_of
 from hecaton.wire.api import API, BatchItem, BlobRef, NewJob, Submitted
 
 Holder = TypeVar("Holder", NewJob, BatchItem)
@@ -47,18 +47,13 @@ def new_job(
     mode: Mode,
     file: PathLike | None,
     args: Sequence[str],
-    timeout: float | None,
-    retries: int,
-    priority: int,
-    queue_ttl: float | None,
-    no_overlap: bool,
+    options: Mapping[str, Any],
 ) -> NewJob:
-    """The request without what has to be read: payload and file. BadRequest for what makes no sense."""
+    """The request without what has to be read: payload and file. BadRequest for what makes no sense, TypeError for
+    options that there are not."""
     if isinstance(args, str):
         raise BadRequest(f"args is the text {args!r}: give a list of arguments")
-    check_limits(timeout=timeout, retries=retries, priority=priority, queue_ttl=queue_ttl)
-    if not isinstance(no_overlap, bool):
-        raise BadRequest(f"no_overlap is {no_overlap!r:.40}: expected True or False")
+    asked = checked(options)
     if (file is None) == WAYS[mode].needs_file:
         raise BadRequest(
             f"a {mode} job needs its file" if file is None else f"a file was given, but the mode is {mode}",
@@ -69,11 +64,7 @@ def new_job(
         mode=mode,
         file_name=Path(file).name if file is not None else None,
         args=tuple(args),
-        timeout=timeout,
-        retries=retries,
-        priority=priority,
-        queue_ttl=queue_ttl,
-        no_overlap=no_overlap,
+        **values_of(asked),
     )
 
 

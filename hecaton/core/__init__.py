@@ -6,9 +6,9 @@
 - `errors`: One tree of errors, raised where the fault is known; `wire.errors` has the table of codes and HTTP statuses.
 - `lifecycle`: What may happen to a job: ONE table of moves, and the rule that says where a job goes when an attempt
   ends.
-- `limits`: What the numbers of a job may be.
 - `matching`: Which waiting work goes to which slot, and for the rest: why not.
 - `model`: The nouns: jobs, attempts, images, users, workers, and the words for their states.
+- `options`: What a user may ask of a job besides payload and file, each option once.
 - `references`: Names of container images, by the grammar of the distribution project (`reference.go`), with Docker
   Hub's short forms.
 """

@@ -7,6 +7,7 @@ import msgspec
 from hecaton.core.doors import WAYS
 from hecaton.core.matching import Lane
 from hecaton.core.model import Failure, JobId, JobSpec, Reason
+from hecaton.core.options import asks_of
 
 PAUSE_AFTER = 20
 """When so many jobs of a batch have ended first and all failed for one cause, the others would fail too: it pauses."""
@@ -68,7 +69,8 @@ class FailureGroup(msgspec.Struct, frozen=True):
 
 
 def lane_of(owner_id: int, image_id: int, spec: JobSpec) -> Lane:
-    return Lane(owner_id, image_id, spec.mode, spec.file if WAYS[spec.mode].warm else None)
+    warm = WAYS[spec.mode].warm
+    return Lane(owner_id, image_id, spec.mode, spec.file if warm else None, asks_of(spec, warm))
 
 
 def cause_of(reason: Reason, failure: Failure | None) -> Cause:

@@ -15,6 +15,7 @@ import msgspec
 
 from hecaton.core.doors import DEFAULT, WAYS
 from hecaton.core.model import Mode, WorkerId, WorkerStatus
+from hecaton.core.options import EVERYWHERE, OPTIONS, Asks, container_key
 
 PATIENCE = 5.0
 """Seconds that older work of another lane lets a warm lane go first. Below it, alternating images would swap
@@ -32,6 +33,7 @@ class Lane(msgspec.Struct, frozen=True):
     image_id: int
     mode: Mode = DEFAULT
     file: str | None = None
+    asks: Asks = ()  # of options that make jobs unlike, those that are not at their default
 
     def key(self) -> int:
         return _key(self)
@@ -41,6 +43,8 @@ class Lane(msgspec.Struct, frozen=True):
 def _key(lane: Lane) -> int:
     # hot: benchmarks/throughput.py - asked three times for each job, and few lanes are in use at a time
     text = f"{lane.owner_id}/{lane.image_id}/{lane.mode}/{lane.file or ''}"
+    if lane.asks:  # what is at its default is not named: a new option changes no key that there is
+        text += "".join(f"/{name}={value}" for name, value in lane.asks)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
@@ -48,7 +52,8 @@ def warm_key(lane: Lane, digest: str | None, env_revision: int) -> str | None:
     """Names the container that a lane's jobs may share; None: each job needs a fresh one."""
     if not WAYS[lane.mode].warm:
         return None
-    return f"{lane.owner_id}-{lane.image_id}-{(digest or 'tag')[-12:]}-{env_revision}-{(lane.file or '')[:16]}"
+    key = f"{lane.owner_id}-{lane.image_id}-{(digest or 'tag')[-12:]}-{env_revision}-{(lane.file or '')[:16]}"
+    return key + container_key(lane.asks) if lane.asks else key
 
 
 class Want(msgspec.Struct, frozen=True):
@@ -65,6 +70,7 @@ class Want(msgspec.Struct, frozen=True):
     running: int = 0  # slots that work for its owner
     passed_over: float = 0.0  # since when its owner, with work waiting, got nothing
     shunned: frozenset[WorkerId] = frozenset()  # machines that failed its jobs a moment ago: others first
+    asks: frozenset[str] = frozenset()  # options that its worker has to carry out, beyond those that all do
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -78,10 +84,11 @@ class Slot(msgspec.Struct, frozen=True):
 class Ability(msgspec.Struct, frozen=True, cache_hash=True):
     """What a worker can run, whatever it does at the moment. Whatever else than its status may make `refusal` refuse is
     a field here: the server's index of free slots is keyed by the whole value. `serves`: images (process runtime);
-    None: all. `doors`: modes."""
+    None: all. `doors`: modes. `options`: those that it carries out, by name."""
 
     serves: frozenset[str] | None = None
     doors: frozenset[str] = frozenset(WAYS)
+    options: frozenset[str] = EVERYWHERE
 
 
 ANYTHING = Ability()
@@ -130,6 +137,9 @@ def unable(want: Want, ability: Ability) -> str | None:
     if ability.serves is not None and want.image not in ability.serves:
         known = ", ".join(sorted(ability.serves)) or "nothing"
         return f" and has no handler for {want.image!r} (it has: {known})"
+    if want.asks and not want.asks <= ability.options:
+        missing = ", ".join(OPTIONS[name].flag for name in sorted(want.asks - ability.options))
+        return f", which does not carry out {missing} in this version of hecaton-gpu"
     return None
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, NewType
 
 import msgspec
 
+from hecaton.core.options import Options
+
 JobId = NewType("JobId", str)
 """UUIDv7 in its 36-character form (RFC 9562): ids sort by submission."""
 
@@ -127,18 +129,13 @@ class Body(msgspec.Struct, frozen=True, array_like=True):
         return cls(kind, data, None, len(data))
 
 
-class JobSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class JobSpec(Options, frozen=True, omit_defaults=True):
     """What a user asks for besides the payload. Stored with the job as it was asked."""
 
     mode: Mode = Mode.NATIVE
     file: str | None = None  # handler or script: content hash of its blob (SHA-256, hex)
     file_name: str | None = None
     args: tuple[str, ...] = ()
-    timeout: float | None = None  # seconds of running; None: as long as it takes
-    retries: int = 0  # attempts beyond the first that may be charged to the user
-    priority: int = 0  # higher goes first
-    queue_ttl: float | None = None  # seconds in the queue after which it is not worth starting
-    no_overlap: bool = False  # never in two places at once: stopped where its worker cannot reach the server
 
 
 class User(msgspec.Struct, frozen=True):

@@ -41,6 +41,7 @@ class ScriptedRuntime:
     name = "scripted"
     serves: tuple[str, ...] | None = None
     doors = frozenset(Mode)
+    options: frozenset[str] = frozenset()
 
     def __init__(self, handler: Callable[[bytes], bytes] = lambda payload: payload) -> None:
         self.script = Script()

@@ -11,6 +11,7 @@ import msgspec
 
 from hecaton.core.batches import FailureGroup
 from hecaton.core.model import Attempt, Failure, Gpu, JobState, Kind, Mode, Reason, Role, WorkerStatus
+from hecaton.core.options import Options
 
 API = "/v1"
 """Prefix of every route but /healthz and /openapi.json."""
@@ -102,7 +103,7 @@ class BlobRef(_Request, frozen=True):
     kind: Kind = Kind.BYTES
 
 
-class NewJob(_Request, frozen=True):
+class NewJob(_Request, Options, frozen=True):
     """Exactly one of: `input` (any JSON value), `text`, `base64`, `payload` (an uploaded blob)."""
 
     image: str
@@ -114,11 +115,6 @@ class NewJob(_Request, frozen=True):
     file: str | None = None  # handler or script: SHA-256 of its uploaded blob
     file_name: str | None = None
     args: tuple[str, ...] = ()
-    timeout: float | None = None
-    retries: int = 0
-    priority: int = 0
-    queue_ttl: float | None = None
-    no_overlap: bool = False  # never in two places at once, see `JobSpec`
 
 
 class Submitted(_Reply, frozen=True):
@@ -152,7 +148,7 @@ class AttemptView(Attempt, frozen=True, omit_defaults=True):
     log_tail: str | None = None  # the last 50 lines, where it ended without a result
 
 
-class JobView(_Reply, frozen=True):
+class JobView(_Reply, Options, frozen=True, omit_defaults=False):
     """Everything about a job. Results: `result` (JSON), `result_text` or `result_base64` up to 1 MiB;
     `result_size` always; the bytes themselves at GET /v1/jobs/{id}/result."""
 
@@ -173,10 +169,6 @@ class JobView(_Reply, frozen=True):
     exit_code: int | None
     cancel_requested: bool
     retry_of: str | None
-    timeout: float | None
-    retries: int
-    priority: int
-    queue_ttl: float | None
     payload_kind: Kind
     payload_size: int
     payload: msgspec.Raw = msgspec.field(default_factory=_null)  # JSON or text payloads up to 64 KiB, else null
@@ -193,7 +185,6 @@ class JobView(_Reply, frozen=True):
     removed: str | None = None  # set where there was a result that is not kept any longer: "... after 30 days"
     batch: str | None = None  # id of the batch it belongs to
     item: int | None = None  # its position there, from 0
-    no_overlap: bool = False
 
 
 class JobPage(_Reply, frozen=True):
@@ -228,7 +219,7 @@ class BatchItem(_Request, frozen=True):
     payload: BlobRef | None = None
 
 
-class NewBatch(_Request, frozen=True):
+class NewBatch(_Request, Options, frozen=True):
     """Jobs that differ in their payloads only; stored all or none. `closed` False: more items follow.
 
     `pause`: when the first 20 jobs to end have all failed alike, hand out no more until it is resumed."""
@@ -242,11 +233,6 @@ class NewBatch(_Request, frozen=True):
     file: str | None = None
     file_name: str | None = None
     args: tuple[str, ...] = ()
-    timeout: float | None = None
-    retries: int = 0
-    priority: int = 0
-    queue_ttl: float | None = None
-    no_overlap: bool = False  # never in two places at once, see `JobSpec`
 
 
 class NewItems(_Request, frozen=True):

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Failure, Gpu, Kind, Mode, Reason
+from hecaton.core.options import NOTHING_ASKED, Options
 
 T = TypeVar("T")
 
@@ -65,8 +66,9 @@ class FileRef(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, array_like=True):
-    """One job for one slot. `key`: the idempotency key that stays the same over all attempts. `no_overlap`: stop it
-    before the server can give it to another worker (`Welcome.lost_after`)."""
+    """One job for one slot. `key`: the idempotency key that stays the same over all attempts. `options`: what the
+    worker has said in `Hello` that it carries out; with `no_overlap` it stops the job before the server can give it to
+    another worker (`Welcome.lost_after`)."""
 
     ref: AttemptRef
     slot: int
@@ -78,8 +80,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True):
     key: str
     file: FileRef | None = None
     args: tuple[str, ...] = ()
-    timeout: float | None = None
-    no_overlap: bool = False
+    options: Options = NOTHING_ASKED
 
 
 class Assign(_Message, frozen=True, tag="assign"):
@@ -142,7 +143,8 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
 
 class Hello(_Message, frozen=True, tag="hello"):
     """`serves`: the images that the process runtime has handlers for; None: any. `boot_id` changes with a reboot.
-    `doors`: the modes that the worker, with this runtime, carries out; None: it is older than this field.
+    `doors`, `options`: the modes and the options of a job that the worker, with this runtime, carries out; None: it is
+    older than this field.
 
     `started` (monotonic seconds of the machine, which order the processes of one boot) and `connection` (counted by the
     process) tell the newer of two."""
@@ -157,6 +159,7 @@ class Hello(_Message, frozen=True, tag="hello"):
     started: float = 0.0
     connection: int = 0
     doors: tuple[str, ...] | None = None
+    options: tuple[str, ...] | None = None
 
 
 class Started(_Message, frozen=True, tag="started"):

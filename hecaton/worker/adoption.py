@@ -117,7 +117,7 @@ class Adoption:
         held = self._given.setdefault(placed.container, [])
         if not held and event.job is not None:
             job = event.job
-            given = Given(job.ref, placed.container, job.key, job.timeout, event.started_at, no_overlap=job.no_overlap)
+            given = Given(job.ref, placed.container, job.key, event.started_at, options=job.options)
             self._journal.give(given)
             held.append(given)
         try:
@@ -201,8 +201,7 @@ def boot_id() -> str:
 def _job(placed: Placed, given: Given) -> Assignment:
     """The job as far as it matters once the container has it."""
     return msgspec.structs.replace(
-        placed.first, ref=given.ref, slot=placed.slot, key=given.key, timeout=given.timeout, args=(),
-        no_overlap=given.no_overlap,
+        placed.first, ref=given.ref, slot=placed.slot, key=given.key, args=(), options=given.options,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import structlog
 
 import hecaton
 from hecaton.core.model import AttemptRef, Gpu, Reason
+from hecaton.core.options import OF_WORKERS
 from hecaton.serverless.protocol import DEFAULT_MAX_RESULT
 from hecaton.wire.channel import (
     PROTOCOL,
@@ -242,6 +243,7 @@ class Agent:
             started=self._started_at,
             connection=self._connections,
             doors=tuple(sorted(self._runtime.doors)),
+            options=tuple(sorted(OF_WORKERS | self._runtime.options)),
         )
 
     def welcome(self, message: Welcome) -> None:

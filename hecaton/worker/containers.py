@@ -231,6 +231,7 @@ class LiveContainer:
             python=str(self._site.python),
             gpu=self._gpu.uuid if self._gpu else None,
             commands=commands,
+            options=job.options,
         )
 
     async def _fail(self, reason: Reason, message: str, hint: str | None = None) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.core.test_limits import SENSELESS
+from tests.core.test_options import SENSELESS
 from tests.server.running import IMAGE, Running
 
 ON_THE_WIRE = [
@@ -28,7 +28,8 @@ ON_THE_WIRE = [
 def _literals(name: str) -> list[str]:
     own = [json.dumps(value) for value in SENSELESS[name] if isinstance(value, int | float) and abs(value) < 1e9]
     # JSON has one kind of number: 1.0 is the integer 1.
-    return [text for text in own if not (name in ("retries", "priority") and text in ("1.0", "0.0"))] + ON_THE_WIRE
+    sensible = {"retries": ("1.0", "0.0"), "priority": ("1.0", "0.0"), "no_overlap": ("true", "false")}
+    return [text for text in own + ON_THE_WIRE if text not in sensible.get(name, ())]
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/batches"])

@@ -149,7 +149,7 @@ async def test_a_no_overlap_job_tells_its_worker_and_does_not_go_on_after_a_loss
     job_id = await hasty.admin.submit(IMAGE, no_overlap=True)
     assert (await hasty.admin.job(job_id))["no_overlap"] is True
     job = await worker.start()
-    assert job.no_overlap
+    assert job.options.no_overlap
     await worker.cut()
     await _is_given_up(hasty, job_id)
     welcome = await worker.connect(held=(holding(job),))
@@ -178,7 +178,7 @@ async def test_jobs_may_overlap_unless_asked(server: Running) -> None:
     await server.image()
     worker = await server.worker()
     job_id = await server.admin.submit(IMAGE)
-    assert not (await worker.start()).no_overlap
+    assert not (await worker.start()).options.no_overlap
     assert (await server.admin.job(job_id))["no_overlap"] is False
 
 
@@ -186,4 +186,4 @@ async def test_the_jobs_of_a_no_overlap_batch_are_no_overlap_jobs(server: Runnin
     await server.image()
     worker = await server.worker()
     await server.admin.must("POST", "/v1/batches", {"image": IMAGE, "items": [{"input": 1}], "no_overlap": True})
-    assert (await worker.start()).no_overlap
+    assert (await worker.start()).options.no_overlap

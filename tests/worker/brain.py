@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from hecaton.core.model import AttemptRef, Body, Gpu, JobId, Kind, Mode, Reason
+from hecaton.core.options import Options
 from hecaton.wire.channel import Assignment, FileRef, FromWorker, ImageRef
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.slots import Done, WorkerSettings
@@ -41,7 +42,8 @@ def assignment(
         payload = Body(Kind.BYTES, b"", BLOB, 2_000_000) if blob else Body.inline(Kind.JSON, b'{"n":1}')
     return Assignment(
         ref=ref(job, attempt), slot=slot, image=ImageRef(image, None, {}, 1), owner="ada", warm=warm, mode=mode,
-        payload=payload, key=f"key-{job}", file=file, args=args, timeout=timeout, no_overlap=no_overlap,
+        payload=payload, key=f"key-{job}", file=file, args=args,
+        options=Options(timeout=timeout, no_overlap=no_overlap),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hecaton.core.model import AttemptRef, Body, Kind, Reason
+from hecaton.core.options import Options
 from hecaton.wire.channel import Outcome
 from hecaton.worker.memory import journal as module
 from hecaton.worker.memory import tail
@@ -30,7 +31,7 @@ def ended(job: AttemptRef, data: bytes = b"1") -> Ended:
 
 
 def given(job: AttemptRef, container: str) -> Given:
-    return Given(job, container, f"key-{job.job}", 60.0, 123.5, 7)
+    return Given(job, container, f"key-{job.job}", 123.5, 7, Options(timeout=60.0))
 
 
 def placed(container: str) -> Placed:

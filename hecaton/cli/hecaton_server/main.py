@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hecaton import __version__
-from hecaton.cli.hecaton.jobs.job import Duration
+from hecaton.cli.duration import Duration
 
 if TYPE_CHECKING:
     from hecaton.server.app import Started

@@ -17,6 +17,7 @@ from hecaton.core.doors import carried_out
 from hecaton.core.errors import Fenced
 from hecaton.core.matching import ANYTHING, Ability, Host, Slot
 from hecaton.core.model import AttemptRef, Gpu, JobId, WorkerId, WorkerStatus
+from hecaton.core.options import EVERYWHERE
 from hecaton.wire.channel import Held, Hello, ToWorker
 
 
@@ -152,7 +153,8 @@ class Member(msgspec.Struct):
 
 def ability(hello: Hello) -> Ability:
     serves = None if hello.serves is None else frozenset(hello.serves)
-    return Ability(serves, carried_out(hello.doors, any_image=serves is None))
+    options = EVERYWHERE if hello.options is None else frozenset(hello.options)
+    return Ability(serves, carried_out(hello.doors, any_image=serves is None), options)
 
 
 class Reconciled(msgspec.Struct, frozen=True):

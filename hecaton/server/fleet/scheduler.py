@@ -21,6 +21,7 @@ from hecaton.core.doors import WAYS
 from hecaton.core.errors import TooMany
 from hecaton.core.matching import Lane, Want, place, warm_key
 from hecaton.core.model import AttemptRef, Image, WorkerId
+from hecaton.core.options import options_of
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.members import Fleet, Lease, Member, SlotState
 from hecaton.server.fleet.openings import Openings
@@ -53,6 +54,7 @@ class LaneState(msgspec.Struct):
     shunned: dict[WorkerId, float] = {}  # machines that failed one of its jobs, and until when others go first
     pace: float | None = None  # seconds that a job of this lane runs, exponentially averaged: how many to prefetch
     used_at: float = 0.0
+    asks: frozenset[str] = frozenset()  # names of the options that tell the lane apart
 
 
 class Scheduler:
@@ -78,7 +80,7 @@ class Scheduler:
         for state in self._lanes.values():
             self._count(state, state.fresh)
         for info in infos:
-            state = self._lane(info.lane)
+            state = self._state(info.key, info.lane)
             if not state.fresh:
                 state.waiting, state.since = {}, info.since
             state.waiting.setdefault(info.priority, info.count)
@@ -96,7 +98,10 @@ class Scheduler:
                 del self._lanes[state.key]
 
     def add(self, lane: Lane, priority: int, since: float, count: int = 1) -> None:
-        state = self._lane(lane)
+        """The store keeps new jobs under the key that their lane has now."""
+        self._add(self._state(lane.key(), lane), priority, since, count)
+
+    def _add(self, state: LaneState, priority: int, since: float, count: int) -> None:
         if state.count <= 0:
             state.waiting, state.since = {}, since
             self._count(state, 0)
@@ -108,21 +113,24 @@ class Scheduler:
         state.raised = priority if state.raised is None else max(state.raised, priority)
 
     def remove(self, lane: Lane, count: int = 1) -> None:
-        state = self._lane(lane)
+        state = self._state(lane.key(), lane)
         self._count(state, max(0, state.count - count))
 
     def again(self, key: int) -> None:
         """A job of a known lane waits once more."""
         state = self._lanes.get(key)
         if state is not None:
-            self.add(state.lane, state.priority, state.since or self._now())
+            state.used_at = self._now()
+            self._add(state, state.priority, state.since or self._now(), 1)
 
     def knows(self, key: int) -> bool:
         return key in self._lanes
 
-    def _lane(self, lane: Lane) -> LaneState:
-        key = lane.key()
-        state = self._lanes.setdefault(key, LaneState(key, lane))
+    def _state(self, key: int, lane: Lane) -> LaneState:
+        """By the key under which the store has its jobs: another release may have made it, and by other rules."""
+        state = self._lanes.get(key)
+        if state is None:
+            state = self._lanes[key] = LaneState(key, lane, asks=frozenset(name for name, _ in lane.asks))
         state.used_at = self._now()
         return state
 
@@ -147,6 +155,7 @@ class Scheduler:
             running.get(owner, 0),
             max(state.since, self._served.get(owner, 0.0)),
             self._shunned(state) if state.shunned else frozenset(),
+            state.asks,
         )
 
     def _shunned(self, state: LaneState) -> frozenset[WorkerId]:
@@ -267,8 +276,7 @@ class Scheduler:
             key=job.key,
             file=file,
             args=spec.args,
-            timeout=spec.timeout,
-            no_overlap=spec.no_overlap,
+            options=options_of(spec),
         )
 
     def ran(self, key: int, seconds: float | None) -> None:

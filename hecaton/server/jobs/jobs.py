@@ -155,7 +155,9 @@ class Jobs:
         if job.state is not JobState.IN_QUEUE:
             return self._why_there(job)
         image = self._directory.image(job.image_id)
-        want = Want(job.lane, image.name if image else job.image, job.spec.mode, None, 1, 0, job.created_at)
+        asks = frozenset(name for name, _ in lane_of(job.owner_id, job.image_id, job.spec).asks)
+        name = image.name if image else job.image
+        want = Want(job.lane, name, job.spec.mode, None, 1, 0, job.created_at, asks=asks)
         hosts = sorted((member.host() for member in self._fleet.members.values()), key=lambda host: host.name)
         lines = [api.Waiting(host.name, why_waiting(want, host)) for host in hosts]
         if job.batch_paused is not None:

@@ -12,8 +12,8 @@ import msgspec
 
 from hecaton.core.doors import WAYS, WITH_FILE
 from hecaton.core.errors import BadRequest, NotFound, TooLarge
-from hecaton.core.limits import check_limits
 from hecaton.core.model import INLINE_LIMIT, Body, JobSpec, Kind
+from hecaton.core.options import check, values_of
 from hecaton.store.port import Blobs, NewJob, Store
 from hecaton.wire import api
 
@@ -45,9 +45,7 @@ def require_blobs(store: Store, blobs: Blobs, jobs: Iterable[NewJob], first_item
 
 
 def spec_of(request: Shared) -> JobSpec:
-    check_limits(
-        timeout=request.timeout, retries=request.retries, priority=request.priority, queue_ttl=request.queue_ttl
-    )
+    check(request)
     needs_file = WAYS[request.mode].needs_file
     if needs_file and not request.file:
         raise BadRequest(f"a {request.mode} job needs its `file`: the SHA-256 of an uploaded blob")
@@ -58,10 +56,7 @@ def spec_of(request: Shared) -> JobSpec:
     name = request.file_name
     if name is not None and (not 0 < len(name) <= 128 or "/" in name or "\0" in name or name in (".", "..")):
         raise BadRequest(f"{name[:80]!r} is not a file name")
-    return JobSpec(
-        request.mode, request.file, name, request.args, request.timeout, request.retries, request.priority,
-        request.queue_ttl, request.no_overlap,
-    )  # fmt: skip
+    return JobSpec(request.mode, request.file, name, request.args, **values_of(request))
 
 
 def payload_of(request: Content, limit: int) -> Body:

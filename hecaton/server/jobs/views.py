@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hecaton.core.model import Attempt, Body, Job, JobState, Kind, WorkerRecord, WorkerStatus
+from hecaton.core.options import values_of
 from hecaton.server.fleet.members import Live, Member, SlotState
 from hecaton.wire import api
 
@@ -56,11 +57,7 @@ def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting],
         exit_code=job.exit_code,
         cancel_requested=job.cancel_requested,
         retry_of=job.retry_of,
-        timeout=spec.timeout,
-        retries=spec.retries,
-        priority=spec.priority,
-        queue_ttl=spec.queue_ttl,
-        no_overlap=spec.no_overlap,
+        **values_of(spec),
         batch=job.batch,
         item=job.item,
         payload_kind=job.payload_kind,

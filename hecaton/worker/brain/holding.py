@@ -92,7 +92,7 @@ class Holding:
             return
         jobs = []
         for job in islice(slot.jobs, there + 1, room + 1):
-            plain = job.here and job.assignment.payload.blob is None and not job.assignment.no_overlap
+            plain = job.here and job.assignment.payload.blob is None and not job.assignment.options.no_overlap
             if not plain or not container.suits(job):
                 break
             jobs.append(job)
@@ -259,7 +259,7 @@ class Holding:
     def _add(self, job: Job) -> None:
         self.jobs[job.ref.job] = job
         self.slot_of(job).jobs.append(job)
-        if job.assignment.no_overlap:
+        if job.assignment.options.no_overlap:
             self.no_overlap.add(job.ref.job)
 
     def remove(self, job: Job) -> None:
@@ -305,7 +305,7 @@ class Holding:
         if job.ending is Ending.CANCELLED:
             self.finish(job, Reason.CANCELLED, now, container=container)
         elif job.ending is Ending.TIMEOUT:
-            message = f"the job ran longer than its timeout of {job.assignment.timeout:g} s and was stopped"
+            message = f"the job ran longer than its timeout of {job.assignment.options.timeout:g} s and was stopped"
             self.finish(job, Reason.TIMEOUT, now, failure=Failure(message), container=container)
         elif job.ending is Ending.GPU_LOST:
             self.finish(

@@ -340,9 +340,9 @@ class WorkerState(Holding):
         job = container.running
         if job is None:
             return None if self.slots[container.slot].jobs else container.since + self.settings.idle_timeout
-        if job.assignment.timeout is None or job.started_at is None:
+        if job.assignment.options.timeout is None or job.started_at is None:
             return None
-        return job.started_at + job.assignment.timeout
+        return job.started_at + job.assignment.options.timeout
 
     # -- the end of the worker -----------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ class Exchange:
         self._ahead = deque(record for record in self._ahead if record.ref not in refs)
 
     def _record(self, job: Assignment, log_start: int) -> Given:
-        return Given(job.ref, self._container, job.key, job.timeout, self._now(), log_start, job.no_overlap)
+        return Given(job.ref, self._container, job.key, self._now(), log_start, job.options)
 
     def _begin(self, log: AttemptLog) -> None:
         self._given, self._given_file = log.ref, None

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from hecaton.core.model import AttemptRef
+from hecaton.core.options import NOTHING_ASKED, Options
 from hecaton.wire.channel import Assignment, Outcome
 from hecaton.worker.memory.tail import FRAME, Tail
 
@@ -55,10 +56,9 @@ class Given(msgspec.Struct, frozen=True, array_like=True, tag="given"):
     ref: AttemptRef
     container: str
     key: str
-    timeout: float | None
     at: float
     log_start: int = 0
-    no_overlap: bool = False
+    options: Options = NOTHING_ASKED
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):

@@ -55,6 +55,7 @@ class DockerRuntime:
     name = "docker"
     serves = None
     doors = frozenset(Mode)
+    options: frozenset[str] = frozenset()
 
     def __init__(self, worker_id: str, *, shm_size: int = DEFAULT_SHM_SIZE) -> None:
         self._worker_id = worker_id

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from hecaton.core.model import Mode, Reason
+from hecaton.core.options import NOTHING_ASKED, Options
 from hecaton.wire.channel import ImageRef
 
 CHANNEL_TARGET = "/run/hecaton"
@@ -91,6 +92,7 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     python: str
     gpu: str | None = None  # UUID of the one card it may see; None: no card
     commands: tuple[tuple[str, ...], ...] | None = None
+    options: Options = NOTHING_ASKED
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -123,6 +125,11 @@ class Runtime(Protocol):
     @property
     def doors(self) -> frozenset[Mode]:
         """The modes whose containers it can run: one that can be given any command and file carries them all."""
+
+    @property
+    def options(self) -> frozenset[str]:
+        """Names of the options of a job that change a container (`core.options`), and that it carries out from
+        `ContainerSpec.options`."""
 
     async def check(self) -> str:
         """One line about the engine ("Docker 20.10.24, overlay2"); RuntimeFault says what to install or start."""

@@ -76,6 +76,7 @@ class ProcessRuntime:
 
     name = "process"
     doors = frozenset({Mode.NATIVE})
+    options: frozenset[str] = frozenset()
 
     def __init__(self, worker_id: str, handlers: Mapping[str, Path]) -> None:
         self._worker_id = worker_id

@@ -5,5 +5,6 @@
 - `each`: The payloads of `hecaton job new --each`: a file with one JSON value per line, or a glob of files.
 - `job`: `hecaton job`: new, list, show, wait, logs, cancel, retry.
 - `live`: Stays with a job until it ends: its log, what its worker is doing, why it waits.
+- `options`: The flags by which options of a job are asked for, made from `core.options`.
 - `text`: How one job is shown: a row, all details, why it waits, why it failed, its result.
 """

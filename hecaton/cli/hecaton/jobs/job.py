@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hecaton.cli import output
+from hecaton.cli.duration import Duration
 from hecaton.cli.hecaton.completers import images, jobs
 from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.jobs import text as job_text
+from hecaton.cli.hecaton.jobs.options import job_options
 from hecaton.cli.hecaton.tree import Group
 from hecaton.cli.terminal import HarmlessStream, is_terminal
 from hecaton.core.errors import NotFound
@@ -24,26 +26,6 @@ if TYPE_CHECKING:
     from hecaton.wire.api import JobSummary
 
 STATES = ["IN_QUEUE", "ASSIGNED", "IN_PROGRESS", "FINISHED", "FAILED", "CANCELLED"]
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, or a number with s, m, h or d."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).strip().lower()
-        factor = UNITS.get(text[-1:], 1)
-        try:
-            seconds = float(text[:-1] if text[-1:] in UNITS else text) * factor
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds < float("inf"):
-            self.fail(f"{value!r} is no duration: write seconds, or 90s, 15m, 2h, 1d", param, ctx)
-        return seconds
-
-
 output_option = click.option(
     "-o", "--output", "target", type=click.Path(path_type=Path), help="Write the result to this file instead of stdout."
 )
@@ -69,13 +51,7 @@ def job() -> None:
 @click.option(
     "--handler", type=click.Path(path_type=Path), help="A local file that calls start(); FILE_PATH is its payload."
 )
-@click.option("--timeout", type=Duration(), help="Longest time to run (90, 15m, 2h), then it fails.")
-@click.option("--retries", type=click.IntRange(min=0), default=0, help="Further attempts when the handler fails.")
-@click.option("--priority", type=int, default=0, help="Higher goes first.")
-@click.option("--queue-ttl", type=Duration(), help="Longest time to wait in the queue, then it fails.")
-@click.option(
-    "--no-overlap", is_flag=True, help="Never in two places at once: a worker that loses the server stops it."
-)
+@job_options
 @click.option("--idempotency-key", help="Submitting again with the same key gives the first job.")
 @output_option
 @pass_cli
@@ -92,7 +68,7 @@ def new(
     handler: Path | None,
     target: Path | None,
     idempotency_key: str | None,
-    **limits: Any,
+    **options: Any,
 ) -> int:
     """Submit a new job; prints its id.
 
@@ -103,6 +79,7 @@ def new(
     hecaton job new payload.json python:3.9-slim --handler handler.py
     hecaton job new --each payloads.jsonl --name pictures my-image:latest
     """
+    options = {name: value for name, value in options.items() if value is not None}
     if script and handler:
         raise click.UsageError("--script and --handler exclude each other")
     if each is None and name is not None:
@@ -110,7 +87,7 @@ def new(
     if each is not None:
         if script or image_name is not None:
             raise click.UsageError("--each takes the place of FILE_PATH, and goes with no script")
-        return _new_batch(cli, str(file_path), each, name or "", wait, handler, target, idempotency_key, limits)
+        return _new_batch(cli, str(file_path), each, name or "", wait, handler, target, idempotency_key, options)
     if image_name is None:
         raise click.UsageError("Missing argument 'IMAGE_NAME'.")
     if args and not script:
@@ -118,7 +95,7 @@ def new(
     if target and not wait:
         raise click.UsageError("--output needs --wait: there is no result yet")
     with _known_image(image_name):
-        handle = _submit(cli.client(), file_path, image_name, script, handler, args, idempotency_key, limits)
+        handle = _submit(cli.client(), file_path, image_name, script, handler, args, idempotency_key, options)
     if wait:
         output.say(f"Job {handle.index} ({handle.id}) is submitted.")
         return _follow(cli, handle.id, None, target)
@@ -134,14 +111,14 @@ def _submit(
     handler: Path | None,
     args: tuple[str, ...],
     key: str | None,
-    limits: dict[str, Any],
+    options: dict[str, Any],
 ) -> JobHandle:
     from hecaton.core.doors import WAYS, asked_for
 
     mode = asked_for(name for name, given in (("script", script), ("handler", handler)) if given)
     if not WAYS[mode].takes_payload:
-        return client.submit(image, mode=mode, file=path, args=args, key=key, **limits)
-    return client.submit(image, payload_file=path, mode=mode, file=handler, key=key, **limits)
+        return client.submit(image, mode=mode, file=path, args=args, key=key, **options)
+    return client.submit(image, payload_file=path, mode=mode, file=handler, key=key, **options)
 
 
 @contextmanager
@@ -161,7 +138,7 @@ def _new_batch(
     handler: Path | None,
     target: Path | None,
     key: str | None,
-    limits: dict[str, Any],
+    options: dict[str, Any],
 ) -> int:
     from hecaton.cli.hecaton.jobs import batch
     from hecaton.cli.hecaton.jobs.each import items_of
@@ -169,7 +146,8 @@ def _new_batch(
     if target and not wait:
         raise click.UsageError("--output needs --wait: there is no result yet")
     client = cli.client()
-    options = {**limits, "mode": "handler", "file": handler} if handler else limits
+    if handler:
+        options |= {"mode": "handler", "file": handler}
     with items_of(client, each) as items, _known_image(image):
         handle = client.submit_items(image, items, name=name, key=key, **options)
     if wait:

@@ -15,6 +15,7 @@ from hecaton.core.errors import NotFound
 
 if TYPE_CHECKING:
     from hecaton.client import Client
+    from hecaton.core.options import Option
     from hecaton.wire.api import AttemptView, JobSummary, JobView
 
 COLUMNS = [
@@ -69,6 +70,7 @@ def details(view: JobView, now: float) -> list[str]:
 
 def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
     from hecaton.core.doors import DEFAULT
+    from hecaton.core.options import given
 
     queued_until = view.assigned_at or view.ended_at or now
     return [
@@ -90,12 +92,17 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
         ("progress", progress(view.progress) if view.progress is not None else None),
         ("attempt", f"{view.attempt}, up to {view.retries} retries" if view.retries else view.attempt or None),
         ("exit code", view.exit_code or None),
-        ("priority", view.priority or None),
-        ("time-out", duration(view.timeout) if view.timeout else None),
-        ("queue ttl", duration(view.queue_ttl) if view.queue_ttl else None),
-        ("no overlap", "yes: a worker that loses the server stops it" if view.no_overlap else None),
+        *((option.label, _asked(option, value)) for option, value in given(view) if option.label),
         ("retry of", view.retry_of),
     ]
+
+
+def _asked(option: Option, value: Any) -> object:
+    from hecaton.core.options import Kind
+
+    if option.kind is Kind.FLAG:
+        return f"yes: {option.meaning}" if option.meaning else "yes"
+    return duration(value) if option.kind is Kind.SECONDS else value
 
 
 def progress(value: Any) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from hecaton.core.batches import lane_of
 from hecaton.core.errors import Conflict
-from hecaton.core.matching import Lane
-from hecaton.core.model import Attempt, AttemptRef, Body, Job, JobId, JobState, Mode, WorkerId
+from hecaton.core.model import Attempt, AttemptRef, Body, Job, JobId, JobState, WorkerId
 from hecaton.store.port import Claimed, LaneInfo, Page
-from hecaton.store.sqlite.rows import JOBS, STATE, Row, Verbs, attempt_of, body_of, job_of
+from hecaton.store.sqlite.rows import JOBS, STATE, Row, Verbs, attempt_of, body_of, decode_spec, job_of
 from hecaton.store.sqlite.verbs.queue import CLAIMED, claimed_of
 
 _POSITION_LIMIT = 10_000
@@ -38,9 +38,7 @@ DELAYED_LANES = """
     FROM job WHERE state = 'IN_QUEUE' AND run_after > 0 GROUP BY lane
 """
 
-_FIRST = (
-    "SELECT priority, seq, created_at, owner_id, image_id, mode, file FROM job WHERE state = 'IN_QUEUE' AND lane = ?"
-)
+_FIRST = "SELECT priority, seq, created_at, owner_id, image_id, spec FROM job WHERE state = 'IN_QUEUE' AND lane = ?"
 _FIRST_READY = f"{_FIRST} AND run_after = 0 ORDER BY priority DESC, seq LIMIT 1"
 _FIRST_DELAYED = f"{_FIRST} AND run_after > 0 AND run_after <= ? ORDER BY priority DESC, seq LIMIT 1"
 
@@ -144,9 +142,7 @@ class ViewVerbs(Verbs):
         elif not ready:
             firsts.append(self._row(_FIRST_DELAYED, lane, next_run_after))
         first = min((row for row in firsts if row), key=lambda row: (-row[0], row[1]))
-        made_of = Lane(first[3], first[4], Mode(first[5]), first[6])
-        if made_of.key() != lane:  # scripts: jobs with different files are alike
-            made_of = Lane(first[3], first[4], Mode(first[5]))
+        made_of = lane_of(first[3], first[4], decode_spec(first[5]))
         return LaneInfo(lane, made_of, ready + due, first[0], first[2], next_run_after)
 
     def queue_position(self, job: JobId) -> int | None:

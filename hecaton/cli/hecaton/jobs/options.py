@@ -1,0 +1,31 @@
+"""The flags by which options of a job are asked for, made from `core.options`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from hecaton.cli.duration import Duration
+from hecaton.core.options import OPTIONS, Kind, Option
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def job_options(command: F) -> F:
+    """Adds a flag for each; a parameter is None where it was not given."""
+    for option in reversed(list(OPTIONS.values())):
+        command = _flag(option)(command)
+    return command
+
+
+def _flag(option: Option) -> Callable[[F], F]:
+    text = option.help
+    if option.kind is Kind.FLAG:
+        return click.option(option.flag, is_flag=True, default=None, help=text)
+    if option.kind is Kind.SECONDS:
+        return click.option(option.flag, type=Duration(), help=f"{text.removesuffix('.')} (90, 15m, 2h).")
+    if option.kind is Kind.WORD:
+        return click.option(option.flag, type=click.Choice(option.words), help=text)
+    return click.option(option.flag, type=click.IntRange(min=0) if option.low == 0 else int, help=text)

@@ -1,0 +1,218 @@
+"""What a user may ask of a job besides payload and file, each option once: its name, type, default, bounds and help,
+what it changes, and who carries it out.
+
+Requests, stored jobs, assignments and containers carry `Options` whole. Flags of the command line, keywords of the SDK,
+fields of the API and their descriptions, lanes and warm keys, and what workers say that they can do are made from this
+file. So a new option is a field here, and the one place that acts on it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import hashlib
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
+from typing import Annotated, Any, get_args
+
+import msgspec
+
+from hecaton.core.errors import BadRequest
+
+LONGEST = 30 * 86400.0
+
+
+class Kind(enum.Enum):
+    """What values look like."""
+
+    SECONDS = enum.auto()  # more than 0 and at most `LONGEST`; people write 90, 15m, 2h
+    WHOLE = enum.auto()  # from `low` to `high`
+    FLAG = enum.auto()
+    WORD = enum.auto()  # one of `words`
+
+
+class Changes(enum.Enum):
+    """What is another thing for jobs that ask for another value."""
+
+    NOTHING = enum.auto()  # they may share a warm container, one after the other
+    PLACEMENT = enum.auto()  # which workers may run them
+    CONTAINER = enum.auto()  # how their container is made
+
+
+class Option(msgspec.Struct, frozen=True):
+    """`by_worker`: the worker carries it out, and must say that it can; else the server alone does.
+
+    `label` and `meaning`: how `job show` says it; without a label it is shown elsewhere, or not at all."""
+
+    kind: Kind
+    help: str
+    low: int = 0
+    high: int = 0
+    words: tuple[str, ...] = ()
+    changes: Changes = Changes.NOTHING
+    by_worker: bool = False
+    label: str | None = None
+    meaning: str | None = None
+    name: str = ""
+    default: Any = None
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def expected(self) -> str:
+        """What a value has to be, for people."""
+        if self.kind is Kind.SECONDS:
+            return f"seconds, more than 0 and at most {LONGEST / 86400:g} days"
+        if self.kind is Kind.WHOLE:
+            return f"a whole number from {self.low} to {self.high}"
+        return "True or False" if self.kind is Kind.FLAG else f"one of {', '.join(self.words)}"
+
+    def allows(self, value: object) -> bool:
+        if value is None:
+            return self.default is None
+        if self.kind is Kind.SECONDS:
+            return _is_number(value, float) and 0 < value <= LONGEST  # type: ignore[operator]
+        if self.kind is Kind.WHOLE:
+            return _is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
+        return isinstance(value, bool) if self.kind is Kind.FLAG else value in self.words
+
+
+def _asks(kind: Kind, text: str, **facts: Any) -> msgspec.Meta:
+    """The bounds stand in the API's description; it is `check` that holds them, for its sentences."""
+    option = Option(kind, text, **facts)
+    schema: dict[str, Any] = {}
+    if kind is Kind.SECONDS:
+        schema = {"exclusiveMinimum": 0, "maximum": LONGEST}
+    elif kind is Kind.WHOLE:
+        schema = {"minimum": option.low, "maximum": option.high}
+    elif kind is Kind.WORD:
+        schema = {"enum": list(option.words)}
+    return msgspec.Meta(description=text, extra_json_schema=schema, extra={"option": option})
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Stored as it was asked; what is not in it is at its default."""
+
+    timeout: Annotated[
+        float | None, _asks(Kind.SECONDS, "Longest time to run, then it fails.", by_worker=True, label="time-out")
+    ] = None
+    retries: Annotated[int, _asks(Kind.WHOLE, "Further attempts when the handler fails.", high=100)] = 0
+    priority: Annotated[int, _asks(Kind.WHOLE, "Higher goes first.", low=-1000, high=1000, label="priority")] = 0
+    queue_ttl: Annotated[
+        float | None, _asks(Kind.SECONDS, "Longest time to wait in the queue, then it fails.", label="queue ttl")
+    ] = None
+    no_overlap: Annotated[
+        bool,
+        _asks(
+            Kind.FLAG, "Never in two places at once: a worker that loses the server stops it.",
+            by_worker=True, label="no overlap", meaning="a worker that loses the server stops it",
+        ),
+    ] = False  # fmt: skip
+
+
+def _table() -> Mapping[str, Option]:
+    found = {}
+    for field in msgspec.structs.fields(Options):
+        option = next(meta.extra["option"] for meta in get_args(field.type)[1:])
+        found[field.name] = msgspec.structs.replace(option, name=field.name, default=field.default)
+    return found
+
+
+OPTIONS: Mapping[str, Option] = _table()
+
+EVERYWHERE = frozenset({"timeout", "no_overlap"})
+"""What workers carry out that list no options, being of the release before options were listed. Never grows."""
+
+OF_WORKERS = frozenset(
+    name for name, option in OPTIONS.items() if option.by_worker and option.changes is not Changes.CONTAINER
+)
+"""What every worker of this release carries out. What changes the container is its runtime's to list."""
+
+_APART = tuple(
+    option
+    for option in OPTIONS.values()
+    if option.changes is not Changes.NOTHING or (option.by_worker and option.name not in EVERYWHERE)
+)
+
+Asks = tuple[tuple[str, str], ...]
+
+_values = attrgetter(*OPTIONS)
+
+
+def values_of(options: Options) -> dict[str, Any]:
+    """By name, for the constructor of another struct that carries them."""
+    # hot: benchmarks/throughput.py - with every submission
+    return dict(zip(OPTIONS, _values(options), strict=True))
+
+
+NOTHING_ASKED = Options()
+_DEFAULTS = _values(NOTHING_ASKED)
+
+
+def options_of(holder: Options) -> Options:
+    """Of a struct that carries them among other things, these alone."""
+    # hot: benchmarks/throughput.py - with every assignment; mostly all are at their defaults
+    values = _values(holder)
+    return NOTHING_ASKED if values == _DEFAULTS else Options(**dict(zip(OPTIONS, values, strict=True)))
+
+
+def given(options: Options) -> Iterable[tuple[Option, Any]]:
+    """Those that are not at their default, with their values."""
+    return ((o, value) for o, value in zip(OPTIONS.values(), _values(options), strict=True) if value != o.default)
+
+
+def checked(keywords: Mapping[str, Any]) -> Options:
+    """From keywords of the SDK. TypeError for a name that there is not, BadRequest as `check`."""
+    for name in keywords:
+        if name not in OPTIONS:
+            near = difflib.get_close_matches(name, OPTIONS, 1)
+            raise TypeError(f"there is no option {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+    options = Options(**keywords)
+    check(options)
+    return options
+
+
+def check(options: Options) -> None:
+    """BadRequest, with name, value and what was expected, for whatever is of the wrong type or out of its bounds."""
+    # hot: benchmarks/throughput.py - most are at their default
+    for option, value in zip(OPTIONS.values(), _values(options), strict=True):
+        if value is not option.default and not option.allows(value):
+            raise BadRequest(f"{option.name} is {_shown(value)}: expected {option.expected}")
+
+
+def asks_of(options: Options, warm: bool) -> Asks:
+    """What tells a lane apart, by name and value; nothing while all such options are at their defaults, so that a new
+    option changes no lane that there was. `warm`: its containers are shared. If they are not, what only changes the
+    container says nothing but that a worker has to know it."""
+    # hot: benchmarks/throughput.py
+    if not _APART:
+        return ()
+    return tuple(
+        (option.name, str(value) if option.changes is Changes.PLACEMENT or (warm and _shapes(option)) else "")
+        for option in _APART
+        if (value := getattr(options, option.name)) != option.default
+    )
+
+
+def _shapes(option: Option) -> bool:
+    return option.changes is Changes.CONTAINER
+
+
+def container_key(asks: Asks) -> str:
+    """Names what is asked of a container beyond its image; empty where nothing is."""
+    shape = [f"{name}={value}" for name, value in asks if _shapes(OPTIONS[name])]
+    return f"-{hashlib.blake2b('/'.join(shape).encode(), digest_size=6).hexdigest()}" if shape else ""
+
+
+def _is_number(value: object, *more: type) -> bool:
+    """True and False are none, though Python counts with them."""
+    return isinstance(value, (int, *more)) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    """Python refuses to write integers of more than 4,300 digits."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"
+    return repr(value)[:40]

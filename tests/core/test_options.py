@@ -1,0 +1,85 @@
+"""What may be asked of a job: the bounds that SDK, command line and server share, and which jobs it makes unlike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hecaton.core.batches import lane_of
+from hecaton.core.doors import WAYS
+from hecaton.core.errors import BadRequest
+from hecaton.core.matching import warm_key
+from hecaton.core.model import JobSpec, Mode
+from hecaton.core.options import OPTIONS, Options, check, checked
+
+NAN, INF = float("nan"), float("inf")
+NO_NUMBERS: list[object] = [True, False, "1", "", b"1", [], {}, 1j]
+HUGE: list[object] = [NAN, INF, -INF, 1e300, -1e300, 10**30, -(10**30), 10**5000]
+
+SENSELESS: dict[str, list[object]] = {
+    "timeout": [0, -1, 0.0, -0.0, 30 * 86400.1, *NO_NUMBERS, *HUGE],
+    "queue_ttl": [0, -1, 0.0, -0.0, 30 * 86400.1, *NO_NUMBERS, *HUGE],
+    "retries": [-1, 101, 1.5, 1.0, None, *NO_NUMBERS, *HUGE],
+    "priority": [-1001, 1001, 0.5, 0.0, None, *NO_NUMBERS, *HUGE],
+    "no_overlap": [1, "yes", None],
+}
+SENSIBLE: dict[str, list[object]] = {
+    "timeout": [None, 1e-9, 1, 90.5, 30 * 86400],
+    "queue_ttl": [None, 1e-9, 1, 90.5, 30 * 86400],
+    "retries": [0, 1, 100],
+    "priority": [-1000, 0, 1000],
+    "no_overlap": [False, True],
+}
+
+
+def cases(table: dict[str, list[object]]) -> list[Any]:
+    return [
+        pytest.param(name, value, id=f"{name}-{position}") for name, values in table.items()
+        for position, value in enumerate(values)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), cases(SENSELESS))
+def test_what_makes_no_sense_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(BadRequest, match=f"^{name} is .*: expected ") as caught:
+        checked({name: value})
+    assert len(caught.value.message) < 120
+
+
+@pytest.mark.parametrize(("name", "value"), cases(SENSIBLE))
+def test_what_is_within_its_bounds_passes(name: str, value: Any) -> None:
+    check(Options(**{name: value}))
+    assert getattr(checked({name: value}), name) == value
+
+
+def test_every_option_has_senseless_and_sensible_values_here() -> None:
+    assert set(SENSELESS) == set(SENSIBLE) == set(OPTIONS)
+
+
+def test_an_option_that_there_is_not_is_named_with_the_nearest_that_there_is() -> None:
+    with pytest.raises(TypeError, match=r"^there is no option 'retires': did you mean 'retries'\?$"):
+        checked({"retires": 3})
+    with pytest.raises(TypeError, match=r"^there is no option 'qqq'$"):
+        checked({"qqq": 3})
+
+
+# As stored by the release that had no options that make jobs unlike: by owner, image, mode and file.
+KEYS = {
+    (1, 2, Mode.NATIVE, None): 6864722077160733516,
+    (1, 2, Mode.HANDLER, "ab" * 32): 3491490394737240952,
+    (1, 2, Mode.SCRIPT, None): 4641641959624432240,
+}
+WARM = {
+    (1, 2, Mode.NATIVE, None): "1-2-tag-3-",
+    (1, 2, Mode.HANDLER, "ab" * 32): "1-2-tag-3-abababababababab",
+    (1, 2, Mode.SCRIPT, None): None,
+}
+
+
+@pytest.mark.parametrize("asked", [{}, *({name: values[-1]} for name, values in SENSIBLE.items())], ids=str)
+def test_no_key_that_is_stored_has_changed(asked: dict[str, Any]) -> None:
+    for (owner, image, mode, file), key in KEYS.items():
+        lane = lane_of(owner, image, JobSpec(mode, file or ("cd" * 32 if WAYS[mode].needs_file else None), **asked))
+        assert lane.key() == key
+        assert warm_key(lane, None, 3) == WARM[owner, image, mode, file]
