@@ -55,7 +55,7 @@ class Scene:
             "owner_id": self.owner.id,
             "image_id": self.image.id,
             "lane": self.lane,
-            "spec": JobSpec(**about_spec),
+            "spec": JobSpec(**(_of_lane(changes.get("lane", self.lane)) | about_spec)),
             "payload": Body.inline(Kind.JSON, b"[1]"),
             "created_at": NOW + at,
             "key": str(uuid.uuid4()),
@@ -98,3 +98,8 @@ class Scene:
         found = await self.database.read(lambda store: store.job(name))
         assert found is not None, f"there is no job {name}"
         return found
+
+
+def _of_lane(lane: Lane) -> dict[str, Any]:
+    """What of a spec makes its jobs belong to this lane."""
+    return {"mode": lane.mode, "file": lane.file}

@@ -25,6 +25,7 @@ OWNERS = {0: 1, 1: 1, 2: 2}
 ABILITIES: dict[str, Callable[[random.Random], Any]] = {
     "serves": lambda rng: rng.choice([None, None, ("app",), ("app", "other")]),
     "doors": lambda rng: rng.choice([None, None, ("native",), ("native", "script", "of the release after")]),
+    "options": lambda rng: rng.choice([None, (), ("timeout", "no_overlap"), ("timeout", "of the release after")]),
 }
 """What a worker says in its hello, for each field of `Ability`: every world draws them all."""
 
@@ -36,9 +37,13 @@ def drawn_hello(
     return Hello(PROTOCOL, "1", "x", infos, (), **said)
 
 
-def drawn_work(rng: random.Random) -> tuple[str, Mode]:
+def drawn_work(rng: random.Random) -> dict[str, Any]:
     """What of a want an ability may have something against."""
-    return rng.choice(["app", "app", "other"]), rng.choice([Mode.NATIVE, Mode.NATIVE, Mode.SCRIPT])
+    return {
+        "image": rng.choice(["app", "app", "other"]),
+        "mode": rng.choice([Mode.NATIVE, Mode.NATIVE, Mode.SCRIPT]),
+        "asks": rng.choice([frozenset[str](), frozenset[str](), frozenset({"timeout"}), frozenset({"no_overlap"})]),
+    }
 
 
 class NoLink:
@@ -130,15 +135,15 @@ class World:
         return [
             Want(
                 lane,
-                *drawn_work(rng),
-                rng.choice([f"warm-{lane}", f"warm-{lane}", None]),
-                rng.randint(1, 4),
-                rng.choice([0, 0, 1]),
-                NOW - rng.choice([0.0, 1.0, 2 * PATIENCE]),
-                OWNERS[lane],
-                self.openings.running().get(OWNERS[lane], 0),
-                passed_over[OWNERS[lane]],
-                frozenset(rng.sample(WORKERS, rng.choice([0, 0, 1, 2]))),
+                warm=rng.choice([f"warm-{lane}", f"warm-{lane}", None]),
+                count=rng.randint(1, 4),
+                priority=rng.choice([0, 0, 1]),
+                since=NOW - rng.choice([0.0, 1.0, 2 * PATIENCE]),
+                owner=OWNERS[lane],
+                running=self.openings.running().get(OWNERS[lane], 0),
+                passed_over=passed_over[OWNERS[lane]],
+                shunned=frozenset(rng.sample(WORKERS, rng.choice([0, 0, 1, 2]))),
+                **drawn_work(rng),
             )
             for lane in rng.sample(list(OWNERS), rng.randint(1, 3))
         ]
@@ -157,7 +162,7 @@ def test_every_field_of_an_ability_refuses_work_in_these_worlds(field: str) -> N
     said = set()
     for _ in range(200):
         able = ability(drawn_hello(rng, fields=frozenset({field})))
-        said.add(unable(Want(0, *drawn_work(rng), None, 1, 0, NOW), able) is None)
+        said.add(unable(Want(0, warm=None, count=1, priority=0, since=NOW, **drawn_work(rng)), able) is None)
     assert said == {True, False}
 
 

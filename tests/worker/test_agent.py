@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from hecaton.core.model import Body, Kind, Reason
+from hecaton.core.options import Options
 from hecaton.wire.channel import (
     Assignment,
     Cancel,
@@ -334,7 +335,7 @@ async def test_a_no_overlap_job_ends_before_another_worker_may_have_it_and_the_o
     server.lost_after = 2.0
     worker(WorkerSettings(slots=2, grace=2.0))
     await server.connected()
-    no_overlap = msgspec.structs.replace(json_job("a", '{"wait": "/never"}'), no_overlap=True)
+    no_overlap = msgspec.structs.replace(json_job("a", '{"wait": "/never"}'), options=Options(no_overlap=True))
     other = msgspec.structs.replace(json_job("b", f'{{"wait": "{tmp_path}/go"}}'), slot=1)
     await server.assign(no_overlap, other)
     await server.until(lambda: (server.log(A), server.log(B)) == (b"waiting\n", b"waiting\n"))
