@@ -92,7 +92,7 @@ def test_what_makes_jobs_unlike_is_a_part_of_their_lane_and_container(
     monkeypatch: pytest.MonkeyPatch, changes: Changes
 ) -> None:
     apart = msgspec.structs.replace(OPTIONS["priority"], changes=changes, by_worker=True)
-    monkeypatch.setitem(OPTIONS, "priority", apart)  # type: ignore[arg-type]  # a dict, which nobody else may change
+    monkeypatch.setitem(OPTIONS, "priority", apart)
     monkeypatch.setattr(options, "_APART", (apart,))
     plain, asked, other = (lane_of(1, 2, JobSpec(priority=value)) for value in (0, 3, 4))
     assert plain.key() == KEYS[1, 2, Mode.NATIVE, None], "what is at its default is not named"
