@@ -79,12 +79,16 @@ check: setup ## Check format, lint and strict types of code and tests
 	@$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin $(TYPES_ELSEWHERE) $(CLIENT) $(SERVER)
 
 .PHONY: bench
-bench: setup ## Measure throughput and latency
+bench: setup ## Measure throughput, latency, instructions
 	@$(BIN)/python -m benchmarks
 
 .PHONY: commands
 commands: setup ## Write docs/commands.md anew, from the commands
 	@$(BIN)/python -m tests.command_reference
+
+.PHONY: instructions
+instructions: setup ## Instructions of a job beside those kept; KEEP=1 keeps them
+	@$(BIN)/python -m benchmarks.instructions $(if $(KEEP),--keep)
 
 .PHONY: screenshots
 screenshots: setup ## Make the pictures of the README again

@@ -17,6 +17,7 @@ from benchmarks import (
     growth,
     hops,
     idle,
+    instructions,
     latency,
     payload,
     plot,
@@ -34,6 +35,7 @@ from benchmarks.versus import Contest
 MEASUREMENTS: tuple[Measurement, ...] = (
     latency.MEASUREMENT,
     hops.MEASUREMENT,
+    instructions.MEASUREMENT,
     throughput.MEASUREMENT,
     batch.MEASUREMENT,
     queue.MEASUREMENT,

@@ -31,14 +31,15 @@ def _run(plan: Plan, folder: Path) -> dict[str, float]:
             before = cpu_seconds([hecaton.server_pid])
             start = time.perf_counter()
             with ThreadPoolExecutor(together) as pool:
-                for _ in pool.map(lambda size: _batch(hecaton, size), [size] * batches):
+                for _ in pool.map(lambda size: run(hecaton, size), [size] * batches):
                     pass
             values[f"rate{size}"] = size * batches / (time.perf_counter() - start)
             values[f"server{size}"] = (cpu_seconds([hecaton.server_pid]) - before) / (size * batches) * 1e6
     return values
 
 
-def _batch(hecaton: Subject, size: int) -> None:
+def run(hecaton: Subject, size: int) -> None:
+    """Submit so many jobs in one request and read all results."""
     target = hecaton.target
     items = ",".join(f'{{"input":{number}}}' for number in range(size))
     connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=TIMEOUT)

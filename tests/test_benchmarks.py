@@ -11,6 +11,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import instructions
+from benchmarks.instructions import REFERENCE, Kept, judge
+from tests.engine.needs import require
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIMIT = 540
 
@@ -31,6 +35,7 @@ ROWS = (
     "`hecaton job list` on loopback",
     "cost per job with 1,000 workers, over that with one, one client",
     "the same with 64 clients, over that with 64 workers",
+    "the most that one of these is over what the repository keeps",
 )
 
 
@@ -39,12 +44,14 @@ WITHOUT_TARGET = (
     "1 GiB result down",
     "idle server, memory",
     "the same over that with one worker, where dozens of jobs share each frame",
+    *(row.what for row in instructions.ROWS.values()),
 )
 
 
 @pytest.fixture(scope="module")
 def report(python39_image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a run of everything, with real containers."""
+    require("valgrind")
     output = tmp_path_factory.mktemp("benchmark") / "benchmarks.md"
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--output", str(output)],
@@ -96,3 +103,39 @@ def test_the_plot_has_a_panel_for_each_thing_that_grows(report: Path) -> None:
     plot = ElementTree.parse(report.with_name("benchmarks.svg"))
     texts = {element.text for element in plot.iter("{http://www.w3.org/2000/svg}text")}
     assert {"jobs waiting", "jobs finished", "workers connected"} <= texts
+
+
+KEPT = Kept("CPython 3.11.7, x86_64", {}, 1000, {"server:single": 100_000, "worker:single": 50_000})
+
+
+def _found(server: float, worker: float, reference: float = 1000) -> dict[str, float]:
+    return {"server:single": server, "worker:single": worker, REFERENCE: reference}
+
+
+def test_a_job_may_cost_three_percent_more_instructions_than_are_kept_and_no_more() -> None:
+    assert judge(KEPT, _found(102_900, 50_000), KEPT.python)[1]
+    lines, well = judge(KEPT, _found(103_100, 50_000), KEPT.python)
+    assert not well
+    assert (
+        lines[0]
+        == "server, one warm job at a time: 103,100 instructions, +3.1 % against the kept ones (at most 3 %): FAILED"
+    )
+
+
+def test_what_was_won_is_not_kept_by_itself_but_said() -> None:
+    lines, well = judge(KEPT, _found(100_000, 48_000), KEPT.python)
+    assert well
+    assert "better; keep it" in lines[1]
+    assert "KEEP=1" in lines[1]
+
+
+@pytest.mark.parametrize(("python", "reference"), [("CPython 3.12.1, x86_64", 1000), (KEPT.python, 1010)])
+def test_another_build_of_python_is_not_judged_and_says_so(python: str, reference: float) -> None:
+    lines, well = judge(KEPT, _found(120_000, 40_000, reference), python)
+    assert well
+    assert "FAILED" not in "".join(lines)
+    assert lines[-1].startswith("Nothing is judged")
+
+
+def test_every_figure_is_kept() -> None:
+    assert instructions.load().figures.keys() == instructions.ROWS.keys()

@@ -22,21 +22,29 @@ from hecaton.core.errors import HecatonError, Unreachable
 from hecaton.core.model import WorkerStatus
 
 PASSWORD = "local-cluster"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
+"""Much more than a start takes: this is the end of all patience."""
 STOP_SECONDS = 15.0
 
 
 class Process:
     """One command of Hecaton, with all that it says in a file."""
 
-    def __init__(self, command: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        command: str,
+        arguments: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        under: Sequence[str] = (),
+    ) -> None:
         self.log = log
         self._name = command
         code = f"from hecaton._entry import {command}; {command}()"
         with log.open("ab") as output:
             self._begin = output.tell()
             self.child = subprocess.Popen(
-                [sys.executable, "-c", code, *arguments],
+                [*under, sys.executable, "-c", code, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -128,12 +136,12 @@ class LocalCluster:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    def start_server(self, *, environment: Mapping[str, str] | None = None) -> Process:
-        """`environment`: what this process has beside the cluster's."""
+    def start_server(self, *, environment: Mapping[str, str] | None = None, under: Sequence[str] = ()) -> Process:
+        """`environment`: what this process has beside the cluster's; `under`: the command that runs Python, such as a
+        tracer's."""
         arguments = ["--host", "127.0.0.1", "--port", str(self._port), *self._server_options]
-        self.server = Process(
-            "server", arguments, self.folder / "server.log", {**self.environment, **(environment or {})}
-        )
+        surroundings = {**self.environment, **(environment or {})}
+        self.server = Process("server", arguments, self.folder / "server.log", surroundings, under)
         self._port = int(self.server.wait_for(r"serves at https?://[^\s:]+:(\d+)")[1])
         return self.server
 
@@ -145,17 +153,18 @@ class LocalCluster:
         options: Sequence[str] = (),
         server: str | None = None,
         environment: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
         wait: bool = True,
     ) -> Process:
         """With `handlers`, on the process runtime; without, on the Docker engine. `server`: the address that it is
-        given, such as that of a proxy; `environment`: what this process has beside the cluster's."""
+        given, such as that of a proxy; `environment` and `under` as with `start_server`."""
         arguments = ["run", server or self.url, "--name", name, "--username", "admin", *options]
         if handlers is not None:
             arguments += ["--runtime", "process"]
             for image, path in handlers.items():
                 arguments += ["--handler", f"{image}={path}"]
         surroundings = {**self.environment, "HECATON_PASSWORD": PASSWORD, **(environment or {})}
-        self.workers[name] = Process("worker", arguments, self.folder / f"{name}.log", surroundings)
+        self.workers[name] = Process("worker", arguments, self.folder / f"{name}.log", surroundings, under)
         if wait:
             self.wait_connected(name)
         return self.workers[name]

@@ -16,6 +16,7 @@ PACKAGES = {
     "zsh": "zsh",
     "fish": "fish",
     "cc": "gcc",
+    "valgrind": "valgrind",
 }
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
