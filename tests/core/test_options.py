@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from hecaton.core import options
 from hecaton.core.batches import lane_of
 from hecaton.core.doors import WAYS
 from hecaton.core.errors import BadRequest
 from hecaton.core.matching import warm_key
 from hecaton.core.model import JobSpec, Mode
-from hecaton.core.options import OPTIONS, Options, check, checked
+from hecaton.core.options import OPTIONS, Changes, Options, check, checked
 
 NAN, INF = float("nan"), float("inf")
 NO_NUMBERS: list[object] = [True, False, "1", "", b"1", [], {}, 1j]
@@ -83,3 +85,20 @@ def test_no_key_that_is_stored_has_changed(asked: dict[str, Any]) -> None:
         lane = lane_of(owner, image, JobSpec(mode, file or ("cd" * 32 if WAYS[mode].needs_file else None), **asked))
         assert lane.key() == key
         assert warm_key(lane, None, 3) == WARM[owner, image, mode, file]
+
+
+@pytest.mark.parametrize("changes", [Changes.CONTAINER, Changes.PLACEMENT])
+def test_what_makes_jobs_unlike_is_a_part_of_their_lane_and_container(
+    monkeypatch: pytest.MonkeyPatch, changes: Changes
+) -> None:
+    apart = msgspec.structs.replace(OPTIONS["priority"], changes=changes, by_worker=True)
+    monkeypatch.setitem(OPTIONS, "priority", apart)
+    monkeypatch.setattr(options, "_APART", (apart,))
+    plain, asked, other = (lane_of(1, 2, JobSpec(priority=value)) for value in (0, 3, 4))
+    assert plain.key() == KEYS[1, 2, Mode.NATIVE, None], "what is at its default is not named"
+    assert len({lane.key() for lane in (plain, asked, other)}) == 3
+    shapes = {warm_key(lane, None, 3) for lane in (plain, asked, other)}
+    assert len(shapes) == (3 if changes is Changes.CONTAINER else 1)
+    scripts = {lane_of(1, 2, JobSpec(Mode.SCRIPT, "f", priority=value)) for value in (3, 4)}
+    assert len(scripts) == (1 if changes is Changes.CONTAINER else 2), "each has a container of its own anyway"
+    assert all(dict(lane.asks).keys() == {"priority"} for lane in scripts), "its worker has to know it all the same"

@@ -8,6 +8,7 @@ from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, JobId, WorkerId
 from hecaton.server.fleet.members import Fleet, Lease
 from hecaton.server.fleet.scheduler import LANE_KEPT, Scheduler
+from hecaton.store.port import LaneInfo
 
 LANE = Lane(1, 1)
 KEY = LANE.key()
@@ -70,3 +71,12 @@ def test_a_lane_of_which_jobs_wait_stays() -> None:
     server.scheduler.load([])  # added after the count that this is: `recount` was not called since
     assert server.scheduler.knows(KEY)
     assert server.scheduler.queued(LANE.owner_id) == 1
+
+
+def test_jobs_are_claimed_under_the_key_that_the_store_has() -> None:
+    """Made by another release, and by other rules."""
+    server = Server()
+    server.scheduler.load([LaneInfo(7, LANE, 1, 0, server.now, None)])
+    server.scheduler.again(7)
+    assert [server.scheduler.knows(key) for key in (7, KEY)] == [True, False]
+    assert server.scheduler.queued(LANE.owner_id) == 2

@@ -1,0 +1,124 @@
+"""Every option of a job, asked for on both runtimes and seen to hold."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hecaton.client import Client, JobHandle
+from hecaton.core.options import OPTIONS
+from hecaton.testing.cluster import LocalCluster
+
+IMAGE = "python:3.9-slim"
+PATIENCE = 60.0
+LOST_AFTER = 2.0
+HANDLER = """
+import os, time
+from hecaton.serverless import start
+
+def act(job):
+    print("begun", flush=True)
+    time.sleep(job.input.get("sleep", 0))
+    if job.attempt <= job.input.get("fail", 0):
+        raise ValueError("not yet")
+    return job.attempt
+
+start(act)
+"""
+
+Submit = Callable[..., JobHandle]
+
+
+class Site:
+    def __init__(self, cluster: LocalCluster, client: Client, file: Path, docker: bool) -> None:
+        self.cluster, self.client = cluster, client
+        self._way: dict[str, Any] = {"mode": "handler", "file": file} if docker else {}
+
+    def submit(self, order: dict[str, Any], **options: Any) -> JobHandle:
+        return self.client.submit(IMAGE, order, **self._way, **options)
+
+    def begun(self, job: JobHandle) -> JobHandle:
+        deadline = time.monotonic() + PATIENCE
+        while b"begun" not in self.client.logs(job.id):
+            assert time.monotonic() < deadline, f"job {job.index} has not begun: {self.client.job(job.id)}"
+            time.sleep(0.02)
+        return job
+
+
+@pytest.fixture(scope="module", params=["docker", "process"])
+def site(
+    request: pytest.FixtureRequest, python39_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A server, and a worker with one slot."""
+    folder = tmp_path_factory.mktemp(request.param)
+    file = folder / "handler.py"
+    file.write_text(HANDLER)
+    docker = request.param == "docker"
+    with LocalCluster(folder / "home", server_options=("--lost-after", str(LOST_AFTER))) as cluster:
+        cluster.register(IMAGE)
+        cluster.start_worker("one", handlers=None if docker else {IMAGE: file})
+        with cluster.client() as client:
+            yield Site(cluster, client, file, docker)
+
+
+def _timeout(site: Site) -> None:
+    view = site.submit({"sleep": PATIENCE}, timeout=0.5).wait(PATIENCE)
+    assert (view.state, view.reason) == ("FAILED", "timeout")
+
+
+def _retries(site: Site) -> None:
+    assert site.submit({"fail": 1}, retries=1).result(PATIENCE) > 1
+    assert site.submit({"fail": 1}).wait(PATIENCE).state == "FAILED"
+
+
+def _priority(site: Site) -> None:
+    site.client.drain_worker("one")
+    low, high = site.submit({}, priority=-1), site.submit({}, priority=1)
+    site.client.undrain_worker("one")
+    starts = [job.wait(PATIENCE).started_at or 0.0 for job in (high, low)]
+    assert starts == sorted(starts)
+
+
+def _queue_ttl(site: Site) -> None:
+    site.client.drain_worker("one")
+    view = site.submit({}, queue_ttl=0.2).wait(PATIENCE)
+    site.client.undrain_worker("one")
+    assert (view.state, view.reason) == ("FAILED", "queue_ttl")
+
+
+def _no_overlap(site: Site) -> None:
+    """Its worker stops it before the server, which is out of its reach, could give it to another one."""
+    job = site.begun(site.submit({"sleep": 1}, no_overlap=True))
+    assert job.wait(PATIENCE).attempt == 1, "while the server is there it runs as any other"
+    job = site.begun(site.submit({"sleep": 2 * LOST_AFTER}, no_overlap=True))
+    server, worker = site.cluster.server, site.cluster.workers["one"]
+    assert server is not None
+    before = worker.said()
+    server.send_signal(signal.SIGSTOP)
+    try:
+        time.sleep(LOST_AFTER)
+    finally:
+        server.send_signal(signal.SIGCONT)
+    view = job.wait(PATIENCE)
+    assert view.state == "FINISHED"
+    assert len(view.attempts) == 2, f"it was not stopped: {view.attempts}\n{worker.said()[len(before) :]}"
+
+
+HOLDS: dict[str, Callable[[Site], None]] = {
+    "timeout": _timeout,
+    "retries": _retries,
+    "priority": _priority,
+    "queue_ttl": _queue_ttl,
+    "no_overlap": _no_overlap,
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_it_holds(site: Site, name: str) -> None:
+    """Whoever adds an option says here how it is seen to hold."""
+    HOLDS[name](site)
