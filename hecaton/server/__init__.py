@@ -8,6 +8,7 @@
   used.
 - `hub`: Who waits for what: events of jobs and batches, published in memory to the requests that watch them.
 - `settings`: Flags and environment of the server, read once into one frozen value.
+- `tasks`: Work that is started and that nobody awaits.
 - `accounts/`: Who may come in, and what an admin has registered.
 - `fleet/`: The workers' side.
 - `jobs/`: The people's side.

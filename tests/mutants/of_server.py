@@ -16,20 +16,21 @@ MUTANTS = (
         "submission-acknowledged-at-once",
         "a submission is durable before it is acknowledged",
         "server/jobs/intake.py",
-        "            stored, claimed = await self._database.write(write)\n",
-        "            self._writing = asyncio.ensure_future(self._database.write(write))\n"
-        "            stored, claimed = [Stored(job.id, 0, False) for job in jobs], []\n",
+        "            stored = await self._scheduler.claiming(self._database, self._clock.now(), write)\n",
+        "            claiming = self._scheduler.claiming(self._database, self._clock.now(), write)\n"
+        "            self._writing = asyncio.ensure_future(claiming)\n"
+        "            stored = [Stored(job.id, 0, False) for job in jobs]\n",
         Worlds((1, 2)),
     ),
     Mutant(
         "result-acknowledged-at-once",
         "a result is durable before its worker may forget it",
         "server/fleet/attempts.py",
-        "            ended, claimed = await self._database.write(write)\n",
+        "            ended = await self._scheduler.claiming(self._database, now, write)\n",
         "            for worker, ends in said:\n"
         "                if (member := self._fleet.members.get(worker)) and member.link:\n"
         "                    member.link.send(Accepted(tuple(end.ref for end in ends), ()))\n"
-        "            ended, claimed = await self._database.write(write)\n",
+        "            ended = await self._scheduler.claiming(self._database, now, write)\n",
         Worlds((4, 6)),
     ),
     Mutant(

@@ -7,7 +7,7 @@ the slot is free the moment the news arrives, because the worker's container is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 import structlog
@@ -24,7 +24,8 @@ from hecaton.server.fleet.starts import Starts
 from hecaton.server.hub import Hub
 from hecaton.server.jobs.endings import Ending
 from hecaton.server.settings import Settings
-from hecaton.store.port import AttemptEnd, Blobs, Claim, Claimed, Database, EndResult, Store
+from hecaton.server.tasks import Tasks
+from hecaton.store.port import AttemptEnd, Blobs, Database, EndResult, Store
 from hecaton.wire.api import JobEvent
 from hecaton.wire.channel import (
     CLOSE_UNAUTHENTICATED,
@@ -74,44 +75,29 @@ class Attempts:
         self._settings = settings
         self._server_id = server_id
         self.live: dict[JobId, Live] = {}
-        self._starts = Starts(clock, lambda work: self._run(self._background(work)))
+        self._starts = Starts(clock, lambda work: self._tasks.start(self._background(work)))
         self._revoke_timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     # -- hand out ------------------------------------------------------------------------------
 
     async def dispatch(self) -> int:
         """Give waiting work to free slots until nothing fits. Returns how many jobs were assigned."""
         total = 0
-        while claims := self._scheduler.plan():
-            total += len(await self._claim(claims))
+        while given := await self._scheduler.claim(self._database, self._clock.now()):
+            total += given
         self._consider_revoking()
         return total
 
-    async def _claim(self, claims: list[Claim]) -> list[Claimed]:
-        now = self._clock.now()
-        try:
-            claimed = await self._database.write(lambda store: store.claim(claims, now))
-        except BaseException:
-            self._scheduler.undo(claims)
-            raise
-        self._scheduler.settle(claims, claimed)
-        return claimed
-
     def kick(self) -> None:
         """Dispatch soon, for callers that need not wait for it."""
-        self._run(self._dispatch_logged())
+        self._tasks.start(self._dispatch_logged())
 
     async def _dispatch_logged(self) -> None:
         try:
             await self.dispatch()
         except HecatonError as error:
             _log.warning("Could not hand out jobs", error=str(error))
-
-    def _run(self, coroutine: Coroutine[None, None, None]) -> None:
-        task = asyncio.ensure_future(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def requeue_later(self, lane: int, delay: float) -> None:
         """A job of this lane waits again, and may be assigned after `delay` seconds.
@@ -256,21 +242,18 @@ class Attempts:
         now, limit = self._clock.now(), self._settings.max_result
         told = [(worker, [checked(outcome, self._blobs, limit) for outcome in outcomes]) for worker, outcomes in told]
         said = [(worker, [self._end(worker, outcome, now) for outcome in outcomes]) for worker, outcomes in told]
-        claims = self._scheduler.plan()
 
-        def write(store: Store) -> tuple[list[EndResult], list[Claimed]]:
-            return store.end([end for _, ends in said for end in ends]), store.claim(claims, now) if claims else []
+        def write(store: Store) -> list[EndResult]:
+            return store.end([end for _, ends in said for end in ends])
 
         try:
-            ended, claimed = await self._database.write(write)
+            ended = await self._scheduler.claiming(self._database, now, write)
         except BaseException:
-            self._scheduler.undo(claims)
             for worker, ends in said:
                 self._fleet.not_ended(worker, [end.ref for end in ends])
             raise
         for worker, ends in said:
             self._fleet.ended(worker, [end.ref for end in ends], now)
-        self._scheduler.settle(claims, claimed)
         rest = iter(ended)
         for worker, ends in said:
             theirs = list(islice(rest, len(ends)))
@@ -305,7 +288,7 @@ class Attempts:
     ) -> None:
         """After the commit: wake who waits, and put what must run again back in line."""
         if worker is not None and self._holds.judge(worker, ended, said):
-            self._run(self._background(self._holds.keep(worker)))
+            self._tasks.start(self._background(self._holds.keep(worker)))
         for end in ended:
             if not end.accepted or end.state is None:
                 continue
@@ -320,7 +303,7 @@ class Attempts:
 
     def _wait_again(self, lane: int, delay: float) -> None:
         if not self._scheduler.knows(lane):
-            self._run(self.refresh())
+            self._tasks.start(self.refresh())
         elif delay > 0:
             self.requeue_later(lane, delay)
         else:
@@ -356,7 +339,7 @@ class Attempts:
         """Not waited for: a result comes after its log on the same connection, and so into the same or a later
         commit."""
         if self._live(worker, message.ref) is not None and 0 <= message.offset <= MAX_LOG - len(message.data):
-            self._run(self._append(message))
+            self._tasks.start(self._append(message))
 
     async def _append(self, message: Log) -> None:
         await self._background(lambda store: store.append_log(message.ref, message.offset, message.data))

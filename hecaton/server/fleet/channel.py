@@ -7,8 +7,7 @@ heartbeat; the store keeps the order in which work was handed to it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
@@ -21,6 +20,7 @@ from hecaton.server.clock import Clock
 from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Holds
+from hecaton.server.tasks import Tasks
 from hecaton.wire.channel import (
     CLOSE_PROTOCOL,
     CLOSE_REPLACED,
@@ -133,7 +133,7 @@ class Channel:
         self._attempts, self._holds, self._fleet = attempts, holds, fleet
         self._clock, self._find = clock, find
         self._links: dict[WorkerId, _Link] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._arrived: list[_Arrived] = []
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -188,7 +188,7 @@ class Channel:
             return
         self._links[worker.id] = link
         # To its end, whatever becomes of this connection: half a join would leave jobs that nobody holds.
-        await asyncio.shield(self._spawn(self._guarded(link, self._join(worker, link, hello))))
+        await asyncio.shield(self._tasks.start(self._guarded(link, self._join(worker, link, hello))))
         self._take(worker, link, rest)
         while True:
             messages = await _frame(receive)
@@ -260,7 +260,7 @@ class Channel:
 
     def _store_arrived(self) -> None:
         arrived, self._arrived = self._arrived, []
-        self._spawn(self._store(arrived))
+        self._tasks.start(self._store(arrived))
 
     async def _store(self, arrived: Sequence[_Arrived]) -> None:
         results = self._attempts.results([(worker, outcomes) for _, worker, outcomes in arrived])
@@ -285,18 +285,11 @@ class Channel:
             _log.exception("what a worker sent could not be processed")
             link.close(1011, "the server failed; its log says why")
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     async def close(self) -> None:
         """The server stops: workers keep their jobs running and come back."""
         for link in list(self._links.values()):
             link.close(1012, "the server restarts")
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+        await self._tasks.wait(5)
 
 
 async def _finish(writer: asyncio.Future[None], link: _Link) -> None:

@@ -1,10 +1,11 @@
 """Which lane has work, which slot has room, and who gets what: memory only, decided by `core.matching.place`.
 
-A decision is three steps, so that the claim shares the transaction (one fsync) of whatever caused it:
+A decision is three steps, so that the claim shares the transaction (one fsync) of whatever caused it. `claiming` takes
+all three, or undoes the first:
 
-    claims = scheduler.plan()                  reserves room in memory
-    claimed = store.claim(claims)              commits attempt numbers, in the store's order of priority and age
-    scheduler.settle(claims, claimed)          turns reservations into leases and pushes the jobs
+    plan        reserves room in memory
+    claim       in the store: commits attempt numbers, in the store's order of priority and age
+    settle      turns reservations into leases and pushes the jobs
 
 Counts of waiting jobs may be too high (a duplicate, a cancelled job): a claim then comes back short, and nothing is
 lost. They are never too low, so no job is forgotten; a slow tick of `duties` reads them anew all the same.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeVar
 
 import msgspec
 
@@ -25,8 +27,10 @@ from hecaton.core.options import options_of
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.members import Fleet, Lease, Member, SlotState
 from hecaton.server.fleet.openings import Openings
-from hecaton.store.port import Claim, Claimed, LaneInfo
+from hecaton.store.port import Claim, Claimed, Database, LaneInfo, Store
 from hecaton.wire.channel import Assign, Assignment, FileRef, ImageRef, Revoke
+
+T = TypeVar("T")
 
 DEPTH_SECONDS = 0.05
 MAX_DEPTH = 512
@@ -49,6 +53,7 @@ class LaneState(msgspec.Struct):
     priority: int = 0
     since: float = 0.0
     waiting: dict[int, int] = {}  # how many of each priority; may name too many, as `count`
+    claims: int = 0  # planned, and neither settled nor undone: it must not be forgotten now
     fresh: int = 0  # added since `recount`
     raised: int | None = None  # highest priority added since the last plan took from the lane
     shunned: dict[WorkerId, float] = {}  # machines that failed one of its jobs, and until when others go first
@@ -89,12 +94,12 @@ class Scheduler:
         self._forget_unused()
 
     def _forget_unused(self) -> None:
-        """Claims under way still need their lane; they are over long before. Machines are shunned for less time, too,
-        but from when a job of the lane fails, however long it runs."""
+        """Claims under way and leases still need their lane. Machines are shunned for less time than this, but from
+        when a job of the lane fails, however long it runs."""
         before = self._now() - LANE_KEPT
         held = {lease.lane for member in self.fleet.members.values() for lease in member.all_leases()}
         for state in list(self._lanes.values()):
-            if state.count <= 0 and state.used_at < before and state.key not in held:
+            if state.count <= 0 and not state.claims and state.used_at < before and state.key not in held:
                 del self._lanes[state.key]
 
     def add(self, lane: Lane, priority: int, since: float, count: int = 1) -> None:
@@ -200,8 +205,42 @@ class Scheduler:
 
     # -- decide --------------------------------------------------------------------------------
 
-    def plan(self) -> list[Claim]:
+    async def claiming(self, database: Database, now: float, work: Callable[[Store], T]) -> T:
+        """Returns what `work` returns, once it is committed. In the same transaction waiting jobs are claimed for the
+        room that there is; they are leased and sent before this returns. Raises what the store raises: then nothing is
+        claimed."""
         # hot: benchmarks/throughput.py - runs with every submit and every result
+        claims = self._plan()
+        if not claims:
+            return await database.write(work)
+        done, _ = await self._claimed(claims, database, now, work)
+        return done
+
+    async def claim(self, database: Database, now: float) -> int:
+        """As `claiming`, with no other work. Returns how many jobs were given out."""
+        claims = self._plan()
+        if not claims:
+            return 0
+        _, given = await self._claimed(claims, database, now, _nothing)
+        return given
+
+    async def _claimed(
+        self, claims: Sequence[Claim], database: Database, now: float, work: Callable[[Store], T]
+    ) -> tuple[T, int]:
+        """From the plan to its end, whatever that is."""
+
+        def write(store: Store) -> tuple[T, list[Claimed]]:
+            return work(store), store.claim(claims, now)
+
+        try:
+            done, claimed = await database.write(write)
+        except BaseException:
+            self._undo(claims)
+            raise
+        self._settle(claims, claimed)
+        return done, len(claimed)
+
+    def _plan(self) -> list[Claim]:
         if not self._waiting or not self._openings.any():
             return []
         several = len({state.lane.owner_id for state in self._waiting.values()}) > 1
@@ -214,24 +253,24 @@ class Scheduler:
             self.fleet.reserve(placed.worker, placed.slot, placed.count, wants[placed.lane].warm)
             lane = self._lanes[placed.lane]
             self._count(lane, lane.count - placed.count)
+            lane.claims += 1
             lane.raised, lane.used_at = None, now
             self._served[lane.lane.owner_id] = now
             claims.append(Claim(placed.lane, placed.worker, placed.slot, placed.count))
         return claims
 
-    def undo(self, claims: Sequence[Claim]) -> None:
+    def _undo(self, claims: Sequence[Claim]) -> None:
         """The transaction failed: nothing was claimed."""
         for claim in claims:
             lane = self._lanes[claim.lane]
+            lane.claims -= 1
             self._count(lane, lane.count + claim.count)
-            self._unreserve(claim)
+            self.fleet.reserve(claim.worker_id, claim.slot, -claim.count, None)
 
-    def _unreserve(self, claim: Claim) -> None:
-        self.fleet.reserve(claim.worker_id, claim.slot, -claim.count, None)
-
-    def settle(self, claims: Sequence[Claim], claimed: Sequence[Claimed]) -> None:
+    def _settle(self, claims: Sequence[Claim], claimed: Sequence[Claimed]) -> None:
         for claim in claims:
-            self._unreserve(claim)
+            self._lanes[claim.lane].claims -= 1
+            self.fleet.reserve(claim.worker_id, claim.slot, -claim.count, None)
         pushes: dict[str, tuple[Member, list[Assignment]]] = {}
         for job in claimed:
             claim = claims[job.claim]
@@ -321,6 +360,10 @@ class Scheduler:
             lease.revoking = True
         if waiting and member.link is not None:
             member.link.send(Revoke(tuple(lease.ref for lease in waiting)))
+
+
+def _nothing(store: Store) -> None:
+    """The work of a transaction that only claims."""
 
 
 def _behind(slot: SlotState) -> list[Lease]:

@@ -24,7 +24,7 @@ from hecaton.server.hub import Hub
 from hecaton.server.jobs.requests import payload_of, request_digest, require_blobs, spec_of
 from hecaton.server.settings import Settings
 from hecaton.store import port
-from hecaton.store.port import Appended, Blobs, Claimed, Database, EndedItem, Store
+from hecaton.store.port import Appended, Blobs, Database, EndedItem, Store
 from hecaton.wire import api
 
 PAGE = 500
@@ -126,30 +126,27 @@ class Batches:
         if jobs:
             self._scheduler.require_room(jobs[0].owner_id, count, self._settings.max_queued)
             self._scheduler.add(jobs[0].lane, jobs[0].spec.priority, now, count)
-        claims = self._scheduler.plan()
 
-        def write(store: Store) -> tuple[Batch, bool, Appended, list[Claimed]]:
+        def write(store: Store) -> tuple[Batch, bool, Appended]:
             known = False
             if new is not None:
                 batch, known = store.create_batch(new)
                 if known:
-                    return batch, known, Appended(batch.size, 0), store.claim(claims, now) if claims else []
+                    return batch, known, Appended(batch.size, 0)
             require_blobs(store, self._blobs, jobs, offset)
             appended = store.append(batch_id, offset, jobs)
             if close:
                 store.close_batch(batch_id)
             stored = store.batch(batch_id)
             assert stored is not None
-            return stored, known, appended, store.claim(claims, now) if claims else []
+            return stored, known, appended
 
         try:
-            batch, known, appended, claimed = await self._database.write(write)
+            batch, known, appended = await self._scheduler.claiming(self._database, now, write)
         except BaseException:
-            self._scheduler.undo(claims)
             self._uncount(jobs, count)
             raise
         self._uncount(jobs, count - appended.waiting)
-        self._scheduler.settle(claims, claimed)
         self._hub.wake(batch.index)
         return api.BatchSubmitted(batch.id, batch.index, appended.size, batch.closed, known)
 

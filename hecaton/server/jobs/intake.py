@@ -11,7 +11,8 @@ from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import Hub
 from hecaton.server.jobs.requests import require_blobs
 from hecaton.server.settings import Settings
-from hecaton.store.port import Blobs, Claimed, Database, NewJob, Store, Stored
+from hecaton.server.tasks import Tasks
+from hecaton.store.port import Blobs, Database, NewJob, Store, Stored
 
 _Waiting = tuple[NewJob, "asyncio.Future[Stored]"]
 
@@ -25,7 +26,7 @@ class Intake:
         self._database, self._blobs, self._scheduler, self._hub = database, blobs, scheduler, hub
         self._clock, self._settings = clock, settings
         self._waiting: list[_Waiting] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def store(self, job: NewJob) -> Stored:
         """Returns when the job is durable. Raises what the store has against it; the others of its group are stored all
@@ -41,12 +42,7 @@ class Intake:
 
     def _send(self) -> None:
         group, self._waiting = self._waiting, []
-        self._run(group)
-
-    def _run(self, group: list[_Waiting]) -> None:
-        task = asyncio.ensure_future(self._store(group))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._store(group))
 
     async def _store(self, group: list[_Waiting]) -> None:
         """The jobs and the claims for free slots in one transaction: a job that can start at once costs one fsync.
@@ -55,20 +51,16 @@ class Intake:
         gone."""
         group = [one for one in group if self._count(*one)]
         jobs = [job for job, _ in group]
-        claims = self._scheduler.plan()
-        now = self._clock.now()
 
-        def write(store: Store) -> tuple[list[Stored], list[Claimed]]:
+        def write(store: Store) -> list[Stored]:
             require_blobs(store, self._blobs, jobs)
-            return store.submit(jobs), store.claim(claims, now) if claims else []
+            return store.submit(jobs)
 
         try:
-            stored, claimed = await self._database.write(write)
+            stored = await self._scheduler.claiming(self._database, self._clock.now(), write)
         except BaseException as error:
-            self._scheduler.undo(claims)
             self._refuse(group, error)
             return
-        self._scheduler.settle(claims, claimed)
         for (_, waiter), one in zip(group, stored, strict=True):
             if not waiter.done():
                 waiter.set_result(one)
@@ -90,7 +82,7 @@ class Intake:
             self._scheduler.remove(job.lane)
         if len(group) > 1 and isinstance(error, HecatonError) and not isinstance(error, Unavailable):
             for one in group:
-                self._run([one])
+                self._tasks.start(self._store([one]))
             return
         for _, waiter in group:
             if not waiter.done():

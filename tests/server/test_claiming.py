@@ -1,0 +1,105 @@
+"""A claim is taken from its plan to its end, whatever becomes of the transaction that it is part of."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from hecaton.core.errors import Conflict
+from hecaton.core.matching import Lane
+from hecaton.core.model import Image, WorkerId
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.scheduler import LANE_KEPT, Scheduler
+from hecaton.store.port import Store
+from hecaton.store.sqlite.database import SqliteDatabase, open_database
+from hecaton.wire.channel import PROTOCOL, Hello, SlotInfo, ToWorker
+
+LANE = Lane(1, 1)
+WORKER = WorkerId("w")
+
+
+class NoLink:
+    def send(self, message: ToWorker) -> None: ...
+    def send_along(self, message: ToWorker) -> None: ...
+    def close(self, code: int, reason: str) -> None: ...
+
+
+class Server:
+    """One worker with one slot, one waiting job in memory, and an empty store."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self.now = 1000.0
+        self.database = database
+        self.fleet = Fleet()
+        self.fleet.join(
+            WORKER, "w", NoLink(), Hello(PROTOCOL, "1", "x", (SlotInfo(0, None, None, None),), ()), self.now
+        )
+        image = Image(1, "app", None, "", {}, 1, 0.0, 0.0)
+        self.scheduler = Scheduler(self.fleet, lambda _: image, lambda: self.now)
+        self.scheduler.add(LANE, 0, self.now)
+
+    @property
+    def reserved(self) -> int:
+        return self.fleet.members[WORKER].slots[0].reserved
+
+    async def claiming(self, work: Callable[[Store], None]) -> None:
+        await self.scheduler.claiming(self.database, self.now, work)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    database = open_database(Path(":memory:"))
+    yield Server(database)
+    await database.close()
+
+
+async def test_work_that_fails_gives_back_the_room_and_the_job(server: Server) -> None:
+    def refuse(store: Store) -> None:
+        assert server.reserved == 1
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        await server.claiming(refuse)
+    assert (server.reserved, server.scheduler.queued(LANE.owner_id)) == (0, 1)
+
+
+async def test_work_that_is_given_up_gives_back_the_room_and_the_job(server: Server) -> None:
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(store: Store) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait()
+
+    claiming = asyncio.ensure_future(server.claiming(slow))
+    await begun.wait()
+    claiming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claiming
+    assert (server.reserved, server.scheduler.queued(LANE.owner_id)) == (0, 1)
+    go_on.set()
+
+
+async def test_a_lane_is_known_until_the_claims_of_it_are_over_however_long_they_take(server: Server) -> None:
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(store: Store) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait()
+
+    claiming = asyncio.ensure_future(server.claiming(slow))
+    await begun.wait()
+    server.now += LANE_KEPT + 1
+    server.scheduler.recount()
+    server.scheduler.load([])  # nothing waits: the one job is on its way to the worker
+    assert server.scheduler.knows(LANE.key())
+    go_on.set()
+    await claiming
+    server.now += LANE_KEPT + 1
+    server.scheduler.load([])
+    assert not server.scheduler.knows(LANE.key())
