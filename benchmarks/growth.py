@@ -8,7 +8,10 @@ no jobs is taken off, for as long as the jobs took (`benchmarks.workers` measure
 
 With one client, each job travels alone, and what grows is the decision who gets it. With 64 clients and one worker,
 dozens of jobs share a frame, a wake-up and a transaction; from as many workers as clients on, each has frames of its
-own. So there the cost is shown over both: one worker, and as many as clients."""
+own. So there the cost is shown over both: one worker, and as many as clients.
+
+Last, everything differs: each worker serves an image, has a card and carries out an option that no other one has, and
+as many lanes as there are workers have a job waiting for which there is nobody."""
 
 from __future__ import annotations
 
@@ -33,6 +36,8 @@ BODY = b'{"image":"%s","input":1}' % IMAGE.encode()
 
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
 WORKERS = (1, 10, CLIENTS, 1_000)
+UNLIKE = (1, 1_000)
+"""Workers that all differ, and lanes that wait."""
 FEW = 2
 """Workers while something else grows."""
 
@@ -69,6 +74,9 @@ def _run(plan: Plan, folder: Path) -> dict[str, float]:
     many, lone = _costs(plan, [folder / f"workers-{count}" for count in workers], workers, (CLIENTS, 1))
     values |= _curve("workers", workers, many) | _curve("lone", workers, lone)
     values |= {"workers": _growth(many, 0), "own": _growth(many, -2), "lone": _growth(lone, 0)}
+    unlike = UNLIKE if plan.full else (1, 10)
+    [costs] = _costs(plan, [folder / f"unlike-{count}" for count in unlike], unlike, (1,), unlike=True)
+    values["unlike"] = _growth(costs, 0)
     return values
 
 
@@ -81,20 +89,30 @@ def _growth(costs: Costs, first: int) -> float:
     return median(row[-1] / row[first] for row in costs)
 
 
-def _costs(plan: Plan, homes: Sequence[Path], workers: Sequence[int], crowds: Sequence[int]) -> list[Costs]:
-    """For so many clients at once, and again for so many."""
+def _costs(
+    plan: Plan, homes: Sequence[Path], workers: Sequence[int], crowds: Sequence[int], *, unlike: bool = False
+) -> list[Costs]:
+    """For so many clients at once, and again for so many. `unlike`: as `_start`'s."""
     with ExitStack() as running:
-        servers = [_start(plan, home, count, running) for home, count in zip(homes, workers, strict=True)]
+        servers = [
+            _start(plan, home, count, running, unlike=unlike) for home, count in zip(homes, workers, strict=True)
+        ]
         return [
             [[_cost(plan, server, clients) for server in servers] for _ in range(TURNS if plan.full else 1)]
             for clients in crowds
         ]
 
 
-def _start(plan: Plan, home: Path, workers: int, running: ExitStack) -> _Server:
+def _start(plan: Plan, home: Path, workers: int, running: ExitStack, *, unlike: bool) -> _Server:
+    """`unlike`: no worker is like another, and as many lanes wait."""
     home.mkdir(parents=True, exist_ok=True)
     hecaton = running.enter_context(subject.running(home))
-    running.enter_context(Herd(hecaton, workers, home))
+    running.enter_context(Herd(hecaton, workers, home, unlike=unlike))
+    if unlike:
+        client = hecaton.cluster.client()
+        for number in range(workers):
+            client.add_image(f"nobody-has-{number}", verify=False)
+            client.submit(f"nobody-has-{number}", number)
     hecaton.target.flood([BODY] * plan.size(JOBS, 50), CLIENTS)  # the first jobs after a start are not what a job costs
     spent, took = _spent(hecaton, lambda: time.sleep(plan.seconds(IDLE_SECONDS)))
     return _Server(hecaton, spent / took)
@@ -121,6 +139,12 @@ MEASUREMENT = Measurement(
         "lone": Row("cost per job with 1,000 workers, over that with one, one client", "x", "1.2x", 1.2),
         "own": Row("the same with 64 clients, over that with 64 workers", "x", "1.2x", 1.2),
         "workers": Row("the same over that with one worker, where dozens of jobs share each frame", "x"),
+        "unlike": Row(
+            "cost per job with 1,000 workers that all differ and 1,000 lanes waiting, over that with one and one",
+            "x",
+            "1.3x",
+            1.3,
+        ),
     },
     _run,
 )

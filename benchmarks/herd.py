@@ -1,6 +1,6 @@
 """A thousand workers in one process: the worker's own link and protocol, with an echo where the containers would be.
 
-    python -m benchmarks.herd CREDENTIALS      run it: {"url", "tokens"} as JSON in a file
+    python -m benchmarks.herd CREDENTIALS      run it: {"url", "tokens", "unlike"} as JSON in a file
 
 `Herd` does that as a child process. Its lines on stdout say how many are connected."""
 
@@ -20,8 +20,10 @@ from subprocess import PIPE, Popen
 import structlog
 import uvloop
 
+from benchmarks.measure import MIB
 from benchmarks.subject import Subject
-from hecaton.core.model import Reason
+from hecaton.core.model import Gpu, Reason
+from hecaton.core.options import EVERYWHERE
 from hecaton.wire.channel import PROTOCOL, Assign, Hello, Outcome, Results, SlotInfo, Started, ToWorker, Warm, Welcome
 from hecaton.worker.link.link import ServerLink, session
 from hecaton.worker.link.registration import WorkerConfig
@@ -31,15 +33,22 @@ IMAGE = "herd"
 
 
 class _Worker:
-    """The link's listener. What it is given it answers at once, and has a warm container for from then on."""
+    """The link's listener. What it is given it answers at once, and has a warm container for from then on.
 
-    def __init__(self, herd: _Connected) -> None:
+    `own`: what no other worker has: an image, a card, an option that it carries out."""
+
+    def __init__(self, herd: _Connected, own: str | None) -> None:
         self._herd = herd
+        self._own = own
         self.link: ServerLink | None = None
         self._warm: str | None = None
 
     def hello(self) -> Hello:
-        return Hello(PROTOCOL, "benchmark", "process", (SlotInfo(0, None, None, None),), (), (IMAGE,))
+        if self._own is None:
+            return Hello(PROTOCOL, "benchmark", "process", (SlotInfo(0, None, None, None),), (), (IMAGE,))
+        slot = SlotInfo(0, Gpu(self._own, f"card of {self._own}", 24_000 * MIB), None, None)
+        serves, options = (IMAGE, self._own), (*sorted(EVERYWHERE), f"option of {self._own}")
+        return Hello(PROTOCOL, self._own, "process", (slot,), (), serves, options=options)
 
     def welcome(self, message: Welcome) -> None:
         self._herd.change(1)
@@ -80,25 +89,25 @@ class _Connected:
         print(self._count, flush=True)
 
 
-async def _run(url: str, tokens: Sequence[str]) -> None:
+async def _run(url: str, tokens: Sequence[str], unlike: bool) -> None:
     connected = _Connected()
     async with AsyncExitStack() as open_sessions, asyncio.TaskGroup() as group:
         for number, token in enumerate(tokens):
-            worker = _Worker(connected)
+            worker = _Worker(connected, f"herd-{number}" if unlike else None)
             config = WorkerConfig(f"herd-{number}", url, "", token, Path())
             worker.link = ServerLink(config, await open_sessions.enter_async_context(session(config)), worker)
             group.create_task(worker.link.run())
 
 
 class Herd:
-    """So many workers, registered and connected when the block begins."""
+    """So many workers, registered and connected when the block begins. `unlike`: each has what no other one has."""
 
-    def __init__(self, hecaton: Subject, count: int, folder: Path) -> None:
+    def __init__(self, hecaton: Subject, count: int, folder: Path, *, unlike: bool = False) -> None:
         hecaton.cluster.register(IMAGE)
         client = hecaton.cluster.client()
         tokens = [client.add_worker(f"herd-{number}").token for number in range(count)]
         credentials = folder / f"herd-{count}.json"
-        credentials.write_text(json.dumps({"url": hecaton.cluster.url, "tokens": tokens}))
+        credentials.write_text(json.dumps({"url": hecaton.cluster.url, "tokens": tokens, "unlike": unlike}))
         self._log = folder / "herd.log"
         self.count = count
         self.connected = 0
@@ -142,7 +151,7 @@ def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for counts
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    uvloop.run(_run(credentials["url"], credentials["tokens"]))
+    uvloop.run(_run(credentials["url"], credentials["tokens"], credentials["unlike"]))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ ROWS = (
     "`hecaton job list` on loopback",
     "cost per job with 1,000 workers, over that with one, one client",
     "the same with 64 clients, over that with 64 workers",
+    "cost per job with 1,000 workers that all differ and 1,000 lanes waiting, over that with one and one",
     "the most that one of these is over what the repository keeps",
 )
 

@@ -10,6 +10,7 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 import msgspec
 
@@ -127,7 +128,18 @@ def refusal(want: Want, host: Host) -> str | None:
     return None if why is None else f"uses the {host.runtime} runtime{why}"
 
 
-def unable(want: Want, ability: Ability) -> str | None:
+class Asked(Protocol):
+    """What of a want an ability may have something against. The server's index of free slots is keyed by it, too."""
+
+    @property
+    def image(self) -> str: ...
+    @property
+    def mode(self) -> Mode: ...
+    @property
+    def asks(self) -> frozenset[str]: ...
+
+
+def unable(want: Asked, ability: Ability) -> str | None:
     """Why no worker of this ability ever takes work of this lane, as what follows 'uses the docker runtime'; None: one
     that is online does, given a free slot."""
     if want.mode not in ability.doors:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from hecaton.core.matching import PATIENCE, TURN, Ability, Want, place, refusal, unable
 from hecaton.core.model import AttemptRef, JobId, Mode, WorkerId, WorkerStatus
+from hecaton.server.fleet.kinds import Work, work_of
 from hecaton.server.fleet.members import Fleet, Hold, Lease, Member, ability
-from hecaton.server.fleet.openings import Openings
+from hecaton.server.fleet.openings import TIDY, Openings
 from hecaton.wire.channel import PROTOCOL, Hello, SlotInfo, ToWorker
 
 NOW = 1000.0
@@ -53,7 +54,9 @@ class NoLink:
 
 
 class World:
-    """A fleet to which things happen, and the index that follows it. All is decided by the seed."""
+    """A fleet to which things happen, and the index that follows it. All is decided by the seed.
+
+    Between decisions the index is tidied now and then, so that workers are told apart by ever other work."""
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(seed)
@@ -148,6 +151,15 @@ class World:
             for lane in rng.sample(list(OWNERS), rng.randint(1, 3))
         ]
 
+    def doable(self, wants: list[Want]) -> list[Want]:
+        """Those for which the index has somebody."""
+        works = {work_of(want): None for want in wants}
+        for work in works:
+            self.openings.ask(work)
+        for _ in range(self._rng.choice([1, 1, TIDY])):
+            doable = set(self.openings.doable(works))
+        return [want for want in wants if work_of(want) in doable]
+
     def members(self) -> list[Member]:
         return list(self.fleet.members.values())
 
@@ -173,7 +185,10 @@ def test_what_is_shown_is_enough_for_the_decision_over_all_slots(seed: int) -> N
         world.steps(4)
         everything = [member.host() for member in world.members()]
         for wants in (world.wants(), world.wants()):
-            assert place(wants, world.openings.hosts(wants), NOW) == place(wants, everything, NOW)
+            decided = place(wants, everything, NOW)
+            assert place(wants, world.openings.hosts(wants), NOW) == decided
+            doable = world.doable(wants)
+            assert place(doable, world.openings.hosts(doable), NOW) == decided
 
 
 @seeds
@@ -194,6 +209,17 @@ def test_what_is_counted_is_what_is_there(seed: int) -> None:
         assert sorted((member.id, slot.index) for member, slot in world.openings.stacked()) == sorted(stacked)
 
 
+WANT = Want(0, "app", Mode.NATIVE, "warm-0", 1, 0, NOW)
+
+
+def _unlike(fleet: Fleet, count: int) -> None:
+    """Workers that can do the same and more, each something else."""
+    for number in range(count):
+        worker = WorkerId(f"w{number}")
+        hello = Hello(PROTOCOL, "1", "process", (SlotInfo(0, None, "warm-0", None),), (), ("app", f"own-{number}"))
+        fleet.join(worker, worker, NoLink(), hello, NOW)
+
+
 def test_one_job_is_decided_over_one_slot_however_many_are_idle() -> None:
     fleet = Fleet()
     openings = Openings(fleet)
@@ -201,5 +227,39 @@ def test_one_job_is_decided_over_one_slot_however_many_are_idle() -> None:
         worker = WorkerId(f"w{number}")
         infos = (SlotInfo(0, None, "warm-0", None), SlotInfo(1, None, None, None))
         fleet.join(worker, worker, NoLink(), Hello(PROTOCOL, "1", "docker", infos, ()), NOW)
-    want = Want(0, "app", Mode.NATIVE, "warm-0", 1, 0, NOW)
-    assert [len(host.slots) for host in openings.hosts([want])] == [1]
+    assert [len(host.slots) for host in openings.hosts([WANT])] == [1]
+
+
+def test_one_job_is_decided_over_one_slot_however_the_workers_differ() -> None:
+    fleet = Fleet()
+    openings = Openings(fleet)
+    _unlike(fleet, 100)
+    assert len(openings.hosts([WANT])) == 1
+    own = Want(1, "own-7", Mode.NATIVE, None, 1, 0, NOW)
+    assert [host.name for host in openings.hosts([own])] == ["w7"]
+    assert len(openings.hosts([WANT])) == 2  # those that can do the other's, too, and those that cannot
+
+
+def test_what_nobody_asks_for_any_more_tells_no_workers_apart() -> None:
+    fleet = Fleet()
+    openings = Openings(fleet)
+    _unlike(fleet, 100)
+    waits = work_of(WANT)
+    for number in range(100):
+        openings.hosts([WANT, Want(1, f"own-{number}", Mode.NATIVE, None, 1, 0, NOW)])
+    assert len(openings.hosts([WANT])) == 100
+    for _ in range(2 * TIDY):
+        assert list(openings.doable({waits: None})) == [waits]
+    assert len(openings.hosts([WANT])) == 1
+
+
+@pytest.mark.parametrize("lanes", [2, 200])
+def test_a_lane_waits_in_no_decision_while_nobody_is_there_for_it(lanes: int) -> None:
+    fleet = Fleet()
+    openings = Openings(fleet)
+    _unlike(fleet, 10)
+    waiting = {Work(f"nobody-has-{number}", Mode.NATIVE, frozenset()): None for number in range(lanes)}
+    waiting[work_of(WANT)] = None
+    for work in waiting:
+        openings.ask(work)
+    assert list(openings.doable(waiting)) == [work_of(WANT)]

@@ -2,20 +2,24 @@
 
 `core.matching.place` fills no more slots than jobs wait, and looks at them in a few orders. So the first of each order,
 as many as there are jobs, are enough for the decision that it would make over all of them: it costs what it hands out,
-and not what is connected.
+and not what is connected. It does so for each kind of workers (`kinds`), not for each of the workers that differ.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from hecaton.core.matching import ANYTHING, Ability, Host, Slot, Want, unable
+from hecaton.core.matching import ANYTHING, Ability, Host, Slot, Want
 from hecaton.core.model import WorkerId, WorkerStatus
+from hecaton.server.fleet.kinds import NO_KIND, Kind, Kinds, Work, doable, work_of
 from hecaton.server.fleet.members import Fleet, Member, Place, SlotState
+
+TIDY = 1000
+"""Decisions after which what nobody asks for any more stops telling workers apart."""
 
 
 class _Opening(NamedTuple):
@@ -33,11 +37,12 @@ class _Entry(NamedTuple):
 
     opening: _Opening | None
     ability: Ability
+    kind: Kind
     owner: int | None
     stacked: bool
 
 
-_NOTHING = _Entry(None, ANYTHING, None, False)
+_NOTHING = _Entry(None, ANYTHING, NO_KIND, None, False)
 
 
 class _Shelf:
@@ -67,42 +72,68 @@ class Openings:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._entries: dict[Place, _Entry] = {}
-        self._kinds: Counter[Ability] = Counter()  # openings of members that can run the same
-        self._idle_kinds: Counter[Ability] = Counter()
-        self._idle = _Shelf()  # by what the member can run and what is warm
-        self._used = _Shelf()  # by what the member can run: the idle ones where something is warm
-        self._beside = _Shelf()  # busy, but not full: by what the member can run and what is warm
+        self._kinds = Kinds()
+        self._asked: set[Work] = set()  # since the last tidying
+        self._decisions = 0
+        self._open: Counter[Kind] = Counter()  # openings of members of a kind
+        self._idle_kinds: Counter[Kind] = Counter()
+        self._idle = _Shelf()  # by the member's kind and what is warm
+        self._used = _Shelf()  # by the member's kind: the idle ones where something is warm
+        self._beside = _Shelf()  # busy, but not full: by the member's kind and what is warm
         self._running: Counter[int] = Counter()
         self._stacked: dict[Place, None] = {}
 
     def any(self) -> bool:
         self._look()
-        return bool(self._kinds)
+        return bool(self._open)
+
+    def ask(self, work: Work) -> None:
+        """Somebody wants this: from now on the kinds know who can do it."""
+        if work not in self._kinds.works:
+            moved = self._kinds.ask(work)
+            for place, entry in self._entries.items() if moved else ():
+                if entry.ability in moved:
+                    self._take_out(entry)
+                    self._entries[place] = entry = entry._replace(kind=self._kinds.of(entry.ability))
+                    self._put_in(entry)
+
+    def doable(self, waiting: Mapping[Work, object]) -> Iterable[Work]:
+        """The works for which there is an opening, of those that wait, which all have been asked for."""
+        self._look()
+        self._decisions += 1
+        if self._decisions % TIDY == 0:
+            self._tidy(waiting.keys())
+        return doable(waiting, self._open, self._kinds)
 
     def hosts(self, wants: Sequence[Want]) -> list[Host]:
         """So much of the members that are online and have room as `place` needs for these."""
         self._look()
         chosen: dict[tuple[int, int], _Opening] = {}
         total = sum(want.count for want in wants)
-        for ability in self._kinds:
-            for want in wants:
-                if unable(want, ability) is None:
-                    ready = _enough(self._ready(want, ability), want.shunned, total)
-                    beside = self._beside.row((ability, want.warm)) if want.warm is not None else ()
-                    for opening in chain(ready, _enough(beside, want.shunned, want.count)):
-                        chosen[opening.member_number, opening.slot_index] = opening
+        for want in wants:
+            for kind in self._open.keys() & self._able(want):
+                ready = _enough(self._ready(want, kind), want.shunned, total)
+                beside = self._beside.row((kind, want.warm)) if want.warm is not None else ()
+                for opening in chain(ready, _enough(beside, want.shunned, want.count)):
+                    chosen[opening.member_number, opening.slot_index] = opening
         return _as_hosts(chosen)
 
-    def _ready(self, want: Want, ability: Ability) -> Iterator[_Opening]:
+    def _able(self, want: Want) -> set[Kind]:
+        work = work_of(want)
+        self._asked.add(work)
+        self.ask(work)
+        return self._kinds.able(work)
+
+    def _ready(self, want: Want, kind: Kind) -> Iterator[_Opening]:
         """Idle ones in the order of the matching."""
-        warm = reversed(self._idle.row((ability, want.warm)))
-        empty = self._idle.row((ability, None)) if want.warm is not None else ()
-        return chain(warm, empty, (o for o in self._used.row(ability) if o.slot.warm != want.warm))
+        warm = reversed(self._idle.row((kind, want.warm)))
+        empty = self._idle.row((kind, None)) if want.warm is not None else ()
+        return chain(warm, empty, (o for o in self._used.row(kind) if o.slot.warm != want.warm))
 
     def idle_for(self, want: Want) -> bool:
         """Is there an idle slot that may take it?"""
         self._look()
-        return any(unable(want, ability) is None for ability in self._idle_kinds)
+        return not self._able(want).isdisjoint(self._idle_kinds)
 
     def idle(self) -> int:
         """How many slots have nothing to do."""
@@ -126,7 +157,7 @@ class Openings:
             member = self._fleet.members.get(place[0])
             slot = member.slots.get(place[1]) if member is not None else None
             old = self._entries.pop(place, _NOTHING)
-            new = _entry(member, slot) if member is not None and slot is not None else _NOTHING
+            new = self._entry(member, slot) if member is not None and slot is not None else _NOTHING
             if new.opening != old.opening or new.ability != old.ability:  # a job takes its room when it is planned
                 self._take_out(old)
                 self._put_in(new)
@@ -141,38 +172,51 @@ class Openings:
             if new is not _NOTHING:
                 self._entries[place] = new
 
+    def _entry(self, member: Member, slot: SlotState) -> _Entry:
+        view = slot.view()
+        opening = None
+        if member.status is WorkerStatus.ONLINE and (view.held == 0 or view.held < view.depth):
+            opening = _Opening(view.used_at, member.number, view.index, view, member)
+        owner = next(iter(slot.held.values())).owner if slot.held else None
+        stacked = len(slot.held) > 1 and member.link is not None
+        return _Entry(opening, member.ability, self._kinds.of(member.ability), owner, stacked)
+
     def _put_in(self, entry: _Entry) -> None:
         if entry.opening is not None:
-            for shelf, key in self._shelves(entry.opening, entry.ability):
+            for shelf, key in self._shelves(entry.opening, entry.kind):
                 shelf.add(key, entry.opening)
-            self._kinds[entry.ability] += 1
+            self._open[entry.kind] += 1
             if entry.opening.slot.held == 0:
-                self._idle_kinds[entry.ability] += 1
+                self._idle_kinds[entry.kind] += 1
 
     def _take_out(self, entry: _Entry) -> None:
         if entry.opening is not None:
-            for shelf, key in self._shelves(entry.opening, entry.ability):
+            for shelf, key in self._shelves(entry.opening, entry.kind):
                 shelf.remove(key, entry.opening)
-            _less(self._kinds, entry.ability)
+            _less(self._open, entry.kind)
             if entry.opening.slot.held == 0:
-                _less(self._idle_kinds, entry.ability)
+                _less(self._idle_kinds, entry.kind)
 
-    def _shelves(self, opening: _Opening, ability: Ability) -> Sequence[tuple[_Shelf, Hashable]]:
+    def _shelves(self, opening: _Opening, kind: Kind) -> Sequence[tuple[_Shelf, Hashable]]:
         warm = opening.slot.warm
         if opening.slot.held:
-            return ((self._beside, (ability, warm)),)
+            return ((self._beside, (kind, warm)),)
         if warm is None:
-            return ((self._idle, (ability, warm)),)
-        return (self._idle, (ability, warm)), (self._used, ability)
+            return ((self._idle, (kind, warm)),)
+        return (self._idle, (kind, warm)), (self._used, kind)
 
-
-def _entry(member: Member, slot: SlotState) -> _Entry:
-    view = slot.view()
-    opening = None
-    if member.status is WorkerStatus.ONLINE and (view.held == 0 or view.held < view.depth):
-        opening = _Opening(view.used_at, member.number, view.index, view, member)
-    owner = next(iter(slot.held.values())).owner if slot.held else None
-    return _Entry(opening, member.ability, owner, len(slot.held) > 1 and member.link is not None)
+    def _tidy(self, waiting: Collection[Work]) -> None:
+        """Forget what nobody has asked for since the last time, and workers that have gone."""
+        wanted = [work for work in self._kinds.works if work in self._asked or work in waiting]
+        abilities = {entry.ability for entry in self._entries.values()}
+        self._asked.clear()
+        if len(wanted) + len(abilities) < len(self._kinds):
+            for entry in self._entries.values():
+                self._take_out(entry)
+            self._kinds = Kinds(wanted)
+            for place, entry in self._entries.items():
+                self._entries[place] = entry = entry._replace(kind=self._kinds.of(entry.ability))
+                self._put_in(entry)
 
 
 def _enough(openings: Iterable[_Opening], shunned: Container[WorkerId], count: int) -> Iterator[_Opening]:

@@ -25,6 +25,7 @@ from hecaton.core.matching import Lane, Want, place, warm_key
 from hecaton.core.model import AttemptRef, Image, WorkerId
 from hecaton.core.options import options_of
 from hecaton.server.clock import submitted_at
+from hecaton.server.fleet.kinds import Work
 from hecaton.server.fleet.members import Fleet, Lease, Member, SlotState
 from hecaton.server.fleet.openings import Openings
 from hecaton.store.port import Claim, Claimed, Database, LaneInfo, Store
@@ -60,6 +61,7 @@ class LaneState(msgspec.Struct):
     pace: float | None = None  # seconds that a job of this lane runs, exponentially averaged: how many to prefetch
     used_at: float = 0.0
     asks: frozenset[str] = frozenset()  # names of the options that tell the lane apart
+    waits: Work | None = None  # while it waits: what its worker is asked for
 
 
 class Scheduler:
@@ -69,7 +71,7 @@ class Scheduler:
         self._image = image
         self._now = now
         self._lanes: dict[int, LaneState] = {}
-        self._waiting: dict[int, LaneState] = {}  # those with a count above 0
+        self._waiting: dict[Work, dict[int, LaneState]] = {}  # those with a count above 0, by what a worker is asked
         self._queued: dict[int, int] = {}  # by owner
         self._served: dict[int, float] = {}  # when an owner was given a slot last
 
@@ -198,10 +200,26 @@ class Scheduler:
         owner = state.lane.owner_id
         self._queued[owner] = self._queued.get(owner, 0) + count - state.count
         state.count = count
-        if count > 0:
-            self._waiting[state.key] = state
-        else:
-            self._waiting.pop(state.key, None)
+        if count <= 0:
+            self._leave(state)
+        elif not state.waits:
+            self._wait(state)
+
+    def _wait(self, state: LaneState) -> None:
+        """Among those that wait; but not where its image is gone, as then nobody is wanted for it."""
+        image = self._image(state.lane.image_id)
+        if image is not None:
+            state.waits = Work(image.name, state.lane.mode, state.asks)
+            self._openings.ask(state.waits)
+            self._waiting.setdefault(state.waits, {})[state.key] = state
+
+    def _leave(self, state: LaneState) -> None:
+        if state.waits is not None:
+            alike = self._waiting[state.waits]
+            del alike[state.key]
+            if not alike:
+                del self._waiting[state.waits]
+            state.waits = None
 
     # -- decide --------------------------------------------------------------------------------
 
@@ -243,9 +261,10 @@ class Scheduler:
     def _plan(self) -> list[Claim]:
         if not self._waiting or not self._openings.any():
             return []
-        several = len({state.lane.owner_id for state in self._waiting.values()}) > 1
+        states = [lane for work in self._openings.doable(self._waiting) for lane in self._waiting[work].values()]
+        several = len({state.lane.owner_id for state in states}) > 1
         running = self._openings.running() if several else MappingProxyType({})
-        wants = {want.lane: want for state in self._waiting.values() if (want := self._want(state, running))}
+        wants = {want.lane: want for state in states if (want := self._want(state, running))}
         claims = []
         now = self._now()
         hosts = self._openings.hosts(tuple(wants.values()))
