@@ -2,8 +2,9 @@
 repository keeps in `instructions.json`; fails when one of them is more than 3 % above it.
 
 One process at a time runs under callgrind and everything else at full speed beside it, so that what is counted is what
-it does while nobody waits for it. It is idle work that a slow machine would add, and chance how many messages share a
-frame: each figure is the median of several pieces, so that it repeats to 1 %.
+it does while nobody waits for it. Each figure is the median of several pieces and repeats to 1 %. On a machine that is
+busy otherwise, fewer messages share a frame: what is too much is counted again, and the least counts. A worker's part
+in a batch is not among them: how many results share a frame with it is chance, and moves it by a tenth.
 
 The count is that of one build of Python: another release, or other flags of the compiler, give other ones. So a fixed
 workload of pure Python is counted, too, and the figures are compared as multiples of it; where it differs from the kept
@@ -42,6 +43,9 @@ MOST = 1.03
 LEAST = 0.97
 SAME = 0.005
 """Share by which the fixed workload may differ in the same build of Python."""
+
+COUNTS = 3
+"""How often is counted before something fails."""
 
 KEPT = Path(__file__).with_suffix(".json")
 REFERENCE = "reference"
@@ -241,18 +245,27 @@ def judge(kept: Kept, found: dict[str, float], python: str) -> tuple[list[str], 
     return lines, well
 
 
+def least(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    """Of two counts. A busy machine makes fewer messages share a frame: chance adds, and takes nothing away."""
+    return {key: min(value, other[key]) for key, value in one.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="write what was counted into the repository's file")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="hecaton-instructions-"))
     try:
-        found = count(Plan(FULL_ROUNDS), folder)
+        found = count(Plan(FULL_ROUNDS), folder / "1")
+        if options.keep:
+            save(found)
+        lines, well = judge(load(), found, interpreter())
+        for number in range(2, COUNTS + 1):
+            if not well:
+                found = least(found, count(Plan(FULL_ROUNDS), folder / str(number)))
+                lines, well = judge(load(), found, interpreter())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if options.keep:
-        save(found)
-    lines, well = judge(load(), found, interpreter())
     print("\n".join(lines), flush=True)
     sys.exit(not well)
 

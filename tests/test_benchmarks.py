@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import instructions
-from benchmarks.instructions import REFERENCE, Kept, judge
+from benchmarks.instructions import REFERENCE, Kept, judge, least
 from tests.engine.needs import require
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -136,6 +136,10 @@ def test_another_build_of_python_is_not_judged_and_says_so(python: str, referenc
     assert well
     assert "FAILED" not in "".join(lines)
     assert lines[-1].startswith("Nothing is judged")
+
+
+def test_of_several_counts_the_least_is_judged() -> None:
+    assert least(_found(104_000, 50_000), _found(101_000, 51_000)) == _found(101_000, 50_000)
 
 
 def test_every_figure_is_kept() -> None:
