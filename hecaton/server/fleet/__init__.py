@@ -7,6 +7,7 @@
   users.
 - `kinds`: Workers that no work in demand tells apart are of one kind: a decision looks at kinds, however much workers
   differ.
+- `lanes`: What the scheduler knows of a lane, and which lanes wait for which work.
 - `members`: Which workers are connected and what they hold: the server's memory of leases.
 - `openings`: Which slots have room, kept in the orders in which the matching looks at them.
 - `quarantine`: Workers that get nothing new: drained by an admin, or quarantined because their machine failed jobs in a

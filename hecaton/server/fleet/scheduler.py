@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
-import msgspec
-
 from hecaton.core.doors import WAYS
 from hecaton.core.errors import TooMany
 from hecaton.core.matching import Lane, Want, place, warm_key
@@ -26,6 +24,7 @@ from hecaton.core.model import AttemptRef, Image, WorkerId
 from hecaton.core.options import options_of
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.kinds import Work
+from hecaton.server.fleet.lanes import LaneState, WaitingLanes
 from hecaton.server.fleet.members import Fleet, Lease, Member, SlotState
 from hecaton.server.fleet.openings import Openings
 from hecaton.store.port import Claim, Claimed, Database, LaneInfo, Store
@@ -47,23 +46,6 @@ LANE_KEPT = 600.0
 """Seconds without any use after which a lane is forgotten: people make new lanes with each handler file they send."""
 
 
-class LaneState(msgspec.Struct):
-    key: int
-    lane: Lane
-    count: int = 0
-    priority: int = 0
-    since: float = 0.0
-    waiting: dict[int, int] = {}  # how many of each priority; may name too many, as `count`
-    claims: int = 0  # planned, and neither settled nor undone: it must not be forgotten now
-    fresh: int = 0  # added since `recount`
-    raised: int | None = None  # highest priority added since the last plan took from the lane
-    shunned: dict[WorkerId, float] = {}  # machines that failed one of its jobs, and until when others go first
-    pace: float | None = None  # seconds that a job of this lane runs, exponentially averaged: how many to prefetch
-    used_at: float = 0.0
-    asks: frozenset[str] = frozenset()  # names of the options that tell the lane apart
-    waits: Work | None = None  # while it waits: what its worker is asked for
-
-
 class Scheduler:
     def __init__(self, fleet: Fleet, image: Callable[[int], Image | None], now: Callable[[], float]) -> None:
         self.fleet = fleet
@@ -71,7 +53,7 @@ class Scheduler:
         self._image = image
         self._now = now
         self._lanes: dict[int, LaneState] = {}
-        self._waiting: dict[Work, dict[int, LaneState]] = {}  # those with a count above 0, by what a worker is asked
+        self._waiting = WaitingLanes()  # those with a count above 0
         self._queued: dict[int, int] = {}  # by owner
         self._served: dict[int, float] = {}  # when an owner was given a slot last
 
@@ -201,25 +183,17 @@ class Scheduler:
         self._queued[owner] = self._queued.get(owner, 0) + count - state.count
         state.count = count
         if count <= 0:
-            self._leave(state)
+            self._waiting.remove(state)
         elif not state.waits:
             self._wait(state)
 
     def _wait(self, state: LaneState) -> None:
-        """Among those that wait; but not where its image is gone, as then nobody is wanted for it."""
+        """Not where its image is gone: then nobody is wanted for it."""
         image = self._image(state.lane.image_id)
         if image is not None:
-            state.waits = Work(image.name, state.lane.mode, state.asks)
-            self._openings.ask(state.waits)
-            self._waiting.setdefault(state.waits, {})[state.key] = state
-
-    def _leave(self, state: LaneState) -> None:
-        if state.waits is not None:
-            alike = self._waiting[state.waits]
-            del alike[state.key]
-            if not alike:
-                del self._waiting[state.waits]
-            state.waits = None
+            work = Work(image.name, state.lane.mode, state.asks)
+            self._openings.ask(work)
+            self._waiting.add(state, work)
 
     # -- decide --------------------------------------------------------------------------------
 
@@ -259,9 +233,9 @@ class Scheduler:
         return done, len(claimed)
 
     def _plan(self) -> list[Claim]:
-        if not self._waiting or not self._openings.any():
+        if not self._waiting.works or not self._openings.any():
             return []
-        states = [lane for work in self._openings.doable(self._waiting) for lane in self._waiting[work].values()]
+        states = self._waiting.of(self._openings.doable(self._waiting.works))
         several = len({state.lane.owner_id for state in states}) > 1
         running = self._openings.running() if several else MappingProxyType({})
         wants = {want.lane: want for state in states if (want := self._want(state, running))}
