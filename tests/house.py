@@ -242,6 +242,66 @@ def functions_stay_readable(house: House) -> list[str]:
     return [f"{module}.{node.name}: {count} lines" for module, node, count in lines if count > FUNCTION_LINES]
 
 
+FETCHING = {"_first", "_sql", "execute", "fetchall", "fetchone", "first", "run"}
+LONGEST_UNPACKED = 4
+
+
+def rows_of_the_store_are_read_by_name(house: House) -> list[str]:
+    """A row is what a call of `FETCHING` gives, what a `Row` or `row` as an argument is, and what is made of these by
+    assignment, loop or index. Not by number; and unpacked into names only while they can be counted at a glance."""
+    wrong = []
+    for module, tree in house.trees.items():
+        if _is_in(module, "hecaton.store"):
+            for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+                wrong += [f"{module}.{function.name}: line {line}" for line in _read_by_number(function)]
+    return sorted(set(wrong))
+
+
+def _read_by_number(function: ast.FunctionDef) -> Iterator[int]:
+    fetched = {
+        one.arg
+        for one in function.args.args
+        if one.arg == "row" or (one.annotation is not None and "Row" in ast.unparse(one.annotation).split("["))
+    }
+
+    def is_fetched(value: ast.expr) -> bool:
+        if isinstance(value, ast.Name):
+            return value.id in fetched
+        if isinstance(value, ast.Subscript):
+            return is_fetched(value.value)
+        return isinstance(value, ast.Call) and (
+            (isinstance(value.func, ast.Attribute) and value.func.attr in FETCHING)
+            or (isinstance(value.func, ast.Name) and any(is_fetched(one) for one in value.args))  # sorted(rows)
+        )
+
+    bound = list(_bound(function))
+    for _ in bound:  # a name may be bound to one that is found out later
+        fetched |= {target.id for target, value in bound if isinstance(target, ast.Name) and is_fetched(value)}
+    for target, value in bound:
+        if isinstance(target, ast.Tuple) and len(target.elts) > LONGEST_UNPACKED and is_fetched(value):
+            yield target.lineno
+    for node in ast.walk(function):
+        if isinstance(node, ast.Subscript) and is_fetched(node.value) and _is_number(node.slice):
+            yield node.lineno
+
+
+def _bound(function: ast.FunctionDef) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """What is bound to what: assignments, loops, comprehensions."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign):
+            yield from ((target, node.value) for target in node.targets)
+        elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
+            yield node.target, node.value
+        elif isinstance(node, (ast.For, ast.comprehension)):
+            yield node.target, node.iter
+
+
+def _is_number(index: ast.expr) -> bool:
+    if isinstance(index, ast.UnaryOp):
+        return _is_number(index.operand)
+    return isinstance(index, ast.Constant) and isinstance(index.value, int)
+
+
 Rule = Callable[[House], list[str]]
 
 # Each with sources that break it, and nothing else of it.
@@ -266,4 +326,7 @@ RULES: dict[Rule, dict[str, str]] = {
     },
     modules_stay_readable: {"core/a.py": "\n" * (MODULE_LINES + 1)},
     functions_stay_readable: {"core/a.py": "def f():\n" + "    pass\n" * FUNCTION_LINES},
+    rows_of_the_store_are_read_by_name: {
+        "store/a.py": "def f(self):\n    rows = self._sql('').fetchall()\n    return [one[2] for one in rows]\n"
+    },
 }

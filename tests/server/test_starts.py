@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from hecaton.core.model import AttemptRef, JobId
 from hecaton.server.clock import Clock
 from hecaton.server.fleet.starts import DELAY, Starts
 from hecaton.store.port import Store
-from hecaton.store.sqlite.store import SqliteStore
 from tests.server.people import eventually
 
 LONG, FRESH, SHORT = (AttemptRef(JobId(name), 1) for name in ("long", "fresh", "short"))
@@ -21,7 +21,7 @@ class _Clock(Clock):
         return self.time
 
 
-class _Written(SqliteStore):
+class _Written:
     """Notes what would be written."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ async def test_a_start_is_written_when_it_has_lasted_and_not_with_others() -> No
     clock, written = _Clock(), _Written()
 
     def write(work: Callable[[Store], object]) -> None:
-        work(written)
+        work(cast(Store, written))
 
     async def count() -> int:
         return len(written.starts)

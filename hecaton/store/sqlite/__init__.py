@@ -8,7 +8,9 @@
 - `inspection`: Is everything there, and whole?.
 - `migrate`: Brings a SQLite database to the schema of this release: numbered SQL files, each applied once in its own
   transaction.
-- `rows`: Base of the SQLite store's parts, and the translation between rows and the nouns of core.
-- `store`: The `Store` port over one SQLite connection, put together from its parts.
+- `rows`: The translation between rows and the nouns of core: columns have names, and nobody counts them.
+- `run_after`: What `job.run_after` says of a waiting job: ready, delayed or withheld.
+- `statements`: The way of the verbs to SQLite: statements in the transaction that is open on one connection.
+- `store`: The `Store` port over one SQLite connection: says which unit has which verb.
 - `verbs/`: The verbs of the port in SQL, by what they are about.
 """

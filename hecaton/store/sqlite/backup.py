@@ -73,7 +73,8 @@ def _copy(folder: Path, source: sqlite3.Connection, building: Path) -> Copied:
         with connection:
             connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (COPIED_AT, str(copied_at)))
         connection.execute("PRAGMA journal_mode = DELETE")  # one file that is complete by itself
-        jobs: int = connection.execute("SELECT count(*) FROM job").fetchone()[0]
+        jobs: int
+        (jobs,) = connection.execute("SELECT count(*) FROM job").fetchone()
     _sync(copy)
     _copy_blobs(folder / BLOBS, building / BLOBS)
     if (folder / SECRET).exists():

@@ -146,14 +146,15 @@ def _refuse_unfit(path: Path) -> None:
 
 
 def _require_ours(connection: sqlite3.Connection, path: Path) -> None:
-    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    if application_id != _APPLICATION_ID:
         raise Unavailable(f"{path} is not a database of Hecaton", _RESTORE)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     _require_ours(connection, path)
     if path.stat().st_size <= QUICK_CHECK_LIMIT:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise Unavailable(f"the database {path} is damaged: {found}", _RESTORE)
     connection.execute("PRAGMA journal_mode = WAL")

@@ -52,7 +52,8 @@ def inspect(folder: Path) -> Findings:
 
 def _inspect(folder: Path, connection: sqlite3.Connection) -> Findings:
     schema = version_of(connection)
-    problems = [f"the database is damaged: {row[0]}" for row in connection.execute(f"PRAGMA integrity_check({SHOWN})")]
+    checked = connection.execute(f"PRAGMA integrity_check({SHOWN})")
+    problems = [f"the database is damaged: {what}" for (what,) in checked]
     if problems == ["the database is damaged: ok"]:
         problems = _broken_references(connection)
     newest = migrations()[-1][0]
@@ -63,16 +64,19 @@ def _inspect(folder: Path, connection: sqlite3.Connection) -> Findings:
     files = {sha256: path.stat().st_size for sha256, path in blob_files(folder / BLOBS)}
     connection.execute("BEGIN")  # from here on one snapshot, taken after the files were listed
     problems += _shortened(_missing(connection, files, folder / BLOBS))
-    known = {row[0] for row in connection.execute(_KNOWN_BLOBS)}
-    named = {row[0] for row in connection.execute(_NAMED_BLOBS)}
+    known = {sha256 for (sha256,) in connection.execute(_KNOWN_BLOBS)}
+    named = {sha256 for sha256, *_ in connection.execute(_NAMED_BLOBS)}
     orphans = files.keys() - known - named
-    jobs: int = connection.execute("SELECT count(*) FROM job").fetchone()[0]
+    jobs: int
+    (jobs,) = connection.execute("SELECT count(*) FROM job").fetchone()
     return Findings(schema, jobs, len(files), tuple(problems), len(orphans), sum(files[sha256] for sha256 in orphans))
 
 
 def _broken_references(connection: sqlite3.Connection) -> list[str]:
     rows = connection.execute("PRAGMA foreign_key_check").fetchall()
-    return _shortened(f"row {row[1]} of table {row[0]} refers to a row of {row[2]} that is not there" for row in rows)
+    return _shortened(
+        f"row {row} of table {table} refers to a row of {other} that is not there" for table, row, other, _ in rows
+    )
 
 
 def _missing(connection: sqlite3.Connection, files: dict[str, int], blobs: Path) -> Iterator[str]:

@@ -21,7 +21,9 @@ def migrations() -> list[tuple[int, str]]:
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    version: int
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return version
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:

@@ -1,17 +1,111 @@
-"""The `Store` port over one SQLite connection, put together from its parts."""
+"""The `Store` port over one SQLite connection: says which unit has which verb."""
 
 from __future__ import annotations
 
+import sqlite3
+
+from hecaton.store.sqlite.statements import Statements
 from hecaton.store.sqlite.verbs.accounts import AccountVerbs
 from hecaton.store.sqlite.verbs.backups import BackupVerbs
+from hecaton.store.sqlite.verbs.batch_ends import BatchEnds
 from hecaton.store.sqlite.verbs.batches import BatchVerbs
+from hecaton.store.sqlite.verbs.blobs import BlobVerbs
 from hecaton.store.sqlite.verbs.logs import LogVerbs
+from hecaton.store.sqlite.verbs.meta import MetaVerbs
+from hecaton.store.sqlite.verbs.queue import QueueVerbs
 from hecaton.store.sqlite.verbs.retention import RetentionVerbs
 from hecaton.store.sqlite.verbs.returns import ReturnVerbs
+from hecaton.store.sqlite.verbs.submit import SubmitVerbs
 from hecaton.store.sqlite.verbs.views import ViewVerbs
 
 
-class SqliteStore(BatchVerbs, BackupVerbs, ViewVerbs, AccountVerbs, LogVerbs, RetentionVerbs, ReturnVerbs):
-    """batches (over queue): what moves jobs · views: what shows them · accounts: users, images · logs, blobs ·
-    retention: what is removed for its age · returns: what a lost worker gets back · backups: what a copy
-    in place of its original has to forget."""
+class SqliteStore:
+    """One object with all verbs of the port. Each is a unit's own method, bound when the store is made: a call costs
+    what it would cost if the units were one class. Called on the thread that runs the connection's transactions: the
+    writer's or the reader's, or the caller's in a database that is `inline`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        statements = Statements(connection)
+        submission = SubmitVerbs(statements)
+        queue = QueueVerbs(statements, BatchEnds(statements))
+        views = ViewVerbs(statements)
+        self._bind_jobs(submission, queue, views, ReturnVerbs(statements))
+        self._bind_batches(BatchVerbs(statements, submission, queue))
+        self._bind_accounts(AccountVerbs(statements))
+        self._bind_logs_and_blobs(LogVerbs(statements), BlobVerbs(statements))
+        self._bind_housekeeping(
+            MetaVerbs(statements), BackupVerbs(statements, queue, views), RetentionVerbs(statements)
+        )
+
+    def _bind_jobs(self, submission: SubmitVerbs, queue: QueueVerbs, views: ViewVerbs, returns: ReturnVerbs) -> None:
+        self.submit = submission.submit
+        self.claim = queue.claim
+        self.start = queue.start
+        self.end = queue.end
+        self.cancel = queue.cancel
+        self.expire_queued = queue.expire_queued
+        self.cap_waits = queue.cap_waits
+        self.return_leases = returns.return_leases
+        self.job = views.job
+        self.payload = views.payload
+        self.result = views.result
+        self.attempts = views.attempts
+        self.jobs = views.jobs
+        self.held = views.held
+        self.assigned = views.assigned
+        self.lanes = views.lanes
+        self.queue_position = views.queue_position
+
+    def _bind_batches(self, batches: BatchVerbs) -> None:
+        self.create_batch = batches.create_batch
+        self.append = batches.append
+        self.close_batch = batches.close_batch
+        self.batch = batches.batch
+        self.batches = batches.batches
+        self.batch_failures = batches.batch_failures
+        self.batch_running = batches.batch_running
+        self.batch_pace = batches.batch_pace
+        self.ended_items = batches.ended_items
+        self.failed_items = batches.failed_items
+        self.last_retried = batches.last_retried
+        self.set_paused = batches.set_paused
+        self.cancel_batch = batches.cancel_batch
+        self.sweep = batches.sweep
+
+    def _bind_accounts(self, accounts: AccountVerbs) -> None:
+        self.create_user = accounts.create_user
+        self.user = accounts.user
+        self.user_by_name = accounts.user_by_name
+        self.users = accounts.users
+        self.set_password = accounts.set_password
+        self.delete_user = accounts.delete_user
+        self.add_image = accounts.add_image
+        self.image = accounts.image
+        self.image_by_name = accounts.image_by_name
+        self.images = accounts.images
+        self.update_image = accounts.update_image
+        self.delete_image = accounts.delete_image
+        self.add_worker = accounts.add_worker
+        self.worker_by_token = accounts.worker_by_token
+        self.workers = accounts.workers
+        self.seen = accounts.seen
+        self.remove_worker = accounts.remove_worker
+        self.set_drained = accounts.set_drained
+        self.set_quarantine = accounts.set_quarantine
+
+    def _bind_logs_and_blobs(self, logs: LogVerbs, blobs: BlobVerbs) -> None:
+        self.append_log = logs.append_log
+        self.read_log = logs.read_log
+        self.log_tail = logs.log_tail
+        self.add_blob = blobs.add_blob
+        self.has_blob = blobs.has_blob
+        self.unused_blobs = blobs.unused_blobs
+        self.forget_blobs = blobs.forget_blobs
+
+    def _bind_housekeeping(self, meta: MetaVerbs, backups: BackupVerbs, retention: RetentionVerbs) -> None:
+        self.meta = meta.meta
+        self.set_meta = meta.set_meta
+        self.adopt_copy = backups.adopt_copy
+        self.forget_results = retention.forget_results
+        self.forget_logs = retention.forget_logs
+        self.forget_jobs = retention.forget_jobs

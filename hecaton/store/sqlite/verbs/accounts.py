@@ -1,23 +1,35 @@
-"""Users, images, workers and server-wide facts in SQLite."""
+"""Users, images and workers in SQLite."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
+import msgspec
+
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
-from hecaton.store.sqlite.rows import Row, Verbs, json_text
+from hecaton.store.sqlite.rows import Columns, json_text
+from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY, IS_WITHHELD
+from hecaton.store.sqlite.statements import Statements
 
-_USER = "SELECT id, name, role, password_hash, token_version, created_at FROM user WHERE deleted = 0"
-_IMAGE = "SELECT id, name, digest, description, env, env_revision, created_at, updated_at FROM image WHERE deleted = 0"
-_WORKER = """
-    SELECT id, name, registered_by, token_hash, created_at, last_seen, removed, drained, quarantine, quarantined_until
-    FROM worker WHERE removed = 0
-"""
+_USERS = Columns(User, "user", made={"role": Role})
+_IMAGES = Columns(Image, "image", made={"env": json.loads})
+_WORKERS = Columns(WorkerRecord, "worker", made={"removed": bool, "drained": bool})
+
+_USER = f"SELECT {_USERS.sql} FROM user WHERE deleted = 0"  # noqa: S608
+_IMAGE = f"SELECT {_IMAGES.sql} FROM image WHERE deleted = 0"  # noqa: S608
+_WORKER = f"SELECT {_WORKERS.sql} FROM worker WHERE removed = 0"  # noqa: S608
 
 
-class AccountVerbs(Verbs):
+class AccountVerbs:
+    """Nothing is deleted: rows stay with a flag, for the names on old jobs; among those without it names are unique."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._sql = statements.run
+        self._sql_many = statements.run_many
+        self._first = statements.first
+
     # -- users ---------------------------------------------------------------------------------
     def create_user(self, name: str, password_hash: str, role: Role, now: float) -> User:
         if self.user_by_name(name):
@@ -29,15 +41,15 @@ class AccountVerbs(Verbs):
         return self._named_user(name)
 
     def user(self, user_id: int) -> User | None:
-        row = self._row(f"{_USER} AND id = ?", user_id)
-        return _user_of(row) if row else None
+        row = self._first(f"{_USER} AND id = ?", user_id)
+        return _USERS.of(row) if row else None
 
     def user_by_name(self, name: str) -> User | None:
-        row = self._row(f"{_USER} AND name_key = ?", name.casefold())
-        return _user_of(row) if row else None
+        row = self._first(f"{_USER} AND name_key = ?", name.casefold())
+        return _USERS.of(row) if row else None
 
     def users(self) -> list[User]:
-        return [_user_of(row) for row in self._sql(f"{_USER} ORDER BY name_key")]
+        return [_USERS.of(row) for row in self._sql(f"{_USER} ORDER BY name_key")]
 
     def set_password(self, name: str, password_hash: str) -> User:
         user = self._named_user(name)
@@ -49,7 +61,7 @@ class AccountVerbs(Verbs):
 
     def delete_user(self, name: str) -> User:
         user = self._named_user(name)
-        others = self._row("SELECT 1 FROM user WHERE deleted = 0 AND role = 'admin' AND id <> ?", user.id)
+        others = self._first("SELECT 1 FROM user WHERE deleted = 0 AND role = 'admin' AND id <> ?", user.id)
         if user.role is Role.ADMIN and not others:
             raise Conflict(f"{user.name!r} is the last admin", "Create another admin first.")
         if self._unfinished("owner_id", user.id):
@@ -65,12 +77,12 @@ class AccountVerbs(Verbs):
     def _unfinished(self, column: str, value: int) -> bool:
         """Looks at unfinished jobs only: a million finished ones cost nothing."""
         sources = (
-            "job INDEXED BY job_ready WHERE state = 'IN_QUEUE' AND run_after = 0",
-            "job INDEXED BY job_delayed WHERE state = 'IN_QUEUE' AND run_after > 0",
-            "job INDEXED BY job_withheld WHERE state = 'IN_QUEUE' AND run_after < 0",
+            f"job INDEXED BY job_ready WHERE state = 'IN_QUEUE' AND {IS_READY}",
+            f"job INDEXED BY job_delayed WHERE state = 'IN_QUEUE' AND {IS_DELAYED}",
+            f"job INDEXED BY job_withheld WHERE state = 'IN_QUEUE' AND {IS_WITHHELD}",
             "job INDEXED BY job_held WHERE state IN ('ASSIGNED', 'IN_PROGRESS')",
         )
-        return any(self._row(f"SELECT 1 FROM {source} AND {column} = ? LIMIT 1", value) for source in sources)  # noqa: S608
+        return any(self._first(f"SELECT 1 FROM {source} AND {column} = ? LIMIT 1", value) for source in sources)  # noqa: S608
 
     # -- images --------------------------------------------------------------------------------
     def add_image(self, name: str, digest: str | None, description: str, now: float) -> Image:
@@ -83,15 +95,15 @@ class AccountVerbs(Verbs):
         return self._named_image(name)
 
     def image(self, image_id: int) -> Image | None:
-        row = self._row(f"{_IMAGE} AND id = ?", image_id)
-        return _image_of(row) if row else None
+        row = self._first(f"{_IMAGE} AND id = ?", image_id)
+        return _IMAGES.of(row) if row else None
 
     def image_by_name(self, name: str) -> Image | None:
-        row = self._row(f"{_IMAGE} AND name = ?", name)
-        return _image_of(row) if row else None
+        row = self._first(f"{_IMAGE} AND name = ?", name)
+        return _IMAGES.of(row) if row else None
 
     def images(self) -> list[Image]:
-        return [_image_of(row) for row in self._sql(f"{_IMAGE} ORDER BY name")]
+        return [_IMAGES.of(row) for row in self._sql(f"{_IMAGE} ORDER BY name")]
 
     def update_image(
         self, name: str, now: float, *, env: dict[str, str] | None, description: str | None, digest: str | None
@@ -127,7 +139,7 @@ class AccountVerbs(Verbs):
 
     # -- workers -------------------------------------------------------------------------------
     def add_worker(self, worker_id: WorkerId, name: str, registered_by: str, token_hash: bytes, now: float) -> None:
-        if self._row("SELECT 1 FROM worker WHERE removed = 0 AND name = ?", name):
+        if self._first("SELECT 1 FROM worker WHERE removed = 0 AND name = ?", name):
             raise Conflict(
                 f"there is a worker {name!r} already", f"Choose another name, or: hecaton worker remove {name}"
             )
@@ -137,58 +149,33 @@ class AccountVerbs(Verbs):
         )
 
     def worker_by_token(self, token_hash: bytes) -> WorkerRecord | None:
-        row = self._row(f"{_WORKER} AND token_hash = ?", token_hash)
-        return _worker_of(row) if row else None
+        row = self._first(f"{_WORKER} AND token_hash = ?", token_hash)
+        return _WORKERS.of(row) if row else None
 
     def workers(self) -> list[WorkerRecord]:
-        return [_worker_of(row) for row in self._sql(f"{_WORKER} ORDER BY name")]
+        return [_WORKERS.of(row) for row in self._sql(f"{_WORKER} ORDER BY name")]
 
     def seen(self, workers: Sequence[WorkerId], now: float) -> None:
         self._sql_many("UPDATE worker SET last_seen = ? WHERE id = ?", [(now, worker) for worker in workers])
 
     def remove_worker(self, name_or_id: str) -> WorkerRecord:
-        row = self._named_worker(name_or_id)
-        self._sql("UPDATE worker SET removed = 1 WHERE id = ?", (row[0],))
-        return _worker_of((*row[:6], 1, *row[7:]))
+        worker = self._named_worker(name_or_id)
+        self._sql("UPDATE worker SET removed = 1 WHERE id = ?", (worker.id,))
+        return msgspec.structs.replace(worker, removed=True)
 
     def set_drained(self, name_or_id: str, drained: bool) -> WorkerRecord:
-        worker = self._named_worker(name_or_id)[0]
+        worker = self._named_worker(name_or_id).id
         if drained:
             self._sql("UPDATE worker SET drained = 1 WHERE id = ?", (worker,))
         else:
             self._sql("UPDATE worker SET drained = 0, quarantine = NULL WHERE id = ?", (worker,))
-        return _worker_of(self._named_worker(worker))
+        return self._named_worker(worker)
 
     def set_quarantine(self, worker: WorkerId, why: str | None, until: float) -> None:
         self._sql("UPDATE worker SET quarantine = ?, quarantined_until = ? WHERE id = ?", (why, until, worker))
 
-    def _named_worker(self, name_or_id: str) -> Row:
-        row = self._row(f"{_WORKER} AND (name = ?1 OR id = ?1) ORDER BY name = ?1 DESC", name_or_id)
+    def _named_worker(self, name_or_id: str) -> WorkerRecord:
+        row = self._first(f"{_WORKER} AND (name = ?1 OR id = ?1) ORDER BY name = ?1 DESC", name_or_id)
         if row is None:
             raise NotFound(f"there is no worker {name_or_id!r}", "hecaton worker list shows them.")
-        return row
-
-    # -- meta ----------------------------------------------------------------------------------
-    def meta(self, key: str) -> str | None:
-        row = self._row("SELECT value FROM meta WHERE key = ?", key)
-        return row[0] if row else None
-
-    def set_meta(self, key: str, value: str) -> None:
-        self._sql(
-            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (key, value),
-        )
-
-
-def _user_of(row: Row) -> User:
-    return User(row[0], row[1], Role(row[2]), row[3], row[4], row[5])
-
-
-def _image_of(row: Row) -> Image:
-    return Image(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5], row[6], row[7])
-
-
-def _worker_of(row: Row) -> WorkerRecord:
-    return WorkerRecord(
-        row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), bool(row[7]), row[8], row[9]
-    )  # fmt: skip
+        return _WORKERS.of(row)

@@ -10,6 +10,7 @@ import math
 
 from hecaton.core.model import Reason
 from hecaton.store.port import AttemptEnd
+from hecaton.store.sqlite.statements import Statements
 from hecaton.store.sqlite.verbs.queue import QueueVerbs
 from hecaton.store.sqlite.verbs.views import ViewVerbs
 
@@ -20,13 +21,22 @@ _LEAST = 1000
 """Attempts that are skipped at least, for clocks that do not agree."""
 
 
-class BackupVerbs(QueueVerbs, ViewVerbs):
+class BackupVerbs:
+    """After `adopt_copy` no attempt number is given out that the original may have given out."""
+
+    def __init__(self, statements: Statements, queue: QueueVerbs, views: ViewVerbs) -> None:
+        self._sql = statements.run
+        self._first = statements.first
+        self._queue = queue
+        self._views = views
+
     def adopt_copy(self, now: float) -> float | None:
-        copied_at = self._row("SELECT value FROM meta WHERE key = ?", COPIED_AT)
-        if copied_at is None:
+        row = self._first("SELECT value FROM meta WHERE key = ?", COPIED_AT)
+        if row is None:
             return None
-        age = max(0.0, now - float(copied_at[0]))
-        self.end([AttemptEnd(ref, None, Reason.RELEASED, now) for _, _, ref, _ in self.assigned()])
+        (copied_at,) = row
+        age = max(0.0, now - float(copied_at))
+        self._queue.end([AttemptEnd(ref, None, Reason.RELEASED, now) for _, _, ref, _ in self._views.assigned()])
         # No job gets an attempt a millisecond for long: so many have not been given out, by whichever server that was.
         skipped = _LEAST + math.ceil(age * 1000)
         self._sql("UPDATE job SET attempt = attempt + ? WHERE state = 'IN_QUEUE'", (skipped,))

@@ -8,33 +8,50 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import repeat, starmap
 from typing import Any
 
 import msgspec
 
 from hecaton.core.errors import NotFound
 from hecaton.core.lifecycle import TRANSITIONS, Event, Standing, Verdict, judge, sources
-from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobSpec, JobState, Reason
+from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobSpec, JobState, Reason, WorkerId
 from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, EndResult, Expired
-from hecaton.store.sqlite.rows import PARTS, STATE, Row, body_of, decode_spec, failure_text, parts
+from hecaton.store.sqlite.rows import STATE, Columns, body_of, decode_spec, failure_text
+from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY, READY
+from hecaton.store.sqlite.statements import PARTS, Statements, parts
 from hecaton.store.sqlite.verbs.batch_ends import BatchEnds
-from hecaton.store.sqlite.verbs.submit import SubmitVerbs
 
-CLAIMED = """
-    SELECT job.seq, job.id, job.attempt, user.name, job.image_id, job.spec, job.payload_kind, job.payload_size,
-           job.payload_blob, payload.data, job.key
+
+class ClaimedRow(msgspec.Struct, gc=False):
+    """A job with all that its worker needs. `attempt`: as it stands in the row."""
+
+    seq: int
+    id: JobId
+    attempt: int
+    owner: str
+    image_id: int
+    spec: str
+    payload_kind: str
+    payload_size: int
+    payload_blob: str | None
+    payload: bytes | None
+    key: str
+
+
+CLAIMED = f"""
+    SELECT {Columns(ClaimedRow, "job", {"owner": "user.name", "payload": "payload.data"}).sql}
     FROM job CROSS JOIN user ON user.id = job.owner_id LEFT JOIN payload ON payload.seq = job.seq
-"""
+"""  # noqa: S608
 """To be followed by WHERE."""
 
 CLAIM = f"""{CLAIMED}
-    WHERE job.state = 'IN_QUEUE' AND job.run_after = 0 AND job.lane = ?
+    WHERE job.state = 'IN_QUEUE' AND job.{IS_READY} AND job.lane = ?
       AND (job.expires_at IS NULL OR job.expires_at > ?)
     ORDER BY job.priority DESC, job.seq LIMIT ?
 """
 
-DUE = "UPDATE job SET run_after = 0 WHERE state = 'IN_QUEUE' AND run_after > 0 AND run_after <= ?"
+DUE = f"UPDATE job SET run_after = {READY:g} WHERE state = 'IN_QUEUE' AND {IS_DELAYED} AND run_after <= ?"  # noqa: S608
 
 _ASSIGN = """
     UPDATE job SET state = ?, attempt = attempt + 1, worker_id = ?, slot = ?, assigned_at = ? WHERE seq IN ({})
@@ -42,11 +59,29 @@ _ASSIGN = """
 
 _START = "UPDATE job SET state = ?, started_at = ? WHERE id = ? AND attempt = ? AND state = ?"
 
-_CURRENT = """
-    SELECT seq, state, attempt, worker_id, lane, started_at, retries, user_failures, infra_failures, cancel_requested,
-           coalesce(attempt_reason, reason), batch, id, assigned_at
-    FROM job WHERE id IN ({})
-"""
+
+class _Current(msgspec.Struct, gc=False):
+    """A job, as an end of one of its attempts finds it. `reason`: why its latest attempt ended."""
+
+    seq: int
+    id: JobId
+    state: str
+    attempt: int
+    worker_id: WorkerId | None
+    lane: int
+    assigned_at: float | None
+    started_at: float | None
+    retries: int
+    user_failures: int
+    infra_failures: int
+    cancel_requested: int
+    reason: str | None
+    batch: int | None
+
+
+_CURRENT = f"""
+    SELECT {Columns(_Current, "job", {"reason": "coalesce(attempt_reason, reason)"}).sql} FROM job WHERE id IN ({{}})
+"""  # noqa: S608
 
 _END = """
     UPDATE job SET state = ?, started_at = ?, ended_at = ?, reason = ?, attempt_reason = ?, charged = ?, exit_code = ?,
@@ -89,21 +124,38 @@ _CURRENT_OF = [_CURRENT.format(", ".join("?" * jobs)) for jobs in range(_LONGEST
 _ASSIGN_OF = {rows: _ASSIGN.format(", ".join("?" * rows)) for rows in PARTS}
 
 
-_Last = tuple[Row, AttemptEnd, Verdict, JobState]
-"""A row of `_CURRENT`, the end of its last attempt, what follows, the state that it ends in."""
+class _Last(msgspec.Struct, gc=False):
+    """A job that ends. `state`: the one that it ends in. `started_at`: the news of it may have come with the end."""
+
+    job: _Current
+    end: AttemptEnd
+    verdict: Verdict
+    state: JobState
+    started_at: float | None
 
 
-class QueueVerbs(SubmitVerbs, BatchEnds):
+class QueueVerbs:
+    """Moves jobs, each move one of `core.lifecycle`. An attempt's number rises in the statement that assigns it, and an
+    attempt is ended only under the number that its job has now: that is the fence."""
+
+    def __init__(self, statements: Statements, batch_ends: BatchEnds) -> None:
+        self._sql = statements.run
+        self._sql_many = statements.run_many
+        self._first = statements.first
+        self._value = statements.value
+        self._insert_bodies = statements.insert_bodies
+        self._batch_ends = batch_ends
+
     # -- claim and start -----------------------------------------------------------------------
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed]:
         self._sql(DUE, (now,))
         state = TRANSITIONS[JobState.IN_QUEUE, Event.ASSIGN].value
         claimed: list[Claimed] = []
         for position, claim in enumerate(claims):
-            rows = self._sql(CLAIM, (claim.lane, now, claim.count)).fetchall()
-            for part in parts([row[0] for row in rows]):
+            rows = [*starmap(ClaimedRow, self._sql(CLAIM, (claim.lane, now, claim.count)))]
+            for part in parts([row.seq for row in rows]):
                 self._sql(_ASSIGN_OF[len(part)], (state, claim.worker_id, claim.slot, now, *part))
-            claimed += [claimed_of(row, row[2] + 1, position) for row in rows]
+            claimed += [claimed_of(row, row.attempt + 1, position) for row in rows]
         return claimed
 
     def start(self, refs: Sequence[AttemptRef], at: float) -> None:
@@ -117,61 +169,73 @@ class QueueVerbs(SubmitVerbs, BatchEnds):
 
     def _end(self, run: Sequence[AttemptEnd]) -> list[EndResult]:
         # hot: benchmarks/batch.py
-        rows = {row[12]: row for row in self._sql(_CURRENT_OF[len(run)], [end.ref.job for end in run])}
+        rows = self._sql(_CURRENT_OF[len(run)], [end.ref.job for end in run])
+        jobs = {job.id: job for job in starmap(_Current, rows)}
         ended: list[EndResult] = []
         last: list[_Last] = []
         for end in run:
-            row = rows.get(end.ref.job)
-            if row is None:
+            job = jobs.get(end.ref.job)
+            if job is None:
                 ended.append(EndResult(end.ref, False, False, None))
                 continue
-            state, attempt, worker_id = STATE[row[1]], row[2], row[3]
+            state, attempt, worker_id = STATE[job.state], job.attempt, job.worker_id
             if state not in HELD_STATES or attempt != end.ref.attempt or (end.by is not None and end.by != worker_id):
-                ended.append(EndResult(end.ref, False, self._ended_so(row, end), state))
+                ended.append(EndResult(end.ref, False, self._ended_so(job, end), state))
                 continue
-            losses = self._losses(row[0]) if end.excused else 0
-            verdict = judge(Standing(row[6], row[7], row[8], bool(row[9]), losses), end.reason, end.excused)
-            if end.unseen and self._spec(row[0]).no_overlap:
+            cancel_requested = bool(job.cancel_requested)
+            losses = self._losses(job.seq) if end.excused else 0
+            standing = Standing(job.retries, job.user_failures, job.infra_failures, cancel_requested, losses)
+            verdict = judge(standing, end.reason, end.excused)
+            if end.unseen and self._spec(job.seq).no_overlap:
                 verdict = msgspec.structs.replace(verdict, delay=max(verdict.delay, end.unseen))
             target = TRANSITIONS[state, verdict.event]
             if target.terminal:
-                last.append((row, end, verdict, target))
-                started_at = row[5] if row[5] is not None else end.started_at
+                started_at = end.started_at if job.started_at is None else job.started_at
+                last.append(_Last(job, end, verdict, target, started_at))
                 ended.append(
                     EndResult(
-                        end.ref, True, False, target, verdict, None, row[11], False, row[13], started_at, bool(row[9])
+                        ref=end.ref,
+                        accepted=True,
+                        repeated=False,
+                        state=target,
+                        verdict=verdict,
+                        batch=job.batch,
+                        assigned_at=job.assigned_at,
+                        started_at=started_at,
+                        cancel_requested=cancel_requested,
                     )
                 )
             else:
-                self._requeue(row, end, verdict, target)
-                ended.append(EndResult(end.ref, True, False, target, verdict, row[4]))
-        if last and self._finish(last):
+                self._requeue(job, end, verdict, target)
+                ended.append(EndResult(end.ref, True, False, target, verdict, job.lane))
+        paused = self._write_last(last) if last else False
+        if paused:  # then it is the only one of its run
             ended = [msgspec.structs.replace(end, paused=True) for end in ended]
         return ended
 
-    def _finish(self, last: Sequence[_Last]) -> bool:
-        """Of one run. True: the batch has paused with the one that ended."""
+    def _write_last(self, last: Sequence[_Last]) -> bool:
+        """Writes the ends of one run into the jobs, their results and the counters of their batches. All of them end in
+        the same state. True: the batch has paused with the one that ended."""
         paused = False
-        target = last[0][3]
+        first, *_ = last
         numbers: dict[int | None, Iterator[int | None]] = {}
-        for batch, ends in Counter(row[11] for row, *_ in last).items():
+        for batch, ends in Counter([one.job.batch for one in last]).items():
             if batch is None:
                 numbers[None] = repeat(None)
                 continue
-            counters = self._count_ends(batch, target, ends)
-            numbers[batch] = iter(range(counters[0] - ends + 1, counters[0] + 1))
-            if target is JobState.FAILED:
-                _, end, verdict, _ = last[0]
-                paused = self._item_failed(batch, end.ref.job, verdict.reason, end.failure, counters)
-        self._sql_many(_END, [_end_values(*one, next(numbers[one[0][11]])) for one in last])
-        results = [(row[0], end.body.data) for row, end, *_ in last if end.body and end.body.blob is None]
+            counters = self._batch_ends.count(batch, first.state, ends)
+            numbers[batch] = iter(range(counters.ended - ends + 1, counters.ended + 1))
+            if first.state is JobState.FAILED:
+                reason, failure = first.verdict.reason, first.end.failure
+                paused = self._batch_ends.record_failure(batch, first.job.id, reason, failure, counters)
+        self._sql_many(_END, [_end_values(one, next(numbers[one.job.batch])) for one in last])
+        results = [(one.job.seq, body.data) for one in last if (body := one.end.body) is not None and body.blob is None]
         if results:
             self._insert_bodies("result", results)
         return paused
 
-    def _requeue(self, row: Row, end: AttemptEnd, verdict: Verdict, target: JobState) -> None:
-        seq = row[0]
-        started_at = row[5] if row[5] is not None else end.started_at
+    def _requeue(self, job: _Current, end: AttemptEnd, verdict: Verdict, target: JobState) -> None:
+        started_at = end.started_at if job.started_at is None else job.started_at
         self._sql(
             _KEEP_ATTEMPT,
             (
@@ -181,37 +245,40 @@ class QueueVerbs(SubmitVerbs, BatchEnds):
                 verdict.charged.value,
                 end.exit_code,
                 failure_text(end.failure),
-                seq,
+                job.seq,
             ),
         )
         self._sql(
             _REQUEUE,
             (
                 target.value,
-                self._run_after(row[11], end.at + verdict.delay if verdict.delay else 0),
-                row[7] + (verdict.charged is Charged.USER),
-                row[8] + (verdict.charged is Charged.INFRA),
-                seq,
+                self._batch_ends.run_after(job.batch, end.at + verdict.delay if verdict.delay else READY),
+                job.user_failures + (verdict.charged is Charged.USER),
+                job.infra_failures + (verdict.charged is Charged.INFRA),
+                job.seq,
             ),
         )
         if started_at is not None:  # it was worth starting: its time in the queue counts anew
-            spec = self._spec(seq)
+            spec = self._spec(job.seq)
             if spec.queue_ttl is not None:
-                self._sql("UPDATE job SET expires_at = ? WHERE seq = ?", (end.at + spec.queue_ttl, seq))
+                self._sql("UPDATE job SET expires_at = ? WHERE seq = ?", (end.at + spec.queue_ttl, job.seq))
 
     def _spec(self, seq: int) -> JobSpec:
-        return decode_spec(self._sql("SELECT spec FROM job WHERE seq = ?", (seq,)).fetchone()[0])
+        return decode_spec(self._value("SELECT spec FROM job WHERE seq = ?", seq))
 
     def _losses(self, seq: int) -> int:
-        rows = self._sql("SELECT count(*) FROM attempt WHERE seq = ? AND reason = ?", (seq, Reason.WORKER_LOST.value))
-        count: int = rows.fetchone()[0]
+        count: int = self._value(
+            "SELECT count(*) FROM attempt WHERE seq = ? AND reason = ?", seq, Reason.WORKER_LOST.value
+        )
         return count
 
-    def _ended_so(self, row: Row, end: AttemptEnd) -> bool:
+    def _ended_so(self, job: _Current, end: AttemptEnd) -> bool:
         """Did this attempt end before, by the same worker and for the same reason?"""
-        seq, attempt, worker_id, reason = row[0], row[2], row[3], row[10]
-        if attempt != end.ref.attempt or worker_id is None:
-            kept = self._row("SELECT worker_id, reason FROM attempt WHERE seq = ? AND number = ?", seq, end.ref.attempt)
+        worker_id, reason = job.worker_id, job.reason
+        if job.attempt != end.ref.attempt or worker_id is None:
+            kept = self._first(
+                "SELECT worker_id, reason FROM attempt WHERE seq = ? AND number = ?", job.seq, end.ref.attempt
+            )
             if kept is None:
                 return False
             worker_id, reason = kept
@@ -219,17 +286,18 @@ class QueueVerbs(SubmitVerbs, BatchEnds):
 
     # -- ends in the queue ---------------------------------------------------------------------
     def cancel(self, job: JobId, now: float) -> CancelResult:
-        row = self._row("SELECT seq, state, attempt, worker_id, batch FROM job WHERE id = ?", job)
+        row = self._first(_CURRENT_OF[1], job)
         if row is None:
             raise NotFound(f"there is no job {job!r}")
-        seq, state, attempt, worker_id, batch = row[0], STATE[row[1]], row[2], row[3], row[4]
+        found = _Current(*row)
+        state = STATE[found.state]
         if state is JobState.IN_QUEUE:
             state = TRANSITIONS[state, Event.CANCEL]
-            number = None if batch is None else self._count_ends(batch, state, 1)[0]
-            self._sql(_END_IN_QUEUE, (state.value, now, Reason.CANCELLED.value, None, number, seq))
+            number = None if found.batch is None else self._batch_ends.count(found.batch, state, 1).ended
+            self._sql(_END_IN_QUEUE, (state.value, now, Reason.CANCELLED.value, None, number, found.seq))
         elif not state.terminal:
-            self._sql("UPDATE job SET cancel_requested = 1 WHERE seq = ?", (seq,))
-        return CancelResult(job, state, AttemptRef(job, attempt), worker_id, batch)
+            self._sql("UPDATE job SET cancel_requested = 1 WHERE seq = ?", (found.seq,))
+        return CancelResult(job, state, AttemptRef(job, found.attempt), found.worker_id, found.batch)
 
     def cap_waits(self, now: float, longest_delay: float) -> None:
         until = now + longest_delay
@@ -246,10 +314,12 @@ class QueueVerbs(SubmitVerbs, BatchEnds):
                 message=f"no worker started the job within the {ttl:g} s it was to wait in the queue (queue_ttl)",
                 hint="Submit it again with a longer queue_ttl, or add workers.",
             )
-            counters = None if batch is None else self._count_ends(batch, state, 1)
-            number = counters[0] if counters else None
+            number, paused = None, False
+            if batch is not None:
+                counters = self._batch_ends.count(batch, state, 1)
+                number = counters.ended
+                paused = self._batch_ends.record_failure(batch, job, Reason.QUEUE_TTL, failure, counters)
             self._sql(_END_IN_QUEUE, (state.value, now, Reason.QUEUE_TTL.value, failure_text(failure), number, seq))
-            paused = counters is not None and self._item_failed(batch, job, Reason.QUEUE_TTL, failure, counters)
             expired.append(Expired(JobId(job), batch, paused))
         return expired
 
@@ -270,37 +340,38 @@ def _runs(ends: Sequence[AttemptEnd]) -> Iterator[list[AttemptEnd]]:
         yield run
 
 
-def _end_values(row: Row, end: AttemptEnd, verdict: Verdict, target: JobState, number: int | None) -> tuple[Any, ...]:
-    """For `_END`. `number`: it was the so many-th of its batch to end."""
+def _end_values(one: _Last, number: int | None) -> tuple[Any, ...]:
+    """For `_END`, in its order (tests/store/test_sqlite_columns.py notices another one). `number`: it was the so
+    many-th of its batch to end."""
+    job, end, verdict = one.job, one.end, one.verdict
     body = end.body
     return (
-        target.value,
-        row[5] if row[5] is not None else end.started_at,
+        one.state.value,
+        one.started_at,
         end.at,
         verdict.reason.value,
         end.reason.value if end.reason is not verdict.reason else None,
         verdict.charged.value,
         end.exit_code,
         failure_text(end.failure),
-        row[7] + (verdict.charged is Charged.USER),
-        row[8] + (verdict.charged is Charged.INFRA),
+        job.user_failures + (verdict.charged is Charged.USER),
+        job.infra_failures + (verdict.charged is Charged.INFRA),
         body.kind.value if body else None,
         body.size if body else 0,
         body.blob if body else None,
         number,
-        row[0],
+        job.seq,
     )
 
 
-def claimed_of(row: Row, attempt: int, position: int) -> Claimed:
-    """A row of `CLAIMED`."""
+def claimed_of(row: ClaimedRow, attempt: int, position: int) -> Claimed:
     return Claimed(
-        ref=AttemptRef(row[1], attempt),
-        index=row[0],
-        owner=row[3],
-        image_id=row[4],
-        spec=decode_spec(row[5]),
-        payload=body_of(row[6], row[7], row[8], row[9]),
-        key=row[10],
+        ref=AttemptRef(row.id, attempt),
+        index=row.seq,
+        owner=row.owner,
+        image_id=row.image_id,
+        spec=decode_spec(row.spec),
+        payload=body_of(row.payload_kind, row.payload_size, row.payload_blob, row.payload),
+        key=row.key,
         claim=position,
     )

@@ -6,9 +6,10 @@ up with every job for the sake of something that happens once an hour.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-from hecaton.store.sqlite.rows import Row, Verbs
+from hecaton.store.sqlite.statements import Row, Statements
 
 _OLD_RESULTS = """
     SELECT seq, length(data) FROM result CROSS JOIN job USING (seq) WHERE result.seq < ? AND job.ended_at < ?
@@ -28,6 +29,8 @@ _OLD_JOBS = """
     SELECT seq, payload_size + result_size FROM job WHERE seq < ? AND ended_at < ? ORDER BY seq LIMIT ?
 """
 
+_SUBMITTED = "SELECT created_at FROM job WHERE seq >= ? ORDER BY seq LIMIT 1"
+
 _STEP_BYTES = 4 * 1024 * 1024
 """To free a row SQLite walks through all of its pages: this many bytes take some 50 ms on a busy machine."""
 
@@ -39,7 +42,15 @@ _EMPTY_BATCHES = """
 """
 
 
-class RetentionVerbs(Verbs):
+class RetentionVerbs:
+    """Only what belongs to ended jobs is removed. A call that returns 0 has left nothing that is old."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._sql = statements.run
+        self._sql_many = statements.run_many
+        self._first = statements.first
+        self._value = statements.value
+
     def forget_results(self, before: float, limit: int) -> int:
         end = self._first_since(before)
         rows = _bounded(self._sql(_OLD_RESULTS, (end, before, limit)))
@@ -62,11 +73,11 @@ class RetentionVerbs(Verbs):
     def _first_since(self, at: float) -> int:
         """The index of the first job submitted at or after `at`; one more than the last if there is none. By halving:
         indexes rise with time."""
-        low, high = 1, (self._sql("SELECT coalesce(max(seq), 0) FROM job").fetchone()[0]) + 1
+        low, high = 1, self._value("SELECT coalesce(max(seq), 0) FROM job") + 1
         while low < high:
             middle = (low + high) // 2
-            row = self._row("SELECT created_at FROM job WHERE seq >= ? ORDER BY seq LIMIT 1", middle)
-            if row is not None and row[0] < at:
+            (created_at,) = self._first(_SUBMITTED, middle) or (math.inf,)
+            if created_at < at:
                 low = middle + 1
             else:
                 high = middle

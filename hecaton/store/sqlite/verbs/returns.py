@@ -4,44 +4,81 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from hecaton.core.lifecycle import RETURNABLE, TRANSITIONS, Event
 from hecaton.core.model import AttemptRef, Charged, WorkerId
 from hecaton.store.port import Returned
-from hecaton.store.sqlite.rows import CHARGED, REASON, STATE, Verbs, decode_spec
+from hecaton.store.sqlite.rows import CHARGED, REASON, STATE, Columns, decode_spec
+from hecaton.store.sqlite.run_after import READY
+from hecaton.store.sqlite.statements import Statements
 from hecaton.store.sqlite.verbs.queue import HELD_STATES
 
-_HELD_BY = "SELECT seq, state, attempt, worker_id, lane, spec, started_at FROM job WHERE id = ?"
 
-_ENDED_FOR = """
-    SELECT assigned_at, started_at, reason, charged FROM attempt WHERE seq = ? AND number = ? AND worker_id = ?
-"""
+class _Claimed(msgspec.Struct, gc=False):
+    """The job that a worker says it holds."""
+
+    seq: int
+    state: str
+    attempt: int
+    worker_id: WorkerId | None
+    lane: int
+    spec: str
+    started_at: float | None
+
+
+class _Lost(msgspec.Struct, gc=False):
+    """The attempt that was ended for its worker's silence."""
+
+    assigned_at: float
+    started_at: float | None
+    reason: str
+    charged: str
+
+
+_CLAIMED = f"SELECT {Columns(_Claimed, 'job').sql} FROM job WHERE id = ?"  # noqa: S608
+_LOST = f"SELECT {Columns(_Lost, 'attempt').sql} FROM attempt WHERE seq = ? AND number = ? AND worker_id = ?"  # noqa: S608
 
 _GIVE_BACK = """
-    UPDATE job SET state = ?, run_after = 0, infra_failures = infra_failures - ?,
+    UPDATE job SET state = ?, run_after = ?, infra_failures = infra_failures - ?,
                    worker_id = ?, slot = ?, assigned_at = ?, started_at = ?
     WHERE seq = ?
 """
 
 
-class ReturnVerbs(Verbs):
+class ReturnVerbs:
+    """An attempt goes on only under the number that is its job's current one: what was given to another worker since
+    stays there."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._sql = statements.run
+        self._first = statements.first
+
     def return_leases(self, worker: WorkerId, held: Mapping[AttemptRef, int]) -> list[Returned]:
         return [returned for ref, slot in held.items() if (returned := self._return(worker, ref, slot)) is not None]
 
     def _return(self, worker: WorkerId, ref: AttemptRef, slot: int) -> Returned | None:
-        row = self._row(_HELD_BY, ref.job)
-        if row is None or row[2] != ref.attempt:
+        row = self._first(_CLAIMED, ref.job)
+        if row is None:
             return None
-        seq, state, lane = row[0], STATE[row[1]], row[4]
-        if state in HELD_STATES and row[3] == worker:
-            return Returned(ref, lane, row[6] is not None, Charged.NONE)
-        lost = self._row(_ENDED_FOR, seq, ref.attempt, worker)
+        job = _Claimed(*row)
+        if job.attempt != ref.attempt:
+            return None
+        state = STATE[job.state]
+        if state in HELD_STATES and job.worker_id == worker:
+            return Returned(ref, job.lane, job.started_at is not None, Charged.NONE)
+        row = self._first(_LOST, job.seq, ref.attempt, worker)
         target = TRANSITIONS.get((state, Event.RETURN))
-        if lost is None or target is None or REASON[lost[2]] not in RETURNABLE or decode_spec(row[5]).no_overlap:
+        if row is None or target is None:
             return None
-        assigned_at, started_at, _, charged = lost
-        if started_at is not None:
+        lost = _Lost(*row)
+        if REASON[lost.reason] not in RETURNABLE or decode_spec(job.spec).no_overlap:
+            return None
+        started = lost.started_at is not None
+        if started:
             target = TRANSITIONS[target, Event.START]
-        payer = CHARGED[charged]
-        self._sql(_GIVE_BACK, (target.value, payer is Charged.INFRA, worker, slot, assigned_at, started_at, seq))
-        self._sql("DELETE FROM attempt WHERE seq = ? AND number = ?", (seq, ref.attempt))
-        return Returned(ref, lane, started_at is not None, payer)
+        payer = CHARGED[lost.charged]
+        again = (target.value, READY, payer is Charged.INFRA, worker, slot, lost.assigned_at, lost.started_at, job.seq)
+        self._sql(_GIVE_BACK, again)
+        self._sql("DELETE FROM attempt WHERE seq = ? AND number = ?", (job.seq, ref.attempt))
+        return Returned(ref, job.lane, started, payer)

@@ -2,54 +2,98 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from hecaton.core.batches import lane_of
 from hecaton.core.errors import Conflict
 from hecaton.core.model import Attempt, AttemptRef, Body, Job, JobId, JobState, WorkerId
 from hecaton.store.port import Claimed, LaneInfo, Page
-from hecaton.store.sqlite.rows import JOBS, STATE, Row, Verbs, attempt_of, body_of, decode_spec, job_of
-from hecaton.store.sqlite.verbs.queue import CLAIMED, claimed_of
+from hecaton.store.sqlite.rows import JOB, JOBS, KIND, LATEST_ATTEMPT, PAST_ATTEMPT, STATE, Columns, decode_spec
+from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY
+from hecaton.store.sqlite.statements import Statements
+from hecaton.store.sqlite.verbs.queue import CLAIMED, ClaimedRow, claimed_of
 
 _POSITION_LIMIT = 10_000
 _ID_LENGTH = 36
 _PREFIX_LENGTH = 8
 
-_ATTEMPTS = """
-    SELECT attempt.number, worker.name, attempt.assigned_at, attempt.started_at, attempt.ended_at, attempt.reason,
-           attempt.charged, attempt.exit_code, attempt.failure
+_ATTEMPTS = f"""
+    SELECT {PAST_ATTEMPT.sql}
     FROM job JOIN attempt ON attempt.seq = job.seq JOIN worker ON worker.id = attempt.worker_id WHERE job.id = ?1
     UNION ALL
-    SELECT job.attempt, worker.name, job.assigned_at, job.started_at, job.ended_at,
-           coalesce(job.attempt_reason, job.reason), job.charged, job.exit_code, job.failure
+    SELECT {LATEST_ATTEMPT.sql}
     FROM job JOIN worker ON worker.id = job.worker_id WHERE job.id = ?1
     ORDER BY 1
-"""
+"""  # noqa: S608
+"""In the order of their numbers, the first column."""
+
+_MADE_OF_BODIES = {"kind": KIND.__getitem__, "data": lambda data: data or b""}
+_PAYLOADS = Columns(
+    Body,
+    "payload",
+    {"kind": "payload_kind", "size": "payload_size", "blob": "payload_blob"},
+    _MADE_OF_BODIES,
+)
+_RESULTS = Columns(
+    Body,
+    "result",
+    {"kind": "result_kind", "size": "result_size", "blob": "result_blob"},
+    _MADE_OF_BODIES,
+)
+
+_PAYLOAD = f"SELECT {_PAYLOADS.sql} FROM job LEFT JOIN payload USING (seq) WHERE id = ?"  # noqa: S608
+_RESULT = f"""
+    SELECT {_RESULTS.sql} FROM job LEFT JOIN result USING (seq)
+    WHERE id = ? AND result_kind IS NOT NULL AND (data IS NOT NULL OR result_blob IS NOT NULL)
+"""  # noqa: S608
 
 HELD = f"{CLAIMED} WHERE job.state IN ('ASSIGNED', 'IN_PROGRESS') AND job.worker_id = ? ORDER BY job.seq"
 
-ASSIGNED = """
-    SELECT worker_id, slot, id, attempt, state FROM job INDEXED BY job_held
+
+class _Lease(msgspec.Struct, gc=False):
+    worker_id: WorkerId
+    slot: int
+    id: JobId
+    attempt: int
+    state: str
+
+
+ASSIGNED = f"""
+    SELECT {Columns(_Lease, "job").sql} FROM job INDEXED BY job_held
     WHERE state IN ('ASSIGNED', 'IN_PROGRESS') ORDER BY seq
-"""
+"""  # noqa: S608
 
-READY_LANES = "SELECT lane, count(*) FROM job WHERE state = 'IN_QUEUE' AND run_after = 0 GROUP BY lane"
+READY_LANES = f"SELECT lane, count(*) FROM job WHERE state = 'IN_QUEUE' AND {IS_READY} GROUP BY lane"  # noqa: S608
 
-DELAYED_LANES = """
+DELAYED_LANES = f"""
     SELECT lane, count(*) FILTER (WHERE run_after <= ?1), min(run_after) FILTER (WHERE run_after > ?1)
-    FROM job WHERE state = 'IN_QUEUE' AND run_after > 0 GROUP BY lane
-"""
+    FROM job WHERE state = 'IN_QUEUE' AND {IS_DELAYED} GROUP BY lane
+"""  # noqa: S608
 
-_FIRST = "SELECT priority, seq, created_at, owner_id, image_id, spec FROM job WHERE state = 'IN_QUEUE' AND lane = ?"
-_FIRST_READY = f"{_FIRST} AND run_after = 0 ORDER BY priority DESC, seq LIMIT 1"
-_FIRST_DELAYED = f"{_FIRST} AND run_after > 0 AND run_after <= ? ORDER BY priority DESC, seq LIMIT 1"
 
-BEFORE_IT = """
+class _First(msgspec.Struct, gc=False):
+    """The job of a lane that goes before the others."""
+
+    priority: int
+    seq: int
+    created_at: float
+    owner_id: int
+    image_id: int
+    spec: str
+
+
+_FIRST = f"SELECT {Columns(_First, 'job').sql} FROM job WHERE state = 'IN_QUEUE' AND lane = ?"  # noqa: S608
+_FIRST_READY = f"{_FIRST} AND {IS_READY} ORDER BY priority DESC, seq LIMIT 1"
+_FIRST_DELAYED = f"{_FIRST} AND {IS_DELAYED} AND run_after <= ? ORDER BY priority DESC, seq LIMIT 1"
+
+BEFORE_IT = f"""
     SELECT count(*) FROM (
-      SELECT 1 FROM job WHERE state = 'IN_QUEUE' AND run_after = 0 AND lane = ?1 AND priority > ?2
+      SELECT 1 FROM job WHERE state = 'IN_QUEUE' AND {IS_READY} AND lane = ?1 AND priority > ?2
       UNION ALL
-      SELECT 1 FROM job WHERE state = 'IN_QUEUE' AND run_after = 0 AND lane = ?1 AND priority = ?2 AND seq < ?3
+      SELECT 1 FROM job WHERE state = 'IN_QUEUE' AND {IS_READY} AND lane = ?1 AND priority = ?2 AND seq < ?3
       LIMIT ?4
     )
-"""
+"""  # noqa: S608
 
 
 def jobs_query(*, owner: bool, state: JobState | None, before: bool) -> str:
@@ -73,7 +117,14 @@ def jobs_query(*, owner: bool, state: JobState | None, before: bool) -> str:
     return f"{JOBS} WHERE {' AND '.join(conditions)} ORDER BY {order} DESC LIMIT ?"
 
 
-class ViewVerbs(Verbs):
+class ViewVerbs:
+    """Changes nothing: safe on a connection that only reads."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._sql = statements.run
+        self._first = statements.first
+        self._value = statements.value
+
     # -- one job -------------------------------------------------------------------------------
     def job(self, id_or_index: str) -> Job | None:
         name = id_or_index.lower()
@@ -84,70 +135,64 @@ class ViewVerbs(Verbs):
         return self._job_by_prefix(name) if len(name) >= _PREFIX_LENGTH else None
 
     def _first_job(self, where: str, value: str | int) -> Job | None:
-        row = self._row(f"{JOBS} WHERE {where}", value)
-        return job_of(row) if row else None
+        row = self._first(f"{JOBS} WHERE {where}", value)
+        return JOB.of(row) if row else None
 
     def _job_by_prefix(self, prefix: str) -> Job | None:
         # '~' sorts after everything that an id is made of.
         rows = self._sql(f"{JOBS} WHERE job.id >= ? AND job.id < ? LIMIT 2", (prefix, prefix + "~")).fetchall()
         if len(rows) > 1:
             raise Conflict(f"several job ids begin with {prefix!r}", "Give more of the id, or the job's index.")
-        return job_of(rows[0]) if rows else None
+        return next((JOB.of(row) for row in rows), None)
 
     def payload(self, job: JobId) -> Body | None:
-        row = self._row(
-            "SELECT payload_kind, payload_size, payload_blob, data FROM job LEFT JOIN payload USING (seq) WHERE id = ?",
-            job,
-        )
-        return body_of(*row) if row else None
+        row = self._first(_PAYLOAD, job)
+        return _PAYLOADS.of(row) if row else None
 
     def result(self, job: JobId) -> Body | None:
-        row = self._row(
-            "SELECT result_kind, result_size, result_blob, data FROM job LEFT JOIN result USING (seq)"
-            " WHERE id = ? AND result_kind IS NOT NULL AND (data IS NOT NULL OR result_blob IS NOT NULL)",
-            job,
-        )
-        return body_of(*row) if row else None
+        row = self._first(_RESULT, job)
+        return _RESULTS.of(row) if row else None
 
     def attempts(self, job: JobId) -> list[Attempt]:
-        return [attempt_of(row) for row in self._sql(_ATTEMPTS, (job,))]
+        return [PAST_ATTEMPT.of(row) for row in self._sql(_ATTEMPTS, (job,))]
 
     # -- many jobs -----------------------------------------------------------------------------
     def jobs(self, *, owner_id: int | None, state: JobState | None, before: int | None, limit: int) -> Page:
         sql = jobs_query(owner=owner_id is not None, state=state, before=before is not None)
         values = [value for value in (owner_id, before) if value is not None]
         rows = self._sql(sql, (*values, limit + 1)).fetchall()
-        jobs = tuple(job_of(row) for row in rows[:limit])
+        jobs = tuple(JOB.of(row) for row in rows[:limit])
         return Page(jobs, jobs[-1].index if len(rows) > limit and jobs else None)
 
     def held(self, worker_id: WorkerId) -> list[Claimed]:
-        return [claimed_of(row, row[2], 0) for row in self._sql(HELD, (worker_id,))]
+        return [claimed_of(row, row.attempt, 0) for row in [ClaimedRow(*row) for row in self._sql(HELD, (worker_id,))]]
 
     def assigned(self) -> list[tuple[WorkerId, int, AttemptRef, JobState]]:
-        return [(row[0], row[1], AttemptRef(row[2], row[3]), STATE[row[4]]) for row in self._sql(ASSIGNED)]
+        leases = [_Lease(*row) for row in self._sql(ASSIGNED)]
+        return [(one.worker_id, one.slot, AttemptRef(one.id, one.attempt), STATE[one.state]) for one in leases]
 
     # -- the queue -----------------------------------------------------------------------------
     def lanes(self, now: float) -> list[LaneInfo]:
         ready = dict(self._sql(READY_LANES).fetchall())
-        delayed = {row[0]: (row[1], row[2]) for row in self._sql(DELAYED_LANES, (now,))}
+        delayed = {lane: (due, next_one) for lane, due, next_one in self._sql(DELAYED_LANES, (now,))}
         return [
             self._lane(lane, ready.get(lane, 0), *delayed.get(lane, (0, None)), now)
             for lane in sorted({*ready, *delayed})
         ]
 
     def _lane(self, lane: int, ready: int, due: int, next_run_after: float | None, now: float) -> LaneInfo:
-        firsts: list[Row | None] = [self._row(_FIRST_READY, lane)] if ready else []
+        rows = [self._first(_FIRST_READY, lane)] if ready else []
         if due:
-            firsts.append(self._row(_FIRST_DELAYED, lane, now))
+            rows.append(self._first(_FIRST_DELAYED, lane, now))
         elif not ready:
-            firsts.append(self._row(_FIRST_DELAYED, lane, next_run_after))
-        first = min((row for row in firsts if row), key=lambda row: (-row[0], row[1]))
-        made_of = lane_of(first[3], first[4], decode_spec(first[5]))
-        return LaneInfo(lane, made_of, ready + due, first[0], first[2], next_run_after)
+            rows.append(self._first(_FIRST_DELAYED, lane, next_run_after))
+        first = min((_First(*row) for row in rows if row), key=lambda one: (-one.priority, one.seq))
+        made_of = lane_of(first.owner_id, first.image_id, decode_spec(first.spec))
+        return LaneInfo(lane, made_of, ready + due, first.priority, first.created_at, next_run_after)
 
     def queue_position(self, job: JobId) -> int | None:
-        row = self._row("SELECT lane, priority, seq FROM job WHERE id = ? AND state = 'IN_QUEUE'", job)
+        row = self._first("SELECT lane, priority, seq FROM job WHERE id = ? AND state = 'IN_QUEUE'", job)
         if row is None:
             return None
-        count: int = self._sql(BEFORE_IT, (*row, _POSITION_LIMIT)).fetchone()[0]
+        count: int = self._value(BEFORE_IT, *row, _POSITION_LIMIT)
         return count
