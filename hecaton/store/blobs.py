@@ -26,7 +26,8 @@ AHEAD = 8 * 1024 * 1024
 
 
 class FolderBlobs:
-    """The `Blobs` port over a local folder. Unavailable if the disk is full or the folder cannot be used."""
+    """The `Blobs` port over a local folder. Unavailable if the disk is full or the folder cannot be used. Keeps nothing
+    but the path: any thread may call it."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -66,7 +67,8 @@ def blob_files(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 class FolderBlobWriter:
-    """Hashes while it writes. Two writers of the same content are fine: the second replaces equal with equal."""
+    """Hashes while it writes. Two writers of the same content are fine: the second replaces equal with equal. For one
+    thread at a time."""
 
     def __init__(self, root: Path, temporary: Path) -> None:
         self._root = root

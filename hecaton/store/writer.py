@@ -34,7 +34,10 @@ _Waiting = tuple["asyncio.Future[Any]", Work]
 
 
 class BatchThread:
-    """`limit`: works per batch. It bounds how long the first of them waits for the last."""
+    """`limit`: works per batch. It bounds how long the first of them waits for the last.
+
+    `run` and `close` are called on event loops, of which there may be several; the runner on this thread alone. Every
+    work that was handed in before `close` is answered, in the order of the calls."""
 
     def __init__(self, name: str, runner: Runner, limit: int) -> None:
         self._runner = runner

@@ -29,7 +29,9 @@ def open_database(path: Path) -> SqliteDatabase:
 
 
 class SqliteDatabase:
-    """The `Database` port over one file, or over memory (`Path(":memory:")`: gone when closed)."""
+    """The `Database` port over one file, or over memory (`Path(":memory:")`: gone when closed). Called on event loops.
+
+    Only the writer's thread writes, and each connection is one thread's own from the first work on."""
 
     def __init__(self, path: Path, *, inline: bool = False) -> None:
         self._connections = [open_file(path)]
@@ -82,6 +84,8 @@ class _Transactions:
 
     First all together, without safeguards: the usual case. If one raises, the whole is undone and run again with a
     savepoint around each, so that the failing work takes nobody with it. Hence works must be safe to run twice.
+
+    Called on the writer's thread. Between two batches no transaction is open. After a failed fsync all is refused.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
@@ -150,7 +154,8 @@ class _Transactions:
 
 
 class _Snapshots:
-    """Runs a batch of reads on one consistent snapshot, taken after the last of them was asked for."""
+    """Runs a batch of reads on one consistent snapshot, taken after the last of them was asked for. Called on the
+    reader's thread; between two batches no transaction is open, so that the log can be cleared away."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
