@@ -73,7 +73,7 @@ RETURNABLE = frozenset({Reason.WORKER_LOST, Reason.RELEASED})
 """Ends that a server declares for a worker it cannot hear: the attempt may go on if the worker proves it wrong."""
 
 
-class Standing(msgspec.Struct, frozen=True):
+class History(msgspec.Struct, frozen=True):
     """What a job has behind it when one of its attempts ends (the ending attempt not counted)."""
 
     retries: int
@@ -90,28 +90,28 @@ class Verdict(msgspec.Struct, frozen=True):
     delay: float = 0.0  # seconds until the next attempt may be assigned
 
 
-def judge(standing: Standing, reason: Reason, excused: bool = False) -> Verdict:
+def judge(history: History, reason: Reason, excused: bool = False) -> Verdict:
     """Where a job goes when its current attempt ended with `reason`. `excused`: its worker was lost by something that
     no job of it can have caused, such as a power cut that took others too."""
     charged = charge(reason)
     if reason is Reason.OK:
         return Verdict(Event.FINISH, reason, charged)
-    if standing.cancel_requested or reason is Reason.CANCELLED:
+    if history.cancel_requested or reason is Reason.CANCELLED:
         return Verdict(Event.CANCEL, Reason.CANCELLED, Charged.NONE)
     if reason is Reason.RELEASED:
         return Verdict(Event.REQUEUE, reason, charged)
-    if excused and standing.losses < EXCUSED_LIMIT - 1:
+    if excused and history.losses < EXCUSED_LIMIT - 1:
         return Verdict(Event.REQUEUE, reason, Charged.NONE)
     if charged is Charged.INFRA:
-        losses = standing.infra_failures + 1
+        losses = history.infra_failures + 1
         if losses >= INFRA_LIMIT:
             end = Reason.POISON if reason is Reason.WORKER_LOST else reason
             return Verdict(Event.FAIL, end, charged)
         # A lost worker has cost `lost_after` already; a registry or engine in trouble needs time to recover.
         delay = 0.0 if reason is Reason.WORKER_LOST else _delay(losses)
         return Verdict(Event.REQUEUE, reason, charged, delay)
-    failures = standing.user_failures + 1
-    if reason in _HOPELESS or failures > standing.retries:
+    failures = history.user_failures + 1
+    if reason in _HOPELESS or failures > history.retries:
         return Verdict(Event.FAIL, reason, charged)
     return Verdict(Event.REQUEUE, reason, charged, _delay(failures))
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hecaton.core.lifecycle import Event, Standing, judge
+from hecaton.core.lifecycle import Event, History, judge
 from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, Body, Charged, Job, JobState, Kind, Mode, Reason, WorkerId
 from hecaton.store.port import AttemptEnd, Claim, Database, NewJob
@@ -60,8 +60,8 @@ class Expected:
     ended: dict[int, Told] = field(default_factory=dict)
 
     @property
-    def standing(self) -> Standing:
-        return Standing(self.new.spec.retries, self.user_failures, self.infra_failures, self.cancel_requested)
+    def history(self) -> History:
+        return History(self.new.spec.retries, self.user_failures, self.infra_failures, self.cancel_requested)
 
     def expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now
@@ -171,7 +171,7 @@ class StoreMachine(RuleBasedStateMachine):
         return AttemptEnd(ref, speaker, reason, self.now, Body.inline(Kind.JSON, b"1") if reason is Reason.OK else None)
 
     def settle(self, job: Expected, reason: Reason) -> None:
-        verdict = judge(job.standing, reason)
+        verdict = judge(job.history, reason)
         assert job.worker is not None
         job.ended[job.attempt] = Told(job.worker, reason, verdict.charged)
         job.user_failures += verdict.charged is Charged.USER

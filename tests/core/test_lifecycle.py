@@ -14,7 +14,7 @@ from hecaton.core.lifecycle import (
     INFRA_LIMIT,
     TRANSITIONS,
     Event,
-    Standing,
+    History,
     charge,
     judge,
     sources,
@@ -31,7 +31,7 @@ HELD = (JobState.ASSIGNED, JobState.IN_PROGRESS)
 PAYERS = {"nobody": Charged.NONE, "the user": Charged.USER, "the machines": Charged.INFRA}
 
 standings = st.builds(
-    Standing,
+    History,
     retries=st.integers(0, 100),
     user_failures=st.integers(0, 100),
     infra_failures=st.integers(0, 5),
@@ -39,8 +39,8 @@ standings = st.builds(
 )
 
 
-def fresh(retries: int = 0, user_failures: int = 0, infra_failures: int = 0, cancel: bool = False) -> Standing:
-    return Standing(retries, user_failures, infra_failures, cancel)
+def fresh(retries: int = 0, user_failures: int = 0, infra_failures: int = 0, cancel: bool = False) -> History:
+    return History(retries, user_failures, infra_failures, cancel)
 
 
 # -- the table -------------------------------------------------------------------------------------
@@ -150,8 +150,8 @@ def test_what_was_handed_back_waits_again_at_once_and_costs_nothing() -> None:
 
 
 @given(standings, st.sampled_from(list(Reason)), st.sampled_from(HELD))
-def test_every_verdict_is_a_legal_move_of_a_held_job(standing: Standing, reason: Reason, state: JobState) -> None:
-    verdict = judge(standing, reason)
+def test_every_verdict_is_a_legal_move_of_a_held_job(history: History, reason: Reason, state: JobState) -> None:
+    verdict = judge(history, reason)
     assert (state, verdict.event) in TRANSITIONS
     assert verdict.delay >= 0
     assert verdict.delay == 0 or verdict.event is Event.REQUEUE
@@ -164,7 +164,7 @@ def test_every_verdict_is_a_legal_move_of_a_held_job(standing: Standing, reason:
 def test_no_job_is_tried_for_ever(reasons: list[Reason], retries: int) -> None:
     user = infra = 0
     for attempt, reason in enumerate(reasons):
-        verdict = judge(Standing(retries, user, infra, False), reason)
+        verdict = judge(History(retries, user, infra, False), reason)
         if verdict.event is not Event.REQUEUE:
             assert attempt <= retries + INFRA_LIMIT
             return
@@ -174,8 +174,8 @@ def test_no_job_is_tried_for_ever(reasons: list[Reason], retries: int) -> None:
 
 
 def test_a_loss_that_no_job_caused_is_charged_to_nobody_as_long_as_that_can_be_believed() -> None:
-    standing = Standing(0, 0, INFRA_LIMIT - 1, False, losses=EXCUSED_LIMIT - 2)
-    verdict = judge(standing, Reason.WORKER_LOST, excused=True)
+    history = History(0, 0, INFRA_LIMIT - 1, False, losses=EXCUSED_LIMIT - 2)
+    verdict = judge(history, Reason.WORKER_LOST, excused=True)
     assert (verdict.event, verdict.charged, verdict.delay) == (Event.REQUEUE, Charged.NONE, 0.0)
-    often = Standing(0, 0, INFRA_LIMIT - 1, False, losses=EXCUSED_LIMIT - 1)
+    often = History(0, 0, INFRA_LIMIT - 1, False, losses=EXCUSED_LIMIT - 1)
     assert judge(often, Reason.WORKER_LOST, excused=True).reason is Reason.POISON

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hecaton.core.errors import NotFound
-from hecaton.core.lifecycle import TRANSITIONS, Event, Standing, Verdict, judge, sources
+from hecaton.core.lifecycle import TRANSITIONS, Event, History, Verdict, judge, sources
 from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobSpec, JobState, Reason, WorkerId
 from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, EndResult, Expired
 from hecaton.store.sqlite.rows import STATE, Columns, body_of, decode_spec, failure_text
@@ -184,8 +184,8 @@ class QueueVerbs:
                 continue
             cancel_requested = bool(job.cancel_requested)
             losses = self._losses(job.seq) if end.excused else 0
-            standing = Standing(job.retries, job.user_failures, job.infra_failures, cancel_requested, losses)
-            verdict = judge(standing, end.reason, end.excused)
+            history = History(job.retries, job.user_failures, job.infra_failures, cancel_requested, losses)
+            verdict = judge(history, end.reason, end.excused)
             if end.unseen and self._spec(job.seq).no_overlap:
                 verdict = msgspec.structs.replace(verdict, delay=max(verdict.delay, end.unseen))
             target = TRANSITIONS[state, verdict.event]
