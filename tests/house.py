@@ -13,6 +13,16 @@ from pathlib import Path
 ROOM_FILES = 12
 MODULE_LINES = 400
 FUNCTION_LINES = 60
+PARAMETERS = 7
+# Still more than that. Only ever shorter.
+LONG_CALLS = {
+    "hecaton.cli.hecaton_server.main.cli",
+    "hecaton.cli.hecaton.jobs.job.new",
+    "hecaton.cli.hecaton.jobs.job._submit",
+    "hecaton.cli.hecaton.jobs.job._new_batch",
+    "hecaton.client.client.submit",
+    "hecaton.worker.brain.holding.finish",
+}
 
 # Part -> the parts that it may import beside itself. A dotted name allows that module alone.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -302,6 +312,17 @@ def _is_number(index: ast.expr) -> bool:
     return isinstance(index, ast.Constant) and isinstance(index.value, int)
 
 
+def calls_stay_short(house: House) -> list[str]:
+    """What belongs together travels together: no function takes more than seven things beside `self`."""
+    wrong = []
+    for module, node in _functions(house):
+        taken = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        count = len(taken) - (taken[:1] in (["self"], ["cls"]))
+        if count > PARAMETERS and f"{module}.{node.name}" not in LONG_CALLS:
+            wrong.append(f"{module}.{node.name}: {count} parameters")
+    return wrong
+
+
 Rule = Callable[[House], list[str]]
 
 # Each with sources that break it, and nothing else of it.
@@ -329,4 +350,5 @@ RULES: dict[Rule, dict[str, str]] = {
     rows_of_the_store_are_read_by_name: {
         "store/a.py": "def f(self):\n    rows = self._sql('').fetchall()\n    return [one[2] for one in rows]\n"
     },
+    calls_stay_short: {"core/a.py": "class A:\n    def __init__(self, a, b, c, d, e, f, *, g, h): ..."},
 }

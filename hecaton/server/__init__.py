@@ -4,9 +4,10 @@
 - `clock`: The server's clock: wall time at the start, carried on by the monotonic clock.
 - `composition`: What the server is, but for HTTP and files: memory and use cases over a store, put together in one
   place.
-- `duties`: What the server does by the clock: leases, queue times, a fresh count of what waits, uploads that nobody
-  used.
+- `duties`: What the server does by the clock: leases, queue times, ends of quarantines, a fresh count of what waits,
+  results, logs and jobs past their age, uploads that nobody used.
 - `hub`: Who waits for what: events of jobs and batches, published in memory to the requests that watch them.
+- `resources`: What everything in the server stands on.
 - `settings`: Flags and environment of the server, read once into one frozen value.
 - `tasks`: Work that is started and that nobody awaits.
 - `accounts/`: Who may come in, and what an admin has registered.

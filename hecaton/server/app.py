@@ -23,6 +23,7 @@ from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, Tokens, load_
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
+from hecaton.server.resources import Resources
 from hecaton.server.settings import Settings
 from hecaton.server.web.api import Api
 from hecaton.server.web.batch_api import BatchApi
@@ -68,22 +69,18 @@ class Server:
         secret = load_secret(settings.folder / "secret")
         server_id = await identify(self.database)
         blobs = FolderBlobs(settings.folder / "blobs")
-        parts = self.parts = Composition(self.database, blobs, self.passwords, Clock(), settings, server_id)
-        self._tokens = Tokens(secret, server_id, settings.token_life, parts.clock.now)
+        resources = Resources(self.database, blobs, Clock(), settings, server_id)
+        parts = self.parts = Composition(resources, self.passwords)
+        self._tokens = Tokens(secret, server_id, settings.token_life, resources.clock.now)
         await parts.start()
         self._working = asyncio.ensure_future(parts.run())
         api = Api(
-            settings=settings,
-            server_id=server_id,
-            clock=parts.clock,
-            database=self.database,
-            blobs=blobs,
+            resources=resources,
             directory=parts.directory,
             passwords=self.passwords,
             tokens=self._tokens,
             fleet=parts.fleet,
-            holds=parts.holds,
-            attempts=parts.attempts,
+            workers=parts.workers,
             jobs=parts.jobs,
         )
         return self._application([*api.routes(), *BatchApi(parts.batches).routes()])

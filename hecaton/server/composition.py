@@ -15,71 +15,63 @@ from hecaton.core.model import JobState, WorkerRecord
 from hecaton.server.accounts.auth import Passwords, hash_worker_token
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.registry import check
-from hecaton.server.clock import Clock
 from hecaton.server.duties import Duties
 from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.channel import Channel
+from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.members import Fleet
-from hecaton.server.fleet.quarantine import Holds
+from hecaton.server.fleet.quarantine import Quarantine
 from hecaton.server.fleet.scheduler import Scheduler
+from hecaton.server.fleet.workers import Workers
 from hecaton.server.hub import Hub
 from hecaton.server.jobs.batches import Batches
 from hecaton.server.jobs.jobs import Jobs
-from hecaton.server.jobs.sweeper import Sweeper
-from hecaton.server.settings import Settings
-from hecaton.store.port import Blobs, Database, Store
+from hecaton.server.jobs.sweeper import BatchSweeper
+from hecaton.server.resources import Resources
+from hecaton.store.port import Database, Store
 
 _log = structlog.get_logger("hecaton.composition")
 
 
 class Composition:
-    """`start` comes before everything else. `server_id`: from `identify`."""
+    """`start` comes before everything else."""
 
-    def __init__(
-        self,
-        database: Database,
-        blobs: Blobs,
-        passwords: Passwords,
-        clock: Clock,
-        settings: Settings,
-        server_id: str,
-    ) -> None:
-        self.database, self.blobs, self.clock, self.settings = database, blobs, clock, settings
+    def __init__(self, resources: Resources, passwords: Passwords) -> None:
+        self.resources = resources
+        database, clock = resources.database, resources.clock
         self.directory = Directory(database, passwords, clock, check)
         self.fleet = Fleet()
         self.hub = Hub()
         self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now)
-        self.holds = Holds(database, self.fleet, self.scheduler, clock, settings)
-        self.attempts = Attempts(
-            database, blobs, self.fleet, self.scheduler, self.holds, self.hub, clock, settings, server_id
-        )
-        self.jobs = Jobs(
-            database, blobs, self.directory, self.fleet, self.scheduler, self.attempts, self.hub, clock, settings
-        )
-        self.batches = Batches(database, blobs, self.directory, self.scheduler, self.hub, clock, settings)
-        self.channel = Channel(self.attempts, self.holds, self.fleet, clock, self.find_worker)
-        self.duties = Duties(database, blobs, self.fleet, self.holds, self.attempts, self.hub, clock, settings)
-        self._sweeper = Sweeper(database, self.scheduler, self.fleet, self.hub, clock, self.attempts.kick)
+        self.dispatcher = Dispatcher(database, clock, self.scheduler)
+        self.quarantine = Quarantine(resources, self.fleet, self.scheduler)
+        self.attempts = Attempts(resources, self.fleet, self.scheduler, self.dispatcher, self.quarantine, self.hub)
+        self.workers = Workers(resources, self.fleet, self.dispatcher, self.attempts, self.quarantine)
+        self.jobs = Jobs(resources, self.directory, self.fleet, self.scheduler, self.attempts, self.hub)
+        self.batches = Batches(resources, self.directory, self.scheduler, self.hub)
+        self.channel = Channel(self.workers, self.attempts, self.quarantine, self.fleet, clock, self.find_worker)
+        self.duties = Duties(resources, self.fleet, self.quarantine, self.workers, self.dispatcher, self.hub)
+        self._sweeper = BatchSweeper(database, self.scheduler, self.fleet, self.hub, clock, self.dispatcher.kick)
 
     async def start(self) -> None:
         """Read what the store knows: leases of workers that may come back, and what waits."""
         await self.directory.load()
         await self._adopt_copy()
-        held, workers = await self.database.read(lambda store: (store.assigned(), store.workers()))
+        held, workers = await self.resources.database.read(lambda store: (store.assigned(), store.workers()))
         names = {worker.id: worker.name for worker in workers}
         leases = [
             (worker, names.get(worker, worker), slot, ref, state is JobState.IN_PROGRESS)
             for worker, slot, ref, state in held
         ]
-        now = self.clock.now()
-        self.fleet.restore(leases, now)
-        self.holds.load(workers)
-        await self.database.write(lambda store: store.cap_waits(now, RETRY_DELAY[-1]))
-        await self.attempts.refresh()
+        now = self.resources.clock.now()
+        self.fleet.load(leases, now)
+        self.quarantine.load(workers)
+        await self.resources.database.write(lambda store: store.cap_waits(now, RETRY_DELAY[-1]))
+        await self.dispatcher.read_waiting()
 
     async def _adopt_copy(self) -> None:
-        now = self.clock.now()
-        age = await self.database.write(lambda store: store.adopt_copy(now))
+        now = self.resources.clock.now()
+        age = await self.resources.database.write(lambda store: store.adopt_copy(now))
         if age is not None:
             _log.warning("This is a backup: what was unfinished in it runs again", hours_old=round(age / 3600, 1))
 

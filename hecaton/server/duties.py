@@ -1,4 +1,5 @@
-"""What the server does by the clock: leases, queue times, a fresh count of what waits, uploads that nobody used.
+"""What the server does by the clock: leases, queue times, ends of quarantines, a fresh count of what waits, results,
+logs and jobs past their age, uploads that nobody used.
 
 The loop survives a failing duty, and says so in the log when it begins to fail and when it works again.
 """
@@ -13,16 +14,16 @@ import structlog
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import AttemptRef, Reason
-from hecaton.server.clock import Clock
-from hecaton.server.fleet.attempts import Attempts
+from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.members import Fleet
-from hecaton.server.fleet.quarantine import Holds
+from hecaton.server.fleet.quarantine import Quarantine
+from hecaton.server.fleet.workers import Workers
 from hecaton.server.hub import Hub
-from hecaton.server.settings import Settings
-from hecaton.store.port import Blobs, Database, Store
+from hecaton.server.resources import Resources
+from hecaton.store.port import Store
 from hecaton.wire.api import JobEvent
 
-REFRESH_EVERY = 30.0
+COMPARE_EVERY = 30.0
 CLEAN_EVERY = 600.0
 STEP = 200
 """Rows removed in one transaction."""
@@ -33,22 +34,23 @@ _log = structlog.get_logger("hecaton.duties")
 
 
 class Duties:
+    """On the server's event loop, one duty after the other."""
+
     def __init__(
         self,
-        database: Database,
-        blobs: Blobs,
+        resources: Resources,
         fleet: Fleet,
-        holds: Holds,
-        attempts: Attempts,
+        quarantine: Quarantine,
+        workers: Workers,
+        dispatcher: Dispatcher,
         hub: Hub,
-        clock: Clock,
-        settings: Settings,
     ) -> None:
-        self._database, self._blobs = database, blobs
-        self._fleet, self._holds, self._attempts, self._hub = fleet, holds, attempts, hub
-        self._clock, self._settings = clock, settings
-        self._refreshed = self._cleaned = self._awake = clock.now()
-        self._pace = min(1.0, settings.lost_after / 10)
+        self._database, self._blobs = resources.database, resources.blobs
+        self._clock, self._settings = resources.clock, resources.settings
+        self._fleet, self._quarantine, self._workers = fleet, quarantine, workers
+        self._dispatcher, self._hub = dispatcher, hub
+        self._compared = self._cleaned = self._awake = self._clock.now()
+        self._pace = min(1.0, self._settings.lost_after / 10)
         self._orphans: frozenset[AttemptRef] = frozenset()
         self._failing: dict[str, type[Exception]] = {}
 
@@ -79,7 +81,7 @@ class Duties:
                 member.last_contact = now
 
     async def run_once(self) -> None:
-        for duty in (self.expire_leases, self.expire_queued, self.end_quarantines, self.refresh, self.clean):
+        for duty in (self.expire_leases, self.expire_queued, self.end_quarantines, self.compare_with_store, self.clean):
             try:
                 await duty()
             except Exception as error:
@@ -105,7 +107,7 @@ class Duties:
         self._notice_pause()
         lost = self._fleet.silent(self._clock.now(), settings.suspect_after, settings.lost_after)
         for member in lost:
-            await self._attempts.lose(member)
+            await self._workers.lose(member)
         return len(lost)
 
     async def expire_queued(self) -> int:
@@ -118,19 +120,19 @@ class Duties:
         return len(expired)
 
     async def end_quarantines(self) -> None:
-        if await self._holds.release_due():
-            await self._attempts.dispatch()
+        if await self._quarantine.release_due():
+            await self._dispatcher.dispatch()
 
-    async def refresh(self) -> None:
+    async def compare_with_store(self) -> None:
         """The safety net under the scheduler's memory of what waits, and the workers' `last seen`."""
         now = self._clock.now()
-        if now - self._refreshed < REFRESH_EVERY:
+        if now - self._compared < COMPARE_EVERY:
             return
-        self._refreshed = now
+        self._compared = now
         present = [member.id for member in self._fleet.members.values() if member.link is not None]
         await self._database.write(lambda store: store.seen(present, now))
-        await self._attempts.refresh()
-        self._orphans = await self._attempts.end_orphans(self._orphans)
+        await self._dispatcher.read_waiting()
+        self._orphans = await self._workers.end_orphans(self._orphans)
 
     async def forget_old(self) -> None:
         """Results, logs and jobs past their age, in steps that let everybody else through in between."""

@@ -6,7 +6,7 @@ from tests.mutants.mutant import Mutant, Worlds
 
 _LIFECYCLE = "tests/core/test_lifecycle.py::"
 _LEASES = "tests/server/test_leases.py::"
-_HOLDS = "tests/server/test_holds.py::"
+_QUARANTINE = "tests/server/test_quarantine.py::"
 _JOBS = "tests/server/test_jobs.py::"
 _ACCESS = "tests/server/test_access.py::"
 _CONTENT = "tests/server/test_content.py::"
@@ -15,7 +15,7 @@ MUTANTS = (
     Mutant(
         "submission-acknowledged-at-once",
         "a submission is durable before it is acknowledged",
-        "server/jobs/intake.py",
+        "server/jobs/submissions.py",
         "            stored = await self._scheduler.claiming(self._database, self._clock.now(), write)\n",
         "            claiming = self._scheduler.claiming(self._database, self._clock.now(), write)\n"
         "            self._writing = asyncio.ensure_future(claiming)\n"
@@ -199,15 +199,15 @@ MUTANTS = (
         "server/fleet/quarantine.py",
         "if len(strikes) < STRIKES:",
         "if True:",
-        (_HOLDS + "test_a_machine_that_fails_three_attempts_in_a_row_is_quarantined_with_the_reason",),
+        (_QUARANTINE + "test_a_machine_that_fails_three_attempts_in_a_row_is_quarantined_with_the_reason",),
     ),
     Mutant(
         "hold-forgotten-by-a-restart",
         "a drain outlives a restart of the server",
         "server/fleet/quarantine.py",
-        "            self._fleet.hold(worker.id, _hold_of(worker))\n",
+        "            self._fleet.set_out_of_service(worker.id, _kept(worker))\n",
         "            pass\n",
-        (_HOLDS + "test_a_drain_outlives_restarts_of_worker_and_server",),
+        (_QUARANTINE + "test_a_drain_outlives_restarts_of_worker_and_server",),
     ),
     Mutant(
         "reboot-is-charged",
@@ -215,20 +215,20 @@ MUTANTS = (
         "server/fleet/members.py",
         "rebooted = member.boot_id != hello.boot_id",
         "rebooted = False",
-        (_HOLDS + "test_a_reboot_charges_no_job_and_a_crash_of_the_worker_alone_does",),
+        (_QUARANTINE + "test_a_reboot_charges_no_job_and_a_crash_of_the_worker_alone_does",),
     ),
     Mutant(
         "shared-loss-is-charged",
         "workers that are lost together cost no job anything",
-        "server/fleet/attempts.py",
-        "excused = self._holds.excused(member)",
+        "server/fleet/workers.py",
+        "excused = self._quarantine.excused(member)",
         "excused = False",
-        (_HOLDS + "test_workers_lost_together_charge_no_job",),
+        (_QUARANTINE + "test_workers_lost_together_charge_no_job",),
     ),
     Mutant(
         "cancellation-said-once",
         "a worker that was away hears of a cancellation when it returns",
-        "server/fleet/attempts.py",
+        "server/fleet/workers.py",
         "        if refs:\n            link.send(Cancel(refs))\n",
         "",
         (_LEASES + "test_a_worker_that_was_away_during_the_cancellation_is_told_when_it_returns",),

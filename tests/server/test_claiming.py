@@ -1,17 +1,22 @@
-"""A claim is taken from its plan to its end, whatever becomes of the transaction that it is part of."""
+"""A claim is taken from its plan to its end, whatever becomes of the transaction that it is part of; and what hands out
+jobs in the background minds a store that fails."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from hecaton.core.errors import Conflict
 from hecaton.core.matching import Lane
 from hecaton.core.model import Image, WorkerId
+from hecaton.server.clock import Clock
+from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.scheduler import LANE_KEPT, Scheduler
 from hecaton.store.port import Store
@@ -103,3 +108,17 @@ async def test_a_lane_is_known_until_the_claims_of_it_are_over_however_long_they
     server.now += LANE_KEPT + 1
     server.scheduler.load([])
     assert not server.scheduler.knows(LANE.key())
+
+
+async def test_a_store_that_fails_while_it_is_asked_what_waits_is_said_in_the_log(server: Server) -> None:
+    unheard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unheard.append(context))
+    dispatcher = Dispatcher(server.database, Clock(), server.scheduler)
+    await server.database.close()
+    with capture_logs() as lines:
+        dispatcher.wait_again(LANE.key() + 1, 0.0)  # of a lane that memory does not know
+        dispatcher.kick()
+        await asyncio.wait([task for task in asyncio.all_tasks() if task is not asyncio.current_task()])
+    gc.collect()  # an error that nobody asked for is reported when its task goes
+    assert [line["event"] for line in lines] == ["Could not hand out jobs"] * 2
+    assert unheard == []

@@ -55,7 +55,7 @@ def test_a_lane_stays_while_a_worker_holds_a_job_of_it_however_long() -> None:
     server = Server()
     server.scheduler.add(LANE, 0, server.now)
     worker, ref = WorkerId("w"), AttemptRef(JobId("j"), 1)
-    server.fleet.restore([(worker, "w", 0, AttemptRef(JobId("other"), 1), True)], server.now)
+    server.fleet.load([(worker, "w", 0, AttemptRef(JobId("other"), 1), True)], server.now)
     server.fleet.grant(worker, Lease(ref, 0, KEY, None, LANE.owner_id), 2)
     assert server.later(2 * LANE_KEPT)
     server.fleet.end(worker, ref, server.now)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hecaton.core.matching import PATIENCE, TURN, Ability, Want, place, refusal, unable
 from hecaton.core.model import AttemptRef, JobId, Mode, WorkerId, WorkerStatus
 from hecaton.server.fleet.kinds import Work, work_of
-from hecaton.server.fleet.members import Fleet, Hold, Lease, Member, ability
+from hecaton.server.fleet.members import Fleet, Lease, Member, OutOfService, ability
 from hecaton.server.fleet.openings import TIDY, Openings
 from hecaton.wire.channel import PROTOCOL, Hello, SlotInfo, ToWorker
 
@@ -73,9 +73,9 @@ class World:
             self._now += self._rng.choice([0.0, 0.1])
             worker = self._rng.choice(WORKERS)
             often = [self.grant, self.grant, self.end, self.end, self.reserve, self.warm]
-            self._rng.choice([*often, self.join, self.leave, self.hold, self.drain, self.fail_to_end, self.lose])(
-                worker
-            )
+            self._rng.choice(
+                [*often, self.join, self.leave, self.out_of_service, self.drain, self.fail_to_end, self.lose]
+            )(worker)
 
     def _warm(self) -> str | None:
         return self._rng.choice([None, "warm-0", "warm-0", "warm-1", "warm-2"])
@@ -88,11 +88,11 @@ class World:
     def leave(self, worker: WorkerId) -> None:
         self.fleet.leave(worker, self._links[worker])
 
-    def hold(self, worker: WorkerId) -> None:
-        self.fleet.hold(worker, Hold(drained=self._rng.random() < 0.3))
+    def out_of_service(self, worker: WorkerId) -> None:
+        self.fleet.set_out_of_service(worker, OutOfService(drained=self._rng.random() < 0.3))
 
     def drain(self, worker: WorkerId) -> None:
-        self.fleet.drain(worker, self._rng.random() < 0.3)
+        self.fleet.set_draining(worker, self._rng.random() < 0.3)
 
     def warm(self, worker: WorkerId) -> None:
         self.fleet.warm(worker, self._rng.randint(0, 3), self._warm(), None)

@@ -21,9 +21,7 @@ from tests.server.running import IMAGE, PASSWORD, Running, running
 
 def duties(server: Running) -> Duties:
     own = server.server.parts
-    return Duties(
-        own.database, own.blobs, own.fleet, own.holds, own.attempts, own.hub, own.clock, own.settings
-    )  # fmt: skip
+    return Duties(own.resources, own.fleet, own.quarantine, own.workers, own.dispatcher, own.hub)
 
 
 async def finished(server: Running, value: object) -> str:
@@ -97,7 +95,7 @@ async def test_an_old_job_is_removed_with_its_upload(tmp_path: Path) -> None:
         cleaning._cleaned = 0.0
         await cleaning.clean()
         assert (await server.admin.call("GET", f"/v1/jobs/{job_id}")).status == 404
-        assert server.server.parts.blobs.path(sha256) is None
+        assert server.server.parts.resources.blobs.path(sha256) is None
 
 
 CLEANING_SERVER = """
@@ -129,7 +127,7 @@ async def test_a_cleaning_that_is_killed_is_finished_by_the_next_start_and_break
         assert inspect(folder).problems == ()
     async with running(folder) as server:
         assert (await server.admin.job(young))["result"] == "young"
-        assert server.server.parts.blobs.path(named) is not None
+        assert server.server.parts.resources.blobs.path(named) is not None
 
 
 def clean_until(enough: Callable[[], bool], folder: Path) -> None:
@@ -163,7 +161,7 @@ async def test_no_job_may_name_an_upload_that_a_killed_cleaning_has_removed(tmp_
     async with running(tmp_path / "server") as server:
         await server.image()
         sha256 = await server.admin.upload(b"print()")
-        server.server.parts.blobs.delete(sha256)  # and then it was killed, before the database knew
+        server.server.parts.resources.blobs.delete(sha256)  # and then it was killed, before the database knew
         reply = await server.admin.call("POST", "/v1/jobs", {"image": IMAGE, "mode": "script", "file": sha256})
         assert (reply.status, f"no upload with SHA-256 {sha256}" in reply.message) == (404, True)
         batch = {"image": IMAGE, "mode": "script", "file": sha256, "items": [{"input": 1}]}

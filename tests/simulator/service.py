@@ -12,6 +12,7 @@ from hecaton.core.model import Role, User, WorkerId
 from hecaton.server.accounts.auth import WORKER_PREFIX, Caller, Passwords, hash_worker_token
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
+from hecaton.server.resources import Resources
 from hecaton.server.settings import Settings
 from hecaton.store.port import Store
 from tests.simulator.disk import Disk, NoBlobs, SimDatabase
@@ -60,7 +61,7 @@ class Service:
     async def _run(self, database: SimDatabase, passwords: Passwords, clock: Clock, settings: Settings) -> None:
         try:
             server_id = await identify(database)
-            self.parts = Composition(database, NoBlobs(), passwords, clock, settings, server_id)
+            self.parts = Composition(Resources(database, NoBlobs(), clock, settings, server_id), passwords)
             await self.parts.start()
         except HecatonError as error:
             self._died(f"cannot start: {error.message}")
@@ -89,7 +90,7 @@ class Service:
             self.ready = False
             self.parts.hub.close()
             await self.parts.channel.close()
-            await self.parts.database.close()
+            await self.parts.resources.database.close()
 
 
 Request = Callable[[Service], Awaitable[Any]]

@@ -1,10 +1,11 @@
 """The workers' side: who is connected, what they hold, who gets what.
 
-- `attempts`: Use cases of the workers' side: a worker comes and goes, starts jobs, delivers results.
-- `channel`: The server's end of the workers' connection: WebSocket frames in, use cases of `attempts` called, messages
-  out.
+- `attempts`: What becomes of attempts: they start, say how far they are, and end.
+- `channel`: The server's end of the workers' connection: WebSocket frames in, use cases of `workers` and `attempts`
+  called, messages out.
 - `checks`: What a worker says is checked before it is stored: a broken or hostile worker must not break the replies to
   users.
+- `dispatcher`: Hands out what waits: now, soon, or when its time has come.
 - `kinds`: Workers that no work in demand tells apart are of one kind: a decision looks at kinds, however much workers
   differ.
 - `lanes`: What the scheduler knows of a lane, and which lanes wait for which work.
@@ -14,5 +15,7 @@
   row.
 - `scheduler`: Which lane has work, which slot has room, and who gets what: memory only, decided by
   `core.matching.place`.
-- `starts`: News that attempts have started, until it is written: most end before, which saves a write.
+- `unwritten_starts`: News that attempts have started, until it is written: most end before, which saves a write.
+- `workers`: Workers come and go: joined, away, draining, lost or removed, and what becomes of the attempts that
+  they had.
 """

@@ -1,4 +1,5 @@
-"""The server's end of the workers' connection: WebSocket frames in, use cases of `attempts` called, messages out.
+"""The server's end of the workers' connection: WebSocket frames in, use cases of `workers` and `attempts`
+called, messages out.
 
 One reader per connection. What needs the store runs beside the reader, so that a slow commit never delays a
 heartbeat; the store keeps the order in which work was handed to it.
@@ -19,7 +20,8 @@ from hecaton.server.accounts.auth import WORKER_PREFIX
 from hecaton.server.clock import Clock
 from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.members import Fleet
-from hecaton.server.fleet.quarantine import Holds
+from hecaton.server.fleet.quarantine import Quarantine
+from hecaton.server.fleet.workers import Workers
 from hecaton.server.tasks import Tasks
 from hecaton.wire.channel import (
     CLOSE_PROTOCOL,
@@ -124,13 +126,14 @@ class _Link:
 class Channel:
     def __init__(
         self,
+        workers: Workers,
         attempts: Attempts,
-        holds: Holds,
+        quarantine: Quarantine,
         fleet: Fleet,
         clock: Clock,
         find: Callable[[str], Awaitable[WorkerRecord | None]],
     ) -> None:
-        self._attempts, self._holds, self._fleet = attempts, holds, fleet
+        self._workers, self._attempts, self._quarantine, self._fleet = workers, attempts, quarantine, fleet
         self._clock, self._find = clock, find
         self._links: dict[WorkerId, _Link] = {}
         self._tasks = Tasks()
@@ -159,7 +162,7 @@ class Channel:
             closing.cancel()
             writer.cancel()
             await asyncio.gather(reader, closing, writer, return_exceptions=True)
-            self._attempts.leave(worker, link)
+            self._workers.leave(worker, link)
             if self._links.get(worker.id) is link:
                 del self._links[worker.id]
 
@@ -198,9 +201,9 @@ class Channel:
             self._take(worker, link, messages)
 
     async def _join(self, worker: WorkerRecord, link: _Link, hello: Hello) -> None:
-        resumed = await self._holds.take_back(worker.id, hello)
+        restored = await self._quarantine.restore(worker.id, hello)
         if self._links.get(worker.id) is link:  # else it has gone, or a newer one has come
-            await self._attempts.join(worker, link, hello, resumed)
+            await self._workers.join(worker, link, hello, restored)
 
     def _is_newest(self, worker: WorkerRecord, link: _Link) -> bool:
         """Of two connections with one token the older one is closed, even if its hello comes last: it was under way
@@ -238,14 +241,14 @@ class Channel:
             case Note():
                 self._attempts.note(worker, message)
             case Warm():
-                self._attempts.warm(worker, message)
+                self._fleet.warm(worker, message.slot, message.warm, message.image)
             case Lost(slot, why):
                 _log.warning("A worker has lost a card", worker=worker, why=why)
                 self._fleet.lose_slot(worker, slot, why)
             case Released(refs):
                 self._gather(link, worker, [Outcome(ref, Reason.RELEASED) for ref in refs])
             case Draining(active):
-                self._attempts.drain(worker, active)
+                self._workers.drain(worker, active)
                 link.send_now()  # it leaves once its results are acknowledged
             case Hello():
                 link.close(CLOSE_PROTOCOL, "hello comes once")

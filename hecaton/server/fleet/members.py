@@ -1,7 +1,7 @@
 """Which workers are connected and what they hold: the server's memory of leases. No I/O; times are monotonic seconds.
 
 A lease is an attempt that the store has committed to one slot of one worker. It stays here while the worker is away,
-until the worker comes back and is asked (`reconcile`) or has been silent for `lost_after` (`lost`). Built anew from
+until the worker comes back and is asked (`join`) or has been silent for `lost_after` (`silent`). Built anew from
 the store when the server starts: every lease then gets one full `lost_after`.
 """
 
@@ -74,12 +74,16 @@ class SlotState(msgspec.Struct):
         return Slot(self.index, taken, self.depth, self.promised if taken else self.warm, self.used_at)
 
 
-class Hold(msgspec.Struct, frozen=True):
-    """Why a worker gets nothing new although it is there. `until`: end of the quarantine."""
+class OutOfService(msgspec.Struct, frozen=True):
+    """Why a worker gets nothing new although it is there; nothing of this: it is in service. `until`: end of the
+    quarantine."""
 
     drained: bool = False
     quarantine: str | None = None
     until: float = 0.0
+
+
+IN_SERVICE = OutOfService()
 
 
 class Member(msgspec.Struct):
@@ -92,21 +96,21 @@ class Member(msgspec.Struct):
     last_contact: float = 0.0
     suspect: bool = False
     draining: bool = False  # as the worker says
-    hold: Hold = Hold()
+    out_of_service: OutOfService = IN_SERVICE
     boot_id: str = ""
     runtime: str | None = None
     version: str | None = None
     ability: Ability = ANYTHING
     slots: dict[int, SlotState] = {}
-    ending: dict[AttemptRef, Lease] = {}  # their place is free, their end is on its way into the store
+    storing: dict[AttemptRef, Lease] = {}  # their place is free, their end is on its way into the store
 
     @property
     def status(self) -> WorkerStatus:
         if self.link is None:
             return WorkerStatus.OFFLINE
-        if self.draining or self.hold.drained:
+        if self.draining or self.out_of_service.drained:
             return WorkerStatus.DRAINING
-        if self.hold.quarantine is not None:
+        if self.out_of_service.quarantine is not None:
             return WorkerStatus.QUARANTINED
         return WorkerStatus.SUSPECT if self.suspect else WorkerStatus.ONLINE
 
@@ -118,7 +122,7 @@ class Member(msgspec.Struct):
         if slots is None:
             slots = tuple(self.slots[index].view() for index in sorted(self.slots))
         runtime = self.runtime or "unknown"
-        return Host(self.id, self.name, self.status, slots, self.ability, self.hold.quarantine, runtime)
+        return Host(self.id, self.name, self.status, slots, self.ability, self.out_of_service.quarantine, runtime)
 
     def leases(self) -> Iterator[Lease]:
         for slot in self.slots.values():
@@ -127,7 +131,7 @@ class Member(msgspec.Struct):
     def all_leases(self) -> Iterator[Lease]:
         """Those too whose end is on its way into the store."""
         yield from self.leases()
-        yield from self.ending.values()
+        yield from self.storing.values()
 
     def by_start(self) -> tuple[tuple[AttemptRef, ...], tuple[AttemptRef, ...]]:
         """What may have begun, and what certainly waits: the first of a slot begins before its news arrives."""
@@ -168,11 +172,13 @@ class Reconciled(msgspec.Struct, frozen=True):
 
 
 class Fleet:
-    """The only one that changes what decides about new work: it notes for `openings` which slots are others now."""
+    """The only one that changes what decides about new work: it notes for `openings` which slots are others now. On the
+    server's event loop, and nothing here awaits: each method is atomic. A lease stands in one place, a slot's `held` or
+    its member's `storing`; a member is here while it is connected or something of it stands in one of these."""
 
     def __init__(self) -> None:
         self.members: dict[WorkerId, Member] = {}
-        self.holds: dict[WorkerId, Hold] = {}
+        self.out_of_service: dict[WorkerId, OutOfService] = {}
         self._changed: set[Place] = set()
         self._numbers = numbers()
 
@@ -193,13 +199,13 @@ class Fleet:
 
     # -- what they may get ---------------------------------------------------------------------
 
-    def hold(self, worker_id: WorkerId, hold: Hold) -> None:
-        self.holds[worker_id] = hold
+    def set_out_of_service(self, worker_id: WorkerId, why: OutOfService) -> None:
+        self.out_of_service[worker_id] = why
         if member := self.members.get(worker_id):
-            member.hold = hold
+            member.out_of_service = why
             self._note(member)
 
-    def drain(self, worker_id: WorkerId, active: bool) -> None:
+    def set_draining(self, worker_id: WorkerId, active: bool) -> None:
         """As the worker says."""
         if member := self.members.get(worker_id):
             member.draining = active
@@ -225,7 +231,7 @@ class Fleet:
 
     # -- come and go ---------------------------------------------------------------------------
 
-    def restore(self, leases: Iterable[tuple[WorkerId, str, int, AttemptRef, bool]], now: float) -> None:
+    def load(self, leases: Iterable[tuple[WorkerId, str, int, AttemptRef, bool]], now: float) -> None:
         """At start: the leases that the store knows, each with a full `lost_after` from now."""
         for worker_id, name, slot, ref, started in leases:
             member = self._member(worker_id, name)
@@ -240,16 +246,16 @@ class Fleet:
         return {one.ref: one.slot for one in held if one.ref not in known}
 
     def join(
-        self, worker_id: WorkerId, name: str, link: Link, hello: Hello, now: float, resumed: Sequence[Lease] = ()
+        self, worker_id: WorkerId, name: str, link: Link, hello: Hello, now: float, restored: Sequence[Lease] = ()
     ) -> Reconciled:
-        """A worker connected. The caller ends what was lost and tells the worker what to keep and drop. `resumed`: what
-        the store has taken back into its hands."""
+        """A worker connected. The caller ends what was lost and tells the worker what to keep and drop. `restored`:
+        what the store has given back to it."""
         member = self._member(worker_id, name)
         self._note(member)
-        owned = {lease.ref: lease for lease in (*resumed, *member.leases())}
+        owned = {lease.ref: lease for lease in (*restored, *member.leases())}
         member.name, member.link, member.last_contact = name, link, now
         member.suspect = member.draining = False
-        member.hold = self.holds.get(worker_id, Hold())
+        member.out_of_service = self.out_of_service.get(worker_id, IN_SERVICE)
         # Unknown after a start of the server: the power may have gone for both of them.
         rebooted = member.boot_id != hello.boot_id
         member.boot_id = hello.boot_id
@@ -261,8 +267,8 @@ class Fleet:
         keep, drop = [], []
         for held in hello.held:
             lease = owned.pop(held.ref, None)
-            if held.ref in member.ending:
-                member.ending[held.ref].back = True
+            if held.ref in member.storing:
+                member.storing[held.ref].back = True
                 keep.append(held.ref)  # to be forgotten once it is stored, and not before
                 continue
             if lease is None:
@@ -290,7 +296,7 @@ class Fleet:
     def _forget_if_done(self, member: Member) -> None:
         """A claim under way (`reserved`) becomes a lease in a moment: it must find its member."""
         busy = any(slot.held or slot.reserved for slot in member.slots.values())
-        if member.link is None and not busy and not member.ending:
+        if member.link is None and not busy and not member.storing:
             self._note(member)
             self.members.pop(member.id, None)
 
@@ -345,7 +351,7 @@ class Fleet:
         member = self.members.get(worker_id)
         lease = member.lease(ref) if member else None
         if member is not None and lease is not None:
-            member.ending[ref] = lease
+            member.storing[ref] = lease
             self.release(worker_id, ref, now)
         return lease
 
@@ -364,14 +370,14 @@ class Fleet:
         if member is not None:
             for ref in refs:
                 self.release(worker_id, ref, now)
-                member.ending.pop(ref, None)
+                member.storing.pop(ref, None)
             self._forget_if_done(member)
 
     def not_ended(self, worker_id: WorkerId, refs: Iterable[AttemptRef]) -> None:
         """Their end could not be stored: they are leased as before, and the worker will say it again."""
         member = self.members.get(worker_id)
         for ref in refs:
-            lease = member.ending.pop(ref, None) if member else None
+            lease = member.storing.pop(ref, None) if member else None
             if member is not None and lease is not None:
                 member.slot(lease.slot).held[ref.job] = lease
                 self._changed.add((worker_id, lease.slot))

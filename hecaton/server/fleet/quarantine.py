@@ -1,7 +1,7 @@
 """Workers that get nothing new: drained by an admin, or quarantined because their machine failed jobs in a row.
 
 Both outlive a restart of the server. Also the judgement that lost workers need: whose fault was it? Called by
-`attempts`, `duties` and `api`.
+`attempts`, `channel`, `workers`, `duties` and `web`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import msgspec
 import structlog
 
 from hecaton.core.model import AttemptRef, Charged, Reason, WorkerId, WorkerRecord
-from hecaton.server.clock import Clock
-from hecaton.server.fleet.members import Fleet, Hold, Lease, Member
+from hecaton.server.fleet.members import IN_SERVICE, Fleet, Lease, Member, OutOfService
 from hecaton.server.fleet.scheduler import Scheduler
-from hecaton.server.settings import Settings
-from hecaton.store.port import AttemptEnd, Database, EndResult, Store
+from hecaton.server.resources import Resources
+from hecaton.store.port import AttemptEnd, EndResult, Store
 from hecaton.wire.channel import Hello
 
 STRIKES = 3
@@ -25,55 +24,56 @@ STRIKES = 3
 QUARANTINE = 600.0
 """Seconds. Then the machine gets work again; its next failure sends it back at once."""
 
-_log = structlog.get_logger("hecaton.holds")
+_log = structlog.get_logger("hecaton.quarantine")
 
 
 _LOSSES = frozenset({Reason.WORKER_LOST, Reason.POISON})
 
 
-class Standing(msgspec.Struct, frozen=True):
+class BeforeLoss(msgspec.Struct, frozen=True):
     """Of a worker before it was lost, and how many of its attempts that ended."""
 
     strikes: list[Reason]
-    hold: Hold
+    out_of_service: OutOfService
     lost: int
 
 
-class Holds:
-    def __init__(
-        self, database: Database, fleet: Fleet, scheduler: Scheduler, clock: Clock, settings: Settings
-    ) -> None:
-        self._database, self._fleet, self._scheduler = database, fleet, scheduler
-        self._clock, self._settings = clock, settings
+class Quarantine:
+    """On the server's event loop. A worker's reasons in `Fleet.out_of_service` decide about new work. The store has
+    them a moment later, and gives them back at the next start. `count_failures` awaits nothing."""
+
+    def __init__(self, resources: Resources, fleet: Fleet, scheduler: Scheduler) -> None:
+        self._database, self._clock, self._settings = resources.database, resources.clock, resources.settings
+        self._fleet, self._scheduler = fleet, scheduler
         self._strikes: dict[WorkerId, list[Reason]] = {}
         self._unpulled: dict[WorkerId, set[int | None]] = {}  # lanes whose image could not be pulled, in a row
         self._last_pull: tuple[WorkerId | None, float] = (None, 0.0)
         self._last_loss: tuple[WorkerId | None, float] = (None, 0.0)
         self._struck: dict[WorkerId, float] = {}  # when the last attempt ended that was counted
-        self._before: dict[WorkerId, Standing] = {}
+        self._before: dict[WorkerId, BeforeLoss] = {}
         self._boots: dict[WorkerId, str] = {}  # of the machine, when the worker was here last
 
     def load(self, workers: Sequence[WorkerRecord]) -> None:
         """At start, from the store."""
         for worker in workers:
-            self._fleet.hold(worker.id, _hold_of(worker))
+            self._fleet.set_out_of_service(worker.id, _kept(worker))
 
     # -- by an admin ---------------------------------------------------------------------------
 
     async def drain(self, name: str) -> WorkerRecord:
         """Nothing new from now on; what has not started is asked back and given to others. NotFound."""
         record = await self._database.write(lambda store: store.set_drained(name, True))
-        self._fleet.hold(record.id, _hold_of(record))
+        self._fleet.set_out_of_service(record.id, _kept(record))
         # Behind every claim that was planned before: their jobs are asked back too.
         await self._database.write(lambda store: None)
         if member := self._fleet.members.get(record.id):
-            self._scheduler.take_back(member)
+            self._scheduler.withdraw(member)
         return record
 
     async def undrain(self, name: str) -> WorkerRecord:
         """Ends a quarantine too. The caller dispatches. NotFound."""
         record = await self._database.write(lambda store: store.set_drained(name, False))
-        self._fleet.hold(record.id, _hold_of(record))
+        self._fleet.set_out_of_service(record.id, _kept(record))
         self._strikes.pop(record.id, None)
         self._unpulled.pop(record.id, None)
         return record
@@ -93,11 +93,13 @@ class Holds:
             for member in self._fleet.members.values()
         )
 
-    def judge(self, worker: WorkerId, ended: Sequence[EndResult], said: Mapping[AttemptRef, AttemptEnd]) -> bool:
+    def count_failures(
+        self, worker: WorkerId, ended: Sequence[EndResult], said: Mapping[AttemptRef, AttemptEnd]
+    ) -> bool:
         """Count failures of the machine in a row. True if that was one too many: the caller then calls `keep`."""
         lost = sum(1 for end in ended if end.accepted and end.verdict and end.verdict.reason in _LOSSES)
         if lost:
-            self._before[worker] = Standing(self._strikes.get(worker, []).copy(), self._hold(worker), lost)
+            self._before[worker] = BeforeLoss(self._strikes.get(worker, []).copy(), self._reasons(worker), lost)
         for end in ended:
             if not end.accepted or end.verdict is None:
                 continue
@@ -129,7 +131,7 @@ class Holds:
         self._struck[worker] = end.at
         return False
 
-    async def take_back(self, worker: WorkerId, hello: Hello) -> list[Lease]:
+    async def restore(self, worker: WorkerId, hello: Hello) -> list[Lease]:
         """A worker is back. Attempts that it had been given up for are its own again if nobody else was given them,
         and count as no loss: leases for them, to be entered when it joins. Nor does a loss that was a reboot, which
         takes longer than `lost_after` on many machines, count against it."""
@@ -149,17 +151,17 @@ class Holds:
             self._scheduler.forgive(one.lane, worker)
         return [Lease(one.ref, held[one.ref], one.lane, None, started=one.started) for one in resumed]
 
-    async def _forgive(self, worker: WorkerId, before: Standing, losses: int) -> None:
+    async def _forgive(self, worker: WorkerId, before: BeforeLoss, losses: int) -> None:
         """The last loss of this worker was none, but for so many attempts."""
         strikes = before.strikes + [Reason.WORKER_LOST] * losses
         self._strikes[worker] = strikes[-STRIKES + 1 :]
-        hold = self._hold(worker)
-        if hold.quarantine is not None and before.hold.quarantine is None and len(strikes) < STRIKES:
-            self._fleet.hold(worker, msgspec.structs.replace(hold, quarantine=None))
+        why = self._reasons(worker)
+        if why.quarantine is not None and before.out_of_service.quarantine is None and len(strikes) < STRIKES:
+            self._fleet.set_out_of_service(worker, msgspec.structs.replace(why, quarantine=None))
             await self._database.write(self.keep(worker))
 
-    def _hold(self, worker: WorkerId) -> Hold:
-        return self._fleet.holds.get(worker, Hold())
+    def _reasons(self, worker: WorkerId) -> OutOfService:
+        return self._fleet.out_of_service.get(worker, IN_SERVICE)
 
     def _registrys_fault(self, worker: WorkerId, end: EndResult) -> bool:
         """A pull that fails on two machines within a minute says nothing about either, nor does one image that fails
@@ -176,27 +178,29 @@ class Holds:
 
     def _quarantine(self, worker: WorkerId, strikes: Sequence[Reason]) -> None:
         why = f"its last {STRIKES} attempts were ended by the machine ({', '.join(strikes)})"
-        hold = msgspec.structs.replace(self._hold(worker), quarantine=why, until=self._clock.now() + QUARANTINE)
-        self._fleet.hold(worker, hold)
+        reasons = msgspec.structs.replace(self._reasons(worker), quarantine=why, until=self._clock.now() + QUARANTINE)
+        self._fleet.set_out_of_service(worker, reasons)
         member = self._fleet.members.get(worker)
         _log.warning("Worker quarantined", worker=member.name if member else worker, why=why, seconds=QUARANTINE)
         if member is not None:
-            self._scheduler.take_back(member)
+            self._scheduler.withdraw(member)
 
     async def release_due(self) -> int:
         """End the quarantines whose time is over. Returns how many; the caller dispatches."""
         now = self._clock.now()
-        due = [worker for worker, hold in self._fleet.holds.items() if hold.quarantine and hold.until <= now]
+        due = [worker for worker, why in self._fleet.out_of_service.items() if why.quarantine and why.until <= now]
         for worker in due:
-            self._fleet.hold(worker, msgspec.structs.replace(self._fleet.holds[worker], quarantine=None))
+            self._fleet.set_out_of_service(
+                worker, msgspec.structs.replace(self._fleet.out_of_service[worker], quarantine=None)
+            )
             await self._database.write(self.keep(worker))
         return len(due)
 
     def keep(self, worker: WorkerId) -> Callable[[Store], None]:
         """What stores the worker's quarantine as it is now."""
-        hold = self._fleet.holds[worker]
-        return lambda store: store.set_quarantine(worker, hold.quarantine, hold.until)
+        why = self._fleet.out_of_service[worker]
+        return lambda store: store.set_quarantine(worker, why.quarantine, why.until)
 
 
-def _hold_of(record: WorkerRecord) -> Hold:
-    return Hold(record.drained, record.quarantine, record.quarantined_until)
+def _kept(record: WorkerRecord) -> OutOfService:
+    return OutOfService(record.drained, record.quarantine, record.quarantined_until)

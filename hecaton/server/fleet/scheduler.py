@@ -346,7 +346,7 @@ class Scheduler:
         want = self.want(key)
         return want is not None and self._openings.idle_for(want)
 
-    def take_back(self, member: Member) -> None:
+    def withdraw(self, member: Member) -> None:
         """Ask for all that has not started: the worker is to run nothing new."""
         waiting = [lease for lease in member.leases() if not lease.started and not lease.revoking]
         for lease in waiting:

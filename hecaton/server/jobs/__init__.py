@@ -2,12 +2,12 @@
 
 - `batches`: Use cases around batches, for people: submit many jobs as one, watch them, fetch results, pause, cancel,
   repeat.
-- `endings`: A job that was waited for, as it is at its end, without asking the store again: all of it has just passed
+- `end_news`: A job that was waited for, as it is at its end, without asking the store again: all of it has just passed
   by.
-- `intake`: Stores new jobs: those that are submitted in the same turn of the event loop together, with one decision
-  about who gets them and one hand-over to the store.
 - `jobs`: Use cases around jobs, for people: submit, look, wait, cancel, retry, read logs.
 - `requests`: From what people send to what is stored: options, payload, uploads, checked.
+- `submissions`: Stores new jobs: those that are submitted in the same turn of the event loop together, with one
+  decision about who gets them and one hand-over to the store.
 - `sweeper`: Carries out what was decided about whole batches - pause, resumption, cancellation - step by step, so that
   a million jobs never block the store.
 - `views`: Turns what the store and the server's memory know into the replies of `wire.api`.

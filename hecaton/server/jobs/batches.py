@@ -18,13 +18,13 @@ from hecaton.core.model import Body, JobId, JobSpec, Kind
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.permissions import Action
-from hecaton.server.clock import Clock, uuid7
+from hecaton.server.clock import uuid7
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import Hub
 from hecaton.server.jobs.requests import payload_of, request_digest, require_blobs, spec_of
-from hecaton.server.settings import Settings
+from hecaton.server.resources import Resources
 from hecaton.store import port
-from hecaton.store.port import Appended, Blobs, Database, EndedItem, Store
+from hecaton.store.port import Appended, EndedItem, Store
 from hecaton.wire import api
 
 PAGE = 500
@@ -51,19 +51,12 @@ class BatchParts(msgspec.Struct, frozen=True):
 
 
 class Batches:
-    def __init__(
-        self,
-        database: Database,
-        blobs: Blobs,
-        directory: Directory,
-        scheduler: Scheduler,
-        hub: Hub,
-        clock: Clock,
-        settings: Settings,
-    ) -> None:
-        self._database, self._blobs, self._directory = database, blobs, directory
-        self._scheduler, self._hub = scheduler, hub
-        self._clock, self._settings = clock, settings
+    """On the server's event loop; keeps nothing of its own between two calls."""
+
+    def __init__(self, resources: Resources, directory: Directory, scheduler: Scheduler, hub: Hub) -> None:
+        self._database, self._blobs = resources.database, resources.blobs
+        self._clock, self._settings = resources.clock, resources.settings
+        self._directory, self._scheduler, self._hub = directory, scheduler, hub
 
     # -- submit --------------------------------------------------------------------------------
 

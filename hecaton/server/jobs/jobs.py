@@ -12,18 +12,18 @@ from hecaton.core.model import INLINE_LIMIT, Body, Job, JobId, JobState, Reason
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.permissions import Action
-from hecaton.server.clock import Clock, uuid7
+from hecaton.server.clock import uuid7
 from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import Hub, Watch
-from hecaton.server.jobs.endings import Ending, parts_at_end
-from hecaton.server.jobs.intake import Intake
+from hecaton.server.jobs.end_news import EndNews, parts_at_end
 from hecaton.server.jobs.requests import payload_of, request_digest, spec_of
+from hecaton.server.jobs.submissions import Submissions
 from hecaton.server.jobs.views import JobParts, job_summary, job_view, removed
-from hecaton.server.settings import Settings
+from hecaton.server.resources import Resources
 from hecaton.store import port
-from hecaton.store.port import Blobs, Database, Store
+from hecaton.store.port import Store
 from hecaton.wire import api
 from hecaton.wire.channel import Cancel
 
@@ -39,26 +39,20 @@ TAILS = 20
 
 
 class Jobs:
+    """On the server's event loop; keeps nothing of its own between two calls."""
+
     def __init__(
         self,
-        database: Database,
-        blobs: Blobs,
+        resources: Resources,
         directory: Directory,
         fleet: Fleet,
         scheduler: Scheduler,
         attempts: Attempts,
         hub: Hub,
-        clock: Clock,
-        settings: Settings,
     ) -> None:
-        self._database = database
-        self._directory = directory
-        self._fleet = fleet
-        self._intake = Intake(database, blobs, scheduler, hub, clock, settings)
-        self._attempts = attempts
-        self._hub = hub
-        self._clock = clock
-        self._settings = settings
+        self._database, self._clock, self._settings = resources.database, resources.clock, resources.settings
+        self._directory, self._fleet, self._attempts, self._hub = directory, fleet, attempts, hub
+        self._submissions = Submissions(resources, scheduler, hub)
 
     # -- submit --------------------------------------------------------------------------------
 
@@ -80,7 +74,7 @@ class Jobs:
 
     def _at_end(self, caller: Caller, job: port.NewJob, submitted: api.Submitted, end: object) -> api.JobView | None:
         """As `show`, where what passed through memory suffices for it."""
-        if not isinstance(end, Ending) or end.said.by is None:
+        if not isinstance(end, EndNews) or end.said.by is None:
             return None
         image, member = self._directory.image(job.image_id), self._fleet.members.get(end.said.by)
         if image is None or member is None:
@@ -98,7 +92,7 @@ class Jobs:
         return port.NewJob(job_id, caller.user_id, image.id, lane, spec, payload, now, key or job_id, digest)
 
     async def _store(self, job: port.NewJob) -> api.Submitted:
-        stored = await self._intake.store(job)
+        stored = await self._submissions.store(job)
         return api.Submitted(stored.id, stored.index, stored.duplicate)
 
     async def retry(self, caller: Caller, job_id: str, key: str | None) -> api.Submitted:

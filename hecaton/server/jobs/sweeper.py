@@ -25,7 +25,7 @@ TRY_AGAIN = 1.0
 _log = structlog.get_logger("hecaton.sweeper")
 
 
-class Sweeper:
+class BatchSweeper:
     """`dispatch`: asks for jobs to be handed out soon."""
 
     def __init__(

@@ -11,17 +11,15 @@ from hecaton.core.model import JobId, JobState, WorkerRecord
 from hecaton.server.accounts.auth import Passwords, Throttle, Tokens
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.permissions import Action
-from hecaton.server.clock import Clock
-from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.members import Fleet
-from hecaton.server.fleet.quarantine import Holds
+from hecaton.server.fleet.workers import Workers
 from hecaton.server.jobs.jobs import Jobs
 from hecaton.server.jobs.requests import request_digest
 from hecaton.server.jobs.views import worker_view
-from hecaton.server.settings import Settings
+from hecaton.server.resources import Resources
 from hecaton.server.web.http import Call, Route, Stream, decode
 from hecaton.server.web.transfer import receive_blob, require_sha256, send_blob, send_body
-from hecaton.store.port import Blobs, Database, Store
+from hecaton.store.port import Store
 from hecaton.wire import api
 
 MAX_KEY = 128
@@ -33,23 +31,18 @@ class Api:
     def __init__(
         self,
         *,
-        settings: Settings,
-        server_id: str,
-        clock: Clock,
-        database: Database,
-        blobs: Blobs,
+        resources: Resources,
         directory: Directory,
         passwords: Passwords,
         tokens: Tokens,
         fleet: Fleet,
-        holds: Holds,
-        attempts: Attempts,
+        workers: Workers,
         jobs: Jobs,
     ) -> None:
-        self._settings, self._server_id, self._clock = settings, server_id, clock
-        self._database, self._blobs = database, blobs
+        self._settings, self._server_id, self._clock = resources.settings, resources.server_id, resources.clock
+        self._database, self._blobs = resources.database, resources.blobs
         self._directory, self._passwords, self._tokens = directory, passwords, tokens
-        self._fleet, self._holds, self._attempts, self._jobs = fleet, holds, attempts, jobs
+        self._fleet, self._workers, self._jobs = fleet, workers, jobs
         self._throttle = Throttle()
 
     # -- server and users ----------------------------------------------------------------------
@@ -116,14 +109,13 @@ class Api:
         return await self._directory.register_worker(call.caller, request.name)
 
     async def remove_worker(self, call: Call) -> None:
-        await self._attempts.remove(await self._directory.remove_worker(call.params["name"]))
+        await self._workers.remove(await self._directory.remove_worker(call.params["name"]))
 
     async def drain_worker(self, call: Call) -> api.WorkerView:
-        return self._worker_view(await self._holds.drain(call.params["name"]))
+        return self._worker_view(await self._workers.take_out_of_service(call.params["name"]))
 
     async def undrain_worker(self, call: Call) -> api.WorkerView:
-        record = await self._holds.undrain(call.params["name"])
-        await self._attempts.dispatch()
+        record = await self._workers.put_into_service(call.params["name"])
         return self._worker_view(record)
 
     def _worker_view(self, record: WorkerRecord) -> api.WorkerView:

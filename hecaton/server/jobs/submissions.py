@@ -6,25 +6,25 @@ from __future__ import annotations
 import asyncio
 
 from hecaton.core.errors import HecatonError, TooMany, Unavailable
-from hecaton.server.clock import Clock
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import Hub
 from hecaton.server.jobs.requests import require_blobs
-from hecaton.server.settings import Settings
+from hecaton.server.resources import Resources
 from hecaton.server.tasks import Tasks
-from hecaton.store.port import Blobs, Database, NewJob, Store, Stored
+from hecaton.store.port import NewJob, Store, Stored
 
 _Waiting = tuple[NewJob, "asyncio.Future[Stored]"]
 
 
-class Intake:
+class Submissions:
+    """On the server's event loop. A job is in `_waiting` for at most one turn of it; then its future alone is left."""
+
     # hot: benchmarks/throughput.py - 64 clients come in groups of about ten
 
-    def __init__(
-        self, database: Database, blobs: Blobs, scheduler: Scheduler, hub: Hub, clock: Clock, settings: Settings
-    ) -> None:
-        self._database, self._blobs, self._scheduler, self._hub = database, blobs, scheduler, hub
-        self._clock, self._settings = clock, settings
+    def __init__(self, resources: Resources, scheduler: Scheduler, hub: Hub) -> None:
+        self._database, self._blobs = resources.database, resources.blobs
+        self._clock, self._settings = resources.clock, resources.settings
+        self._scheduler, self._hub = scheduler, hub
         self._waiting: list[_Waiting] = []
         self._tasks = Tasks()
 

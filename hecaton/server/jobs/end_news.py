@@ -9,14 +9,14 @@ from hecaton.server.jobs.views import JobParts
 from hecaton.store.port import AttemptEnd, EndResult, NewJob
 
 
-class Ending(msgspec.Struct, frozen=True):
+class EndNews(msgspec.Struct, frozen=True):
     """What the event `end` carries where a worker's news ended the job: its news, and what the store made of it."""
 
     said: AttemptEnd
     stored: EndResult
 
 
-def parts_at_end(job: NewJob, index: int, owner: str, image: str, worker: str, ending: Ending) -> JobParts | None:
+def parts_at_end(job: NewJob, index: int, owner: str, image: str, worker: str, ending: EndNews) -> JobParts | None:
     """What a read of the store would give now. None: more would have to be known, as after several attempts."""
     # hot: benchmarks/latency.py - the usual case alone: the first attempt of the job succeeded
     said, ended = ending.said, ending.stored

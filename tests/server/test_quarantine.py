@@ -159,11 +159,13 @@ async def test_a_quarantine_ends_by_itself_and_the_next_failure_brings_it_back(s
     worker = await server.worker("w1")
     await fail(server, worker, *[Reason.WORKER_ERROR] * 3)
     await eventually(lambda: status(server, "w1"), "QUARANTINED")
-    holds, fleet = server.server.parts.holds, server.server.parts.fleet
+    holds, fleet = server.server.parts.quarantine, server.server.parts.fleet
     assert await holds.release_due() == 0
-    (held,) = fleet.holds.items()
-    assert 0 < held[1].until - server.server.parts.clock.now() <= QUARANTINE
-    fleet.hold(held[0], held[1].__class__(False, held[1].quarantine, server.server.parts.clock.now()))
+    (held,) = fleet.out_of_service.items()
+    assert 0 < held[1].until - server.server.parts.resources.clock.now() <= QUARANTINE
+    fleet.set_out_of_service(
+        held[0], held[1].__class__(False, held[1].quarantine, server.server.parts.resources.clock.now())
+    )
     await eventually(lambda: status(server, "w1"), "ONLINE")  # by the server's duties
     await fail(server, worker, Reason.WORKER_ERROR)
     await eventually(lambda: status(server, "w1"), "QUARANTINED")

@@ -13,7 +13,7 @@ DELAY = 0.05
 """Seconds between two looks. At the first one that finds a start older than half of this, it is written."""
 
 
-class Starts:
+class UnwrittenStarts:
     # hot: benchmarks/throughput.py
 
     def __init__(self, clock: Clock, write: Callable[[Callable[[Store], object]], object]) -> None:

@@ -7,7 +7,7 @@ from typing import cast
 
 from hecaton.core.model import AttemptRef, JobId
 from hecaton.server.clock import Clock
-from hecaton.server.fleet.starts import DELAY, Starts
+from hecaton.server.fleet.unwritten_starts import DELAY, UnwrittenStarts
 from hecaton.store.port import Store
 from tests.server.people import eventually
 
@@ -40,7 +40,7 @@ async def test_a_start_is_written_when_it_has_lasted_and_not_with_others() -> No
     async def count() -> int:
         return len(written.starts)
 
-    starts = Starts(clock, write)
+    starts = UnwrittenStarts(clock, write)
     starts.add(LONG, 0.0)
     starts.add(FRESH, DELAY)
     starts.add(SHORT, 0.0)
