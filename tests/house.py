@@ -16,7 +16,6 @@ FUNCTION_LINES = 60
 PARAMETERS = 7
 # Still more than that. Only ever shorter.
 LONG_CALLS = {
-    "hecaton.cli.hecaton_server.main.cli",
     "hecaton.cli.hecaton.jobs.job.new",
     "hecaton.cli.hecaton.jobs.job._submit",
     "hecaton.cli.hecaton.jobs.job._new_batch",

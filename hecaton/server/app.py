@@ -34,7 +34,7 @@ from hecaton.server.web.routing import Application
 from hecaton.store.blobs import FolderBlobs
 from hecaton.store.sqlite.database import SqliteDatabase, open_database
 from hecaton.wire.api import NewUser
-from hecaton.wire.channel import PATH
+from hecaton.wire.channel import MAX_FRAME, PATH
 
 ADMIN = "admin"
 GARBAGE = 20_000
@@ -209,7 +209,7 @@ def _config(settings: Settings, application: Application) -> uvicorn.Config:
         ssl_certfile=settings.ssl_certfile,
         http=patient(settings),
         ws=Reading,
-        ws_max_size=64 * 1024 * 1024,
+        ws_max_size=MAX_FRAME,
         ws_ping_interval=None,  # the channel has its own heartbeat
         ws_per_message_deflate=False,
         lifespan="off",

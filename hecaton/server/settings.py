@@ -6,7 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-DEFAULT_PORT = 8181
+from hecaton.wire.address import DEFAULT_PORT
+from hecaton.wire.channel import LOST_AFTER
+
 MIB = 1024 * 1024
 DAY = 86400.0
 
@@ -24,7 +26,7 @@ class Settings(msgspec.Struct, frozen=True):
     max_result: int = 256 * MIB
     heartbeat: float = 5.0
     suspect_after: float = 15.0
-    lost_after: float = 60.0
+    lost_after: float = LOST_AFTER
     max_queued: int = 100_000  # waiting jobs of one user
     keep_results: float = 30 * DAY  # after the job's end, as the next two
     keep_logs: float = 7 * DAY

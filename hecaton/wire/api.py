@@ -149,7 +149,7 @@ class AttemptView(Attempt, frozen=True, omit_defaults=True):
 
 
 class JobView(_Reply, Options, frozen=True, omit_defaults=False):
-    """Everything about a job. Results: `result` (JSON), `result_text` or `result_base64` up to 1 MiB;
+    """Everything about a job. Results up to 1 MiB: `result` (JSON, text as a string) or `result_base64`;
     `result_size` always; the bytes themselves at GET /v1/jobs/{id}/result."""
 
     id: str

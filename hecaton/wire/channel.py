@@ -33,6 +33,12 @@ CLOSE_PROTOCOL = 4400
 DIRECT_LIMIT = 64 * 1024
 """Bodies up to this size travel inside frames."""
 
+MAX_FRAME = 64 * 1024 * 1024
+"""Neither side reads a larger one."""
+
+LOST_AFTER = 60.0
+"""Seconds of silence after which a worker's jobs go to others, where the server's flags say nothing else."""
+
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag_field="t"):
     pass
@@ -46,11 +52,11 @@ class Welcome(_Message, frozen=True, tag="welcome"):
 
     protocol: int
     server_id: str
-    heartbeat: float  # send a Beat after this many seconds without another frame
+    heartbeat: float  # seconds; the worker sends a `WorkerBeat` twice in this time, whatever else it sends
     max_result: int
     keep: tuple[AttemptRef, ...]
     drop: tuple[AttemptRef, ...]
-    lost_after: float = 60.0  # seconds of silence after which the worker's jobs go to others
+    lost_after: float = LOST_AFTER  # seconds of silence after which the worker's jobs go to others
 
 
 class ImageRef(msgspec.Struct, frozen=True, array_like=True):
@@ -94,7 +100,7 @@ class Revoke(_Message, frozen=True, tag="revoke"):
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):
-    """Stop these; a `Result` with reason `cancelled` says when the slot is really free."""
+    """Stop these; an outcome in `Results` with reason `cancelled` says when the slot is really free."""
 
     refs: tuple[AttemptRef, ...]
 

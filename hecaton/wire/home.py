@@ -7,6 +7,9 @@ from pathlib import Path
 
 ENVIRONMENT = "HECATON_HOME"
 
+SERVICE_HOME = Path("/var/lib/hecaton")
+"""The same for what root runs, as a service or by hand; each of the programs says when."""
+
 
 def home() -> Path:
     """The folder that holds `server/`, `client/` and `worker/<name>/`; it need not exist yet.

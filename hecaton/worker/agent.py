@@ -20,6 +20,7 @@ from hecaton.core.model import AttemptRef, Gpu, Reason
 from hecaton.core.options import OF_WORKERS
 from hecaton.serverless.protocol import DEFAULT_MAX_RESULT
 from hecaton.wire.channel import (
+    LOST_AFTER,
     PROTOCOL,
     Accepted,
     Assign,
@@ -43,7 +44,7 @@ from hecaton.worker.memory.disk import Disk
 from hecaton.worker.memory.journal import Ended, Journal
 from hecaton.worker.memory.outbox import Outbox
 from hecaton.worker.memory.spool import Spool
-from hecaton.worker.no_overlap import DEFAULT_LOST_AFTER, NoOverlapLease
+from hecaton.worker.no_overlap import NoOverlapLease
 from hecaton.worker.runtimes.gpus import Watch
 from hecaton.worker.runtimes.port import Runtime
 from hecaton.worker.site import Site
@@ -85,7 +86,7 @@ class Agent:
         self._removals: set[asyncio.Future[None]] = set()
         self._finished: list[Outcome] = []
         self._max_result = DEFAULT_MAX_RESULT
-        self._lost_after = DEFAULT_LOST_AFTER
+        self._lost_after = LOST_AFTER  # until a server has said it
         self._started_at = self._loop.time()
         self._connections = 0
         self.left: asyncio.Future[tuple[int, str]] = self._loop.create_future()

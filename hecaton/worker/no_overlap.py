@@ -12,9 +12,6 @@ from pathlib import Path
 
 import msgspec
 
-DEFAULT_LOST_AFTER = 60.0
-"""Seconds, until a server has said it."""
-
 SHARE = 0.75
 """Part of `lost_after` that a no-overlap job may run unheard of. The rest is for its end: at most half of that passes
 between SIGTERM and SIGKILL."""

@@ -84,9 +84,9 @@ MUTANTS = (
     Mutant(
         "default-that-nobody-wrote-down",
         "the reference of the commands tells their defaults",
-        "cli/hecaton_server/main.py",
-        '"--host", default="0.0.0.0"',
-        '"--host", default="127.0.0.1"',
+        "server/settings.py",
+        'host: str = "0.0.0.0"',
+        'host: str = "127.0.0.1"',
         ("tests/test_command_reference.py::test_the_reference_is_what_the_commands_say",),
     ),
     Mutant(

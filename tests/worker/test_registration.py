@@ -216,7 +216,7 @@ def test_knows_whether_the_server_still_knows_it(server: Server, address: str) -
 def test_one_worker_runs_once(address: str, home: Path) -> None:
     config = register(resolve(address), "box", token="user token")
     other = (
-        "from hecaton.worker import registration as r\n"
+        "from hecaton.worker.link import registration as r\n"
         "try:\n    with r.exclusive(r.load('box')): print('ran')\n"
         "except Exception as error: print(error.message)"
     )

@@ -7,69 +7,67 @@ import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hecaton import __version__
 from hecaton.cli.duration import Duration
+from hecaton.server.settings import DAY, MIB, Settings
 
 if TYPE_CHECKING:
     from hecaton.server.app import Started
-    from hecaton.server.settings import Settings
 
-DEFAULT_PORT = 8181
+DEFAULTS = Settings(folder=Path())
 
 
-def _keep(what: str, default: str, help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _most(what: str, default: int, help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
-        f"--keep-{what}", default=default, show_default=True, type=Duration(), metavar="TIME", help=help
+        f"--max-{what}", default=default // MIB, show_default=True, type=click.IntRange(1), metavar="MIB", help=help
     )
 
 
+def _keep(what: str, default: float, help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    days = f"{default / DAY:g}d"
+    return click.option(f"--keep-{what}", default=days, show_default=True, type=Duration(), metavar="TIME", help=help)
+
+
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")
+@click.option("--host", default=DEFAULTS.host, show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one."
+    "--port", default=DEFAULTS.port, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one."
 )
 @click.option("--ssl-keyfile", type=click.Path(), help="TLS: private key (PEM).")
 @click.option("--ssl-certfile", type=click.Path(), help="TLS: certificate chain (PEM).")
+@_most("payload", DEFAULTS.max_payload, "Largest payload.")
+@_most("result", DEFAULTS.max_result, "Largest result.")
 @click.option(
-    "--max-payload", default=256, show_default=True, type=click.IntRange(1), metavar="MIB", help="Largest payload."
-)
-@click.option(
-    "--max-result", default=256, show_default=True, type=click.IntRange(1), metavar="MIB", help="Largest result."
-)
-@click.option(
-    "--lost-after", default=60.0, show_default=True, type=click.FloatRange(1), metavar="SECONDS",
+    "--lost-after", default=DEFAULTS.lost_after, show_default=True, type=click.FloatRange(1), metavar="SECONDS",
     help="A worker that is silent for so long loses its jobs to others.",
 )  # fmt: skip
 @click.option(
     "--max-queued",
-    default=100_000,
+    default=DEFAULTS.max_queued,
     show_default=True,
     type=click.IntRange(1),
     metavar="JOBS",
     help="Jobs that one user may have waiting.",
 )
-@_keep("results", "30d", "Results are removed so long after their job ended; the job stays listed.")
-@_keep("logs", "7d", "Logs are removed so long after their job ended.")
-@_keep("jobs", "90d", "Jobs are removed, with all that belongs to them, so long after they ended.")
+@_keep("results", DEFAULTS.keep_results, "Results are removed so long after their job ended; the job stays listed.")
+@_keep("logs", DEFAULTS.keep_logs, "Logs are removed so long after their job ended.")
+@_keep("jobs", DEFAULTS.keep_jobs, "Jobs are removed, with all that belongs to them, so long after they ended.")
 @click.version_option(__version__, message="%(version)s")
 @click.pass_context
 def cli(
     context: click.Context,
-    host: str,
-    port: int,
-    ssl_keyfile: str | None,
-    ssl_certfile: str | None,
+    /,
     max_payload: int,
     max_result: int,
     lost_after: float,
-    max_queued: int,
     keep_results: float,
     keep_logs: float,
     keep_jobs: float,
+    **others: Any,
 ) -> None:
     """Run the Hecaton server.
 
@@ -81,24 +79,19 @@ def cli(
       HECATON_ADMIN_PASS=mysecurepassword hecaton-server --port 8181
       hecaton-server --ssl-keyfile key.pem --ssl-certfile cert.pem
     """
-    from hecaton.server.settings import DAY, MIB, Settings
     from hecaton.wire.home import home
 
     settings = Settings(
         folder=home() / "server",
-        host=host,
-        port=port,
-        ssl_keyfile=ssl_keyfile,
-        ssl_certfile=ssl_certfile,
         max_payload=max_payload * MIB,
         max_result=max_result * MIB,
-        heartbeat=min(5.0, lost_after / 6),
-        suspect_after=min(15.0, lost_after / 2),
+        heartbeat=min(DEFAULTS.heartbeat, lost_after / 6),
+        suspect_after=min(DEFAULTS.suspect_after, lost_after / 2),
         lost_after=lost_after,
-        max_queued=max_queued,
         keep_results=min(keep_results, keep_jobs),
         keep_logs=min(keep_logs, keep_jobs),
         keep_jobs=keep_jobs,
+        **others,
     )
     if keep_jobs < DAY:
         raise click.BadParameter(
@@ -120,7 +113,22 @@ def install(settings: Settings) -> None:
     """
     from hecaton.cli.hecaton_server.unit import install_server
 
-    install_server(settings)
+    install_server(settings, _flags(cli, settings))
+
+
+def _flags(command: click.Command, settings: Settings) -> list[str]:
+    """Every option of the command that has a value, as it would be typed for these settings."""
+    flags: list[str] = []
+    for option in command.params:
+        value = getattr(settings, option.name or "", None)
+        if value is None:
+            continue
+        if isinstance(option.type, click.Path):
+            value = os.path.abspath(value)
+        elif option.metavar == "MIB":
+            value //= MIB
+        flags += [option.opts[0], f"{value:.0f}" if isinstance(option.type, Duration) else f"{value}"]
+    return flags
 
 
 @cli.command()

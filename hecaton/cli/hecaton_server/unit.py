@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hecaton.cli import output, units
-from hecaton.wire.home import ENVIRONMENT
+from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME
 
 if TYPE_CHECKING:
     from hecaton.server.settings import Settings
 
 UNIT = "hecaton-server"
-MIB = 1024 * 1024
-SERVICE_HOME = Path("/var/lib/hecaton")
 
 
-def install_server(settings: Settings) -> None:
-    """Makes the admin before the service starts: the journal is no place for a password, nor is the unit file."""
+def install_server(settings: Settings, flags: Sequence[str]) -> None:
+    """`flags`: of the service. The admin is made before it starts: neither journal nor unit file is a place for a
+    password."""
     units.require("hecaton-server install")
     folder = Path(os.environ.get(ENVIRONMENT) or SERVICE_HOME)
     password = os.environ.get("HECATON_ADMIN_PASS")
@@ -30,7 +30,7 @@ def install_server(settings: Settings) -> None:
         units.Service(
             name=UNIT,
             description="Hecaton server",
-            command=units.python_command("hecaton.cli.hecaton_server.main", *_options(settings)),
+            command=units.python_command("hecaton.cli.hecaton_server.main", *flags),
             environment={ENVIRONMENT: str(folder), "PYTHONUNBUFFERED": "1"},
             stop_seconds=20,
         )
@@ -41,17 +41,6 @@ def install_server(settings: Settings) -> None:
     if invented and not password:
         output.say("Made the user `admin`. Its password, shown only this once:")
         output.say(f"  {invented}")
-
-
-def _options(settings: Settings) -> list[str]:
-    options = ["--host", settings.host, "--port", str(settings.port)]
-    if settings.ssl_keyfile and settings.ssl_certfile:
-        options += ["--ssl-keyfile", os.path.abspath(settings.ssl_keyfile)]
-        options += ["--ssl-certfile", os.path.abspath(settings.ssl_certfile)]
-    options += ["--max-payload", str(settings.max_payload // MIB), "--max-result", str(settings.max_result // MIB)]
-    options += ["--lost-after", f"{settings.lost_after:g}", "--max-queued", str(settings.max_queued)]
-    options += ["--keep-results", f"{settings.keep_results:.0f}", "--keep-logs", f"{settings.keep_logs:.0f}"]
-    return [*options, "--keep-jobs", f"{settings.keep_jobs:.0f}"]
 
 
 def _ensure_admin(folder: Path, password: str) -> str | None:

@@ -47,6 +47,10 @@ LANE_KEPT = 600.0
 
 
 class Scheduler:
+    """On the server's event loop. Only `claiming` and `claim` await: every other method is atomic, and so is what
+    these two do before and after the store. Only `_count` changes a lane's `count`. What is given out or asked
+    back is sent to the workers from here."""
+
     def __init__(self, fleet: Fleet, image: Callable[[int], Image | None], now: Callable[[], float]) -> None:
         self.fleet = fleet
         self._openings = Openings(fleet)

@@ -108,16 +108,16 @@ def _tail(data: bytes) -> str:
 def worker_view(record: WorkerRecord, member: Member | None, last_seen: float) -> api.WorkerView:
     slots = member.slots.values() if member else ()
     return api.WorkerView(
-        record.id,
-        record.name,
-        member.status if member else WorkerStatus.OFFLINE,
-        last_seen,
-        member.runtime if member else None,
-        member.version if member else None,
-        record.registered_by,
-        tuple(_slot_view(slot) for slot in sorted(slots, key=lambda slot: slot.index)),
-        record.drained,
-        _note(record, member),
+        id=record.id,
+        name=record.name,
+        status=member.status if member else WorkerStatus.OFFLINE,
+        last_seen=last_seen,
+        runtime=member.runtime if member else None,
+        version=member.version if member else None,
+        registered_by=record.registered_by,
+        slots=tuple(_slot_view(slot) for slot in sorted(slots, key=lambda slot: slot.index)),
+        drained=record.drained,
+        note=_note(record, member),
     )
 
 

@@ -49,7 +49,6 @@ UNWELCOME_DELAY = 30.0
 SILENT_BEATS = 3
 """Heartbeats without a frame after which the server is taken for dead."""
 
-MAX_FRAME = 64 * 1024 * 1024
 MANY = 250
 """Messages that are worth a frame of their own. If all waited for the server, it would have to wait for them next."""
 
@@ -175,7 +174,7 @@ class ServerLink:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 socket = await self._session.ws_connect(
-                    self._url + channel.PATH, max_msg_size=MAX_FRAME, compress=0, autoping=True
+                    self._url + channel.PATH, max_msg_size=channel.MAX_FRAME, compress=0, autoping=True
                 )
         except aiohttp.WSServerHandshakeError as error:
             if error.status in (401, 403):

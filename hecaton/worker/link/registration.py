@@ -23,10 +23,7 @@ import msgspec
 from hecaton.core.errors import BadRequest, Conflict, HecatonError, NotFound, Unreachable
 from hecaton.wire import address, api, tls
 from hecaton.wire.errors import from_reply
-from hecaton.wire.home import ENVIRONMENT, home
-
-SERVICE_HOME = Path("/var/lib/hecaton")
-"""Of a worker that runs as root, as a service or by hand, unless HECATON_HOME says otherwise."""
+from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME, home
 
 _CONFIG = "worker.json"
 _CA = "ca.pem"
@@ -55,6 +52,7 @@ class _Stored(msgspec.Struct, frozen=True):
 
 
 def worker_home() -> Path:
+    """Root's worker, a service or by hand, has the folder of services unless HECATON_HOME says otherwise."""
     if os.environ.get(ENVIRONMENT) or os.geteuid() != 0:
         return home()
     return SERVICE_HOME
@@ -247,7 +245,6 @@ def _write(path: Path, content: bytes) -> None:
 
 
 __all__ = [
-    "SERVICE_HOME",
     "WorkerConfig",
     "default_name",
     "exclusive",

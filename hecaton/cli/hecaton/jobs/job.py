@@ -20,12 +20,13 @@ from hecaton.cli.hecaton.jobs.options import job_options
 from hecaton.cli.hecaton.tree import Group
 from hecaton.cli.terminal import HarmlessStream, is_terminal
 from hecaton.core.errors import NotFound
+from hecaton.core.model import JobState
 
 if TYPE_CHECKING:
     from hecaton.client import Client, JobHandle
     from hecaton.wire.api import JobSummary
 
-STATES = ["IN_QUEUE", "ASSIGNED", "IN_PROGRESS", "FINISHED", "FAILED", "CANCELLED"]
+STATES = [state.value for state in JobState]
 output_option = click.option(
     "-o", "--output", "target", type=click.Path(path_type=Path), help="Write the result to this file instead of stdout."
 )
@@ -171,8 +172,6 @@ def list_jobs(cli: Cli, state: str | None, limit: int, everything: bool) -> None
 
 
 def _pages(client: Client, state: str | None, limit: int | None) -> list[JobSummary]:
-    from hecaton.core.model import JobState
-
     found: list[JobSummary] = []
     before = None
     while limit is None or len(found) < limit:

@@ -11,6 +11,9 @@ from hecaton.cli.hecaton.completers import users
 from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.tree import Group, asked, confirm, yes_option
 from hecaton.cli.terminal import Column, ago
+from hecaton.core.model import Role
+
+ROLES = sorted((role.value for role in Role), key=lambda role: role != Role.USER)  # the usual one first
 
 
 @click.group(cls=Group)
@@ -21,12 +24,10 @@ def user() -> None:
 @user.command("create")
 @asked("--username", "New user's name.")
 @asked("--password", "New user's password.", secret=True, new=True)
-@click.option("--role", type=click.Choice(["user", "admin", "worker"]), default="user", show_default=True, help="Role.")
+@click.option("--role", type=click.Choice(ROLES), default=Role.USER.value, show_default=True, help="Role.")
 @pass_cli
 def create(cli: Cli, username: str, password: str, role: str) -> None:
     """Create a new user."""
-    from hecaton.core.model import Role
-
     made = cli.client().create_user(username, password, Role(role))
     cli.done(made, f"User {made.username} is created with the role {made.role}.")
 
