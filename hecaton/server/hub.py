@@ -110,6 +110,8 @@ class _Deadlines:
 
 
 class Hub:
+    """On the server's event loop; nothing here awaits. A watch is known here for the length of its `with` block."""
+
     def __init__(self) -> None:
         self._watches: dict[Watched, set[Watch]] = {}
         self._deadlines = _Deadlines()

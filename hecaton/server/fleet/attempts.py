@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice
 
+import msgspec
 import structlog
 
 from hecaton.core.errors import HecatonError
@@ -21,7 +22,6 @@ from hecaton.server.fleet.quarantine import Quarantine
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.fleet.unwritten_starts import UnwrittenStarts
 from hecaton.server.hub import Hub
-from hecaton.server.jobs.end_news import EndNews
 from hecaton.server.resources import Resources
 from hecaton.server.tasks import Tasks
 from hecaton.store.port import AttemptEnd, EndResult, Store
@@ -37,6 +37,13 @@ from hecaton.wire.channel import (
 Refs = Sequence[AttemptRef]
 
 _log = structlog.get_logger("hecaton.attempts")
+
+
+class EndNews(msgspec.Struct, frozen=True):
+    """What the event `end` carries where a worker's news ended the job: its news, and what the store made of it."""
+
+    said: AttemptEnd
+    stored: EndResult
 
 
 class Attempts:

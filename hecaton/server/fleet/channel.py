@@ -124,6 +124,9 @@ class _Link:
 
 
 class Channel:
+    """On the server's event loop. `_links` has one connection of a worker, its newest that said hello: what arrives on
+    any other is not listened to. `_arrived` is empty again when the turn of the loop is over."""
+
     def __init__(
         self,
         workers: Workers,

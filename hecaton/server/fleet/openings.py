@@ -65,7 +65,8 @@ class _Shelf:
 
 
 class Openings:
-    """Slots that the fleet has noted as changed are looked at anew when somebody asks."""
+    """Slots that the fleet has noted as changed are looked at anew when somebody asks. On the server's event loop;
+    nothing here awaits. `_entries` has of each slot what was entered, so that it is taken out from where it was put."""
 
     # hot: benchmarks/growth.py - a walk over 1,000 members with every decision cost twelve times the rest of a job
 

@@ -14,6 +14,8 @@ DELAY = 0.05
 
 
 class UnwrittenStarts:
+    """On the server's event loop; nothing here awaits. While anything waits, a look is due."""
+
     # hot: benchmarks/throughput.py
 
     def __init__(self, clock: Clock, write: Callable[[Callable[[Store], object]], object]) -> None:

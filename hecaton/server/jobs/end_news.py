@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from hecaton.core.model import INLINE_LIMIT, Attempt, Job, JobState
+from hecaton.server.fleet.attempts import EndNews
 from hecaton.server.jobs.views import JobParts
-from hecaton.store.port import AttemptEnd, EndResult, NewJob
-
-
-class EndNews(msgspec.Struct, frozen=True):
-    """What the event `end` carries where a worker's news ended the job: its news, and what the store made of it."""
-
-    said: AttemptEnd
-    stored: EndResult
+from hecaton.store.port import NewJob
 
 
 def parts_at_end(job: NewJob, index: int, owner: str, image: str, worker: str, ending: EndNews) -> JobParts | None:

@@ -13,11 +13,11 @@ from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import uuid7
-from hecaton.server.fleet.attempts import Attempts
+from hecaton.server.fleet.attempts import Attempts, EndNews
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import Hub, Watch
-from hecaton.server.jobs.end_news import EndNews, parts_at_end
+from hecaton.server.jobs.end_news import parts_at_end
 from hecaton.server.jobs.requests import payload_of, request_digest, spec_of
 from hecaton.server.jobs.submissions import Submissions
 from hecaton.server.jobs.views import JobParts, job_summary, job_view, removed

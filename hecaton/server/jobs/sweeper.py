@@ -26,7 +26,8 @@ _log = structlog.get_logger("hecaton.sweeper")
 
 
 class BatchSweeper:
-    """`dispatch`: asks for jobs to be handed out soon."""
+    """On the server's event loop, one step at a time; the store alone knows what is left to do. `dispatch`: asks for
+    jobs to be handed out soon."""
 
     def __init__(
         self,
