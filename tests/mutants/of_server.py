@@ -34,6 +34,22 @@ MUTANTS = (
         Worlds((4, 6)),
     ),
     Mutant(
+        "undo-forgotten",
+        "a transaction that fails leaves no room reserved",
+        "server/fleet/scheduler.py",
+        "            self._undo(claims)\n            raise\n",
+        "            raise\n",
+        ("tests/server/test_claiming.py::test_work_that_fails_gives_back_the_room_and_the_job",),
+    ),
+    Mutant(
+        "lane-forgotten-under-a-claim",
+        "a lane is known as long as a claim of it is under way",
+        "server/fleet/scheduler.py",
+        "and not state.claims ",
+        "",
+        ("tests/server/test_claiming.py::test_a_lane_is_known_until_the_claims_of_it_are_over_however_long_they_take",),
+    ),
+    Mutant(
         "one-refused-result-refuses-all",
         "a result that cannot be stored takes no other with it",
         "server/fleet/channel.py",
