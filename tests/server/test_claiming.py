@@ -85,8 +85,8 @@ async def test_work_that_is_given_up_gives_back_the_room_and_the_job(server: Ser
     claiming.cancel()
     with pytest.raises(asyncio.CancelledError):
         await claiming
-    assert (server.reserved, server.scheduler.queued(LANE.owner_id)) == (0, 1)
     go_on.set()
+    assert (server.reserved, server.scheduler.queued(LANE.owner_id)) == (0, 1)
 
 
 async def test_a_lane_is_known_until_the_claims_of_it_are_over_however_long_they_take(server: Server) -> None:
@@ -102,9 +102,10 @@ async def test_a_lane_is_known_until_the_claims_of_it_are_over_however_long_they
     server.now += LANE_KEPT + 1
     server.scheduler.recount()
     server.scheduler.load([])  # nothing waits: the one job is on its way to the worker
-    assert server.scheduler.knows(LANE.key())
+    known = server.scheduler.knows(LANE.key())
     go_on.set()
     await claiming
+    assert known
     server.now += LANE_KEPT + 1
     server.scheduler.load([])
     assert not server.scheduler.knows(LANE.key())
