@@ -11,6 +11,7 @@ from hecaton import __version__
 from hecaton.serverless.protocol import (
     DEFAULT_MAX_RESULT,
     MAX_PROGRESS,
+    OLDEST_VERSION,
     PROTOCOL_VERSION,
     FrameReader,
     ProtocolError,
@@ -127,7 +128,7 @@ class Link:
         return False
 
     def _welcomed(self, header: Header) -> None:
-        if header["protocol"] != PROTOCOL_VERSION:
+        if header["protocol"] not in range(OLDEST_VERSION, PROTOCOL_VERSION + 1):
             sys.exit(
                 f"hecaton.serverless {__version__} speaks protocol {PROTOCOL_VERSION}, "
                 f"the worker answers with {header['protocol']!r}: update hecaton in the image, or the worker"

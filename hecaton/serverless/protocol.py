@@ -1,4 +1,4 @@
-"""The frames between a worker and a container, protocol version 1; both ends use this module.
+"""The frames between a worker and a container, protocol version 1; both ends use this module, of different releases.
 
 The worker mounts a folder into the container; `HECATON_DIR` names it there (by default `/run/hecaton`):
 
@@ -11,14 +11,15 @@ The worker mounts a folder into the container; `HECATON_DIR` names it there (by 
 `HECATON_NONCE` holds a secret (hex) that the worker made for this container and expects back in `hello`.
 
 A frame is two unsigned 32-bit big-endian lengths (bytes), a header (a UTF-8 JSON object), a body (raw bytes).
-A receiver ignores types and fields that it does not know: images live for years, so version 1 only ever grows.
+A receiver ignores types and fields that it does not know: images live for years, so version 1 only ever grows. If there
+is another one some day, both sides speak the lower of the two that `hello` and `welcome` name.
 
     field          type         in                 meaning
     type           str          every frame        from the container: hello, result, progress, skipped;
                                                    from the worker: welcome, job, ack
     job            str          job, result, ...   the job's id; safe as a part of a file name
     attempt        int          with `job`         number of the assignment; (job, attempt) names one execution
-    protocol       int          hello, welcome     protocol version that the sender speaks
+    protocol       int          hello, welcome     highest version that the container speaks; the one to speak
     nonce          str          hello              the value of HECATON_NONCE
     sdk            str          hello              version of the hecaton package in the container
     python         str          hello              Python version in the container, such as 3.9.18
@@ -69,6 +70,7 @@ else:
     Header, Frame = dict, tuple
 
 PROTOCOL_VERSION = 1
+OLDEST_VERSION = 1
 SOCKET_NAME = "socket"
 LOG_NAME = "log"
 IN_NAME = "in"

@@ -7,6 +7,10 @@ it, over HTTP with the same token (GET and PUT /v1/worker/jobs/{job}/blobs/{sha2
 
 Rules: an assignment carries its attempt number, the fence; whatever is said about a job names both. A result is sent
 until `Accepted` names it (also as refused: `fenced`). Times here are ages in seconds: the two clocks never meet.
+
+Versions: both sides speak the lower `PROTOCOL` of the two, and each also the one of the release before. So fields are
+only ever appended, with a default that says what it means to be without; a receiver leaves out what it does not know at
+the end. A new kind of message goes only to a side that speaks its version.
 """
 
 from __future__ import annotations
@@ -20,7 +24,12 @@ from hecaton.core.options import NOTHING_ASKED, Options
 
 T = TypeVar("T")
 
-PROTOCOL = 1
+PROTOCOL = 2
+"""Goes up with every field or message that is appended."""
+
+OLDEST = 2
+"""Still spoken: that of the release before."""
+
 PATH = "/v1/worker/channel"
 
 CLOSE_UNAUTHENTICATED = 4401
@@ -48,7 +57,8 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag_field="t"):
 
 
 class Welcome(_Message, frozen=True, tag="welcome"):
-    """`keep`: what the worker holds and still owns. `drop`: what it holds but no longer owns (fenced): stop, forget."""
+    """`protocol`: what both speak. `keep`: what the worker holds and still owns. `drop`: what it holds but no longer
+    owns (fenced): stop, forget."""
 
     protocol: int
     server_id: str
@@ -242,6 +252,12 @@ class WorkerBeat(_Message, frozen=True, tag="beat"):
 
 FromWorker = Hello | Started | Released | Results | Progress | Log | Note | Warm | Lost | Draining | WorkerBeat
 
+
+def common(protocol: int) -> int | None:
+    """The version to speak with a side that offers this one, in `Hello` or `Welcome`; None: the two share none."""
+    return min(protocol, PROTOCOL) if protocol >= OLDEST else None
+
+
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(list[ToWorker])
 _from_worker = msgspec.msgpack.Decoder(list[FromWorker])
@@ -274,6 +290,7 @@ __all__ = [
     "CLOSE_SUPERSEDED",
     "CLOSE_UNAUTHENTICATED",
     "DIRECT_LIMIT",
+    "OLDEST",
     "PATH",
     "PROTOCOL",
     "Accepted",
@@ -305,6 +322,7 @@ __all__ = [
     "Warm",
     "Welcome",
     "WorkerBeat",
+    "common",
     "decode_for_server",
     "decode_for_worker",
     "encode",

@@ -18,7 +18,7 @@ from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
 from hecaton.worker.doors import answers, script
-from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder
 from hecaton.worker.doors.exchange import Exchange
 from hecaton.worker.doors.native import NativeDoor
 from hecaton.worker.doors.turns import Turns
@@ -80,7 +80,7 @@ class LiveContainer:
     async def adopt(self, placed: Placed, given: Sequence[Given]) -> int:
         """Listen to it as the process that started it did. Returns how many of `given`, the last ones, had not begun:
         they are its no longer. Raises OSError, NotAPlainFile: it spoilt its folder."""
-        folder = ChannelFolder(self._site.folder / self.id, again=True)
+        folder = ChannelFolder(self._site.folder / self.id, made=placed.layout)
         unread = min(Turns(folder.turns_fd).void(), max(0, len(given) - 1))
         exchange = self._open_exchange(folder, placed.nonce, begun=True)
         if given:
@@ -193,7 +193,7 @@ class LiveContainer:
         image = msgspec.structs.replace(job.image, env={})
         first = msgspec.structs.replace(job, payload=Body(Kind.JSON, b""), image=image)
         gpu = self._gpu.uuid if self._gpu else None
-        return Placed(self.id, self._slot, gpu, first, self._nonce(), self._site.boot, self._now())
+        return Placed(self.id, self._slot, gpu, first, self._nonce(), self._site.boot, self._now(), LAYOUT)
 
     async def _fetch_file(self, sha256: str) -> None:
         path = self._site.spool.file(sha256)

@@ -49,6 +49,7 @@ class ScriptedWorker:
         self._session, self._url, self._token = session, url, token
         self.heard: list[ToWorker] = []
         self.close_code: int | None = None
+        self.close_reason = ""
         self.silent = False
         self._news = asyncio.Condition()
         self._taken = 0
@@ -67,7 +68,7 @@ class ScriptedWorker:
 
     async def open(self) -> None:
         """The bare connection, before any hello. What an earlier one heard is forgotten."""
-        self.heard, self._taken, self.close_code = [], 0, None
+        self.heard, self._taken, self.close_code, self.close_reason = [], 0, None, ""
         self._socket = await self._session.ws_connect(
             self._url + PATH, headers={"Authorization": f"Bearer {self._token}"}, max_msg_size=0
         )
@@ -83,9 +84,9 @@ class ScriptedWorker:
         return welcome
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        async for frame in socket:
+        while (frame := await socket.receive()).type is aiohttp.WSMsgType.BINARY:
             await self._tell(decode_for_worker(frame.data))
-        self.close_code = socket.close_code or 1006
+        self.close_code, self.close_reason = socket.close_code or 1006, str(frame.extra)
         await self._tell([])
 
     async def _tell(self, messages: list[ToWorker]) -> None:

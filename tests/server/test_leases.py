@@ -14,6 +14,7 @@ from hecaton.wire.channel import (
     CLOSE_REPLACED,
     CLOSE_SUPERSEDED,
     CLOSE_UNAUTHENTICATED,
+    OLDEST,
     PROTOCOL,
     Accepted,
     AttemptRef,
@@ -26,6 +27,7 @@ from hecaton.wire.channel import (
     Retire,
     Started,
     Warm,
+    Welcome,
     WorkerBeat,
 )
 from tests.server.people import eventually
@@ -439,11 +441,20 @@ async def test_a_cancelled_job_of_a_lost_worker_is_cancelled_and_not_run_again(h
 # -- workers that do not keep to the protocol --------------------------------------------------------
 
 
-async def test_a_worker_with_another_protocol_is_told_so(server: Running) -> None:
+async def test_a_worker_that_is_too_old_is_told_what_to_upgrade(server: Running) -> None:
     worker = await server.enrol("w1")
     await worker.open()
-    await worker.send(Hello(PROTOCOL + 1, "9.0", "docker", slots(1), ()))
+    await worker.send(Hello(OLDEST - 1, "1.0", "docker", slots(1), ()))
     assert await worker.closed() == CLOSE_PROTOCOL
+    assert "upgrade hecaton on the worker's machine" in worker.close_reason
+
+
+@pytest.mark.parametrize(("offered", "spoken"), [(OLDEST, OLDEST), (PROTOCOL, PROTOCOL), (PROTOCOL + 1, PROTOCOL)])
+async def test_the_lower_of_the_two_protocols_is_spoken(server: Running, offered: int, spoken: int) -> None:
+    worker = await server.enrol("w1")
+    await worker.open()
+    await worker.send(Hello(offered, "2.0.0", "docker", slots(1), ()))
+    assert (await worker.hear(Welcome)).protocol == spoken
 
 
 @pytest.mark.parametrize(

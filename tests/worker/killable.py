@@ -1,5 +1,5 @@
 """A worker in a process of its own, so that a test can kill it: `python -m tests.worker.killable URL WORKER TOKEN
-FOLDER RUNTIME [HANDLER]`."""
+FOLDER RUNTIME HANDLER RELEASE`; an empty HANDLER or RELEASE: none, today's."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.runtimes.port import Runtime
 from hecaton.worker.runtimes.process import ProcessRuntime
+from tests.worker import releases
 from tests.worker.scripted_server import WORKER, ScriptedServer
 
 SETTINGS = WorkerSettings(slots=2, grace=2.0, drain_timeout=10)
@@ -25,14 +26,17 @@ def runtime_of(name: str, handler: Path | None, worker: str = WORKER) -> Runtime
 
 
 async def start(
-    server: ScriptedServer, folder: Path, runtime: str, handler: Path | None = None
+    server: ScriptedServer, folder: Path, runtime: str, handler: Path | None = None, release: str = ""
 ) -> asyncio.subprocess.Process:
+    """`release`: see `releases`."""
     config = server.config(folder)
-    arguments = [config.url, config.worker_id, config.token, str(folder), runtime, str(handler or "")]
+    arguments = [config.url, config.worker_id, config.token, str(folder), runtime, str(handler or ""), release]
     return await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.worker.killable", *arguments)
 
 
-async def _main(url: str, worker: str, token: str, folder: str, runtime: str, handler: str) -> int:
+async def _main(url: str, worker: str, token: str, folder: str, runtime: str, handler: str, release: str) -> int:
+    if release:
+        releases.become(release)
     config = WorkerConfig("bench", url, worker, token, Path(folder))
     return await serve(config, runtime_of(runtime, Path(handler) if handler else None, worker), (), SETTINGS)
 

@@ -55,6 +55,7 @@ class ScriptedServer:
         self.blobs: dict[str, bytes] = {}
         self.refuse_blobs = 0  # status of the next answers about blobs
         self.max_result = 256 << 20
+        self.protocol = channel.PROTOCOL
         self.socket: web.WebSocketResponse | None = None
         self.port = 0
         self._heartbeat = heartbeat
@@ -176,7 +177,7 @@ class ScriptedServer:
             dropped = set(self.drop)
             keep = tuple(item.ref for item in message.held if item.ref not in dropped)
             limits = self._heartbeat, self.max_result
-            welcome = channel.Welcome(channel.PROTOCOL, "srv", *limits, keep, self.drop, self.lost_after)
+            welcome = channel.Welcome(self.protocol, "srv", *limits, keep, self.drop, self.lost_after)
             await self._send(socket, welcome)
         self.heard.append(message)
         if isinstance(message, Results) and self.accepts:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from hecaton.core.errors import Conflict
 from hecaton.core.model import AttemptRef, Body, Kind, Mode, Reason
+from hecaton.serverless.protocol import TURNS_NAME
 from hecaton.wire.channel import Assignment, FileRef, Hello, Started
 from hecaton.worker import adoption, agent
 from hecaton.worker.app import serve
@@ -87,9 +89,9 @@ class Site:
         file = FileRef(self.server.keep(textwrap.dedent(SCRIPT).encode()), "job.py")
         return assignment("a", warm=None, mode=Mode.SCRIPT, file=file)
 
-    async def comes(self) -> Hello:
-        """The worker, in a process that can be killed."""
-        self.process = await killable.start(self.server, self.folder, self.runtime, self.handler)
+    async def comes(self, release: str = "") -> Hello:
+        """The worker, in a process that can be killed; of another release (see `releases`)."""
+        self.process = await killable.start(self.server, self.folder, self.runtime, self.handler, release)
         return await self._connected()
 
     async def is_killed(self) -> None:
@@ -103,6 +105,10 @@ class Site:
         runtime = killable.runtime_of(self.runtime, self.handler)
         self._worker = asyncio.create_task(serve(self.server.config(self.folder), runtime, (), SETTINGS))
         return await self._connected()
+
+    async def fails_to_come_back(self) -> None:
+        runtime = killable.runtime_of(self.runtime, self.handler)
+        await serve(self.server.config(self.folder), runtime, (), SETTINGS)
 
     async def _connected(self) -> Hello:
         self._connections += 1
@@ -344,6 +350,44 @@ class TestAWorkerThatWasKilled:
         assert phases(hello) == {A: "done"}
         assert (await site.server.outcome(A)).reason is Reason.RELEASED  # charged to nobody
         assert await site.found() == []
+
+
+class TestAnotherRelease:
+    async def test_goes_on_with_what_the_release_before_left(self, site: Site) -> None:
+        await site.comes("before")
+        await site.begins(site.job("a"))
+        await site.server.assign(site.job("b", "me"))
+        await site.is_killed()
+        assert list(site.folder.glob(f"c/*/{TURNS_NAME}")) == []
+        hello = await site.comes_back()
+        assert phases(hello) == {A: "running"}
+        site.let_go()
+        outcome = await site.server.outcome(A)
+        assert (outcome.reason, site.executions()) == (Reason.OK, 1)
+        assert site.server.log(A) == b"began\nended\n"
+        await site.server.assign(site.job("c", "me"))
+        assert (await site.server.outcome(C)).body == outcome.body  # in the same container
+
+    async def test_is_a_newer_one_that_goes_on_and_an_older_one_that_refuses_to(self, processes: Site) -> None:
+        await processes.comes()
+        processes.server.accepts = False
+        await processes.server.assign(processes.job("b", "me"))
+        before = (await processes.server.outcome(B)).body
+        await processes.begins(processes.job("a"))
+        await processes.is_killed()
+        assert phases(await processes.comes("after")) == {A: "running", B: "done"}
+        await processes.is_killed()
+        with pytest.raises(Conflict, match="newer release"):
+            await processes.fails_to_come_back()
+        assert len(await processes.found()) == 1  # it runs on
+        processes.server.accepts = True
+        assert phases(await processes.comes("after")) == {A: "running", B: "done"}
+        assert (await processes.server.outcome(B)).body == before
+        processes.let_go()
+        assert ((await processes.server.outcome(A)).body, processes.executions()) == (before, 1)
+        await processes.is_killed()
+        for path in processes.folder.glob("journal*"):  # as the refusal says
+            path.unlink()
 
 
 class TestScripts:

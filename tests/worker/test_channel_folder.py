@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hecaton.worker.doors.channel_folder import ChannelFolder, NotAPlainFile
+from hecaton.serverless.protocol import TURNS_NAME
+from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder, NotAPlainFile
+from hecaton.worker.doors.turns import Turns
 from hecaton.worker.memory.spool import Spool, TooLong
 from tests.worker.brain import ref
 
@@ -106,6 +108,23 @@ def test_a_job_id_never_leads_out_of_the_spool(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "state")
     path = spool.payload(ref("../../etc/passwd"))
     assert path.parent == tmp_path / "state" / "payloads"
+
+
+@pytest.mark.parametrize("made", range(1, LAYOUT + 1))
+def test_a_folder_of_the_release_before_is_opened_as_often_as_needed(tmp_path: Path, made: int) -> None:
+    ChannelFolder(tmp_path / "c-1").close()
+    if made < 2:
+        (tmp_path / "c-1" / TURNS_NAME).unlink()
+    for _ in range(2):
+        folder = ChannelFolder(tmp_path / "c-1", made=made)
+        assert Turns(folder.turns_fd).take_back() == ()
+        folder.close()
+
+
+def test_a_folder_of_today_without_its_pipe_was_spoilt(folder: ChannelFolder) -> None:
+    (folder.path / TURNS_NAME).unlink()
+    with pytest.raises(OSError, match="No such file"):
+        ChannelFolder(folder.path, made=LAYOUT)
 
 
 def test_removal_follows_no_link(folder: ChannelFolder, canary: Path, tmp_path: Path) -> None:

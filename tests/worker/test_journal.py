@@ -8,12 +8,14 @@ import resource
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from hecaton.core.errors import Conflict
 from hecaton.core.model import AttemptRef, Body, Kind, Reason
 from hecaton.core.options import Options
 from hecaton.wire.channel import Outcome
@@ -157,6 +159,92 @@ async def test_a_result_accepted_while_it_is_being_written_does_not_come_back(jo
     await writing
     await first.flush()
     assert journal().ended == {}
+
+
+class TestAnotherVersion:
+    """N reads N-1; what is newer is left as it is; what is older is given up. Never without a word."""
+
+    @pytest.mark.parametrize("synced", [True, False], ids=["file", "tail"])
+    async def test_the_one_before_is_read_and_written_anew(
+        self, journal: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: bool
+    ) -> None:
+        first = journal()
+        first.place(placed("c-1"))
+        first.give(given(B, "c-1"))
+        first.end(ended(A))
+        if synced:
+            await first.flush()
+        monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
+        for _ in range(2):
+            again = journal()
+            assert (again.placed, again.given) == ({"c-1": placed("c-1")}, {B: given(B, "c-1")})
+            assert again.ended == {A: ended(A)}
+            again.give(given(B, "c-1"))
+            await again.flush()
+            assert (tmp_path / "journal").read_bytes()[len(module.MAGIC)] == module.VERSION
+
+    @pytest.mark.parametrize("synced", [True, False], ids=["file", "tail"])
+    async def test_a_newer_one_is_refused_and_nothing_of_it_changes(
+        self, journal: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: bool
+    ) -> None:
+        with monkeypatch.context() as newer:
+            newer.setattr(module, "VERSION", module.VERSION + 1)
+            first = journal()
+            first.end(ended(A))
+            if synced:
+                await first.flush()
+                first.end(ended(B))
+            before = [(tmp_path / name).read_bytes() for name in ("journal", "journal.tail")]
+            with newer.context() as today:
+                today.setattr(module, "VERSION", module.VERSION - 1)
+                with pytest.raises(Conflict, match="newer release"):
+                    journal()
+            assert [(tmp_path / name).read_bytes() for name in ("journal", "journal.tail")] == before
+
+    @pytest.mark.parametrize("synced", [True, False], ids=["file", "tail"])
+    async def test_one_that_is_too_old_is_given_up_aloud(
+        self, journal: Open, monkeypatch: pytest.MonkeyPatch, synced: bool
+    ) -> None:
+        first = journal()
+        first.end(ended(A))
+        if synced:
+            await first.flush()
+        monkeypatch.setattr(module, "VERSION", module.VERSION + 2)
+        with capture_logs() as said:
+            again = journal()
+        assert again.ended == {}
+        assert "too old to be read" in said[0]["event"]
+        again.end(ended(B))
+        await again.flush()
+        assert set(journal().ended) == {B}
+
+    async def test_one_from_before_there_were_versions_is_too_old(self, journal: Open, tmp_path: Path) -> None:
+        path = tmp_path / "journal"
+        path.write_bytes(module._frame(placed("c-1")) + module._frame(ended(A)))
+        with capture_logs() as said:
+            again = journal()
+        assert (again.placed, again.ended) == ({}, {})
+        assert "too old to be read" in said[0]["event"]
+
+    async def test_a_torn_head_is_a_journal_without_records(self, journal: Open, tmp_path: Path) -> None:
+        (tmp_path / "journal").write_bytes(module.MAGIC[:3])
+        with capture_logs() as said:
+            again = journal()
+        assert said == []
+        again.end(ended(A))
+        await again.flush()
+        assert set(journal().ended) == {A}
+
+    async def test_a_record_that_is_not_understood_costs_no_other(self, journal: Open, tmp_path: Path) -> None:
+        first = journal()
+        first.end(ended(A))
+        await first.flush()
+        body = module._encoder.encode(["a kind of its own", 1])
+        with (tmp_path / "journal").open("ab") as file:
+            file.write(tail.FRAME.pack(len(body), zlib.crc32(body)) + body + module._frame(ended(B)))
+        with capture_logs() as said:
+            assert set(journal().ended) == {A, B}
+        assert "not understood" in said[0]["event"]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20])

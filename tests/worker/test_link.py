@@ -19,6 +19,7 @@ from hecaton.core.model import JobId, Reason
 from hecaton.wire.channel import (
     CLOSE_REPLACED,
     CLOSE_UNAUTHENTICATED,
+    OLDEST,
     PROTOCOL,
     Accepted,
     Hello,
@@ -81,6 +82,14 @@ async def until_logged(logs: Sequence[Mapping[str, Any]], text: str) -> None:
     async with asyncio.timeout(PATIENCE):
         while not any(text in f"{entry['event']} {entry.get('error', '')}" for entry in logs):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_is_too_old_is_named_as_what_to_upgrade(run: Run, tmp_path: Path) -> None:
+    async with ScriptedServer() as server:
+        server.protocol = OLDEST - 1
+        with capture_logs() as logs:
+            run(server.config(tmp_path / "state"))
+            await until_logged(logs, "upgrade the server")
 
 
 async def test_it_waits_for_a_server_that_is_not_there_yet(run: Run, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from hecaton.wire.channel import (
     CLOSE_REPLACED,
     CLOSE_SUPERSEDED,
     CLOSE_UNAUTHENTICATED,
+    OLDEST,
     PROTOCOL,
     Draining,
     FromWorker,
@@ -44,6 +45,7 @@ from hecaton.wire.channel import (
     ToWorker,
     Warm,
     WorkerBeat,
+    common,
     decode_for_server,
     encode,
 )
@@ -183,11 +185,12 @@ class Channel:
         async with asyncio.timeout(HELLO_TIMEOUT):
             messages = await _frame(receive)
         hello, rest = (messages[0], messages[1:]) if messages else (None, [])
-        if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
-            spoken = hello.protocol if isinstance(hello, Hello) else "none"
-            link.close(
-                CLOSE_PROTOCOL, f"this server speaks protocol {PROTOCOL}, the worker {spoken}: upgrade the older one"
-            )
+        if not isinstance(hello, Hello):
+            link.close(CLOSE_PROTOCOL, "hello comes first")
+            return
+        if common(hello.protocol) is None:
+            spoken = f"it speaks protocol {hello.protocol}, this server {OLDEST} to {PROTOCOL}"
+            link.close(CLOSE_PROTOCOL, _cut(f"upgrade hecaton on the worker's machine: {spoken}"))
             return
         link.hello = hello
         if not self._is_newest(worker, link):

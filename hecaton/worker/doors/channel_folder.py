@@ -14,6 +14,10 @@ from pathlib import Path
 
 from hecaton.serverless.protocol import IN_NAME, LOG_NAME, OUT_NAME, TURNS_NAME
 
+LAYOUT = 2
+"""Goes up with every name that is added. A container keeps the folder that it was started with, so an upgraded worker
+finds those of the release before, and does without what they lack. 1: without `turns`."""
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -24,15 +28,20 @@ class NotAPlainFile(Exception):
 class ChannelFolder:
     """Under a parent of mode 0700: what is inside may be open to everyone, since images run as any user."""
 
-    def __init__(self, path: Path, *, again: bool = False) -> None:
-        """Makes it, or, `again`, opens what an earlier process of this worker made. Raises OSError, NotAPlainFile."""
+    def __init__(self, path: Path, *, made: int | None = None) -> None:
+        """Makes it, or opens the one that an earlier process of this worker made, in this layout.
+
+        Raises OSError, NotAPlainFile."""
         self.path = path
         self._fds: list[int] = []
         try:
-            if again:
-                self._open()
-            else:
+            if made is None:
                 self._make()
+            else:
+                if made < LAYOUT:  # its container never looks at it: it has nothing ahead of its turn
+                    with contextlib.suppress(FileExistsError):
+                        os.mkfifo(self.path / TURNS_NAME, 0o600)
+                self._open()
         except BaseException:
             self.close()
             raise

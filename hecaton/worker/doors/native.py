@@ -139,6 +139,8 @@ class NativeDoor:
         nonce, version = header.get("nonce"), header.get("protocol")
         if header["type"] != "hello" or not isinstance(nonce, str) or not isinstance(version, int):
             raise protocol.ProtocolError("the first frame is no hello")
+        if version < protocol.OLDEST_VERSION:
+            raise protocol.ProtocolError(f"the container speaks protocol {version}: update hecaton in its image")
         if not hmac.compare_digest(nonce.encode("utf-8", "replace"), self.nonce.encode()):
             raise protocol.ProtocolError("the hello has a wrong nonce")
         pending = header.get("pending")
@@ -152,7 +154,8 @@ class NativeDoor:
         self._acks.clear()  # what it still has, its hello says, and it sends again
         connection.greeted()
         self._turns.void()
-        welcome = {"type": "welcome", "protocol": protocol.PROTOCOL_VERSION, "max_result": self._max_result}
+        spoken = min(version, protocol.PROTOCOL_VERSION)
+        welcome = {"type": "welcome", "protocol": spoken, "max_result": self._max_result}
         self._send(_encode(welcome))
         self._visitor.asks_for_work(busy, header.get("ahead") is True)
 

@@ -205,6 +205,8 @@ class ServerLink:
                 return self._end_session(), self._closed_by_server(socket, frame)
             for message in channel.decode_for_worker(frame.data):
                 if isinstance(message, Welcome):
+                    if channel.common(message.protocol) is None:
+                        raise _Unwelcome(_too_old(message.protocol))
                     patience = None  # `_beat` sees to it from now on: a timer for each frame costs more than the frame
                     tasks.append(asyncio.create_task(self._write(socket)))
                     tasks.append(asyncio.create_task(self._beat(socket, message.heartbeat)))
@@ -310,6 +312,11 @@ _UNAUTHENTICATED = (
     "the server does not know this worker's token (was the worker removed?). "
     "Register it again: hecaton-gpu uninstall, then hecaton-gpu install SERVER"
 )
+
+
+def _too_old(protocol: int) -> str:
+    spoken = f"it speaks protocol {protocol}, this worker {channel.OLDEST} to {channel.PROTOCOL}"
+    return f"the server is too old for this worker: upgrade the server ({spoken})"
 
 
 def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:

@@ -3,6 +3,9 @@
 One append-only file. A record waits a moment in memory: what the server accepts meanwhile never needs the disk, and
 what it does not is written together and synced once. Meanwhile it stands in the `tail`, which a killed process leaves
 behind as well. Read back at start; a torn last record is what a power cut leaves.
+
+File and tail say their `VERSION`. A release reads its own and the one before, so that an upgrade costs no job; hence
+fields of records are only ever appended, with a default that says what an older release meant without them.
 """
 
 from __future__ import annotations
@@ -18,10 +21,17 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from hecaton.core.errors import Conflict
 from hecaton.core.model import AttemptRef
 from hecaton.core.options import NOTHING_ASKED, Options
 from hecaton.wire.channel import Assignment, Outcome
 from hecaton.worker.memory.tail import FRAME, Tail
+
+VERSION = 2
+"""Goes up with every field or record that is appended. 1 has no `Placed.layout`."""
+
+MAGIC = b"HECATON"
+"""In front of the first record, and then a byte with the version."""
 
 LINGER = 0.02
 """Seconds that a record waits before it is written. The server's answer to a result usually comes sooner."""
@@ -38,7 +48,7 @@ _log = structlog.get_logger("hecaton.worker.memory.journal")
 class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     """A container that the engine was asked to start. `first`: the job that it was started for, without its payload.
 
-    `boot`: of the machine; `at`: monotonic seconds, which hold within one boot."""
+    `boot`: of the machine; `at`: monotonic seconds, which hold within one boot. `layout`: of its channel folder."""
 
     container: str
     slot: int
@@ -47,6 +57,7 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     nonce: str | None
     boot: str
     at: float
+    layout: int = 1
 
 
 class Given(msgspec.Struct, frozen=True, array_like=True, tag="given"):
@@ -85,7 +96,7 @@ class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
 Record = Placed | Given | Ended | Forgotten | Gone
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Record)
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 
 class Journal:
@@ -99,7 +110,9 @@ class Journal:
         on_safe: Callable[[tuple[AttemptRef, ...]], None],
         on_refused: Callable[[OSError], None] = lambda error: None,
     ) -> None:
-        """Reads the file: `placed`, `given` and `ended` are what an earlier process left. Raises OSError."""
+        """Reads the file: `placed`, `given` and `ended` are what an earlier process left.
+
+        Raises OSError; Conflict, with nothing changed on disk, for the journal of a newer release."""
         self._path = path
         self._on_safe = on_safe
         self._on_refused = on_refused
@@ -111,13 +124,16 @@ class Journal:
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
         self._closed = False
+        self._outdated = False  # the file is of the release before: it is written anew with the first batch
         self._thread = ThreadPoolExecutor(1, "journal")
+        self._tail = Tail(path.with_suffix(".tail"), VERSION)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._size = self._read()
-        os.ftruncate(self._fd, self._size)
-        self._tail = Tail(path.with_suffix(".tail"))
-        for record in self._tail.read(_decoder.decode):
-            self._note(record)
+        try:
+            self._size = self._recover()
+        except BaseException:
+            self._tail.close()
+            os.close(self._fd)
+            raise
 
     def place(self, record: Placed) -> None:
         self._note(record)
@@ -245,7 +261,7 @@ class Journal:
 
     def _write(self, batch: list[Record], live: list[Record]) -> None:
         """In the thread. After a failed write the file is cut back to its last whole record."""
-        data = b"".join(map(_frame, batch))
+        data = (b"" if self._size else _head()) + b"".join(map(_frame, batch))
         try:
             _write_at(self._fd, data, self._size)
             if any(isinstance(record, Ended) for record in batch):
@@ -255,12 +271,12 @@ class Journal:
                 os.ftruncate(self._fd, self._size)
             raise
         self._size += len(data)
-        if self._size > COMPACT_SIZE:
+        if self._size > COMPACT_SIZE or self._outdated:
             self._compact(live)
 
     def _compact(self, live: Iterable[Record]) -> None:
-        data = b"".join(map(_frame, live))
-        if len(data) * 2 > self._size:
+        data = _head() + b"".join(map(_frame, live))
+        if len(data) * 2 > self._size and not self._outdated:
             return
         new = self._path.with_suffix(".new")
         fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -274,27 +290,74 @@ class Journal:
             os.close(fd)
             return  # the old file still holds; the next batch tries again
         os.close(self._fd)
-        self._fd, self._size = fd, len(data)
+        self._fd, self._size, self._outdated = fd, len(data), False
 
-    def _read(self) -> int:
-        """Take over what the file says; its size up to the last whole record."""
+    # -- what an earlier process left ----------------------------------------------------------------
+
+    def _recover(self) -> int:
+        """Take over what file and tail say; the size of what is kept of the file."""
         with open(self._path, "rb") as file:
             data = file.read()
-        offset = 0
+        written, unwritten = _version(data), self._tail.left
+        versions = [version for version in (written, unwritten) if version is not None]
+        if max(versions, default=0) > VERSION:
+            raise Conflict(
+                f"{self._path} was written by a newer release of Hecaton: this one does not know all that it says",
+                "Upgrade this worker; its containers run on. Or remove the file and its .tail: they are then stopped.",
+            )
+        if min(versions, default=VERSION) < VERSION - 1:
+            _log.error(
+                "The journal was written by a release of Hecaton that is too old to be read: the containers that it "
+                "tells of are stopped, and their jobs run again"
+            )
+        self._size = self._read(data) if _is_read(written) else 0
+        self._outdated = self._size > 0 and written != VERSION
+        os.ftruncate(self._fd, self._size)
+        for body in self._tail.read():
+            record = _record(body) if _is_read(unwritten) else None
+            if record is not None:
+                self._note(record)
+        return self._size
+
+    def _read(self, data: bytes) -> int:
+        """Take over the records of the file; its size up to the last whole one."""
+        offset = len(_head())
         while len(data) - offset >= FRAME.size:
             length, checksum = FRAME.unpack_from(data, offset)
             body = data[offset + FRAME.size : offset + FRAME.size + length]
             if len(body) < length or zlib.crc32(body) != checksum:
                 break
-            try:
-                self._apply(_decoder.decode(body))
-            except msgspec.DecodeError:
-                break  # written by another version: what stands before it still holds
+            record = _record(body)
+            if record is not None:
+                self._apply(record)
             offset += FRAME.size + length
         if offset < len(data):
             _log.warning("The journal has a torn end: cut off", bytes=len(data) - offset)
         self._written.update(self.placed, self.given, self.ended)
         return offset
+
+
+def _head() -> bytes:
+    return MAGIC + bytes((VERSION,))
+
+
+def _version(data: bytes) -> int | None:
+    """That a file says; 0: it is older than all that say one; None: nothing was written, or only a part of the head."""
+    if _head().startswith(data):
+        return VERSION if data == _head() else None
+    return data[len(MAGIC)] if data.startswith(MAGIC) else 0
+
+
+def _is_read(version: int | None) -> bool:
+    return version is not None and VERSION - 1 <= version <= VERSION
+
+
+def _record(body: bytes) -> Record | None:
+    try:
+        return _decoder.decode(body)
+    except msgspec.DecodeError as error:
+        _log.error("A record of the journal is not understood, and left out", error=str(error))
+        return None
 
 
 def _subject(record: Record) -> Hashable:

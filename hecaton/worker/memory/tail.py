@@ -9,11 +9,9 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
-import msgspec
 import structlog
 
 FRAME = struct.Struct("!II")
@@ -26,32 +24,34 @@ _END = b"\0" * FRAME.size
 
 _log = structlog.get_logger("hecaton.worker.memory.tail")
 
-T = TypeVar("T")
-
 
 class Tail:
-    """Two halves: one is filled while the other one's records are on their way to the journal."""
+    """Two halves: one is filled while the other one's records are on their way to the journal.
 
-    def __init__(self, path: Path) -> None:
+    `left`: version of the records that an earlier process left; None: there are none."""
+
+    def __init__(self, path: Path, version: int) -> None:
+        """`version`: of the records that will be appended, at most 255."""
         self._memory: mmap.mmap | None = None
-        self._half = self._turns = 0
+        self._version = version
+        self._half = self._uses = 0
         self._at = 0
         self._busy = False
         try:
             self._memory = _mapped(path)
         except OSError as error:  # works without, as long as nobody kills the worker
             _log.warning("Cannot map the journal's tail", path=str(path), error=str(error))
+        self.left = max((_version(half) for half in self._halves() if len(half) > 1), default=None)
 
-    def read(self, decode: Callable[[bytes], T]) -> Iterator[T]:
-        """What an earlier process left, oldest first; then it is empty."""
-        data = b"" if self._memory is None else self._memory[:]
-        halves = [list(_records(data[start : start + HALF])) for start in range(0, len(data), HALF)]
+    def read(self) -> Iterator[bytes]:
+        """The records that an earlier process left, oldest first; then it is empty."""
+        halves = self._halves()
         self.clear()
-        for body in (body for half in sorted(halves, key=_age) for body in half[1:]):
-            try:
-                yield decode(body)
-            except msgspec.DecodeError:
-                break  # written by another version
+        yield from (body for half in sorted(halves, key=_age) for body in half[1:])
+
+    def _halves(self) -> list[list[bytes]]:
+        data = b"" if self._memory is None else self._memory[:]
+        return [list(_records(data[start : start + HALF])) for start in range(0, len(data), HALF)]
 
     def append(self, body: bytes) -> None:
         """Lost in a crash when there is no room: then the disk has not taken anything for long."""
@@ -89,11 +89,11 @@ class Tail:
             self._memory = None
 
     def _use(self, half: int) -> None:
-        """Each half begins with its number, so that what stands in both is read back in order."""
-        self._turns += 1
+        """Each half begins with its number, so that what stands in both is read back in order, and with the version."""
+        self._uses += 1
         self._half, self._at = half, 0
         self._empty(half)
-        self.append(self._turns.to_bytes(8, "big"))
+        self.append(self._uses.to_bytes(8, "big") + bytes((self._version,)))
 
     def _empty(self, half: int) -> None:
         if self._memory is not None:
@@ -121,4 +121,9 @@ def _records(data: bytes) -> Iterator[bytes]:
 
 
 def _age(half: list[bytes]) -> int:
-    return int.from_bytes(half[0], "big") if half else 0
+    return int.from_bytes(half[0][:8], "big") if half else 0
+
+
+def _version(half: list[bytes]) -> int:
+    """0: older than all that say one."""
+    return half[0][8] if len(half[0]) > 8 else 0
