@@ -17,13 +17,14 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from hecaton.core.model import AttemptRef, Failure, Mode, Reason
+from hecaton.core.model import AttemptRef, Failure, Reason
 from hecaton.serverless.protocol import LOG_NAME
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.slots import Slot
 from hecaton.worker.containers import LiveContainer
 from hecaton.worker.doors.channel_folder import NotAPlainFile
+from hecaton.worker.doors.table import DOORS
 from hecaton.worker.link.logs import AttemptLog
 from hecaton.worker.memory.journal import Ended, Given, Journal, Placed
 from hecaton.worker.runtimes.port import LABEL_CONTAINER, Found, RuntimeFault
@@ -103,7 +104,7 @@ class Adoption:
             job, *ahead = (_job(placed, given) for given in held)
             return ev.ContainerAdopted(now, placed.container, placed.slot, first, job, held[0].at, tuple(ahead))
         unfinished = first.ref not in self._journal.ended
-        if first.mode is Mode.SCRIPT and (item.running or item.ended) and unfinished:  # it is at work once it runs
+        if DOORS[first.mode].begins_at_start and (item.running or item.ended) and unfinished:
             return ev.ContainerAdopted(now, placed.container, placed.slot, first, first, placed.at)
         if first.warm is not None and item.running:
             return ev.ContainerAdopted(now, placed.container, placed.slot, first)

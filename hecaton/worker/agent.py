@@ -101,7 +101,7 @@ class Agent:
             ev.StopContainer: lambda action: self._live[action.container].stop(),
             ev.GiveJob: self._give_job,
             ev.GiveAhead: lambda action: self._live[action.container].give_ahead(action.assignments),
-            ev.TakeBack: lambda action: self._live[action.container].take_back(),
+            ev.TakeBack: lambda action: self._live[action.container].withdraw(),
             ev.Acknowledge: lambda action: self._live[action.container].acknowledge(action.ref),
             ev.Report: self._report,
             ev.Deliver: self._deliver,

@@ -10,23 +10,24 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import structlog
 
-from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Mode, Reason
-from hecaton.wire.channel import Assignment
+from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Reason
+from hecaton.wire.channel import Assignment, FileRef
 from hecaton.worker.brain import events as ev
-from hecaton.worker.doors import answers, script
-from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder
+from hecaton.worker.doors import answers
+from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder, name_of
+from hecaton.worker.doors.door import Door
 from hecaton.worker.doors.exchange import Exchange
-from hecaton.worker.doors.native import NativeDoor
+from hecaton.worker.doors.table import DOORS
 from hecaton.worker.doors.turns import Turns
 from hecaton.worker.link.bodies import BodyRefused
 from hecaton.worker.link.logs import AttemptLog, ContainerLog
 from hecaton.worker.memory.journal import Given, Placed
 from hecaton.worker.runtimes.port import (
-    CHANNEL_TARGET,
     LABEL_CONTAINER,
     LABEL_SLOT,
     LABEL_WARM,
@@ -52,7 +53,10 @@ _log = structlog.get_logger("hecaton.worker.containers")
 
 
 class LiveContainer:
-    """`start` or `adopt` comes first. `first`: the job that it is started for."""
+    """`start` comes first, or `adopt` and then `watch`. `first`: the job that it is started for.
+
+    All on the worker's loop. The brain hears of its end once, whatever happens: as failed, exited or gone, and nothing
+    of it after that. Its folder stays until `remove_folder`."""
 
     def __init__(self, site: Site, name: str, slot: int, first: Assignment, gpu: Gpu | None) -> None:
         self.id = name
@@ -92,6 +96,8 @@ class LiveContainer:
         """After `adopt`, when the brain knows of it. `ended`: while no process of this worker was there to see why."""
         self._handle = handle
         self._life = asyncio.get_running_loop().create_task(self._watch(handle, unseen=ended))
+        if self._exchange is not None:
+            self._exchange.door.adopted(handle)
 
     def give(self, job: Assignment) -> None:
         if self._exchange is not None:
@@ -101,8 +107,8 @@ class LiveContainer:
         if self._exchange is not None:
             self._exchange.give_ahead(jobs)
 
-    def take_back(self) -> None:
-        refs = () if self._exchange is None else self._exchange.take_back()
+    def withdraw(self) -> None:
+        refs = () if self._exchange is None else self._exchange.withdraw()
         self._post(ev.TakenBack(self._now(), self.id, refs))
 
     def acknowledge(self, ref: AttemptRef) -> None:
@@ -139,9 +145,9 @@ class LiveContainer:
 
         try:
             prepared = await patiently(lambda: runtime.prepare(self._first.image, self._note), self._note, given_up)
-            await self._make_ready()
-            spec = self._spec(prepared)
-            self._site.journal.place(self._placed())
+            door = await self._make_ready()
+            spec = self._spec(prepared, door)
+            self._site.journal.place(self._placed(door.nonce))
             self._post(ev.ImageReady(self._now(), self.id))
             # A start is never cut off in its middle: what it makes would be left behind.
             starting = patiently(lambda: runtime.start(spec), self._note, given_up)
@@ -162,38 +168,35 @@ class LiveContainer:
         _log.info(f"Started a container in {seconds:.2f} s", image=self._first.image.name, container=self.id)
         self._post(ev.ContainerStarted(self._now(), self.id))
         if self._exchange is not None:
-            self._exchange.door.started()
+            self._exchange.door.started(self._handle)
         await self._watch(self._handle)
 
-    async def _make_ready(self) -> None:
-        file = self._first.file
-        if file is not None:
+    async def _make_ready(self) -> Door:
+        files = DOORS[self._first.mode].files(self._first)
+        for file in files:
             await self._fetch_file(file.sha256)
         exchange = self._open_exchange(ChannelFolder(self._site.folder / self.id))
-        if file is not None:
-            exchange.folder.put(script.safe_name(file), self._site.spool.file(file.sha256))
+        for file in files:
+            exchange.folder.put(name_of(file), self._kept(file))
         await exchange.door.open()
+        return exchange.door
 
     def _open_exchange(self, folder: ChannelFolder, nonce: str | None = None, *, begun: bool = False) -> Exchange:
         exchange = Exchange(self._site, self.id, folder, on_card=self._gpu is not None, begun=begun)
-        if self._first.mode is Mode.SCRIPT:
-            exchange.door = script.ScriptDoor(self._first, folder, exchange)
-        else:
-            exchange.door = NativeDoor(folder.path, folder.turns_fd, exchange, self._site.max_result(), nonce)
+        exchange.door = DOORS[self._first.mode].of(self._first, folder, exchange, self._site.max_result(), nonce)
         self._exchange = exchange
         return exchange
 
-    def _nonce(self) -> str | None:
-        door = None if self._exchange is None else self._exchange.door
-        return door.nonce if isinstance(door, NativeDoor) else None
+    def _kept(self, file: FileRef) -> Path:
+        return self._site.spool.file(file.sha256)
 
-    def _placed(self) -> Placed:
+    def _placed(self, nonce: str | None) -> Placed:
         """For the next process of this worker. Without payload and environment: both are with the container."""
         job = self._first
         image = msgspec.structs.replace(job.image, env={})
         first = msgspec.structs.replace(job, payload=Body(Kind.JSON, b""), image=image)
         gpu = self._gpu.uuid if self._gpu else None
-        return Placed(self.id, self._slot, gpu, first, self._nonce(), self._site.boot, self._now(), LAYOUT)
+        return Placed(self.id, self._slot, gpu, first, nonce, self._site.boot, self._now(), LAYOUT)
 
     async def _fetch_file(self, sha256: str) -> None:
         path = self._site.spool.file(sha256)
@@ -204,23 +207,14 @@ class LiveContainer:
             await self._site.bodies.fetch(self._first.ref.job, sha256, path, lasting=True)
             await asyncio.to_thread(self._site.spool.prune_files)
 
-    def _spec(self, prepared: Prepared) -> ContainerSpec:
+    def _spec(self, prepared: Prepared, door: Door) -> ContainerSpec:
         job = self._first
-        env = {**job.image.env, "HECATON_DIR": CHANNEL_TARGET}
-        commands = None
-        if nonce := self._nonce():
-            env["HECATON_NONCE"] = nonce
-        if job.file is not None and job.mode is Mode.HANDLER:
-            commands = script.handler_commands(job.file)
-        elif job.file is not None and job.mode is Mode.SCRIPT:
-            commands = script.script_commands(job.file, self._site.spool.file(job.file.sha256), job.args)
-            env |= script.environment(job)
         return ContainerSpec(
             id=self.id,
             name=f"hecaton-{self._site.worker_id[:8]}-{self.id}",
             image=prepared,
             image_name=job.image.name,
-            env=env,
+            env={**job.image.env, **door.environment(job)},
             labels={
                 LABEL_WORKER: self._site.worker_id,
                 LABEL_SLOT: str(self._slot),
@@ -230,7 +224,7 @@ class LiveContainer:
             folder=str(self._site.folder / self.id),
             python=str(self._site.python),
             gpu=self._gpu.uuid if self._gpu else None,
-            commands=commands,
+            commands=door.commands(job, self._kept),
             options=job.options,
         )
 
@@ -255,7 +249,7 @@ class LiveContainer:
         elif unseen and not exit.oom and exit.code in STOPPED_CODES:
             exit = Exit(exit.code, error=f"it ended with exit code {exit.code} while the worker was away")
         words = await self._last_words(handle)
-        never_began = () if self._exchange is None else self._exchange.take_back()
+        never_began = () if self._exchange is None else self._exchange.withdraw()
         self._post(ev.ContainerExited(self._now(), self.id, exit, words, never_began))
 
     async def _last_words(self, handle: str) -> str:

@@ -14,7 +14,7 @@ from hecaton.core.model import Body, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, Cancel, FileRef, Started
 from hecaton.worker.app import serve
 from hecaton.worker.brain.slots import WorkerSettings
-from hecaton.worker.doors.script import safe_name
+from hecaton.worker.doors.channel_folder import name_of
 from hecaton.worker.runtimes.docker import DockerRuntime
 from tests.engine.daemon import docker
 from tests.worker.brain import assignment, ref
@@ -155,7 +155,7 @@ async def test_a_running_script_is_cancelled(server: ScriptedServer) -> None:
     [("train.py", "train.py"), ("../../etc/x.py", "x.py"), ("-rf", "rf"), ("a b;c.sh", "a_b_c.sh"), ("..", "script")],
 )
 def test_the_name_of_a_file_is_made_safe(name: str, safe: str) -> None:
-    assert safe_name(FileRef("0", name)) == safe
+    assert name_of(FileRef("0", name)) == safe
 
 
 async def test_a_container_that_the_kernel_killed_for_its_memory(server: ScriptedServer, tmp_path: Path) -> None:

@@ -244,8 +244,8 @@ class TestAhead:
         await bench.greeted(ahead=True)
         bench.door.give_ahead([assignment(name) for name in "abc"])
         bench.read_turns(1)
-        assert bench.door.take_back() == (ref("b"), ref("c"))
-        assert bench.door.take_back() == ()
+        assert bench.door.withdraw() == (ref("b"), ref("c"))
+        assert bench.door.withdraw() == ()
         assert bench.read_turns() == []
 
     async def test_numbers_rise_from_one_process_of_the_worker_to_the_next(self, bench: Bench) -> None:
@@ -261,13 +261,13 @@ class TestAhead:
         bench.door.give_ahead([assignment("a")])
         await bench.greeted(ahead=True)
         assert bench.read_turns() == []
-        assert bench.door.take_back() == ()
+        assert bench.door.withdraw() == ()
 
     async def test_a_container_that_leaves_out_a_job_which_was_taken_back_may_go_on(self, bench: Bench) -> None:
         container = await bench.greeted(ahead=True)
         bench.door.give_ahead([assignment("a")])
         turn = (await container.frame())[0]["turn"]
-        bench.door.take_back()
+        bench.door.withdraw()
         container.send(type="skipped", turn=turn)
         container.send(b"1", type="result", job="z", attempt=1, status="ok", kind="json", log_end=0)
         assert isinstance(await bench.visitor.has_heard(2), Answer)
@@ -293,11 +293,11 @@ class TestAhead:
         await container.is_closed()
         await bench.greeted(ahead=True)
         bench.door.give_ahead([assignment("a")])
-        assert bench.door.take_back() == (A,)
+        assert bench.door.withdraw() == (A,)
 
     async def test_junk_in_the_pipe_takes_nothing_back(self, bench: Bench) -> None:
         await bench.greeted(ahead=True)
         bench.door.give_ahead([assignment("a")])
         bench.read_turns()
         os.write(bench.turns, b"\0" * 37)
-        assert bench.door.take_back() == ()
+        assert bench.door.withdraw() == ()

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
 
 from hecaton.serverless.protocol import IN_NAME, LOG_NAME, OUT_NAME, TURNS_NAME
+from hecaton.wire.channel import FileRef
+from hecaton.worker.runtimes.port import CHANNEL_TARGET
 
 LAYOUT = 2
 """Goes up with every name that is added. A container keeps the folder that it was started with, so an upgraded worker
@@ -26,7 +29,9 @@ class NotAPlainFile(Exception):
 
 
 class ChannelFolder:
-    """Under a parent of mode 0700: what is inside may be open to everyone, since images run as any user."""
+    """Under a parent of mode 0700: what is inside may be open to everyone, since images run as any user.
+
+    Called on the worker's loop and, `open_result`, in its threads; whoever has made it closes it."""
 
     def __init__(self, path: Path, *, made: int | None = None) -> None:
         """Makes it, or opens the one that an earlier process of this worker made, in this layout.
@@ -125,6 +130,16 @@ class ChannelFolder:
     def _keep(self, fd: int) -> int:
         self._fds.append(fd)
         return fd
+
+
+def name_of(file: FileRef) -> str:
+    """Of a job's file as it stands in in/; what it is called comes from a user."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(file.name)).lstrip(".-")[-100:] or "script"
+
+
+def seen_inside(file: FileRef) -> str:
+    """Where a job's file is for what runs in the container."""
+    return f"{CHANNEL_TARGET}/{IN_NAME}/{name_of(file)}"
 
 
 def _is_name(name: str) -> bool:

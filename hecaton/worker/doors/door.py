@@ -1,19 +1,22 @@
-"""The door to a running container: how it is given work and how it answers. One door per kind of image.
-
-`native`: the container calls `hecaton.serverless.start`. `script`: a fresh container is the job. Others (RunPod, Cog,
-plain HTTP) come through the same door.
+"""The door to a running container: how it is given work and how it answers. One file for each way of speaking to a
+container (`Mode`), and one row for each in `table`; nobody else knows which ways there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
 
 import msgspec
 
-from hecaton.core.model import AttemptRef, Failure, Kind, Reason
-from hecaton.wire.channel import Assignment
-from hecaton.worker.runtimes.port import Exit
+from hecaton.core.model import AttemptRef, Failure, Kind, Mode, Reason
+from hecaton.wire.channel import Assignment, FileRef
+from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.runtimes.port import Commands, Exit
+
+Kept = Callable[[FileRef], Path]
+"""Where a file that travelled with a job lies on this host."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -31,7 +34,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Visitor(Protocol):
-    """Who stands on the worker's side of a door."""
+    """Who stands on the worker's side of a door. Called on the worker's loop, and never blocks it."""
 
     def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool) -> None:
         """`busy`: what the container says it works on, or has the result of."""
@@ -41,11 +44,49 @@ class Visitor(Protocol):
 
 
 class Door(Protocol):
-    async def open(self) -> None:
-        """Before the container starts."""
+    """One for each container, made before it starts. All calls come on the worker's event loop and block it no longer
+    than a small file takes to read.
 
-    def started(self) -> None:
-        """The engine says that the container runs."""
+    In this order: `commands` and `environment`; `open`; `started`, or in a later process of the worker `adopted`; jobs
+    (`give` before anything else of a job); `ended`, if the container ended by itself. `close` comes in any case, also
+    without `open`, and twice does no harm. What is said to a container that is not there is lost without an error: the
+    visitor hears what it has when it comes."""
+
+    mode: ClassVar[Mode]
+    begins_at_start: ClassVar[bool]
+    """Whether the job that the container is started for begins with it, without being given."""
+
+    nonce: str | None
+    """What a door of a later process must have to go on with the same container; the journal keeps it."""
+
+    @classmethod
+    def of(
+        cls, job: Assignment, folder: ChannelFolder, visitor: Visitor, max_result: int, nonce: str | None = None
+    ) -> Self:
+        """`job`: that the container is started for. `max_result`: bytes. `nonce`: that of the earlier process."""
+        ...
+
+    @classmethod
+    def files(cls, job: Assignment) -> tuple[FileRef, ...]:
+        """What must lie in in/ before the container starts, by `channel_folder.name_of`."""
+        ...
+
+    def commands(self, job: Assignment, kept: Kept) -> Commands | None:
+        """By which it is run, to be tried in turn; None: the image's own. Raises RuntimeFault, OSError."""
+
+    def environment(self, job: Assignment) -> dict[str, str]:
+        """What the container finds beside what the image, the user and the runtime put there."""
+        ...
+
+    async def open(self) -> None:
+        """Before the container starts, or before it is adopted. Raises OSError."""
+
+    def started(self, handle: str) -> None:
+        """The engine says that the container runs. `handle`: by which the runtime knows it."""
+
+    def adopted(self, handle: str) -> None:
+        """It was started by an earlier process of this worker, and the brain knows what it works on. It may have ended
+        meanwhile."""
 
     def give(self, job: Assignment, payload: bytes, file: str | None) -> None:
         """`file`: name of the payload's file in in/, if it is too large for a frame."""
@@ -53,10 +94,13 @@ class Door(Protocol):
     def give_ahead(self, jobs: Sequence[Assignment]) -> None:
         """To a container at work that takes jobs ahead; their payloads are in them."""
 
-    def take_back(self) -> tuple[AttemptRef, ...]:
+    def withdraw(self) -> tuple[AttemptRef, ...]:
         """What it was given ahead and will not begin now."""
+        ...
 
-    def acknowledge(self, ref: AttemptRef) -> None: ...
+    def acknowledge(self, ref: AttemptRef) -> None:
+        """The result is safe: the container need not keep it."""
+
     def ended(self, exit: Exit) -> Answer | None:
         """The container ended by itself: its last answer, if its end is one."""
 

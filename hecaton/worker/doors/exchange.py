@@ -73,9 +73,9 @@ class Exchange:
             self._site.journal.give(record)
         self.door.give_ahead(jobs)
 
-    def take_back(self) -> tuple[AttemptRef, ...]:
+    def withdraw(self) -> tuple[AttemptRef, ...]:
         """All that was given ahead and has not begun."""
-        refs = self.door.take_back()
+        refs = self.door.withdraw()
         self._drop_ahead(set(refs))
         return refs
 

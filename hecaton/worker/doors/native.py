@@ -12,17 +12,18 @@ import secrets
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import msgspec
 import structlog
 
-from hecaton.core.model import AttemptRef, Failure, JobId, Kind, Reason
+from hecaton.core.model import AttemptRef, Failure, JobId, Kind, Mode, Reason
 from hecaton.serverless import protocol
-from hecaton.wire.channel import Assignment
-from hecaton.worker.doors.door import Answer, Visitor
+from hecaton.wire.channel import Assignment, FileRef
+from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.doors.door import Answer, Door, Kept, Visitor
 from hecaton.worker.doors.turns import Turns
-from hecaton.worker.runtimes.port import Exit
+from hecaton.worker.runtimes.port import Commands, Exit
 
 HELLO_SECONDS = 10.0
 """A connection that has not said a valid hello by then is closed."""
@@ -49,14 +50,20 @@ _from_json = msgspec.json.Decoder(dict[str, Any]).decode
 _log = structlog.get_logger("hecaton.worker.native")
 
 
-class NativeDoor:
-    """One per container. `nonce` is what the container must say; it is handed over in its environment."""
+class NativeDoor(Door):
+    """`nonce` is what the container must say; it is handed over in its environment.
+
+    One container at a time has said it: who says it later takes the place of who did before, since that one's end may
+    not have been noticed yet. What strangers cost is bounded: `MAX_STRANGERS` of them for `HELLO_SECONDS`."""
+
+    mode = Mode.NATIVE
+    begins_at_start = False
 
     def __init__(
         self, folder: Path, turns_fd: int, visitor: Visitor, max_result: int, nonce: str | None = None
     ) -> None:
         """`nonce`: of a container that an earlier process of this worker started."""
-        self.nonce = nonce or secrets.token_hex(16)
+        self.nonce: str = nonce or secrets.token_hex(16)
         self._folder = folder
         self._turns = Turns(turns_fd)
         self._visitor = visitor
@@ -67,14 +74,32 @@ class NativeDoor:
         self._acks: list[bytes] = []
         self._ack_timer: asyncio.TimerHandle | None = None
 
+    @classmethod
+    def of(
+        cls, job: Assignment, folder: ChannelFolder, visitor: Visitor, max_result: int, nonce: str | None = None
+    ) -> Self:
+        return cls(folder.path, folder.turns_fd, visitor, max_result, nonce)
+
+    @classmethod
+    def files(cls, job: Assignment) -> tuple[FileRef, ...]:
+        return ()
+
+    def commands(self, job: Assignment, kept: Kept) -> Commands | None:
+        return None
+
+    def environment(self, job: Assignment) -> dict[str, str]:
+        return {"HECATON_NONCE": self.nonce}
+
     async def open(self) -> None:
-        """Raises OSError."""
         listener = _listener(self._folder)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Connection(self), sock=listener)
 
-    def started(self) -> None:
+    def started(self, handle: str) -> None:
         """Nothing to do: it says hello by itself."""
+
+    def adopted(self, handle: str) -> None:
+        """Nothing to do: it comes back by itself."""
 
     def give(self, job: Assignment, payload: bytes, file: str | None) -> None:
         """Lost if the container is not connected: it says in its next hello that it has no such job."""
@@ -97,8 +122,8 @@ class NativeDoor:
             *(_encode({**_job(job), "turn": turn}, job.payload.data) for job, turn in zip(jobs, turns, strict=True))
         )
 
-    def take_back(self) -> tuple[AttemptRef, ...]:
-        return self._turns.take_back()
+    def withdraw(self) -> tuple[AttemptRef, ...]:
+        return self._turns.withdraw()
 
     def acknowledge(self, ref: AttemptRef) -> None:
         """Leaves with the next job, or soon: alone it would cost both sides a wake-up for every job."""

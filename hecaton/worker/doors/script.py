@@ -1,20 +1,21 @@
 """The door to a script: a fresh container is the job, its exit code the verdict, a JSON file its result.
 
-Also here: by which command a script or handler file is run in an image that knows nothing of Hecaton.
+The image knows nothing of Hecaton: the file's name and first line say which of its interpreters runs it.
 """
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Self
 
-from hecaton.core.model import AttemptRef, Kind, Reason
-from hecaton.serverless.protocol import IN_NAME, OUT_NAME
+from hecaton.core.model import AttemptRef, Kind, Mode, Reason
+from hecaton.serverless.protocol import OUT_NAME
 from hecaton.wire.channel import Assignment, FileRef
-from hecaton.worker.doors.channel_folder import ChannelFolder
-from hecaton.worker.doors.door import Answer, Visitor
-from hecaton.worker.runtimes.port import CHANNEL_TARGET, PYTHON_TARGET, Exit, RuntimeFault
+from hecaton.worker.doors.channel_folder import ChannelFolder, seen_inside
+from hecaton.worker.doors.door import Answer, Door, Kept, Visitor
+from hecaton.worker.runtimes.port import CHANNEL_TARGET, PYTHON_TARGET, Commands, Exit, RuntimeFault
 from hecaton.worker.runtimes.python_mount import LAUNCHER
 
 RESULT_FILE = "result.json"
@@ -22,28 +23,61 @@ RESULT_FILE = "result.json"
 _TO_LOG = 'exec >>"$HECATON_DIR/log" 2>&1; exec {shell} "$0" "$@"'
 
 
-class ScriptDoor:
+class ScriptDoor(Door):
+    """Nothing listens and nothing is said: a script does not ask for work, and has all of it when it starts. So its job
+    begins with the container, and the door has no state of its own."""
+
+    mode = Mode.SCRIPT
+    begins_at_start = True
+    nonce = None
+
     def __init__(self, job: Assignment, folder: ChannelFolder, visitor: Visitor) -> None:
         self._job = job
         self._folder = folder
         self._visitor = visitor
 
-    async def open(self) -> None:
-        """Nothing listens: a script does not ask for work."""
+    @classmethod
+    def of(
+        cls, job: Assignment, folder: ChannelFolder, visitor: Visitor, max_result: int, nonce: str | None = None
+    ) -> Self:
+        return cls(job, folder, visitor)
 
-    def started(self) -> None:
+    @classmethod
+    def files(cls, job: Assignment) -> tuple[FileRef, ...]:
+        return () if job.file is None else (job.file,)
+
+    def commands(self, job: Assignment, kept: Kept) -> Commands | None:
+        """Raises RuntimeFault when the interpreter is unknown."""
+        return tuple(command for file in self.files(job) for command in _commands(file, kept(file), job.args))
+
+    def environment(self, job: Assignment) -> dict[str, str]:
+        return {
+            "HECATON_OUTPUT": f"{CHANNEL_TARGET}/{OUT_NAME}/{RESULT_FILE}",
+            "HECATON_JOB_ID": job.ref.job,
+            "HECATON_ATTEMPT": str(job.ref.attempt),
+            "HECATON_IDEMPOTENCY_KEY": job.key,
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    async def open(self) -> None:
+        """Nothing listens."""
+
+    def started(self, handle: str) -> None:
         self._visitor.asks_for_work((), False)
+
+    def adopted(self, handle: str) -> None:
+        """Nothing to do: it goes on."""
 
     def give(self, job: Assignment, payload: bytes, file: str | None) -> None:
         """It has been at work since its container started."""
 
-    def give_ahead(self, jobs: object) -> None:
+    def give_ahead(self, jobs: Sequence[Assignment]) -> None:
         """It takes none."""
 
-    def take_back(self) -> tuple[AttemptRef, ...]:
+    def withdraw(self) -> tuple[AttemptRef, ...]:
         return ()
 
-    def acknowledge(self, ref: object) -> None:
+    def acknowledge(self, ref: AttemptRef) -> None:
         """Nobody waits for it."""
 
     def ended(self, exit: Exit) -> Answer | None:
@@ -56,38 +90,16 @@ class ScriptDoor:
         """Nothing to close."""
 
 
-def environment(job: Assignment) -> dict[str, str]:
-    """What a script finds in its environment beside its image's."""
-    return {
-        "HECATON_OUTPUT": f"{CHANNEL_TARGET}/{OUT_NAME}/{RESULT_FILE}",
-        "HECATON_JOB_ID": job.ref.job,
-        "HECATON_ATTEMPT": str(job.ref.attempt),
-        "HECATON_IDEMPOTENCY_KEY": job.key,
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def safe_name(file: FileRef) -> str:
-    """The file's name as it stands in in/; it comes from a user."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(file.name)).lstrip(".-")[-100:] or "script"
-
-
-def handler_commands(file: FileRef) -> tuple[tuple[str, ...], ...]:
-    target = f"{CHANNEL_TARGET}/{IN_NAME}/{safe_name(file)}"
-    return ("python3", target), ("python", target)
-
-
-def script_commands(file: FileRef, path: Path, args: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """The commands that run the script, to be tried in turn. Raises RuntimeFault when the interpreter is unknown."""
-    target = f"{CHANNEL_TARGET}/{IN_NAME}/{safe_name(file)}"
+def _commands(file: FileRef, path: Path, args: tuple[str, ...]) -> Commands:
     with open(path, "rb") as script:
         first = script.readline(256)
     kind = _interpreter(first, PurePosixPath(file.name).suffix.lower())
     if kind == "python":
-        return tuple((python, f"{PYTHON_TARGET}/{LAUNCHER}", target, *args) for python in ("python3", "python"))
+        launcher = f"{PYTHON_TARGET}/{LAUNCHER}"
+        return tuple((python, launcher, seen_inside(file), *args) for python in ("python3", "python"))
     if kind == "shell":
         shells = ("sh", "bash") if re.match(rb"#!.*[/ ]sh\b", first) else ("bash", "sh")
-        return tuple((shell, "-c", _TO_LOG.format(shell=shell), target, *args) for shell in shells)
+        return tuple((shell, "-c", _TO_LOG.format(shell=shell), seen_inside(file), *args) for shell in shells)
     raise RuntimeFault(
         Reason.STARTUP_EXIT,
         f"it is not clear which interpreter runs {file.name!r}",

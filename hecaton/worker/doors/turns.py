@@ -31,7 +31,7 @@ class Turns:
         self._offered.update(zip(refs, turns, strict=True))
         return turns
 
-    def take_back(self) -> tuple[AttemptRef, ...]:
+    def withdraw(self) -> tuple[AttemptRef, ...]:
         """Those that the container has not taken: it cannot any more."""
         left = self._drain()
         back = tuple(ref for ref, turn in self._offered.items() if turn in left)

@@ -77,10 +77,14 @@ class Prepared(msgspec.Struct, frozen=True):
     has_command: bool
 
 
+Commands = tuple[tuple[str, ...], ...]
+"""Command lines, to be tried in turn while the engine says that the executable is not in the image."""
+
+
 class ContainerSpec(msgspec.Struct, frozen=True):
     """`folder`: the channel folder on this host. `python`: the folder to appear at PYTHON_TARGET.
 
-    `commands` are tried in turn while the engine says that the executable is not in the image; None: its own."""
+    `commands`: None: the image's own. `env`: the runtime adds where the folders appear."""
 
     id: str
     name: str
@@ -91,7 +95,7 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     folder: str
     python: str
     gpu: str | None = None  # UUID of the one card it may see; None: no card
-    commands: tuple[tuple[str, ...], ...] | None = None
+    commands: Commands | None = None
     options: Options = NOTHING_ASKED
 
 
