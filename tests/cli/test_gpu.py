@@ -178,9 +178,20 @@ def test_the_service_runs_this_installation_without_credentials(tmp_path: Path, 
     )  # fmt: skip
     assert f"demo:1={tmp_path}/my handler.py" in service.command
     assert service.environment["HECATON_HOME"] == str(home)
-    assert "docker.service" in service.after
     assert "secret" not in str(service)
     assert "worker token" not in str(service)
+
+
+def test_the_service_waits_for_the_engine_of_its_runtime_and_knows_where_it_is(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///run/other.sock")
+    config = WorkerConfig("box", "https://gpu.example.com:8181", "id", "worker token", tmp_path)
+    docker, process = (gpu_worker.service(options("x", runtime=name), config) for name in ("docker", "process"))
+    assert docker.after == ("network-online.target", "docker.service")
+    assert docker.environment["DOCKER_HOST"] == "unix:///run/other.sock"
+    assert process.after == ("network-online.target",)
+    assert "DOCKER_HOST" not in process.environment
 
 
 def test_the_service_may_take_as_long_to_stop_as_its_jobs_may(tmp_path: Path, home: Path) -> None:

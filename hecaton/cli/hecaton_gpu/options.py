@@ -11,6 +11,8 @@ from typing import Any
 import click
 import msgspec
 
+from hecaton.worker.runtimes.table import DEFAULT, RUNTIMES, WITH_HANDLERS
+
 UNIT = "hecaton-gpu"
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -69,10 +71,11 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from hecaton.worker.link.registration import default_name
 
-        if handler and runtime != "process":
-            raise click.UsageError("--handler needs --runtime process: containers bring their own handler")
-        if runtime == "process" and not handler:
-            raise click.UsageError("--runtime process runs named handler files: give --handler NAME=PATH")
+        if handler and not RUNTIMES[runtime].named_handlers:
+            needed = " or ".join(WITH_HANDLERS)
+            raise click.UsageError(f"--handler needs --runtime {needed}: containers bring their own handler")
+        if RUNTIMES[runtime].named_handlers and not handler:
+            raise click.UsageError(f"--runtime {runtime} runs named handler files: give --handler NAME=PATH")
         return command(Options(server, name or default_name(), unit_name(name), runtime, dict(handler), **rest))
 
     decorated: Callable[..., Any] = gathered
@@ -95,7 +98,7 @@ _WORKER_OPTIONS = (
         help="Certificate (PEM) to trust: that of the server itself, or of who signed it.",
     ),
     click.option(
-        "--runtime", type=click.Choice(["docker", "process"]), default="docker", show_default=True,
+        "--runtime", type=click.Choice(list(RUNTIMES)), default=DEFAULT, show_default=True,
         help="What runs the jobs: containers, or the files given with --handler, without any isolation.",
     ),
     click.option("--handler", type=Handler(), multiple=True, help="A handler file and its image name (repeatable)."),

@@ -20,9 +20,8 @@ from hecaton.worker.link import registration
 from hecaton.worker.link.link import SUPERSEDED_EXIT
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.runtimes import gpus
-from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.runtimes.port import Runtime, RuntimeFault
-from hecaton.worker.runtimes.process import ProcessRuntime
+from hecaton.worker.runtimes.table import RUNTIMES, Wishes
 
 CONNECT_SECONDS = 20.0
 """How long `install` watches the new service to tell how it went."""
@@ -82,15 +81,15 @@ def service(options: Options, config: WorkerConfig) -> units.Service:
     arguments += ["--slots", str(options.slots), "--idle-timeout", f"{options.idle_timeout:g}"]
     arguments += ["--drain-timeout", f"{options.drain_timeout:g}", "--shm-size", str(options.shm_size)]
     environment = {ENVIRONMENT: str(registration.worker_home()), "PYTHONUNBUFFERED": "1"}
-    if host := os.environ.get("DOCKER_HOST"):
-        environment["DOCKER_HOST"] = host
+    runtime = RUNTIMES[options.runtime]
+    environment |= {name: os.environ[name] for name in runtime.variables if os.environ.get(name)}
     return units.Service(
         name=options.unit,
         description=f"Hecaton GPU worker {config.name}",
         command=units.python_command("hecaton.cli.hecaton_gpu.main", *arguments),
         environment=environment,
         stop_seconds=STOP_SECONDS + round(options.drain_timeout),
-        after=("network-online.target", "docker.service"),
+        after=("network-online.target", *runtime.services),
         oom_score_adjust=-900,  # a job that eats all memory must not take the worker along
         final_codes=(0, SUPERSEDED_EXIT),  # 0: removed on the server, or asked to end
         keeps_children=True,  # handlers of the process runtime; it stops them itself when it is stopped
@@ -141,9 +140,8 @@ def _ask(option: str, label: str, *, hidden: bool) -> str:
 
 
 def _runtime(options: Options, config: WorkerConfig) -> Runtime:
-    if options.runtime == "process":
-        return ProcessRuntime(config.worker_id, options.handlers)
-    return DockerRuntime(config.worker_id, shm_size=options.shm_size)
+    wishes = Wishes(options.handlers, options.shm_size)
+    return RUNTIMES[options.runtime].make(config.worker_id, wishes)
 
 
 def _check(runtime: Runtime) -> str:

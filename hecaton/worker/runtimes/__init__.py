@@ -9,4 +9,6 @@
 - `process`: Runs named handler files as child processes: for development and machines without a container engine.
 - `python_mount`: The folder that appears read-only at PYTHON_TARGET in every container: `hecaton.serverless` for images
   that lack it, and the launcher of scripts.
+- `starting`: What every runtime does alike when it starts a container: its environment, its command, its limits.
+- `table`: Which runtimes a worker can be told to use: one row each.
 """

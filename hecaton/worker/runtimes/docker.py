@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import posixpath
 import struct
 import uuid
 from collections.abc import Callable, Coroutine
@@ -30,17 +29,11 @@ from hecaton.worker.runtimes.port import (
     Prepared,
     RuntimeFault,
 )
-
-DEFAULT_SHM_SIZE = 1 << 30
-"""Bytes of /dev/shm per container. Docker's 64 MiB break PyTorch's data loaders; unused, it costs nothing."""
-
-PIDS_LIMIT = 4096
-"""Enough for a training job with many threads, too few for a fork bomb."""
+from hecaton.worker.runtimes.starting import DEFAULT_SHM_SIZE, PIDS_LIMIT, Executables, environment
 
 _SHORT_SECONDS = 20.0
 _START_SECONDS = 120.0
 _REMOVE_SECONDS = 60.0
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ALREADY_STOPPED = (NOT_FOUND, CONFLICT)
 _RUNNING = ("running", "paused", "restarting")
 _ENDED = ("exited", "dead")
@@ -50,7 +43,8 @@ T = TypeVar("T")
 
 
 class DockerRuntime:
-    """`shm_size`: bytes of /dev/shm per container. A handle is the engine's container id."""
+    """`shm_size`: bytes of /dev/shm per container. A handle is the engine's container id. On one event loop, that on
+    which it was first asked something."""
 
     name = "docker"
     serves = None
@@ -62,7 +56,7 @@ class DockerRuntime:
         self._shm_size = shm_size
         self._engine = Engine()
         self._images = Images(self._engine)
-        self._executables: dict[tuple[str, ...], str] = {}
+        self._executables = Executables()
 
     async def check(self) -> str:
         try:
@@ -147,9 +141,10 @@ class DockerRuntime:
     # -- starting ----------------------------------------------------------------------------------
 
     async def _start(self, spec: ContainerSpec) -> str:
-        container = await self._create(spec, self._first_command(spec))
+        known = self._executables.known(spec)
+        container = await self._create(spec, known or (spec.commands[0] if spec.commands else None))
         try:
-            if spec.commands and self._known_command(spec) is None:
+            if spec.commands and known is None:
                 command = await self._find_command(container, spec)
                 if command != spec.commands[0]:
                     await self._remove(container)
@@ -178,32 +173,13 @@ class DockerRuntime:
         except DockerError as error:
             raise _start_fault(spec, error) from error
 
-    def _first_command(self, spec: ContainerSpec) -> tuple[str, ...] | None:
-        return self._known_command(spec) or (spec.commands[0] if spec.commands else None)
-
-    def _known_command(self, spec: ContainerSpec) -> tuple[str, ...] | None:
-        """The command whose executable was found in this image before."""
-        executable = self._executables.get(_executables_of(spec))
-        return next((command for command in spec.commands or () if command[0] == executable), None)
-
     async def _find_command(self, container: DockerContainer, spec: ContainerSpec) -> tuple[str, ...]:
-        """The first command whose executable is in the image.
+        """Before the start: with an init process in front, a missing executable is no error of the engine."""
 
-        Looked up before the start: with an init process in front, a missing executable is no error of the engine."""
-        path = spec.env.get("PATH") or spec.image.env.get("PATH") or _DEFAULT_PATH
-        for command in spec.commands or ():
-            for folder in path.split(":"):
-                file = posixpath.join(folder or "/", command[0])
-                looking = self._engine.exists(container.id, file)
-                if await self._ask("look into a container", looking):
-                    self._executables[_executables_of(spec)] = command[0]
-                    return command
-        missing = " or ".join(command[0] for command in spec.commands or ())
-        raise RuntimeFault(
-            Reason.STARTUP_EXIT,
-            f"there is no {missing} in {spec.image_name}",
-            "A script or a handler file needs an image with its interpreter in PATH, such as python:3.9-slim.",
-        )
+        async def exists(file: str) -> bool:
+            return await self._ask("look into a container", self._engine.exists(container.id, file))
+
+        return await self._executables.find(spec, exists)
 
     # -- ending ------------------------------------------------------------------------------------
 
@@ -263,17 +239,10 @@ def configuration(
 
 
 def _environment(spec: ContainerSpec) -> dict[str, str]:
-    environment = dict(spec.env)
-    own_path = environment.get("PYTHONPATH") or spec.image.env.get("PYTHONPATH")
-    environment["PYTHONPATH"] = f"{own_path}:{PYTHON_TARGET}" if own_path else PYTHON_TARGET
-    environment["HECATON_DIR"] = CHANNEL_TARGET
+    variables = environment(spec, spec.image.env, CHANNEL_TARGET, PYTHON_TARGET)
     # Where the nvidia runtime is the engine's default it obeys this variable, which CUDA images set to "all".
-    environment["NVIDIA_VISIBLE_DEVICES"] = spec.gpu or "void"
-    return environment
-
-
-def _executables_of(spec: ContainerSpec) -> tuple[str, ...]:
-    return (spec.image.image_id, *(command[0] for command in spec.commands or ()))
+    variables["NVIDIA_VISIBLE_DEVICES"] = spec.gpu or "void"
+    return variables
 
 
 def _exit(state: dict[str, Any], interrupted: bool) -> Exit:
@@ -322,4 +291,4 @@ def _start_fault(spec: ContainerSpec, error: DockerError) -> RuntimeFault:
     return _refused(error)
 
 
-__all__ = ["DEFAULT_SHM_SIZE", "PIDS_LIMIT", "DockerRuntime", "configuration"]
+__all__ = ["DockerRuntime", "configuration"]

@@ -26,6 +26,7 @@ from hecaton.worker.runtimes.port import (
     Prepared,
     RuntimeFault,
 )
+from hecaton.worker.runtimes.starting import environment
 
 LABELS_VARIABLE = "HECATON_LABELS"
 """Environment variable that holds a process's labels as JSON."""
@@ -194,12 +195,9 @@ class ProcessRuntime:
 
 def _environment(spec: ContainerSpec, labels: dict[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_HANDLERS}
-    environment = inherited | spec.env
-    path = environment.get("PYTHONPATH")
     return {
-        **environment,
-        "HECATON_DIR": spec.folder,
-        "PYTHONPATH": f"{path}:{spec.python}" if path else spec.python,
+        **inherited,
+        **environment(spec, inherited, spec.folder, spec.python),
         "CUDA_VISIBLE_DEVICES": spec.gpu or "",
         LABELS_VARIABLE: json.dumps(labels),
     }
