@@ -322,6 +322,62 @@ def calls_stay_short(house: House) -> list[str]:
     return wrong
 
 
+# Where it may matter which way of speaking to a container is meant.
+ON_MODES = ("core/model.py", "core/doors.py", "worker/doors/")
+
+
+def _of_mode(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and ast.unparse(node.value).rpartition(".")[2] == "Mode"
+
+
+def _is_called_mode(node: ast.AST) -> bool:
+    """`job.mode`, `mode`, also behind `str(...)`, `.value` and the like."""
+    return any(
+        name.lower() == "mode"
+        for part in ast.walk(node)
+        for name in (
+            [part.attr] if isinstance(part, ast.Attribute) else [part.id] if isinstance(part, ast.Name) else []
+        )
+    )
+
+
+def _named_to_ask_for_it(tree: ast.Module) -> set[ast.AST]:
+    """Modes as the default of a field or argument, as a keyword's value, or in what a runtime says that it can."""
+    named: set[ast.AST | None] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arguments):
+            named.update([*node.defaults, *node.kw_defaults])
+        elif isinstance(node, ast.AnnAssign) or (isinstance(node, ast.keyword) and node.arg == "mode"):
+            named.add(node.value)
+        elif isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["doors"]:
+            named.update(ast.walk(node.value))
+    return {node for node in named if node is not None}
+
+
+def _asks_which_way(node: ast.AST) -> bool:
+    """A mode compared with a word or matched; a door asked of what class it is, or imported by its class."""
+    if isinstance(node, ast.Compare):
+        words = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
+        return _is_called_mode(node) and any(isinstance(word, str) for word in words)
+    if isinstance(node, ast.Match):
+        return _is_called_mode(node.subject)
+    if isinstance(node, ast.ImportFrom):
+        return any(re.fullmatch(r"[A-Z]\w+Door", alias.name) for alias in node.names)
+    asked = isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "type")
+    return asked and re.search(r"[dD]oor\b", ast.unparse(node)) is not None
+
+
+def only_doors_know_the_ways_of_speaking_to_a_container(house: House) -> list[str]:
+    """Everybody else asks a row of `core.doors`, or the door itself."""
+    wrong = []
+    for module, tree in house.trees.items():
+        if not house.modules[module].startswith(ON_MODES):
+            named = _named_to_ask_for_it(tree)
+            found = [node for node in ast.walk(tree) if (_of_mode(node) and node not in named) or _asks_which_way(node)]
+            wrong += [f"{module}: line {getattr(node, 'lineno', 0)}: {ast.unparse(node)}" for node in found]
+    return wrong
+
+
 Rule = Callable[[House], list[str]]
 
 # Each with sources that break it, and nothing else of it.
@@ -344,6 +400,7 @@ RULES: dict[Rule, dict[str, str]] = {
         "core/__init__.py": '"""The core.\n\n- `a`: One.\n- `gone`: Two.\n"""',
         "core/a.py": "",
     },
+    only_doors_know_the_ways_of_speaking_to_a_container: {"server/a.py": "if job.mode is Mode.SCRIPT: pass"},
     modules_stay_readable: {"core/a.py": "\n" * (MODULE_LINES + 1)},
     functions_stay_readable: {"core/a.py": "def f():\n" + "    pass\n" * FUNCTION_LINES},
     rows_of_the_store_are_read_by_name: {

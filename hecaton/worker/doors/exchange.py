@@ -26,7 +26,10 @@ _log = structlog.get_logger("hecaton.worker.doors.exchange")
 
 
 class Exchange:
-    """The visitor of a container's door. `on_card`: a failure there may be the card's."""
+    """The visitor of a container's door. `on_card`: a failure there may be the card's.
+
+    On the worker's loop. Answers count in the order in which the jobs were given: one that comes while an earlier one
+    is on its way to the disk waits. What is given is in the journal before the container hears of it."""
 
     door: Door
 

@@ -14,7 +14,10 @@ _ALL = 64 * 1024
 
 
 class Turns:
-    """`fd`: of the pipe, non-blocking, for reading and writing. What comes out of it a container may have put in."""
+    """`fd`: of the pipe, non-blocking, for reading and writing. What comes out of it a container may have put in.
+
+    On the worker's loop. What was offered is the container's or, once withdrawn, nobody's: the kernel gives each number
+    to one reader. A number is never used again."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
