@@ -48,6 +48,11 @@ class PrivateEngine:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
+    @property
+    def starting(self) -> bool:
+        """A daemon is there, which may not answer yet."""
+        return self._daemon is not None
+
     def docker(self, *arguments: str, timeout: float = 120) -> str:
         """The docker command on this engine."""
         return docker("--host", self.host, *arguments, timeout=timeout)
@@ -76,11 +81,12 @@ class PrivateEngine:
             raise EngineError(f"docker save {' '.join(missing)} failed with exit code {save.returncode}.")
 
     def start(self, *, live_restore: bool = False) -> None:
-        """Start the daemon, over the images and containers that are there, and wait until it answers."""
+        """Start the daemon, over the images and containers that are there, and wait until it answers, or until another
+        thread has ended it: who did that wants no answer."""
         init = self._namespaces()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("DOCKER_")}
         with self._log.open("ab") as log:
-            self._daemon = subprocess.Popen(
+            daemon = self._daemon = subprocess.Popen(
                 [
                     *("nsenter", "--target", str(init), "--pid", "--net", "--mount", "--"),
                     *("dockerd", "--host", self.host, "--data-root", str(self._data)),
@@ -96,17 +102,15 @@ class PrivateEngine:
                 env={**environment, "PATH": SEARCH_PATH, "TMPDIR": str(self._folder)},
                 start_new_session=True,
             )
-        self._wait(self._answers, "answers")
+        self._wait(lambda: self._daemon is not daemon or self._answers(daemon), "answers")
 
     def stop(self) -> None:
         """As `systemctl stop docker` does; containers live on only with live-restore."""
-        os.kill(self._pid(), signal.SIGTERM)
-        self._wait_for_end()
+        self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         """kill -9 of the daemon, and with it of its containerd; the containers' own processes go on."""
-        os.kill(self._pid(), signal.SIGKILL)
-        self._wait_for_end()
+        self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
         """SIGSTOP: the socket takes connections, nobody answers."""
@@ -125,15 +129,15 @@ class PrivateEngine:
         if self._init is None:
             return
         # Process 1 takes all others of its namespace along. Its parent waits for it and ends with it.
+        daemon, self._daemon = self._daemon, None
         for pid in _children(self._init.pid):
             os.kill(pid, signal.SIGKILL)
         self._init.wait()
         assert self._init.stdout is not None
         self._init.stdout.close()
         self._init = None
-        if self._daemon is not None:
-            self._daemon.wait()
-            self._daemon = None
+        if daemon is not None:
+            daemon.wait()
         self._frozen = []
         # On a machine these are in a folder that is empty after a start.
         self._remove("exec", "docker.pid", "docker.sock")
@@ -187,22 +191,25 @@ class PrivateEngine:
     def _pid(self) -> int:
         """nsenter starts the daemon and waits for it."""
         assert self._daemon is not None
-        return _children(self._daemon.pid)[0]
+        nsenter = self._daemon.pid
+        self._wait(lambda: bool(_children(nsenter)), "is there")
+        return _children(nsenter)[0]
 
-    def _answers(self) -> bool:
-        assert self._daemon is not None
-        if self._daemon.poll() is not None:
+    def _answers(self, daemon: subprocess.Popen[bytes]) -> bool:
+        if daemon.poll() is not None and self._daemon is daemon:
             raise EngineError(f"The test's own dockerd ended:\n{self.log[-3000:]}")
         try:
             return bool(self.docker("version", "--format", "{{.Server.Version}}", timeout=10))
         except (EngineError, subprocess.TimeoutExpired):
             return False
 
-    def _wait_for_end(self) -> None:
-        assert self._daemon is not None
-        self._daemon.wait(START_SECONDS)
-        self._daemon = None
+    def _end(self, how: signal.Signals) -> None:
+        pid, daemon = self._pid(), self._daemon
+        assert daemon is not None
+        self._daemon = None  # first: a thread that waits for its answer asks no more
         self._frozen = []
+        os.kill(pid, how)
+        daemon.wait(START_SECONDS)
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + START_SECONDS

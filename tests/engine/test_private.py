@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -38,6 +39,19 @@ def test_containers_outlive_the_daemon_with_live_restore(
     getattr(own_engine, end)()
     own_engine.start(live_restore=True)
     assert state(own_engine, container) == "running"
+
+
+@pytest.mark.parametrize("end", ["stop", "kill", "cut_power"])
+def test_a_daemon_may_be_ended_while_another_thread_waits_for_its_answer(own_engine: PrivateEngine, end: str) -> None:
+    own_engine.stop()
+    with ThreadPoolExecutor(1) as aside:
+        starting = aside.submit(own_engine.start)
+        while not own_engine.starting:
+            time.sleep(0.001)
+        getattr(own_engine, end)()
+        starting.result()
+    own_engine.start()
+    assert own_engine.containers() == []
 
 
 def test_containers_end_with_the_daemon_without_live_restore(own_engine: PrivateEngine, python39_image: str) -> None:
