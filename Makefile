@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: help
 help: ## List these targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
 setup: $(READY) ## Make .venv with everything that the other targets need
@@ -39,14 +39,24 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: setup ## Run server, worker, a real handler and a batch of jobs, then clean up
 	@$(BIN)/hecaton demo
 
+# Most tests wait for others most of the time: twice as many processes as there are cores.
+PROCESSES ?= $(shell n=$$(( 2 * $$(nproc 2>/dev/null || echo 2) )); echo $$(( n > 8 ? 8 : n )))
+PYTEST := $(if $(SEED),SEED=$(SEED) )$(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder
+# A folder or a file of tests (core, server/test_jobs.py, simulator), or else an expression of markers.
+CHOSEN = $(if $(PART),$(or $(firstword $(wildcard tests/test_$(PART).py tests/$(PART))),-m '$(PART)'))
+
 .PHONY: test
-test: setup ## Run all tests, with a real Docker engine (as root on Debian it is installed when missing)
+test: setup ## Run all tests, or PART=core|FILE|MARKER of them, with a real Docker engine (SEED=N draws the same again)
 	@$(BIN)/python -m tests.engine up
-	@$(BIN)/python -m pytest
+	@$(PYTEST) $(CHOSEN)
+
+.PHONY: test-fast
+test-fast: setup ## Run the tests that need no engine and do not wait: less than a minute
+	@$(PYTEST) -m 'not engine and not slow'
 
 .PHONY: sim
-sim: setup ## Run fresh seeds of the deterministic simulator for SECONDS=60
-	@$(BIN)/python -m tests.simulator --seconds $(or $(SECONDS),60)
+sim: setup ## Run fresh seeds of the deterministic simulator for WORLDS=30
+	@$(BIN)/python -m tests.simulator --worlds $(or $(WORLDS),30)
 
 .PHONY: chaos
 chaos: setup ## 10,000 jobs through 200 random kills and pauses of everything (SEED=N plays one again)
@@ -63,7 +73,7 @@ reliability: setup ## Full figures of what is promised under faults: about an ho
 	@FULL=1 $(BIN)/python -m pytest tests/faults
 	@$(MAKE) chaos
 	@$(MAKE) mutants
-	@$(MAKE) sim SECONDS=600
+	@$(MAKE) sim WORLDS=600
 
 # What runs on Windows and macOS must not call what only Linux has; the types of the standard library know.
 TYPES_ELSEWHERE := --follow-imports silent --no-warn-unreachable -p hecaton.core -p hecaton.wire

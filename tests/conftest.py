@@ -1,11 +1,68 @@
-"""Loads the fixtures of the real Docker engine for all tests, and takes the clock out of the made-up examples."""
+"""Loads the fixtures of the real Docker engine for all tests, draws the run's seed, and says which tests stand side by
+side."""
 
 from __future__ import annotations
 
+import os
+import secrets
+import signal
+
+import hypothesis
+import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
+
+from tests import schedule
 
 pytest_plugins = ["tests.engine.fixtures"]
 
 # No test asserts a time: a busy machine must not fail an example that is right.
 settings.register_profile("hecaton", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hecaton")
+
+SEED = "SEED"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # In the environment, so that the processes of a run that is spread over several have the same one.
+    os.environ.setdefault(SEED, str(secrets.randbelow(2**32)))
+    if hypothesis.core.global_force_seed is None:  # --hypothesis-seed goes before
+        hypothesis.core.global_force_seed = int(os.environ[SEED])  # type: ignore[assignment]
+    # Whoever started us may have SIGINT ignored (nohup, a background job of a script), and children inherit that. A
+    # handler, which does nothing, is not inherited: here SIGINT stays ignored, and a test's child has its default.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
+
+
+def pytest_report_header() -> str:
+    return f"seed of all that is random: {os.environ[SEED]} (make test SEED={os.environ[SEED]} draws the same again)"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if schedule.needs_engine(getattr(item, "fixturenames", ())):
+            item.add_marker("engine")
+        if schedule.is_slow(item.nodeid):
+            item.add_marker("slow")
+    items.sort(key=lambda item: schedule.rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    return ByGroup(config, log)
+
+
+class ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # xdist is untyped
+    """Gives each group of tests to one process, whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return schedule.group(nodeid)
+
+
+@pytest.fixture
+def seed() -> int:
+    """That of the run."""
+    chosen = int(os.environ[SEED])
+    print(f"seed {chosen}: SEED={chosen} plays this again")
+    return chosen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import secrets
 from pathlib import Path
 
 import pytest
@@ -42,8 +41,7 @@ def test_one_that_does_not_fit_says_so(tmp_path: Path) -> None:
             Mutant("m", "nothing", "a.py", text, "", ()).applied(tmp_path)
 
 
-def test_ten_of_them_are_caught() -> None:
-    seed = secrets.randbelow(2**40)
+def test_ten_of_them_are_caught(seed: int) -> None:
     print(f"python -m tests.mutants --some {SOME} --seed {seed}")
     verdicts = examine(draw(MUTANTS, SOME, seed), os.cpu_count() or 1, lambda verdict: print(line(verdict)))
     assert len(verdicts) == SOME

@@ -84,10 +84,10 @@ class Traces:
         return {name: text for name, text in new.items() if not self._of_another_run(name)}
 
     def _of_another_run(self, container: str) -> bool:
-        """Another run on the same engine has its folder beside ours, and its containers mount from there."""
+        """Whatever a worker starts mounts a folder of its own: other runs, and other processes of this run, have other
+        folders. What mounts nothing counts as ours."""
         sources = docker("inspect", "--format", "{{range .Mounts}}{{println .Source}}{{end}}", container).split("\n")
-        beside = [source for source in sources if source.startswith(f"{self.folder.parent}/")]
-        return bool(beside) and not any(source.startswith(f"{self.folder}/") for source in beside)
+        return any(sources) and not any(source.startswith(f"{self.folder}/") for source in sources)
 
 
 def _containers() -> dict[str, str]:

@@ -69,8 +69,9 @@ def python_image() -> str:
     key = key_of(DOCKERFILE, PIP_CONF, image_id(runtime), *_source_contents())
     if found != key:
         with exclusive():
-            files = {"Dockerfile": DOCKERFILE.format(runtime=runtime).encode(), "pip.conf": PIP_CONF}
-            build_from_context(NAME, context(files | _wheelhouse()), key)
+            if label_of(NAME) != key:  # another process of this run may have built it meanwhile
+                files = {"Dockerfile": DOCKERFILE.format(runtime=runtime).encode(), "pip.conf": PIP_CONF}
+                build_from_context(NAME, context(files | _wheelhouse()), key)
         drop_old_builds()
     return NAME
 
@@ -107,6 +108,8 @@ def _runtime_image() -> str:
     if label_of(RUNTIME) == key:
         return RUNTIME
     with exclusive(), tempfile.TemporaryDirectory(prefix="python-", dir=state_folder()) as folder:
+        if label_of(RUNTIME) == key:
+            return RUNTIME
         _unpack(executable, Path(folder) / "root")
         version = _ask(executable, "sys.version.split()[0]")
         (Path(folder) / "Dockerfile").write_text(RUNTIME_DOCKERFILE.format(base=base, version=version))

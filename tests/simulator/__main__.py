@@ -1,4 +1,4 @@
-"""`python -m tests.simulator --seconds 60` runs fresh seeds, `--seed N` one of them again with its whole trace."""
+"""`python -m tests.simulator --worlds 30` runs fresh seeds, `--seed N` one of them again with its whole trace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.simulator.world import Report, run
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="run fresh seeds for this long")
+    parser.add_argument("--worlds", type=int, default=30, metavar="N", help="run that many fresh seeds")
     parser.add_argument("--seed", type=int, help="run this one, and print its plan and result")
     parser.add_argument("--first", type=int, default=None, help="count up from this seed instead of drawing them")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="run these, however long it takes")
@@ -32,7 +32,7 @@ def main() -> int:
             if options.seeds:
                 reports = [run(seed, passwords) for seed in options.seeds]
             else:
-                reports = run_for(options.seconds, passwords, options.first)
+                reports = run_some(options.worlds, passwords, options.first)
             print(summary(reports, time.monotonic() - begun))
     except Broken as broken:
         print(broken)
@@ -42,18 +42,16 @@ def main() -> int:
     return 0
 
 
-def run_for(seconds: float, passwords: Passwords, first: int | None = None) -> list[Report]:
-    """Fresh seeds until the time is over. Raises Broken."""
-    end = time.monotonic() + seconds
-    seed = first if first is not None else secrets.randbelow(2**40)
+def run_some(worlds: int, passwords: Passwords, first: int | None = None) -> list[Report]:
+    """That many seeds, counted up from `first` or from one drawn. Raises Broken."""
+    begin = first if first is not None else secrets.randbelow(2**40)
     reports = []
-    while time.monotonic() < end:
+    for seed in range(begin, begin + worlds):
         try:
             reports.append(run(seed, passwords))
         except Exception as error:
             error.add_note(f"seed {seed}")
             raise
-        seed += 1
     return reports
 
 

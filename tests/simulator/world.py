@@ -142,7 +142,7 @@ class World:
         judge(self)
         self._check()
         report = self._report()
-        self._end()
+        self.end()
         return report
 
     def _advance(self, until: float, done: Callable[[], bool]) -> None:
@@ -156,7 +156,7 @@ class World:
 
     def _check(self) -> None:
         if self.oracle.broken is not None:
-            self._end()
+            self.end()
             raise Broken(self.oracle.broken)
 
     def _heal(self) -> None:
@@ -170,7 +170,7 @@ class World:
         for machine in self.machines:
             machine.heal()
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self.oracle.over = True
         self.service = None
         self.loop.end()
@@ -199,6 +199,9 @@ def run(seed: int, passwords: Passwords) -> Report:
         tail = "\n".join(world.oracle.tail)
         message = f"{tail}\n\nseed {seed}: {broken}\nReplay: python -m tests.simulator --seed {seed}"
         raise Broken(message) from None
+    except Exception:
+        world.end()  # what it has left running would be found, and counted, in whatever runs next
+        raise
     finally:
         gc.collect()
 

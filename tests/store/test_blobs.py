@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import random
 import stat
 import threading
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 from hecaton.core.errors import BadRequest, Unavailable
 from hecaton.store.blobs import FolderBlobs
 
-CONTENT = os.urandom(300_000)
+CONTENT = random.Random(1).randbytes(300_000)  # the same in every process of a run: a test is called after its hash
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
