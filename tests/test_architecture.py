@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import RULES, House, Rule, only_doors_know_the_ways_of_speaking_to_a_container
+from tests.house import RULES, House, Rule, only_doors_know_the_ways_of_speaking_to_a_container, picture
 
 PACKAGE = Path(__file__).resolve().parents[1] / "hecaton"
 
@@ -47,3 +47,9 @@ def test_every_branch_on_the_way_of_speaking_to_a_container_is_noticed(branch: s
 def test_who_names_a_mode_to_ask_for_it_asks_nothing_about_it() -> None:
     text = "def f(mode: Mode = Mode.NATIVE): f(mode=Mode.SCRIPT)\nclass A:\n    doors = frozenset({Mode.NATIVE})"
     assert only_doors_know_the_ways_of_speaking_to_a_container(House({"worker/a.py": text})) == []
+
+
+def test_the_rooms_and_their_arrows_are_drawn_as_they_are() -> None:
+    page = (PACKAGE.parent / "docs/architecture.md").read_text(encoding="utf-8")
+    drawn = page.partition("## The rooms")[2].partition("```\n")[2].partition("\n```")[0]
+    assert drawn == picture(_house())

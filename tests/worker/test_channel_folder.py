@@ -117,7 +117,7 @@ def test_a_folder_of_the_release_before_is_opened_as_often_as_needed(tmp_path: P
         (tmp_path / "c-1" / TURNS_NAME).unlink()
     for _ in range(2):
         folder = ChannelFolder(tmp_path / "c-1", made=made)
-        assert Turns(folder.turns_fd).take_back() == ()
+        assert Turns(folder.turns_fd).withdraw() == ()
         folder.close()
 
 

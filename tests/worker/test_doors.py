@@ -10,7 +10,7 @@ import pytest
 from hecaton.core.doors import WAYS
 from hecaton.core.model import Mode
 from hecaton.wire.channel import FileRef
-from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder
 from hecaton.worker.doors.door import Door
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.runtimes.docker import DockerRuntime
@@ -50,7 +50,7 @@ async def test_what_the_journal_keeps_of_a_door_is_enough_to_make_it_again(mode:
     folder = ChannelFolder(tmp_path / "c")
     first = made(mode, folder)
     job = assignment("a", mode=mode, file=FILE)
-    again = ChannelFolder(folder.path, again=True)
+    again = ChannelFolder(folder.path, made=LAYOUT)
     later = made(mode, again, first.nonce)
     assert later.nonce == first.nonce
     assert later.environment(job) == first.environment(job)
