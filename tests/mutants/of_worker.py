@@ -216,4 +216,28 @@ MUTANTS = (
         "        self.door.give_ahead(jobs)\n",
         ("tests/worker/test_ahead.py::test_a_killed_worker_goes_on_with_one_that_had_begun_unseen[process]",),
     ),
+    Mutant(
+        "release-before-not-read",
+        "a newer worker reads the journal of the release before",
+        "worker/memory/journal.py",
+        "return version is not None and VERSION - 1 <= version <= VERSION",
+        "return version == VERSION",
+        ("tests/worker/test_journal.py::TestAnotherVersion::test_the_one_before_is_read_and_written_anew",),
+    ),
+    Mutant(
+        "newer-journal-taken-over",
+        "what a newer release wrote is refused, and nothing of it changes",
+        "worker/memory/journal.py",
+        "if max(versions, default=0) > VERSION:",
+        "if False:",
+        ("tests/worker/test_journal.py::TestAnotherVersion::test_a_newer_one_is_refused_and_nothing_of_it_changes",),
+    ),
+    Mutant(
+        "protocol-not-looked-at",
+        "a worker that is too old is told what to upgrade",
+        "server/fleet/channel.py",
+        "if common(hello.protocol) is None:",
+        "if False:",
+        ("tests/server/test_leases.py::test_a_worker_that_is_too_old_is_told_what_to_upgrade",),
+    ),
 )  # fmt: skip
