@@ -39,8 +39,8 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: setup ## Run server, worker, a real handler and a batch of jobs, then clean up
 	@$(BIN)/hecaton demo
 
-# Most tests wait for others most of the time: twice as many processes as there are cores.
-PROCESSES ?= $(shell n=$$(( 2 * $$(nproc 2>/dev/null || echo 2) )); echo $$(( n > 8 ? 8 : n )))
+# Half of the time of most tests is waiting, but what measures patience fails on cores that have too much to do.
+PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST := $(if $(SEED),SEED=$(SEED) )$(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder
 # A folder or a file of tests (core, server/test_jobs.py, simulator), or else an expression of markers.
 CHOSEN = $(if $(PART),$(or $(firstword $(wildcard tests/test_$(PART).py tests/$(PART))),-m '$(PART)'))
@@ -51,7 +51,7 @@ test: setup ## Run all tests, or PART=core|FILE|MARKER of them, with a real Dock
 	@$(PYTEST) $(CHOSEN)
 
 .PHONY: test-fast
-test-fast: setup ## Run the tests that need no engine and do not wait: less than a minute
+test-fast: setup ## Run the tests that need no engine and do not wait for real time
 	@$(PYTEST) -m 'not engine and not slow'
 
 .PHONY: sim

@@ -25,8 +25,10 @@ class Terminal:
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
         # PROMPT_TOOLKIT_NO_CPR: this terminal does not answer the question where the cursor is.
         extra = {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "PS1": "$ ", **environment}
+        # Who runs the tests may have a width of his own.
+        around = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env={**os.environ, **extra}, preexec_fn=_own_terminal
+            command, stdin=slave, stdout=slave, stderr=slave, env={**around, **extra}, preexec_fn=_own_terminal
         )
         os.close(slave)
         self.seen = ""

@@ -91,12 +91,12 @@ def test_a_killed_worker_that_is_started_again_leaves_no_gap(own: LocalCluster, 
 
 
 def test_the_next_attempt_is_followed_from_its_start(own: LocalCluster, person: Person, tmp_path: Path) -> None:
-    job = _submit(own, tmp_path, {"lines": 20, "end": "raise"}, retries=1)
+    job = _submit(own, tmp_path, {"lines": 100, "end": "raise"}, retries=1)
     with person.starts(f"hecaton job logs -f {job}") as follower:
         assert own.client().wait(job, PATIENCE).attempt == 2
         follower.process.wait(PATIENCE)
         for attempt in (1, 2):
-            assert _printed(attempt, 20) in follower.said()
+            assert _printed(attempt, 100) in follower.said()
 
 
 def test_a_job_whose_worker_is_lost_is_followed_to_the_next_one(

@@ -28,7 +28,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return PROGRESS
     if origin is Annotated:
         (limits,) = arguments[1:]
-        return st.integers(limits.ge, limits.lt - 1)
+        return values(arguments[0]) if limits.lt is None else st.integers(limits.ge, limits.lt - 1)
     if origin in (Union, types.UnionType):
         return st.one_of(*(values(one) for one in arguments))
     if origin is tuple:

@@ -159,6 +159,8 @@ class Site:
 
     async def end(self) -> None:
         """Nothing of the worker is left then."""
+        if self.process is not None and self.process.returncode is None:  # the test has failed; it may be stopped
+            await self.is_killed()
         if self._worker is None:
             await self.comes_back()
         assert self._worker is not None
