@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hecaton.core.matching import PATIENCE, TURN, Ability, Want, place, refusal, unable
@@ -178,6 +178,7 @@ def test_every_field_of_an_ability_refuses_work_in_these_worlds(field: str) -> N
     assert said == {True, False}
 
 
+@example(141)  # kinds that were told apart between two wants of one decision
 @seeds
 def test_what_is_shown_is_enough_for_the_decision_over_all_slots(seed: int) -> None:
     world = World(seed)

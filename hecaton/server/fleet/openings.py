@@ -111,19 +111,21 @@ class Openings:
         self._look()
         chosen: dict[tuple[int, int], _Opening] = {}
         total = sum(want.count for want in wants)
-        for want in wants:
-            for kind in self._open.keys() & self._able(want):
+        # All are asked for first: whom another want outranks on a worker depends on what that worker can do of it, too.
+        works = [self._ask_for(want) for want in wants]
+        for want, work in zip(wants, works, strict=True):
+            for kind in self._open.keys() & self._kinds.able(work):
                 ready = _enough(self._ready(want, kind), want.shunned, total)
                 beside = self._beside.row((kind, want.warm)) if want.warm is not None else ()
                 for opening in chain(ready, _enough(beside, want.shunned, want.count)):
                     chosen[opening.member_number, opening.slot_index] = opening
         return _as_hosts(chosen)
 
-    def _able(self, want: Want) -> set[Kind]:
+    def _ask_for(self, want: Want) -> Work:
         work = work_of(want)
         self._asked.add(work)
         self.ask(work)
-        return self._kinds.able(work)
+        return work
 
     def _ready(self, want: Want, kind: Kind) -> Iterator[_Opening]:
         """Idle ones in the order of the matching."""
@@ -134,7 +136,7 @@ class Openings:
     def idle_for(self, want: Want) -> bool:
         """Is there an idle slot that may take it?"""
         self._look()
-        return not self._able(want).isdisjoint(self._idle_kinds)
+        return not self._kinds.able(self._ask_for(want)).isdisjoint(self._idle_kinds)
 
     def idle(self) -> int:
         """How many slots have nothing to do."""
