@@ -9,6 +9,9 @@ BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+# Where bytecode may not be kept, each of the thousand processes that the tests start would compile all of Hecaton.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help
 help: ## List these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -71,6 +74,7 @@ mutants: setup ## Put faults into copies of Hecaton and see whether the suite no
 reliability: setup ## Full figures of what is promised under faults: about an hour
 	@$(BIN)/python -m tests.engine up
 	@FULL=1 $(BIN)/python -m pytest tests/faults
+	@FULL=1 $(BIN)/python -m pytest --ignore tests/faults -m sample
 	@$(MAKE) chaos
 	@$(MAKE) mutants
 	@$(MAKE) sim WORLDS=600

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import schedule
+from tests import sampling, schedule
 
 pytest_plugins = ["tests.engine.fixtures"]
 
@@ -43,7 +43,8 @@ def pytest_report_header() -> str:
     return f"seed of all that is random: {os.environ[SEED]} (make test SEED={os.environ[SEED]} draws the same again)"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    sampling.draw(config, items, int(os.environ[SEED]))
     for item in items:
         if schedule.needs_engine(getattr(item, "fixturenames", ())):
             item.add_marker("engine")

@@ -1,4 +1,4 @@
-"""How a test run is put together: its seed, its order, and what its children inherit."""
+"""How a test run is put together: its seed, its order, what is drawn of it, and what its children inherit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import schedule
+from tests import sampling, schedule
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -37,16 +37,34 @@ def test_draws(seed):
     assert False, "so that it is shown"
 """
 
+FAMILIES = """
+import pytest
+
+pytestmark = pytest.mark.sample(2)
+
+@pytest.mark.parametrize("case", range(6))
+def test_of_the_file(case): pass
+
+def test_another_of_the_file(): pass
+
+@pytest.mark.sample(1)
+@pytest.mark.parametrize("case", range(3))
+def test_with_cases(case): pass
+
+@pytest.mark.sample(1)
+def test_alone(): pass
+"""
+
 
 def run(folder: Path, tests: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """With our conftest, started as a background job of a script is: SIGINT is ignored."""
     (folder / "test_it.py").write_text(tests)
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    engine: e\n    slow: s\n")
-    inner = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--basetemp", "base", *options, "test_it.py"]
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    engine: e\n    slow: s\n    sample: f\n")
+    inner = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "--basetemp", "base", *options]
     return subprocess.run(
         ["bash", "-c", 'trap "" INT; exec "$@"', "bash", *inner],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "FULL": "", **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -68,6 +86,30 @@ def test_a_run_names_its_seed_and_the_seed_draws_the_same_again(tmp_path: Path) 
     assert drawn[0].startswith("drew 7 ")
     assert drawn[0] == drawn[1]
     assert drawn[0].removeprefix("drew 7") != drawn[2].removeprefix("drew 8")
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "number"),
+    [
+        ((), {}, 2 + 1 + 1),
+        (("-m", "sample"), {"FULL": "1"}, 6 + 1 + 3 + 1),
+        (("test_it.py",), {}, 6 + 1 + 3 + 1),
+    ],
+)
+def test_some_of_a_family_are_drawn_but_all_are_run_by_make_reliability_and_for_whoever_names_them(
+    tmp_path: Path, options: tuple[str, ...], environment: dict[str, str], number: int
+) -> None:
+    said = run(tmp_path, FAMILIES, *options, **environment).stdout
+    assert f" {number} passed" in said
+
+
+def test_the_seed_decides_what_is_drawn_and_all_are_drawn_in_time() -> None:
+    families = {("one", 1): ["a", "b", "c"], ("two", 2): ["d", "e", "f"], ("small", 3): ["g"]}
+    left = [sampling.left_out(families, seed) for seed in range(50)]
+    assert left == [sampling.left_out(families, seed) for seed in range(50)]
+    assert {len(out) for out in left} == {2 + 1}
+    assert set.union(*left) == set("abcdef")
+    assert set.intersection(*left) == set()
 
 
 def test_every_file_of_the_schedule_exists() -> None:

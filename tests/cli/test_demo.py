@@ -76,6 +76,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_behind(scratch: Path) -> None:
         assert terminal.end(LIMIT) == 130
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("after", [0.0, 0.002, 0.004, 0.006, 0.008])
 def test_sigterm_while_the_worker_is_being_started_leaves_nothing_behind(after: float) -> None:
     environment = {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock", "PYTHONUNBUFFERED": "1"}

@@ -62,6 +62,7 @@ def _submit(own: LocalCluster, tmp_path: Path, order: object, **limits: object) 
     return own.client().submit(PYTHON, order, mode=Mode.HANDLER, file=path, **limits).index  # type: ignore[arg-type]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("end", "reason"), [(None, "ok"), ("raise", "handler_error"), ("exit", "handler_exit")])
 def test_the_whole_log_is_followed_however_the_job_ends(
     own: LocalCluster, person: Person, tmp_path: Path, end: str | None, reason: str

@@ -17,6 +17,8 @@ from hecaton.wire.api import WorkerView
 from tests.e2e.conftest import ACTOR, PYTHON, Act, ended, running, until
 from tests.engine.daemon import docker
 
+pytestmark = pytest.mark.sample(4)
+
 STOP_SECONDS = 15.0
 
 

@@ -82,6 +82,7 @@ def working(person: Person, site: Site, name: str = "gpu-machine") -> Iterator[R
         assert worker.stop() == 0
 
 
+@pytest.mark.sample(1)
 def test_the_quick_start_works_as_it_is_written(
     site: Site, registry: Registry, python39_image: str, tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from hecaton.wire.api import WorkerView
 from tests.engine.needs import EngineError
 from tests.engine.systemd import SystemdContainer, systemd_container
 
+pytestmark = pytest.mark.sample(2)
+
 HANDLER = b"""
 import os, time
 from hecaton.serverless import start

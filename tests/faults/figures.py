@@ -8,6 +8,8 @@ from typing import TypeVar
 
 Number = TypeVar("Number", int, float)
 
+FULL = os.environ.get("FULL") == "1"
+
 
 def figure(small: Number, full: Number) -> Number:
-    return full if os.environ.get("FULL") == "1" else small
+    return full if FULL else small

@@ -23,6 +23,8 @@ from tests.faults.ledger import HANDLER, Ledger
 from tests.faults.test_pauses import LOST_AFTER, all_once, jobs_at_work
 from tests.faults.wall_clock import WallClock
 
+pytestmark = pytest.mark.sample(2)
+
 HOUR = 3600
 
 _CLIENT = """

@@ -15,6 +15,8 @@ from tests.faults.ledger import Ledger
 from tests.faults.power import Boot, kill_all_of
 from tests.faults.site import IMAGE, WORKER, Site, running_site
 
+pytestmark = pytest.mark.sample(2)
+
 PAUSE = figure(8.0, 30.0)
 RECOVERY = figure(15.0, 5.0)
 """Seconds after the engine's return. The promise is 5 on a machine that does nothing else."""

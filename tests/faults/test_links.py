@@ -18,6 +18,8 @@ from tests.faults.figures import figure
 from tests.faults.ledger import HANDLER, Ledger
 from tests.faults.proxy import Fault, FaultyLink
 
+pytestmark = pytest.mark.sample(1)
+
 LOSSY = 0.35
 SUBMITTERS = 8
 SLOTS = ("--slots", "4")

@@ -17,6 +17,8 @@ from tests.e2e.conftest import running, until
 from tests.faults.figures import figure
 from tests.faults.ledger import HANDLER, Ledger
 
+pytestmark = pytest.mark.sample(2)
+
 RECOVERY = 5.0
 """Seconds after the end of a fault in which everything goes on by itself."""
 

@@ -18,6 +18,8 @@ from tests.e2e.conftest import running, until
 from tests.e2e.test_payloads import forget_peak, memory
 from tests.faults.figures import figure
 
+pytestmark = pytest.mark.sample(1)
+
 MIB = 1024 * 1024
 SIZE = 24 * MIB
 READERS = figure(60, 200)

@@ -8,12 +8,16 @@ import statistics
 import time
 from pathlib import Path
 
+import pytest
+
 from hecaton.testing.cluster import LocalCluster
 from tests.engine.private import PrivateEngine
 from tests.faults.figures import figure
 from tests.faults.ledger import HANDLER, Ledger
 from tests.faults.power import kill_all_of
 from tests.faults.site import PATIENCE, running_site
+
+pytestmark = pytest.mark.sample(1)
 
 LOST_AFTER = 3.0
 SLACK = figure(15.0, 2.0)
