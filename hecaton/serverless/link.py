@@ -23,7 +23,7 @@ from hecaton.serverless.turns import Turns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import Any, Tuple
+    from typing import Any, NoReturn, Tuple
 
     from hecaton.serverless.protocol import Frame, Header
 
@@ -115,6 +115,8 @@ class Link:
             self._pending.pop(_key(header), None)
         elif kind == "welcome":
             self._welcomed(header)
+        elif kind == "refused":
+            self._refused(header)
         return False
 
     def _is_its_turn(self, turn: int) -> bool:
@@ -135,6 +137,14 @@ class Link:
             )
         self.max_result = int(header["max_result"])
         self._delay = 0.0  # only now: a worker that accepts and closes again must not be asked in a tight loop
+
+    def _refused(self, header: Header) -> NoReturn:
+        """Exit code 0: what started both, such as torchrun, would end the one that works for a failure of this one."""
+        sys.stderr.write(
+            "hecaton.serverless: another process of this container ({}) runs its jobs already, so this one ({}) ends: "
+            "call start() in one process only, with torchrun where RANK is 0\n".format(header["pid"], self._pid)
+        )
+        sys.exit(0)
 
     def _receive(self) -> Frame:
         while True:

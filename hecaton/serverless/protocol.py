@@ -1,4 +1,4 @@
-"""The frames between a worker and a container, protocol version 1; both ends use this module, of different releases.
+"""The frames between a worker and a container, protocol version 2; both ends use this module, of different releases.
 
 The worker mounts a folder into the container; `HECATON_DIR` names it there (by default `/run/hecaton`):
 
@@ -11,19 +11,19 @@ The worker mounts a folder into the container; `HECATON_DIR` names it there (by 
 `HECATON_NONCE` holds a secret (hex) that the worker made for this container and expects back in `hello`.
 
 A frame is two unsigned 32-bit big-endian lengths (bytes), a header (a UTF-8 JSON object), a body (raw bytes).
-A receiver ignores types and fields that it does not know: images live for years, so version 1 only ever grows. If there
-is another one some day, both sides speak the lower of the two that `hello` and `welcome` name.
+A receiver ignores types and fields that it does not know: images live for years, so nothing is ever taken away. What is
+appended raises the version; both sides speak the lower of the two that `hello` and `welcome` name. 1 lacks `refused`.
 
     field          type         in                 meaning
     type           str          every frame        from the container: hello, result, progress, skipped;
-                                                   from the worker: welcome, job, ack
+                                                   from the worker: welcome, refused, job, ack
     job            str          job, result, ...   the job's id; safe as a part of a file name
     attempt        int          with `job`         number of the assignment; (job, attempt) names one execution
     protocol       int          hello, welcome     highest version that the container speaks; the one to speak
     nonce          str          hello              the value of HECATON_NONCE
     sdk            str          hello              version of the hecaton package in the container
     python         str          hello              Python version in the container, such as 3.9.18
-    pid            int          hello              process id inside the container
+    pid            int          hello, refused     process id inside the container; of the one that works there
     pending        list         hello              [{job, attempt}, ...]: results not acknowledged; they follow at once
     running        object|null  hello              {job, attempt} that the handler works on at this moment
     ahead          bool         hello              optional: true if jobs may be given ahead (`turns` can be read)
@@ -39,12 +39,14 @@ is another one some day, both sides speak the lower of the two that `hello` and 
     yielded        int          progress           optional: index of the item that a generator handler yielded
 
 The order of a connection: the container sends `hello` and, right behind it, the results that are pending; the worker
-answers `welcome`, then sends `job` and `ack` frames in any order. The container works on one job at a time; the
-worker may send the next `job` before it acknowledges the last `result`, but keeps few of them waiting: the container
-holds each in memory. An `ack` says that the result is safe and may be forgotten. A `job` whose result is still pending
-is not run again: its result is sent again. When a connection breaks the container opens a new one, at once and then
-with pauses of 0.05 s to 1 s. It cannot see the break while a handler runs: then the new connection comes with the next
-progress report or with the result. A `job` that is neither running nor pending in a `hello` never reached the handler.
+answers `welcome`, or `refused` if another process of the container, which still lives, said hello before: two would run
+every job twice. Then it closes the connection, and the process ends. After `welcome` it sends `job` and `ack` frames in
+any order. The container works on one job at a time; the worker may send the next `job` before it acknowledges the last
+`result`, but keeps few of them waiting: the container holds each in memory. An `ack` says that the result is safe and
+may be forgotten. A `job` whose result is still pending is not run again: its result is sent again. When a connection
+breaks the container opens a new one, at once and then with pauses of 0.05 s to 1 s. It cannot see the break while a
+handler runs: then the new connection comes with the next progress report or with the result. A `job` that is neither
+running nor pending in a `hello` never reached the handler.
 
 Short jobs cost more on their way than they take. So a worker may send further jobs to a container that is at work, each
 with a `turn` that is higher than all before, whose number it writes into `turns` first. Before the container begins
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
 else:
     Header, Frame = dict, tuple
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 OLDEST_VERSION = 1
 SOCKET_NAME = "socket"
 LOG_NAME = "log"

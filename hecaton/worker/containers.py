@@ -86,7 +86,7 @@ class LiveContainer:
         they are its no longer. Raises OSError, NotAPlainFile: it spoilt its folder."""
         folder = ChannelFolder(self._site.folder / self.id, made=placed.layout)
         unread = min(Turns(folder.turns_fd).void(), max(0, len(given) - 1))
-        exchange = self._open_exchange(folder, placed.nonce, begun=True)
+        exchange = self._open_exchange(folder, placed)
         if given:
             exchange.go_on(given[: len(given) - unread])
         await exchange.door.open()
@@ -181,9 +181,11 @@ class LiveContainer:
         await exchange.door.open()
         return exchange.door
 
-    def _open_exchange(self, folder: ChannelFolder, nonce: str | None = None, *, begun: bool = False) -> Exchange:
-        exchange = Exchange(self._site, self.id, folder, on_card=self._gpu is not None, begun=begun)
-        exchange.door = DOORS[self._first.mode].of(self._first, folder, exchange, self._site.max_result(), nonce)
+    def _open_exchange(self, folder: ChannelFolder, placed: Placed | None = None) -> Exchange:
+        exchange = Exchange(self._site, self.id, folder, on_card=self._gpu is not None, begun=placed is not None)
+        nonce, served = (None, None) if placed is None else (placed.nonce, placed.served)
+        door, limit = DOORS[self._first.mode], self._site.max_result()
+        exchange.door = door.of(self._first, folder, exchange, limit, nonce, served)
         self._exchange = exchange
         return exchange
 

@@ -36,6 +36,7 @@ CONTAINER: Mapping[str, tuple[dict[str, Any], bytes]] = {
          "ahead": True},
         b"",
     ),
+    "refused": ({"pid": 7}, b""),
     "welcome": ({"protocol": 1, "max_result": 1048576}, b""),
     "job": ({**REF, "key": "k", "kind": "json", "turn": 3}, b"[1]"),
     "ack": (REF, b""),

@@ -57,8 +57,10 @@ def test_what_was_written_is_read_and_loses_nothing(kind: type[msgspec.Struct], 
 
 @pytest.mark.parametrize(("kind", "data"), KEPT)
 def test_what_a_newer_release_appends_is_left_out(kind: type[msgspec.Struct], data: bytes) -> None:
-    more = [*msgspec.msgpack.decode(data), "of the release after"]
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(more), type=kind) == msgspec.msgpack.decode(data, type=kind)
+    """Behind what this release has appended to what the one before wrote."""
+    read = msgspec.msgpack.decode(data, type=kind)
+    more = [*msgspec.msgpack.decode(msgspec.msgpack.encode(read)), "of the release after"]
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(more), type=kind) == read
 
 
 @pytest.mark.parametrize("kind", [*FRAMES.values(), *RECORDS.values()], ids=lambda kind: kind.__name__)

@@ -217,6 +217,31 @@ MUTANTS = (
         ("tests/worker/test_ahead.py::test_a_killed_worker_goes_on_with_one_that_had_begun_unseen[process]",),
     ),
     Mutant(
+        "second-process-takes-over",
+        "of two processes of a container that call start() one gets the jobs",
+        "worker/doors/native.py",
+        "        if not self._may_serve(peer, pid):\n",
+        "        if False:\n",
+        ("tests/worker/test_second_process.py::test_the_second_gets_no_job_says_so_and_ends[True]",),
+    ),
+    Mutant(
+        "second-process-after-a-restart",
+        "a worker that comes back knows which process of a container has the jobs",
+        "worker/doors/exchange.py",
+        "            journal.place(msgspec.structs.replace(placed, served=peer))\n",
+        "            pass\n",
+        ("tests/worker/test_second_process.py::"
+         "test_also_when_the_worker_was_killed_and_the_first_has_not_noticed[process]",),
+    ),
+    Mutant(
+        "second-process-not-told",
+        "a second process of a container that calls start() ends, with a line that says why",
+        "serverless/link.py",
+        "        elif kind == \"refused\":\n            self._refused(header)\n",
+        "",
+        ("tests/worker/test_second_process.py::test_the_second_gets_no_job_says_so_and_ends[False]",),
+    ),
+    Mutant(
         "release-before-not-read",
         "a newer worker reads the journal of the release before",
         "worker/memory/journal.py",

@@ -183,7 +183,7 @@ def test_a_worker_of_another_protocol_is_told_which_side_to_update(worker: Worke
     worker.accept()
     worker.send({"type": "welcome", "protocol": 99, "max_result": 1})
     assert worker.exit_code() == 1
-    assert "speaks protocol 1, the worker answers with 99: update hecaton" in worker.log()
+    assert "speaks protocol 2, the worker answers with 99: update hecaton" in worker.log()
 
 
 def test_a_worker_that_refuses_the_hello_is_not_asked_in_a_tight_loop(worker: WorkerSide) -> None:

@@ -7,18 +7,16 @@ from typing import Any
 
 import msgspec
 
-from hecaton.serverless.protocol import TURNS_NAME
 from hecaton.wire import channel
 from hecaton.wire.channel import Hello
 from hecaton.worker import adoption, agent, containers
 from hecaton.worker.doors import exchange
-from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.memory import journal
 from hecaton.worker.memory.journal import Ended, Forgotten, Given, Gone, Placed
 
 
 class _PlacedBefore(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
-    """Without `layout`."""
+    """Without `served`."""
 
     container: str
     slot: int
@@ -27,14 +25,7 @@ class _PlacedBefore(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     nonce: str | None
     boot: str
     at: float
-
-
-class _FolderBefore(ChannelFolder):
-    """Without `turns`."""
-
-    def _make(self) -> None:
-        super()._make()
-        (self.path / TURNS_NAME).unlink()
+    layout: int
 
 
 class _PlacedAfter(Placed, frozen=True, array_like=True, tag="placed"):
@@ -74,8 +65,8 @@ def _before() -> None:
     """Its process is only ever the first: it never reads what another one wrote."""
     journal.VERSION -= 1
     _patch("Placed", _PlacedBefore, journal)
-    _patch("Placed", lambda *fields: _PlacedBefore(*fields[:-1]), containers)
-    _patch("ChannelFolder", _FolderBefore, containers)
+    _patch("Placed", _PlacedBefore, containers)
+    _patch("is_served_by", lambda visitor, peer: None, exchange.Exchange)
 
 
 def _after() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from hecaton.serverless import protocol
 from hecaton.worker.doors import native
 from hecaton.worker.doors.door import Answer
 from hecaton.worker.doors.native import NativeDoor
+from hecaton.worker.memory.peers import Peer
 from tests.worker.brain import assignment, ref
 
 A = ref("a")
@@ -24,6 +27,7 @@ A = ref("a")
 class Visitor:
     def __init__(self) -> None:
         self.heard: list[object] = []
+        self.served: Peer | None = None
         self._changed = asyncio.Event()
 
     def _hear(self, what: object) -> None:
@@ -36,6 +40,9 @@ class Visitor:
 
     def answers(self, answer: Answer) -> None:
         self._hear(answer)
+
+    def is_served_by(self, peer: Peer | None) -> None:
+        self.served = peer
 
     def progresses(self, ref: AttemptRef, value: Any) -> None:
         self._hear((ref, value))
@@ -60,7 +67,7 @@ class Container:
         self.writer.write(protocol.encode(header, body))
 
     def hello(self, nonce: str, **more: Any) -> None:
-        self.send(type="hello", protocol=1, nonce=nonce, sdk="2", python="3.9", pid=1, **{"pending": [], **more})
+        self.send(type="hello", protocol=1, nonce=nonce, sdk="2", python="3.9", **{"pid": 1, "pending": [], **more})
 
     async def frame(self) -> tuple[dict[str, Any], bytes]:
         async with asyncio.timeout(10):
@@ -156,6 +163,59 @@ async def test_a_container_that_comes_back_says_what_it_has_and_replaces_its_old
     answer = await bench.visitor.has_heard(3)
     assert isinstance(answer, Answer)
     assert answer.ref == A
+
+
+SAYS_HELLO = """
+import socket, sys
+from hecaton.serverless.protocol import FrameReader, encode
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(sys.argv[1])
+connection.sendall(encode({"type": "hello", "protocol": 1, "nonce": sys.argv[2], "pid": 7, "pending": []}))
+print(FrameReader(connection).read()[0]["type"], flush=True)
+if len(sys.argv) > 3:
+    connection.close()
+sys.stdin.read()
+"""
+
+
+async def other_process(bench: Bench, *more: str) -> asyncio.subprocess.Process:
+    """One that has said hello, and was welcome."""
+    arguments = [str(bench.folder / "socket"), bench.door.nonce, *more]
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", SAYS_HELLO, *arguments, stdin=PIPE, stdout=PIPE)
+    assert child.stdout is not None
+    assert await asyncio.wait_for(child.stdout.readline(), 10) == b"welcome\n"
+    return child
+
+
+@pytest.mark.parametrize("more", [(), ("hang up",)])
+async def test_another_process_of_the_container_is_refused_as_long_as_the_first_lives(
+    bench: Bench, more: tuple[str, ...]
+) -> None:
+    first = await other_process(bench, *more)
+    for _ in range(2):
+        second = await bench.connect()
+        second.hello(bench.door.nonce)
+        assert await second.frame() == ({"type": "refused", "pid": 7}, b"")
+        await second.is_closed()
+    assert bench.visitor.heard == [()]
+    first.kill()
+    await first.wait()
+    await bench.greeted()
+    assert bench.visitor.served == Peer.of_process(os.getpid())
+
+
+async def test_where_processes_cannot_be_seen_an_open_connection_shows_that_one_lives(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a worker that is in a container itself."""
+    monkeypatch.setattr(Peer, "of", lambda connection: None)
+    first = await other_process(bench)
+    second = await bench.connect()
+    second.hello(bench.door.nonce)
+    assert (await second.frame())[0]["type"] == "refused"
+    await bench.greeted(pid=7)
+    first.kill()
+    await first.wait()
 
 
 async def test_out_of_memory_on_the_gpu_has_a_reason_of_its_own(bench: Bench) -> None:

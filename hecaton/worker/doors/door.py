@@ -13,6 +13,7 @@ import msgspec
 from hecaton.core.model import AttemptRef, Failure, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, FileRef
 from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands, Exit
 
 Kept = Callable[[FileRef], Path]
@@ -39,6 +40,9 @@ class Visitor(Protocol):
     def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool) -> None:
         """`busy`: what the container says it works on, or has the result of."""
 
+    def is_served_by(self, peer: Peer | None) -> None:
+        """It works, and no other of the container's processes does; None: it cannot be seen."""
+
     def answers(self, answer: Answer) -> None: ...
     def progresses(self, ref: AttemptRef, value: Any) -> None: ...
 
@@ -61,9 +65,16 @@ class Door(Protocol):
 
     @classmethod
     def of(
-        cls, job: Assignment, folder: ChannelFolder, visitor: Visitor, max_result: int, nonce: str | None = None
+        cls,
+        job: Assignment,
+        folder: ChannelFolder,
+        visitor: Visitor,
+        max_result: int,
+        nonce: str | None = None,
+        served: Peer | None = None,
     ) -> Self:
-        """`job`: that the container is started for. `max_result`: bytes. `nonce`: that of the earlier process."""
+        """`job`: that the container is started for. `max_result`: bytes. `nonce`, `served`: what the earlier process
+        of the worker had, and which process of the container it had given its jobs."""
         ...
 
     @classmethod

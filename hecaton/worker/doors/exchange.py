@@ -19,6 +19,7 @@ from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.doors.door import Answer, Door
 from hecaton.worker.link.logs import AttemptLog, ContainerLog
 from hecaton.worker.memory.journal import Given
+from hecaton.worker.memory.peers import Peer
 from hecaton.worker.memory.spool import file_name
 from hecaton.worker.site import Site
 
@@ -117,6 +118,11 @@ class Exchange:
     def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool) -> None:
         self._drop_ahead({record.ref for record in self._ahead} - set(busy))
         self._post(ev.ContainerReady(self._now(), self._container, busy, takes_ahead))
+
+    def is_served_by(self, peer: Peer | None) -> None:
+        journal = self._site.journal
+        if (placed := journal.placed.get(self._container)) is not None:
+            journal.place(msgspec.structs.replace(placed, served=peer))
 
     def progresses(self, ref: AttemptRef, value: Any) -> None:
         if ref == self._given:

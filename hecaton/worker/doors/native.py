@@ -23,6 +23,7 @@ from hecaton.wire.channel import Assignment, FileRef
 from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.doors.door import Answer, Door, Kept, Visitor
 from hecaton.worker.doors.turns import Turns
+from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands, Exit
 
 HELLO_SECONDS = 10.0
@@ -53,16 +54,23 @@ _log = structlog.get_logger("hecaton.worker.native")
 class NativeDoor(Door):
     """`nonce` is what the container must say; it is handed over in its environment.
 
-    One container at a time has said it: who says it later takes the place of who did before, since that one's end may
-    not have been noticed yet. What strangers cost is bounded: `MAX_STRANGERS` of them for `HELLO_SECONDS`."""
+    One process has said it, and works: it may come back, since the end of its connection may not have been noticed yet.
+    Another one of its container, which had the same environment, is refused as long as that one lives, or every job
+    would run in both. What strangers cost is bounded: `MAX_STRANGERS` of them for `HELLO_SECONDS`."""
 
     mode = Mode.NATIVE
     begins_at_start = False
 
     def __init__(
-        self, folder: Path, turns_fd: int, visitor: Visitor, max_result: int, nonce: str | None = None
+        self,
+        folder: Path,
+        turns_fd: int,
+        visitor: Visitor,
+        max_result: int,
+        nonce: str | None = None,
+        served: Peer | None = None,
     ) -> None:
-        """`nonce`: of a container that an earlier process of this worker started."""
+        """`nonce`, `served`: of a container that an earlier process of this worker started."""
         self.nonce: str = nonce or secrets.token_hex(16)
         self._folder = folder
         self._turns = Turns(turns_fd)
@@ -71,14 +79,23 @@ class NativeDoor(Door):
         self._server: asyncio.Server | None = None
         self._strangers: set[_Connection] = set()
         self._container: _Connection | None = None
+        self._served = served
+        self._served_pid: object = None  # as the container numbers it
+        self._has_refused = False
         self._acks: list[bytes] = []
         self._ack_timer: asyncio.TimerHandle | None = None
 
     @classmethod
     def of(
-        cls, job: Assignment, folder: ChannelFolder, visitor: Visitor, max_result: int, nonce: str | None = None
+        cls,
+        job: Assignment,
+        folder: ChannelFolder,
+        visitor: Visitor,
+        max_result: int,
+        nonce: str | None = None,
+        served: Peer | None = None,
     ) -> Self:
-        return cls(folder.path, folder.turns_fd, visitor, max_result, nonce)
+        return cls(folder.path, folder.turns_fd, visitor, max_result, nonce, served)
 
     @classmethod
     def files(cls, job: Assignment) -> tuple[FileRef, ...]:
@@ -168,6 +185,10 @@ class NativeDoor(Door):
             raise protocol.ProtocolError(f"the container speaks protocol {version}: update hecaton in its image")
         if not hmac.compare_digest(nonce.encode("utf-8", "replace"), self.nonce.encode()):
             raise protocol.ProtocolError("the hello has a wrong nonce")
+        peer, pid = Peer.of(connection.transport.get_extra_info("socket")), header.get("pid")
+        if not self._may_serve(peer, pid):
+            self._refuse(connection, pid)
+            return
         pending = header.get("pending")
         running = header.get("running")
         said = [*(pending if isinstance(pending, list) else []), *([running] if running else [])]
@@ -176,6 +197,10 @@ class NativeDoor(Door):
         if self._container is not None:
             self._container.abort()  # it has come back before the end of its old connection was noticed
         self._container = connection
+        self._served_pid = pid
+        if peer != self._served:
+            self._served = peer
+            self._visitor.is_served_by(peer)
         self._acks.clear()  # what it still has, its hello says, and it sends again
         connection.greeted()
         self._turns.void()
@@ -183,6 +208,23 @@ class NativeDoor(Door):
         welcome = {"type": "welcome", "protocol": spoken, "max_result": self._max_result}
         self._send(_encode(welcome))
         self._visitor.asks_for_work(busy, header.get("ahead") is True)
+
+    def _may_serve(self, peer: Peer | None, pid: object) -> bool:
+        """Whether it is the process that said hello before, or the first one since that ended."""
+        if self._served is not None:
+            return peer == self._served or not self._served.lives()
+        # It cannot be seen from here: only an open connection shows that it lives.
+        return self._container is None or pid == self._served_pid
+
+    def _refuse(self, connection: _Connection, pid: object) -> None:
+        """Said once in the worker's log: a process with an older SDK does not know the word, and goes on asking."""
+        if not self._has_refused:
+            _log.warning("A second process of a container called start(): it gets no jobs", pid=pid)
+        self._has_refused = True
+        connection.transport.write(_encode({"type": "refused", "pid": self._served_pid}))
+        self._strangers.discard(connection)
+        connection.greeted()
+        connection.transport.close()
 
     def _take_from_container(self, header: dict[str, Any], body: bytes) -> None:
         if header["type"] == "result":

@@ -15,6 +15,7 @@ from hecaton.serverless.protocol import OUT_NAME
 from hecaton.wire.channel import Assignment, FileRef
 from hecaton.worker.doors.channel_folder import ChannelFolder, seen_inside
 from hecaton.worker.doors.door import Answer, Door, Kept, Visitor
+from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import CHANNEL_TARGET, PYTHON_TARGET, Commands, Exit, RuntimeFault
 from hecaton.worker.runtimes.python_mount import LAUNCHER
 
@@ -38,7 +39,13 @@ class ScriptDoor(Door):
 
     @classmethod
     def of(
-        cls, job: Assignment, folder: ChannelFolder, visitor: Visitor, max_result: int, nonce: str | None = None
+        cls,
+        job: Assignment,
+        folder: ChannelFolder,
+        visitor: Visitor,
+        max_result: int,
+        nonce: str | None = None,
+        served: Peer | None = None,
     ) -> Self:
         return cls(job, folder, visitor)
 

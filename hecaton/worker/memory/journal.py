@@ -25,10 +25,11 @@ from hecaton.core.errors import Conflict
 from hecaton.core.model import AttemptRef
 from hecaton.core.options import NOTHING_ASKED, Options
 from hecaton.wire.channel import Assignment, Outcome
+from hecaton.worker.memory.peers import Peer
 from hecaton.worker.memory.tail import FRAME, Tail
 
-VERSION = 2
-"""Goes up with every field or record that is appended. 1 has no `Placed.layout`."""
+VERSION = 3
+"""Goes up with every field or record that is appended. 2 has no `Placed.served`."""
 
 MAGIC = b"HECATON"
 """In front of the first record, and then a byte with the version."""
@@ -48,7 +49,8 @@ _log = structlog.get_logger("hecaton.worker.memory.journal")
 class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     """A container that the engine was asked to start. `first`: the job that it was started for, without its payload.
 
-    `boot`: of the machine; `at`: monotonic seconds, which hold within one boot. `layout`: of its channel folder."""
+    `boot`: of the machine; `at`: monotonic seconds, which hold within one boot. `layout`: of its channel folder.
+    `served`: which of its processes gets the jobs, as far as it is known."""
 
     container: str
     slot: int
@@ -58,6 +60,7 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     boot: str
     at: float
     layout: int = 1
+    served: Peer | None = None
 
 
 class Given(msgspec.Struct, frozen=True, array_like=True, tag="given"):
