@@ -16,13 +16,12 @@ from urllib3.response import BaseHTTPResponse
 
 from hecaton.core.errors import HecatonError, Unreachable
 from hecaton.wire import tls
+from hecaton.wire.address import IS_IT_RUNNING
 
 CONNECT_LIMIT = 10.0
 """Seconds for the connection itself, within the deadline of the whole call."""
 
 PIECE = 256 * 1024
-
-_RUNNING = "Is hecaton-server running there, is the port right, and does no firewall stop it?"
 
 
 class Fault(Exception):
@@ -95,13 +94,15 @@ class Connection:
             return Fault(unknown, sent=False)
         if isinstance(error, exceptions.ConnectTimeoutError | exceptions.NewConnectionError):
             reason = (getattr(cause, "strerror", None) or "no answer in time").lower()
-            return Fault(Unreachable(f"no server answers at {self.url}: {reason}", _RUNNING), sent=False)
+            return Fault(Unreachable(f"no server answers at {self.url}: {reason}", IS_IT_RUNNING), sent=False)
         if isinstance(error, exceptions.ReadTimeoutError | TimeoutError):
             within = f" within {limit:.3g} s" if limit else ""
-            return Fault(Unreachable(f"{self.url} took the request, but did not answer{within}", _RUNNING), sent=True)
+            return Fault(
+                Unreachable(f"{self.url} took the request, but did not answer{within}", IS_IT_RUNNING), sent=True
+            )
         return Fault(Unreachable(f"the connection to {self.url} broke off", self._broken_hint()), sent=True)
 
     def _broken_hint(self) -> str:
         if self.url.startswith("http://"):
-            return f"If the server speaks TLS, write https://{self._where}. {_RUNNING}"
-        return _RUNNING
+            return f"If the server speaks TLS, write https://{self._where}. {IS_IT_RUNNING}"
+        return IS_IT_RUNNING

@@ -16,6 +16,9 @@ from hecaton.core.options import Options
 JobId = NewType("JobId", str)
 """UUIDv7 in its 36-character form (RFC 9562): ids sort by submission."""
 
+JOB_ID_LENGTH = 36
+"""What is shorter may be the start of an id."""
+
 WorkerId = NewType("WorkerId", str)
 
 INLINE_LIMIT = 1024 * 1024

@@ -53,7 +53,10 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Server:
-    """The composition with HTTP around it and files below. Built, then `start`ed in the event loop that serves it."""
+    """The composition with HTTP around it and files below. Built, then `start`ed in the event loop that serves it.
+
+    One per folder: the lock is taken before anything is read, and goes last. `parts` is there from `start` on; nothing
+    is served before its memory is what the store has, and the store is closed after all who write to it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -34,7 +34,11 @@ _log = structlog.get_logger("hecaton.composition")
 
 
 class Composition:
-    """`start` comes before everything else."""
+    """`start` comes before everything else. On the loop, but for what `database` is given to do.
+
+    Each part gets what it needs when it is made and nothing later, so they are made in the order of their needs, and
+    none knows who uses it. What may not be lost is in the store: the parts can be thrown away at any moment, and a new
+    composition over the same store goes on (the simulator does that to it)."""
 
     def __init__(self, resources: Resources, passwords: Passwords) -> None:
         self.resources = resources

@@ -15,6 +15,9 @@ store)."""
 LOOK = 1.0
 """Seconds between two looks for waits that are nearly over."""
 
+KEEP_ALIVE = 10.0
+"""Seconds after which a stream that has nothing to say gives a sign of life."""
+
 Watched = JobId | int
 """A job, or a batch by its index."""
 

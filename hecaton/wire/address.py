@@ -26,7 +26,7 @@ DEFAULT_PORT = 8181
 _SCHEME_PORT = {"http": 80, "https": 443}
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _EXAMPLES = "Write host:port (gpu.example.com:8181, 192.168.1.5:8181, [::1]:8181) or https://host."
-_RUNNING = "Is hecaton-server running there, is the port right, and does no firewall stop it?"
+IS_IT_RUNNING = "Is hecaton-server running there, is the port right, and does no firewall stop it?"
 
 _LOCAL_NETWORKS = tuple(
     ipaddress.ip_network(network)
@@ -154,7 +154,7 @@ def resolve(
         return Address(place.url("https"), "https")
     _require_local(place, addresses)
     if not _answers_http(place, timeout):
-        raise Unreachable(f"what answers at {place.authority} speaks neither TLS nor HTTP", _RUNNING)
+        raise Unreachable(f"what answers at {place.authority} speaks neither TLS nor HTTP", IS_IT_RUNNING)
     return Address(
         place.url("http"),
         "http",
@@ -186,14 +186,14 @@ def _connect(place: Place, timeout: float) -> socket.socket:
     try:
         return socket.create_connection((place.host, place.port), timeout)
     except TimeoutError as error:
-        raise Unreachable(f"no answer from {place.authority} within {timeout:g} s", _RUNNING) from error
+        raise Unreachable(f"no answer from {place.authority} within {timeout:g} s", IS_IT_RUNNING) from error
     except OSError as error:
         _raise_unreachable(place, error)
 
 
 def _raise_unreachable(place: Place, error: OSError) -> NoReturn:
     reason = (error.strerror or str(error)).lower()
-    raise Unreachable(f"no server answers at {place.authority}: {reason}", _RUNNING) from error
+    raise Unreachable(f"no server answers at {place.authority}: {reason}", IS_IT_RUNNING) from error
 
 
 def _answers_tls(place: Place, ca_file: str | os.PathLike[str] | None, timeout: float) -> bool:
@@ -227,7 +227,7 @@ def _handshake(connection: socket.socket, context: ssl.SSLContext, place: Place,
         if not answered and data[:1] not in {b"\x16", b"\x15"}:  # a TLS record: handshake, alert
             return False
         if not data:
-            raise Unreachable(f"{place.authority} broke off the TLS handshake", _RUNNING)
+            raise Unreachable(f"{place.authority} broke off the TLS handshake", IS_IT_RUNNING)
         answered = True
         incoming.write(data)
 

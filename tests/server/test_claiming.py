@@ -54,6 +54,19 @@ class Server:
     async def claiming(self, work: Callable[[Store], None]) -> None:
         await self.scheduler.claiming(self.database, self.now, work)
 
+    async def slow_claiming(self) -> tuple[asyncio.Future[None], threading.Event]:
+        """One whose transaction has begun, and ends when the event is set."""
+        begun, go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def slow(store: Store) -> None:
+            loop.call_soon_threadsafe(begun.set)
+            go_on.wait()
+
+        claiming = asyncio.ensure_future(self.claiming(slow))
+        await begun.wait()
+        return claiming, go_on
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
@@ -73,15 +86,7 @@ async def test_work_that_fails_gives_back_the_room_and_the_job(server: Server) -
 
 
 async def test_work_that_is_given_up_gives_back_the_room_and_the_job(server: Server) -> None:
-    begun, go_on = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    def slow(store: Store) -> None:
-        loop.call_soon_threadsafe(begun.set)
-        go_on.wait()
-
-    claiming = asyncio.ensure_future(server.claiming(slow))
-    await begun.wait()
+    claiming, go_on = await server.slow_claiming()
     claiming.cancel()
     with pytest.raises(asyncio.CancelledError):
         await claiming
@@ -90,15 +95,7 @@ async def test_work_that_is_given_up_gives_back_the_room_and_the_job(server: Ser
 
 
 async def test_a_lane_is_known_until_the_claims_of_it_are_over_however_long_they_take(server: Server) -> None:
-    begun, go_on = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    def slow(store: Store) -> None:
-        loop.call_soon_threadsafe(begun.set)
-        go_on.wait()
-
-    claiming = asyncio.ensure_future(server.claiming(slow))
-    await begun.wait()
+    claiming, go_on = await server.slow_claiming()
     server.now += LANE_KEPT + 1
     server.scheduler.recount()
     server.scheduler.load([])  # nothing waits: the one job is on its way to the worker

@@ -20,6 +20,11 @@ MAX_NAME = 64
 
 
 class Directory:
+    """Users and images, in memory for every look-up and in the store for good. On the loop.
+
+    Memory says what the store has said: a change is written first, and a failed write changes nothing here. `_by_name`
+    has the same images as `_images`. `check` asks a registry; nothing else here waits for anybody outside."""
+
     def __init__(
         self, database: Database, passwords: Passwords, clock: Clock, check: Callable[[Reference], Checked]
     ) -> None:

@@ -20,7 +20,7 @@ from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import uuid7
 from hecaton.server.fleet.scheduler import Scheduler
-from hecaton.server.hub import Hub
+from hecaton.server.hub import KEEP_ALIVE, Hub
 from hecaton.server.jobs.requests import payload_of, request_digest, require_blobs, spec_of
 from hecaton.server.resources import Resources
 from hecaton.store import port
@@ -31,7 +31,6 @@ PAGE = 500
 PAGE_BYTES = 1024 * 1024
 """Of results in memory for one reader: a slow one costs the server no more than this."""
 
-KEEP_ALIVE = 10.0
 FIRST_BREATH, BREATH = 0.01, 0.25
 """Seconds at least between two pictures of a batch that is watched: few at first, for short batches."""
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from hecaton.core.batches import lane_of
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.matching import Want, why_waiting
-from hecaton.core.model import INLINE_LIMIT, Body, Job, JobId, JobState, Reason
+from hecaton.core.model import INLINE_LIMIT, JOB_ID_LENGTH, Body, Job, JobId, JobState, Reason
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.permissions import Action
@@ -16,7 +16,7 @@ from hecaton.server.clock import uuid7
 from hecaton.server.fleet.attempts import Attempts, EndNews
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.scheduler import Scheduler
-from hecaton.server.hub import Hub, Watch
+from hecaton.server.hub import KEEP_ALIVE, Hub, Watch
 from hecaton.server.jobs.end_news import parts_at_end
 from hecaton.server.jobs.requests import payload_of, request_digest, spec_of
 from hecaton.server.jobs.submissions import Submissions
@@ -30,8 +30,6 @@ from hecaton.wire.channel import Cancel
 MAX_WAIT = 60.0
 """Seconds that one request may wait. Clients ask again: proxies cut longer silences."""
 
-ID_LENGTH = 36
-KEEP_ALIVE = 10.0
 LOG_CHUNK = 64 * 1024
 TAIL_BYTES = 16 * 1024
 TAILS = 20
@@ -223,7 +221,7 @@ class Jobs:
 
     async def wait(self, caller: Caller, job_id: str, seconds: float) -> api.JobView:
         """The job when it is terminal, or as it is when the time is over."""
-        known = JobId(job_id) if len(job_id) == ID_LENGTH else (await self._job(caller, job_id)).id
+        known = JobId(job_id) if len(job_id) == JOB_ID_LENGTH else (await self._job(caller, job_id)).id
         with self._hub.watching(known, end_only=True) as watch:
             view = await self.show(caller, known)
             if view.state.terminal:

@@ -26,7 +26,10 @@ MAX_KEY = 128
 
 
 class Api:
-    """The handlers. Everything they need is handed in by `app`."""
+    """The handlers. Everything they need is handed in by `app`. On the loop.
+
+    A handler is called for a caller whom the gate let in for the route's action, answers once, and keeps nothing from
+    one call to the next: what lasts is with the parts (the throttle's guesses alone are here)."""
 
     def __init__(
         self,

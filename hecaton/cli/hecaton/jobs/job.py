@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,8 @@ def new(
     hecaton job new payload.json python:3.9-slim --handler handler.py
     hecaton job new --each payloads.jsonl --name pictures my-image:latest
     """
-    options = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
+    asked = _Asked(script, handler, args, idempotency_key, given)
     if script and handler:
         raise click.UsageError("--script and --handler exclude each other")
     if each is None and name is not None:
@@ -88,7 +90,7 @@ def new(
     if each is not None:
         if script or image_name is not None:
             raise click.UsageError("--each takes the place of FILE_PATH, and goes with no script")
-        return _new_batch(cli, str(file_path), each, name or "", wait, handler, target, idempotency_key, options)
+        return _new_batch(cli, str(file_path), each, name or "", wait, target, asked)
     if image_name is None:
         raise click.UsageError("Missing argument 'IMAGE_NAME'.")
     if args and not script:
@@ -96,7 +98,7 @@ def new(
     if target and not wait:
         raise click.UsageError("--output needs --wait: there is no result yet")
     with _known_image(image_name):
-        handle = _submit(cli.client(), file_path, image_name, script, handler, args, idempotency_key, options)
+        handle = _submit(cli.client(), file_path, image_name, asked)
     if wait:
         output.say(f"Job {handle.index} ({handle.id}) is submitted.")
         return _follow(cli, handle.id, None, target)
@@ -104,22 +106,24 @@ def new(
     return 0
 
 
-def _submit(
-    client: Client,
-    path: Path,
-    image: str,
-    script: bool,
-    handler: Path | None,
-    args: tuple[str, ...],
-    key: str | None,
-    options: dict[str, Any],
-) -> JobHandle:
+@dataclass(frozen=True)
+class _Asked:
+    """How a payload is to be run. `key`: idempotency key. `options`: of the job, by name, without those not given."""
+
+    script: bool
+    handler: Path | None
+    args: tuple[str, ...]
+    key: str | None
+    options: dict[str, Any]
+
+
+def _submit(client: Client, path: Path, image: str, asked: _Asked) -> JobHandle:
     from hecaton.core.doors import WAYS, asked_for
 
-    mode = asked_for(name for name, given in (("script", script), ("handler", handler)) if given)
+    mode = asked_for(name for name, given in (("script", asked.script), ("handler", asked.handler)) if given)
     if not WAYS[mode].takes_payload:
-        return client.submit(image, mode=mode, file=path, args=args, key=key, **options)
-    return client.submit(image, payload_file=path, mode=mode, file=handler, key=key, **options)
+        return client.submit(image, mode=mode, file=path, args=asked.args, key=asked.key, **asked.options)
+    return client.submit(image, payload_file=path, mode=mode, file=asked.handler, key=asked.key, **asked.options)
 
 
 @contextmanager
@@ -130,27 +134,18 @@ def _known_image(name: str) -> Iterator[None]:
         raise NotFound(error.message, f"An admin registers it with: hecaton image new {name}") from error
 
 
-def _new_batch(
-    cli: Cli,
-    image: str,
-    each: str,
-    name: str,
-    wait: bool,
-    handler: Path | None,
-    target: Path | None,
-    key: str | None,
-    options: dict[str, Any],
-) -> int:
+def _new_batch(cli: Cli, image: str, each: str, name: str, wait: bool, target: Path | None, asked: _Asked) -> int:
     from hecaton.cli.hecaton.jobs import batch
     from hecaton.cli.hecaton.jobs.each import items_of
 
     if target and not wait:
         raise click.UsageError("--output needs --wait: there is no result yet")
     client = cli.client()
-    if handler:
-        options |= {"mode": "handler", "file": handler}
+    options = asked.options
+    if asked.handler:
+        options = {**options, "mode": "handler", "file": asked.handler}
     with items_of(client, each) as items, _known_image(image):
-        handle = client.submit_items(image, items, name=name, key=key, **options)
+        handle = client.submit_items(image, items, name=name, key=asked.key, **options)
     if wait:
         output.say(f"Batch {handle.index} ({handle.id}) is submitted.")
         return batch.follow(cli, handle, target)

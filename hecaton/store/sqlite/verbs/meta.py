@@ -6,6 +6,8 @@ from hecaton.store.sqlite.statements import Statements
 
 
 class MetaVerbs:
+    """On the thread, and in the transaction, of its statements. A key never set has no value."""
+
     def __init__(self, statements: Statements) -> None:
         self._sql = statements.run
         self._first = statements.first

@@ -6,7 +6,7 @@ import msgspec
 
 from hecaton.core.batches import lane_of
 from hecaton.core.errors import Conflict
-from hecaton.core.model import Attempt, AttemptRef, Body, Job, JobId, JobState, WorkerId
+from hecaton.core.model import JOB_ID_LENGTH, Attempt, AttemptRef, Body, Job, JobId, JobState, WorkerId
 from hecaton.store.port import Claimed, LaneInfo, Page
 from hecaton.store.sqlite.rows import JOB, JOBS, KIND, LATEST_ATTEMPT, PAST_ATTEMPT, STATE, Columns, decode_spec
 from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY
@@ -14,7 +14,6 @@ from hecaton.store.sqlite.statements import Statements
 from hecaton.store.sqlite.verbs.queue import CLAIMED, ClaimedRow, claimed_of
 
 _POSITION_LIMIT = 10_000
-_ID_LENGTH = 36
 _PREFIX_LENGTH = 8
 
 _ATTEMPTS = f"""
@@ -128,7 +127,7 @@ class ViewVerbs:
     # -- one job -------------------------------------------------------------------------------
     def job(self, id_or_index: str) -> Job | None:
         name = id_or_index.lower()
-        if len(name) == _ID_LENGTH:
+        if len(name) == JOB_ID_LENGTH:
             return self._first_job("job.id = ?", name)
         if name.isascii() and name.isdigit() and (found := self._first_job("job.seq = ?", int(name[:18]))):
             return found
