@@ -34,7 +34,8 @@ from hecaton.wire.channel import (
 )
 from hecaton.worker.adoption import Adoption, InUse, Sweeper, boot_id
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.slots import Done, WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.brain.slots import Done
 from hecaton.worker.brain.state import WorkerState
 from hecaton.worker.containers import LiveContainer
 from hecaton.worker.link.bodies import Bodies, BodyRefused
@@ -90,11 +91,10 @@ class Agent:
         self._started_at = self._loop.time()
         self._connections = 0
         self.left: asyncio.Future[tuple[int, str]] = self._loop.create_future()
-        prefix = secrets.token_hex(3)
-        self.state = WorkerState(gpus, settings, prefix, map(self._restored, self._journal.ended.values()))
         self._boot = boot_id()
         self._lease = NoOverlapLease(config.folder, self._boot)
-        self.state.no_overlap_until = self._lease.until
+        done = map(self._restored, self._journal.ended.values())
+        self.state = WorkerState(gpus, settings, secrets.token_hex(3), done, self._lease.until)
         self._carry: dict[type[ev.Action], Callable[[Any], None]] = {
             ev.Fetch: self._fetch,
             ev.StartContainer: self._start_container,
@@ -135,7 +135,7 @@ class Agent:
         """Go on with what an earlier process of this worker left; the rest of it goes. Raises RuntimeFault."""
         self._site.folder.mkdir(mode=0o700, exist_ok=True)
         self._site.folder.chmod(0o700)
-        adoption = Adoption(self._site, self.state.slots, self._journal)
+        adoption = Adoption(self._site, self.state.holdings.slots, self._journal)
         for container, found, event in await adoption.run():
             self._live[container.id] = container
             self.post(event)
@@ -152,7 +152,7 @@ class Agent:
 
     def _in_use(self) -> InUse:
         """Containers that are or come up, and folders, of which some are needed for their logs only."""
-        logs = {done.container for done in self.state.done.values() if done.container is not None}
+        logs = {done.container for done in self.state.holdings.done.values() if done.container is not None}
         return InUse({item.id for item in self._live.values() if not item.gone}, self._live.keys() | logs)
 
     async def close(self) -> None:
@@ -237,8 +237,8 @@ class Agent:
             protocol=PROTOCOL,
             version=hecaton.__version__,
             runtime=self._runtime.name,
-            slots=self.state.slot_infos(),
-            held=self.state.held(self._loop.time()),
+            slots=self.state.holdings.slot_infos(),
+            held=self.state.holdings.held(self._loop.time()),
             serves=self._runtime.serves,
             boot_id=self._boot,
             started=self._started_at,
@@ -293,7 +293,7 @@ class Agent:
             self.post(ev.Fetched(self._loop.time(), job.ref))
 
     def _start_container(self, action: ev.StartContainer) -> None:
-        gpu = self.state.slots[action.slot].gpu
+        gpu = self.state.holdings.slots[action.slot].gpu
         container = LiveContainer(self._site, action.container, action.slot, action.assignment, gpu)
         self._live[action.container] = container
         container.start()
@@ -312,7 +312,7 @@ class Agent:
             self._settle_log(action)
             log = self._outbox.log_of(outcome.ref)
             start, end = (log.start, log.end or log.start) if log else (0, 0)
-            slot = self.state.done[outcome.ref].slot
+            slot = self.state.holdings.done[outcome.ref].slot
             self._journal.end(Ended(outcome, time.time(), slot, action.container, start, end))
             self._say_end(action)
         self._outbox.deliver(outcome)
@@ -368,7 +368,7 @@ class Agent:
         self._log_timer = None
         self._remove_dead()
         self._outbox.tick()
-        at_work = any(job.started_at is not None for job in self.state.jobs.values())
+        at_work = any(job.started_at is not None for job in self.state.holdings.jobs.values())
         for container in self._live.values():
             if container.log is not None:
                 container.log.trim_idle()

@@ -10,7 +10,7 @@ import structlog
 import hecaton
 from hecaton.core.model import Gpu
 from hecaton.worker.agent import Agent
-from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.link import SUPERSEDED_EXIT, ServerLink, session
 from hecaton.worker.link.registration import WorkerConfig

@@ -50,8 +50,8 @@ def _check_quiet(world: World) -> None:
         if machine.worker is None:
             continue  # not connected, either
         state = machine.worker.state
-        oracle.rule(not state.jobs, f"{machine.name} still holds {list(state.jobs)}")
-        oracle.rule(not state.done, f"{machine.name} still has results {list(state.done)}")
+        oracle.rule(not state.holdings.jobs, f"{machine.name} still holds {list(state.holdings.jobs)}")
+        oracle.rule(not state.holdings.done, f"{machine.name} still has results {list(state.holdings.done)}")
         oracle.rule(not machine.journal.written, f"{machine.name} still has results on disk")
 
 

@@ -68,10 +68,8 @@ class Link:
     def _greet(self, connection: Connection) -> None:
         worker, now = self._worker, self._loop.time()
         self.greeted_at = now
-        state = worker.state
-        frame: list[FromWorker] = [
-            Hello(channel.PROTOCOL, "sim", "sim", state.slot_infos(), state.held(now), None, worker.machine.boot)
-        ]
+        slots, held = worker.state.holdings.slot_infos(), worker.state.holdings.held(now)
+        frame: list[FromWorker] = [Hello(channel.PROTOCOL, "sim", "sim", slots, held, None, worker.machine.boot)]
         worker.oracle.say(worker.name, f"-> {describe(worker.oracle, frame)}")
         connection.send(channel.encode(frame))
         for old in self._path.replayed():

@@ -22,7 +22,8 @@ from hecaton.wire.channel import (
     Welcome,
 )
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.slots import Done, WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.brain.slots import Done
 from hecaton.worker.brain.state import WorkerState
 from tests.simulator.engine import Container, Engine
 from tests.simulator.link import Link
@@ -180,7 +181,7 @@ class Worker:
             for action in self.state.handle(self._events[0]):
                 self._carry[type(action)](action)
             try:
-                self.state.check()
+                self.state.holdings.check()
             except AssertionError as error:
                 self.oracle.fail(f"{self.name}: {error} (after {type(self._events[0]).__name__})")
             self._events.popleft()
@@ -218,7 +219,7 @@ class Worker:
             self._fenced.update(message.drop)
             self.oracle.forgets(message.drop)
             self.post(ev.Welcomed(now, message.drop))
-            held = [job.ref for job in self.state.jobs.values() if job.ending is None]
+            held = [job.ref for job in self.state.holdings.jobs.values() if job.ending is None]
             self.oracle.still_holds(self.name, held, self.link.greeted_at)
         elif isinstance(message, Assign):
             self.post(ev.Assigned(now, message.jobs))

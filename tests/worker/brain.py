@@ -8,7 +8,8 @@ from hecaton.core.model import AttemptRef, Body, Gpu, JobId, Kind, Mode, Reason
 from hecaton.core.options import Options
 from hecaton.wire.channel import Assignment, FileRef, FromWorker, ImageRef
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.slots import Done, WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.brain.slots import Done
 from hecaton.worker.brain.state import WorkerState
 from hecaton.worker.runtimes.port import Exit
 
@@ -17,6 +18,7 @@ M = TypeVar("M")
 
 SETTINGS = WorkerSettings(slots=1, idle_timeout=900, drain_timeout=30, startup_timeout=600)
 BLOB = "ab" * 32
+NOW = 1000.0
 
 
 def ref(job: str, attempt: int = 1) -> AttemptRef:
@@ -51,17 +53,21 @@ class Brain:
     """`all`: every action since the start; `last`: those of the last event."""
 
     def __init__(
-        self, settings: WorkerSettings = SETTINGS, gpus: tuple[Gpu, ...] = (), done: tuple[Done, ...] = ()
+        self,
+        settings: WorkerSettings = SETTINGS,
+        gpus: tuple[Gpu, ...] = (),
+        done: tuple[Done, ...] = (),
+        no_overlap_until: float = 0.0,
     ) -> None:
-        self.state = WorkerState(gpus, settings, "c", done)
-        self.now = 1000.0
+        self.state = WorkerState(gpus, settings, "c", done, no_overlap_until)
+        self.now = NOW
         self.all: list[ev.Action] = []
         self.last: list[ev.Action] = []
 
     def hear(self, event: ev.Event) -> list[ev.Action]:
         self.last = self.state.handle(event)
         self.all += self.last
-        self.state.check()
+        self.state.holdings.check()
         return self.last
 
     def connect(self, drop: tuple[AttemptRef, ...] = ()) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import uvloop
 
 from hecaton.worker.app import serve
-from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.runtimes.port import Runtime

@@ -31,7 +31,7 @@ from hecaton.wire.channel import (
 from hecaton.worker.agent import IDLE_INTERVAL, LOG_INTERVAL, Agent
 from hecaton.worker.app import SUPERSEDED_EXIT, serve
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link.logs import MARK
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.worker.brain import assignment, ref
@@ -397,7 +397,7 @@ from hecaton.worker.app import serve
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.link.logs import MARK
 from hecaton.worker.runtimes.process import ProcessRuntime
-from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
 url, worker, token, folder, handler = sys.argv[1:]
 config = WorkerConfig("bench", url, worker, token, Path(folder))
 asyncio.run(serve(config, ProcessRuntime(worker, {"echo": Path(handler)}), (), WorkerSettings()))

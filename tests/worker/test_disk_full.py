@@ -15,7 +15,7 @@ import pytest
 from hecaton.core.model import Body, Kind, Reason
 from hecaton.wire.channel import Draining, Released, Started
 from hecaton.worker.app import serve
-from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.worker.brain import assignment, ref
 from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer

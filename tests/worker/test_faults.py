@@ -15,7 +15,7 @@ from hecaton.testing.runtime import ScriptedContainer, ScriptedRuntime
 from hecaton.wire.channel import Cancel, Note, Started
 from hecaton.worker import containers
 from hecaton.worker.app import serve
-from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.runtimes import port as runtime_port
 from hecaton.worker.runtimes.port import EngineAway, Exit, RuntimeFault
 from tests.worker.brain import assignment, ref

@@ -13,7 +13,7 @@ import pytest
 from hecaton.core.model import Body, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, Cancel, FileRef, Started
 from hecaton.worker.app import serve
-from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.doors.channel_folder import name_of
 from hecaton.worker.runtimes.docker import DockerRuntime
 from tests.engine.daemon import docker

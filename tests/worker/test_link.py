@@ -32,7 +32,7 @@ from hecaton.wire.channel import (
     WorkerBeat,
 )
 from hecaton.worker.app import serve
-from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link import link as module
 from hecaton.worker.link.bodies import Bodies, BodyRefused
 from hecaton.worker.link.link import ServerLink, reconnect_delay

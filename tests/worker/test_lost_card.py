@@ -50,7 +50,7 @@ class TestTheBrain:
         brain.gone("c-1")
         brain.assign(assignment("d"))
         assert brain.said(Released) == [Released((AttemptRef(JobId("d"), 1),))]
-        assert [info.lost for info in brain.state.slot_infos()] == ["it fell off the bus", None]
+        assert [info.lost for info in brain.state.holdings.slot_infos()] == ["it fell off the bus", None]
 
     def test_ignores_what_the_handler_says_of_it(self, brain: Brain) -> None:
         """A handler on a lost card raises: that is not its failure."""

@@ -7,8 +7,9 @@ import pytest
 from hecaton.core.model import Body, Gpu, Kind, Reason
 from hecaton.wire.channel import Draining, Held, Note, Outcome, Released, SlotInfo, Started, Warm
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.slots import Done, WorkerSettings
-from tests.worker.brain import SETTINGS, Brain, assignment, ref
+from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.brain.slots import Done
+from tests.worker.brain import NOW, SETTINGS, Brain, assignment, ref
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ class TestRunning:
     def test_the_server_hears_what_is_warm(self, brain: Brain) -> None:
         brain.running(assignment("a"))
         assert Warm(0, "w1", "python:3.9-slim") in [m.message for m in brain.ever(ev.Report)]
-        assert brain.state.slot_infos() == (SlotInfo(0, None, "w1", "python:3.9-slim"),)
+        assert brain.state.holdings.slot_infos() == (SlotInfo(0, None, "w1", "python:3.9-slim"),)
 
     def test_progress_of_a_pull_is_told_for_the_job_that_waits(self, brain: Brain) -> None:
         brain.connect()
@@ -233,7 +234,7 @@ class TestEndsOfContainers:
         brain.running(assignment("a"), assignment("b"))
         brain.answer("c-1", B)
         assert brain.results() == []
-        assert brain.state.holds(B)
+        assert brain.state.holdings.has(B)
 
 
 class TestTimeout:
@@ -336,7 +337,7 @@ class TestRevoke:
         brain.hear(ev.ImageReady(brain.now, "c-1"))
         brain.revoke(A)
         assert brain.said(Released) == []
-        assert brain.state.holds(A)
+        assert brain.state.holdings.has(A)
 
 
 class TestAssignedTwice:
@@ -357,8 +358,8 @@ class TestAssignedTwice:
     def test_a_newer_attempt_fences_the_older_one(self, brain: Brain) -> None:
         brain.running(assignment("a"), assignment("b"))
         brain.assign(assignment("b", attempt=2))
-        assert not brain.state.holds(B)
-        assert brain.state.holds(ref("b", 2))
+        assert not brain.state.holdings.has(B)
+        assert brain.state.holdings.has(ref("b", 2))
 
     def test_an_older_attempt_that_comes_late_is_ignored(self, brain: Brain) -> None:
         brain.running(assignment("a", attempt=2))
@@ -373,7 +374,7 @@ class TestReconnect:
         brain.answer("c-1", A)
         brain.disconnect()
         brain.now += 4
-        held = {item.ref: item for item in brain.state.held(brain.now)}
+        held = {item.ref: item for item in brain.state.holdings.held(brain.now)}
         assert held[A] == Held(A, 0, "done", 1)
         assert held[B] == Held(B, 0, "running", 4)
         assert held[C] == Held(C, 0, "queued")
@@ -401,12 +402,12 @@ class TestReconnect:
         brain.gone("c-1")
         assert brain.results() == []
         assert brain.did(ev.Forget) == [ev.Forget(B)]
-        assert brain.state.held(brain.now) == ()
+        assert brain.state.holdings.held(brain.now) == ()
 
     def test_results_of_an_earlier_process_are_delivered(self) -> None:
         done = Done(Outcome(A, Reason.OK, Body.inline(Kind.JSON, b"1"), ran=2.0), 0, ended_at=900.0)
         brain = Brain(done=(done,))
-        assert brain.state.held(brain.now) == (Held(A, 0, "done", 2.0),)
+        assert brain.state.holdings.held(brain.now) == (Held(A, 0, "done", 2.0),)
         brain.connect()
         assert brain.did(ev.Deliver)[0].outcome.age == 100
         brain.accept(A)
@@ -557,8 +558,7 @@ class TestNoOverlapJobs:
         assert brain.results() == [(A, Reason.OK)]
 
     def test_one_that_was_adopted_has_the_time_that_the_earlier_process_knew(self) -> None:
-        brain = Brain()
-        brain.state.no_overlap_until = brain.now + 10
+        brain = Brain(no_overlap_until=NOW + 10)
         job = assignment("a", no_overlap=True)
         brain.hear(ev.ContainerAdopted(brain.now, "x-1", 0, job, job, brain.now - 5))
         brain.wait(9)
@@ -569,4 +569,4 @@ class TestNoOverlapJobs:
 
 def test_a_worker_without_cards_has_the_slots_that_it_was_told() -> None:
     brain = Brain(WorkerSettings(slots=3))
-    assert [slot.index for slot in brain.state.slot_infos()] == [0, 1, 2]
+    assert [slot.index for slot in brain.state.holdings.slot_infos()] == [0, 1, 2]

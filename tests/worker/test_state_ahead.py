@@ -7,7 +7,8 @@ import pytest
 from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Reason
 from hecaton.wire.channel import Assignment, Held, Released, Started
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.slots import MAX_AHEAD, WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.brain.slots import MAX_AHEAD
 from hecaton.worker.runtimes.port import Exit
 from tests.worker.brain import Brain, assignment, ref
 
@@ -47,8 +48,8 @@ def test_a_container_with_short_jobs_is_given_the_next_ones_ahead(brain: Brain) 
     assert brain.given() == []
     assert brain.said(Started) == [Started((B,))]
     assert brain.results() == [(A, Reason.OK)]
-    assert [held.phase for held in brain.state.held(brain.now) if held.ref == C] == ["queued"]
-    assert Held(B, 0, "running", 0.0) in brain.state.held(brain.now)
+    assert [held.phase for held in brain.state.holdings.held(brain.now) if held.ref == C] == ["queued"]
+    assert Held(B, 0, "running", 0.0) in brain.state.holdings.held(brain.now)
 
 
 def test_it_has_work_for_a_few_milliseconds_ahead_and_no_more(brain: Brain) -> None:
@@ -56,7 +57,7 @@ def test_it_has_work_for_a_few_milliseconds_ahead_and_no_more(brain: Brain) -> N
     assert len(ahead(brain)) == 10
     for number in range(40):
         brain.answer("c-1", ref(f"job{number}"))  # each in no time
-    assert 10 < len(brain.state.containers["c-1"].ahead) <= MAX_AHEAD
+    assert 10 < len(brain.state.holdings.containers["c-1"].ahead) <= MAX_AHEAD
 
 
 @pytest.mark.parametrize("seconds", [0.011, 60.0])
@@ -216,7 +217,7 @@ def test_what_was_lost_with_a_connection_is_given_again(brain: Brain) -> None:
     assert brain.given() == []
     brain.answer("c-1", A)
     assert brain.said(Started) == [Started((B,))]
-    assert [job.ref for job in brain.state.containers["c-1"].begun()] == [B, C, D]
+    assert [job.ref for job in brain.state.holdings.containers["c-1"].begun()] == [B, C, D]
     brain.hear(ev.ContainerReady(brain.now, "c-1", (), takes_ahead=True))
     assert brain.given() == [("c-1", B)]
     assert ahead(brain) == [C, D]
@@ -252,7 +253,7 @@ class TestAfterARestart:
         brain.answer("c-1", A)
         brain.answer("c-1", B)
         assert brain.results() == [(B, Reason.OK)]
-        assert brain.state.jobs == {}
+        assert brain.state.holdings.jobs == {}
 
     def test_the_first_may_be_the_one_that_never_came(self) -> None:
         brain = Brain(WorkerSettings(slots=1))

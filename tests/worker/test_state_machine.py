@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from hecaton.core.model import AttemptRef, Gpu, Reason
 from hecaton.wire.channel import Released
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.runtimes.port import Exit
 from tests.worker.brain import Brain, assignment, ref
 
@@ -55,7 +55,7 @@ class Machine(RuleBasedStateMachine):
         if isinstance(action, ev.StartContainer):
             assert action.container not in self.alive, "an id was used twice"
             assert not self.stopping
-            assert self.brain.state.slots[action.slot].lost is None
+            assert self.brain.state.holdings.slots[action.slot].lost is None
             self.alive[action.container] = "preparing"
         elif isinstance(action, ev.StopContainer):
             assert self.alive[action.container] != "stopping"
@@ -182,7 +182,7 @@ class Machine(RuleBasedStateMachine):
         elif what == "cancel":
             self.hear(ev.CancelAsked(now, (target,)))
         elif what == "again":
-            if self.brain.state.holds(target):
+            if self.brain.state.holdings.has(target):
                 self.hear(ev.Assigned(now, (assignment(target.job, attempt=target.attempt),)))
         elif self.brain.state.connected and target in self.open:
             newer = assignment(target.job, attempt=target.attempt + 1)
@@ -193,7 +193,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.left)
     @rule(pick=_pick, fenced=st.booleans())
     def server_accepts(self, pick: int, fenced: bool) -> None:
-        waiting = sorted(self.brain.state.done, key=_by_name)
+        waiting = sorted(self.brain.state.holdings.done, key=_by_name)
         if waiting:
             target = (waiting[pick % len(waiting)],)
             self.open -= set(target)
@@ -206,7 +206,7 @@ class Machine(RuleBasedStateMachine):
         if not up:
             self.hear(ev.LinkLost(self.brain.now))
             return
-        held = {item.ref for item in self.brain.state.held(self.brain.now)}
+        held = {item.ref for item in self.brain.state.holdings.held(self.brain.now)}
         self.open &= held  # what it does not list it does not have
         drop = (self.some(pick),) if pick % 3 == 0 else ()
         self.open -= set(drop)
@@ -301,7 +301,7 @@ class Machine(RuleBasedStateMachine):
         if not self.left:
             self.link(True, 1)
         for step in range(2000):
-            if self.left or not (self.alive or self.fetching or self.brain.state.jobs):
+            if self.left or not (self.alive or self.fetching or self.brain.state.holdings.jobs):
                 break
             if self.fetching:
                 self.fetched(True)
@@ -314,11 +314,11 @@ class Machine(RuleBasedStateMachine):
                     self.answers(name)
             if step > 1000:
                 self.time_passes(40.0)
-            if not self.brain.state.jobs and all(phase == "ready" for phase in self.alive.values()):
+            if not self.brain.state.holdings.jobs and all(phase == "ready" for phase in self.alive.values()):
                 break
-        assert not self.brain.state.jobs, "a job never ended"
+        assert not self.brain.state.holdings.jobs, "a job never ended"
         if not self.left:
-            assert self.open <= set(self.brain.state.done), "the server was never told what became of a job"
+            assert self.open <= set(self.brain.state.holdings.done), "the server was never told what became of a job"
 
 
 Machine.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)

@@ -7,7 +7,7 @@ import pytest
 from hecaton.core.model import Failure, Reason
 from hecaton.wire.channel import Draining, Held, Released, SlotInfo, Started, Warm
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
 from tests.worker.brain import Brain, assignment, ref
 
 A, B = ref("a"), ref("b")
@@ -28,8 +28,8 @@ def adopt(brain: Brain, job: str | None = "a", *, warm: str | None = "w1", timeo
 class TestAContainerWithAJob:
     def test_is_told_to_the_server_as_it_was(self, brain: Brain) -> None:
         adopt(brain)
-        assert brain.state.held(brain.now) == (Held(A, 0, "running", 40.0),)
-        assert brain.state.slot_infos()[0] == SlotInfo(0, None, "w1", "python:3.9-slim")
+        assert brain.state.holdings.held(brain.now) == (Held(A, 0, "running", 40.0),)
+        assert brain.state.holdings.slot_infos()[0] == SlotInfo(0, None, "w1", "python:3.9-slim")
         brain.connect()
         assert brain.said(Started) == [Started((A,))]
 
@@ -78,7 +78,7 @@ class TestAnIdleContainer:
     def test_counts_as_warm_once_it_asks_for_work(self, brain: Brain) -> None:
         adopt(brain, None)
         brain.connect()
-        assert brain.state.slot_infos()[0].warm is None
+        assert brain.state.holdings.slot_infos()[0].warm is None
         brain.hear(ev.ContainerReady(brain.now, "old-1"))
         assert brain.said(Warm) == [Warm(0, "w1", "python:3.9-slim")]
         brain.assign(assignment("a"))
@@ -102,11 +102,11 @@ class TestAnIdleContainer:
 def test_an_attempt_whose_container_is_no_more_is_reported_until_it_is_accepted(brain: Brain) -> None:
     brain.hear(ev.AttemptLost(brain.now, A, 1, Reason.WORKER_ERROR, Failure("gone")))
     assert brain.results() == [(A, Reason.WORKER_ERROR)]
-    assert [(item.ref, item.slot, item.phase) for item in brain.state.held(brain.now)] == [(A, 1, "done")]
+    assert [(item.ref, item.slot, item.phase) for item in brain.state.holdings.held(brain.now)] == [(A, 1, "done")]
     brain.connect()
     assert brain.results() == [(A, Reason.WORKER_ERROR)]
     brain.accept(A)
-    assert brain.state.held(brain.now) == ()
+    assert brain.state.holdings.held(brain.now) == ()
 
 
 class TestAFullDisk:

@@ -15,7 +15,7 @@ from hecaton.cli.hecaton_gpu.options import Options
 from hecaton.core.errors import BadRequest, Conflict, HecatonError
 from hecaton.wire import address
 from hecaton.wire.home import ENVIRONMENT
-from hecaton.worker.brain.slots import WorkerSettings
+from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link import registration
 from hecaton.worker.link.link import SUPERSEDED_EXIT
 from hecaton.worker.link.registration import WorkerConfig

@@ -1,9 +1,14 @@
 """What the worker decides. Pure: events in, actions out.
 
+- `departure`: The end of the worker: it drains or stops at once, and leaves when all is stopped and delivered.
+- `ends`: How jobs end, with a result or without one, and what becomes of results until the server has them.
 - `events`: What the worker's brain (`state`) hears and what it orders: events in, actions out.
-- `failures`: The words for a container that ended under its job or before it.
-- `holding`: What the worker holds (slots, containers, jobs, results) and the moves on it.
+- `failures`: The words for a job that ended without an answer of its container.
+- `holdings`: What the worker holds: slots, containers, jobs, results, and the small moves that keep it consistent.
 - `invariants`: What must hold in the worker's brain after every event.
+- `orders`: What the brain has decided about the event that it handles.
+- `settings`: How a worker behaves.
 - `slots`: The things that the worker's brain keeps in mind: held jobs, containers, slots, results to deliver.
 - `state`: The worker's brain: events in, actions out.
+- `steps`: The steps of a slot: a container is started, given its job, given the next ones ahead, stopped.
 """

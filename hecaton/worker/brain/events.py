@@ -5,11 +5,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Failure, Reason
 from hecaton.wire.channel import Assignment, FromWorker, Outcome
 from hecaton.worker.runtimes.port import Exit
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+
+def row(kind: type[M], method: Callable[[M], None]) -> tuple[type[msgspec.Struct], Callable[[Any], None]]:
+    """Of a table that says which method takes which event, or action: type checkers see that it takes this one."""
+    return kind, method
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The words for a container that ended under its job or before it. Pure; for `state`."""
+"""The words for a job that ended without an answer of its container. Pure; for `state` and `ends`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ NO_START_HINT = (
     "The image's command must call hecaton.serverless.start(handler). "
     "To run a plain script use --script, a handler file --handler."
 )
+
+CARD_HINT = "Look at the machine: nvidia-smi, the kernel's log for NVRM and Xid; then hecaton-gpu restart."
+
+CUT_OFF = Failure("its container was stopped for the sake of another job as this one began")
 
 
 def exit_failure(exit: Exit, output: str) -> tuple[Reason, Failure]:
@@ -40,6 +44,18 @@ def startup_failure(exit: Exit, output: str) -> tuple[Reason, Failure]:
 
 def no_hello_failure(seconds: float) -> Failure:
     return Failure(f"the container ran for {seconds:g} s without asking for work", hint=NO_START_HINT)
+
+
+def timeout_failure(seconds: float) -> Failure:
+    return Failure(f"the job ran longer than its timeout of {seconds:g} s and was stopped")
+
+
+def card_failure(why: str) -> Failure:
+    return Failure(why, hint=CARD_HINT)
+
+
+def payload_failure(why: str) -> Failure:
+    return Failure(f"the payload could not be brought to the worker: {why}")
 
 
 def _with_lines(message: str, output: str) -> str:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from hecaton.worker.brain.slots import Container, Job, Phase, Slot
 
 if TYPE_CHECKING:
-    from hecaton.worker.brain.holding import Holding
+    from hecaton.worker.brain.holdings import Holdings
 
 
-def check(held: Holding) -> None:
+def check(held: Holdings) -> None:
     """Raises AssertionError that names the broken rule."""
     placed = [job for slot in held.slots for job in slot.jobs]
     assert len(placed) == len({job.ref for job in placed}), "a job stands in two places"

@@ -1,4 +1,4 @@
-"""The things that the worker's brain keeps in mind: held jobs, containers, slots, results to deliver. For `state`."""
+"""The things that the worker's brain keeps in mind: held jobs, containers, slots, results to deliver."""
 
 from __future__ import annotations
 
@@ -6,24 +6,8 @@ import dataclasses
 import enum
 from collections import deque
 
-import msgspec
-
 from hecaton.core.model import AttemptRef, Gpu
 from hecaton.wire.channel import Assignment, Outcome
-
-
-class WorkerSettings(msgspec.Struct, frozen=True):
-    """How a worker behaves. Durations in seconds.
-
-    `slots`: without a card; with cards there is one slot per card. `idle_timeout`: a warm container without work is
-    stopped after this. `startup_timeout`: a container that has not asked for work by then is given up.
-    `grace`: between SIGTERM and SIGKILL."""
-
-    slots: int = 1
-    idle_timeout: float = 900.0
-    drain_timeout: float = 30.0
-    startup_timeout: float = 600.0
-    grace: float = 5.0
 
 
 class Phase(enum.IntEnum):
@@ -73,6 +57,10 @@ class Job:
     @property
     def warm(self) -> str | None:
         return self.assignment.warm
+
+    def ran(self, now: float) -> float | None:
+        """Seconds since it began; None: it has not."""
+        return None if self.started_at is None else now - self.started_at
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -1,0 +1,96 @@
+"""The steps of a slot: a container is started, given its job, given the next ones ahead, stopped."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from hecaton.wire.channel import Started
+from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.holdings import Holdings
+from hecaton.worker.brain.orders import Orders
+from hecaton.worker.brain.slots import AHEAD_SECONDS, Container, Job, Phase, Slot
+
+
+class Steps:
+    """After every event `advance` looks at the slot concerned and orders the one next step; so there is no order of
+    events that leaves a slot waiting. No job ends here: that is for `ends`."""
+
+    def __init__(self, holdings: Holdings, orders: Orders, prefix: str) -> None:
+        """`prefix` makes ids of containers unique over restarts."""
+        self._holdings = holdings
+        self._orders = orders
+        self._prefix = prefix
+        self._made = 0
+
+    def advance(self, slot: Slot, now: float) -> None:
+        """Order the next step of a slot, if there is one to take."""
+        container = slot.container
+        job = slot.jobs[0] if slot.jobs else None
+        if container is None:
+            if job is not None and self._holdings.leaving is None and slot.lost is None:
+                self._start(slot, job, now)
+            return
+        if container.phase is Phase.STOPPING:
+            return
+        if container.running is None:
+            self._give_next(container, job, now)
+        if container.running is not None and len(slot.jobs) > len(container.ahead) + 1:
+            self._give_ahead(container, container.running, slot, now)
+
+    def _give_next(self, container: Container, job: Job | None, now: float) -> None:
+        leaving = self._holdings.leaving is not None
+        if job is None:
+            # A container that is not up and that nobody waits for, or that nobody can ever use again.
+            if container.phase < Phase.READY or container.warm is None or leaving:
+                self.stop(container)
+        elif not container.suits(job):
+            self.stop(container)
+        elif container.phase is Phase.READY and job.here and (not leaving or self._holdings.may_have_started(job)):
+            job.started_at = now
+            container.running = job
+            container.served = True
+            self._orders.do(ev.GiveJob(container.id, job.assignment))
+            self._orders.report(Started((job.ref,)))
+
+    def _give_ahead(self, container: Container, running: Job, slot: Slot, now: float) -> None:
+        """As soon as half of what it may have is done: many jobs then share a way into the container."""
+        # hot: benchmarks/batch.py
+        there, room = len(container.ahead), container.room_ahead()
+        late = running.started_at is None or now - running.started_at > AHEAD_SECONDS
+        if 2 * there > room or late or self._holdings.leaving is not None:
+            return
+        jobs = []
+        for job in islice(slot.jobs, there + 1, room + 1):
+            plain = job.here and job.assignment.payload.blob is None and not job.assignment.options.no_overlap
+            if not plain or not container.suits(job):
+                break
+            jobs.append(job)
+        if jobs:
+            container.ahead.extend(jobs)
+            self._orders.do(ev.GiveAhead(container.id, tuple(job.assignment for job in jobs)))
+
+    def next_begins(self, container: Container, now: float) -> None:
+        """The container has done one job, and goes on with what it was given ahead."""
+        job = container.ahead.popleft()
+        job.started_at = now
+        container.running = job
+        self._orders.report(Started((job.ref,)))
+
+    def _start(self, slot: Slot, job: Job, now: float) -> None:
+        self._made += 1
+        name = f"{self._prefix}-{self._made}"
+        self._holdings.place(Container(name, slot.index, job.warm, job.assignment.image.name, job.ref, now))
+        self._orders.do(ev.StartContainer(name, slot.index, job.assignment))
+
+    def stop(self, container: Container) -> None:
+        if container.phase is not Phase.STOPPING:
+            container.phase = Phase.STOPPING
+            if container.ahead:
+                self.ask_back(container)
+            self._orders.do(ev.StopContainer(container.id))
+
+    def ask_back(self, container: Container) -> None:
+        """All that it has ahead; once."""
+        if not container.asked_back:
+            container.asked_back = True
+            self._orders.do(ev.TakeBack(container.id))
