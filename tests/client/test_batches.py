@@ -197,19 +197,19 @@ def test_results_go_on_over_a_restart_of_the_server(cluster: LocalCluster) -> No
 def test_a_batch_larger_than_the_quota_is_sent_as_room_becomes_free(tmp_path: Path) -> None:
     handler = tmp_path / "handler.py"
     handler.write_text(HANDLER)
-    with LocalCluster(tmp_path / "home", server_options=("--max-queued", "600")) as cluster:
+    with LocalCluster(tmp_path / "home", server_options=("--max-queued", "500")) as cluster:
         cluster.register("echo")
         cluster.start_worker("one", handlers={"echo": handler})
         with cluster.client() as client:
-            batch = client.submit_many("echo", range(2000))
-            assert list(batch.results()) == list(range(2000))
+            batch = client.submit_many("echo", range(1000))
+            assert list(batch.results()) == list(range(1000))
 
 
 def test_a_batch_that_pauses_while_the_quota_is_full_ends_its_submission(tmp_path: Path) -> None:
     handler = tmp_path / "handler.py"
     handler.write_text(HANDLER)
-    with LocalCluster(tmp_path / "home", server_options=("--max-queued", "600")) as cluster:
+    with LocalCluster(tmp_path / "home", server_options=("--max-queued", "500")) as cluster:
         cluster.register("echo")
         cluster.start_worker("one", handlers={"echo": handler})
         with cluster.client() as client, pytest.raises(Conflict, match="failed alike"):
-            client.submit_many("echo", [{"fail": True}] * 2000).wait()
+            client.submit_many("echo", [{"fail": True}] * 1000).wait()

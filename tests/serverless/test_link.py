@@ -149,6 +149,7 @@ def test_a_result_cut_in_the_middle_is_sent_again_whole(worker: WorkerSide) -> N
     assert (header["status"], len(body)) == ("ok", 900_002)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     "junk",
     [
@@ -186,6 +187,7 @@ def test_a_worker_of_another_protocol_is_told_which_side_to_update(worker: Worke
     assert "speaks protocol 2, the worker answers with 99: update hecaton" in worker.log()
 
 
+@pytest.mark.sample(2)
 def test_a_worker_that_refuses_the_hello_is_not_asked_in_a_tight_loop(worker: WorkerSide) -> None:
     worker.listen()
     worker.start(COUNTING)

@@ -67,7 +67,6 @@ class WorkerSide:
             env={
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": str(REPOSITORY),
-                "PYTHONDONTWRITEBYTECODE": "1",
                 "HECATON_DIR": str(self.folder),
                 "HECATON_NONCE": NONCE,
             },
