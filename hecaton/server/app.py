@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from types import FrameType
 from typing import IO
 
@@ -99,13 +100,18 @@ class Server:
     def _application(self, routes: list[Route]) -> Application:
         parts = self.parts
         gate = Gate(lambda token: self._tokens.read(token, parts.directory.user), parts.find_worker, WORKER_PREFIX)
-        description = msgspec.json.encode(describe(routes))
+
+        @cache
+        def description() -> bytes:  # made when somebody asks for it: no start waits for it
+            return msgspec.json.encode(describe(routes))
 
         async def openapi(call: Call) -> Stream:
-            async def once() -> AsyncIterator[bytes]:
-                yield description
+            text = await asyncio.to_thread(description)
 
-            return Stream(once(), "application/json", len(description))
+            async def once() -> AsyncIterator[bytes]:
+                yield text
+
+            return Stream(once(), "application/json", len(text))
 
         every = [*routes, Route("GET", "/openapi.json", Action.SEE_API, openapi, "This description")]
         return Application(every, gate, PATH, parts.channel.serve)

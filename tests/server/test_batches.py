@@ -396,18 +396,18 @@ async def test_who_waits_for_a_batch_whose_jobs_expire_in_the_queue_is_told_at_o
         assert [msgspec.json.decode(line)["reason"] for line in lines] == ["queue_ttl"] * 3
 
 
-async def test_a_batch_whose_first_jobs_all_expire_in_the_queue_pauses_and_hands_out_no_more(tmp_path: Path) -> None:
-    async with running(tmp_path / "server") as server:
-        await server.image()
-        hopeless = await batch(server.admin, PAUSE_AFTER, queue_ttl=3, closed=False)
-        await asyncio.sleep(1.5)
-        more = {"items": inputs(2, PAUSE_AFTER), "offset": PAUSE_AFTER}
-        await server.admin.must("POST", f"/v1/batches/{hopeless}/items", more)
+async def test_a_batch_whose_first_jobs_all_expire_in_the_queue_pauses_and_hands_out_no_more(server: Running) -> None:
+    await server.image()
+    hopeless = await batch(server.admin, PAUSE_AFTER, queue_ttl=3600, closed=False)
+    server.later(1800)
+    more = {"items": inputs(2, PAUSE_AFTER), "offset": PAUSE_AFTER}
+    await server.admin.must("POST", f"/v1/batches/{hopeless}/items", more)
+    server.later(1900)
 
-        async def paused() -> bool:
-            return (await view(server.admin, hopeless))["paused"] is not None
+    async def paused() -> bool:
+        return (await view(server.admin, hopeless))["paused"] is not None
 
-        await eventually(paused, True)
-        worker = await server.worker()
-        own = await server.admin.submit(IMAGE, "another")
-        assert (await worker.take()).ref.job == own
+    await eventually(paused, True)
+    worker = await server.worker()
+    own = await server.admin.submit(IMAGE, "another")
+    assert (await worker.take()).ref.job == own

@@ -1,5 +1,5 @@
 """A worker in a process of its own, so that a test can kill it: `python -m tests.worker.killable URL WORKER TOKEN
-FOLDER RUNTIME HANDLER RELEASE`; an empty HANDLER or RELEASE: none, today's."""
+FOLDER RUNTIME HANDLER RELEASE SHORT`; an empty HANDLER or RELEASE: none, today's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import uvloop
 
 from hecaton.worker.app import serve
+from hecaton.worker.brain import holding, slots
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.runtimes.docker import DockerRuntime
@@ -28,13 +29,18 @@ def runtime_of(name: str, handler: Path | None, worker: str = WORKER) -> Runtime
 async def start(
     server: ScriptedServer, folder: Path, runtime: str, handler: Path | None = None, release: str = ""
 ) -> asyncio.subprocess.Process:
-    """`release`: see `releases`."""
+    """`release`: see `releases`. What counts as a short job in the test's process does so there too."""
     config = server.config(folder)
-    arguments = [config.url, config.worker_id, config.token, str(folder), runtime, str(handler or ""), release]
+    short = str(slots.AHEAD_SECONDS)
+    arguments = [config.url, config.worker_id, config.token, str(folder), runtime, str(handler or ""), release, short]
     return await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.worker.killable", *arguments)
 
 
-async def _main(url: str, worker: str, token: str, folder: str, runtime: str, handler: str, release: str) -> int:
+async def _main(
+    url: str, worker: str, token: str, folder: str, runtime: str, handler: str, release: str, short: str
+) -> int:
+    for module in (slots, holding):
+        vars(module)["AHEAD_SECONDS"] = float(short)
     if release:
         releases.become(release)
     config = WorkerConfig("bench", url, worker, token, Path(folder))

@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import argon2
@@ -41,22 +42,30 @@ class Caller(msgspec.Struct, frozen=True):
         return reach is Scope.ALL or (reach is Scope.OWN and owner_id == self.user_id)
 
 
+# OWASP's argon2id profile: 19 MiB, two passes, one lane.
+_HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+
+@cache
+def _decoy() -> str:
+    """What the password of an unknown name is compared with: nobody's, the same in all of a process."""
+    return _HASHER.hash(secrets.token_hex(16))
+
+
 class Passwords:
     """Hashing in at most two threads: a check costs 20-30 ms and 19 MiB, so a flood of logins must queue here and not
     stop the event loop (a synchronous hash raised other calls to 3.1 s)."""
 
     def __init__(self) -> None:
-        # OWASP's argon2id profile: 19 MiB, two passes, one lane.
-        self._hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="password")
-        self._decoy = self._hasher.hash(secrets.token_hex(16))
+        self._decoy = _decoy()  # now: the first unknown name must not take longer than the next
 
     async def hash(self, password: str) -> str:
         if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
             raise BadRequest(
                 f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters, this one has {len(password)}"
             )
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._hasher.hash, password)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, _HASHER.hash, password)
 
     async def verify(self, user: User | None, password: str) -> bool:
         """As long for unknown names as for known ones: the time must not tell whether a user exists."""
@@ -68,7 +77,7 @@ class Passwords:
         if len(password) > MAX_PASSWORD:
             return False
         try:
-            return self._hasher.verify(stored, password)
+            return _HASHER.verify(stored, password)
         except argon2.exceptions.VerificationError:
             return False
 
