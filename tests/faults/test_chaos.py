@@ -11,11 +11,14 @@ import pytest
 from tests.engine.private import PrivateEngine
 from tests.faults import chaos
 from tests.faults.chaos_plan import WEIGHTS, Fault, Kind, make_plan
+from tests.faults.figures import figure
+
+JOBS, FAULTS = figure(400, 1000), figure(8, 20)
 
 
-def test_a_thousand_jobs_outlive_twenty_random_faults(own_engine: PrivateEngine, tmp_path: Path, seed: int) -> None:
+def test_jobs_outlive_random_faults(own_engine: PrivateEngine, tmp_path: Path, seed: int) -> None:
     """kill -9 and SIGSTOP of server, workers, handlers, containers and their engine."""
-    outcome = chaos.run(tmp_path, own_engine, jobs=1000, faults=20, seed=seed, fault_seconds=1.0)
+    outcome = chaos.run(tmp_path, own_engine, jobs=JOBS, faults=FAULTS, seed=seed, fault_seconds=1.0)
     print(outcome.table())
     assert outcome.faults() == []
 

@@ -17,7 +17,7 @@ from tests.faults.figures import figure
 from tests.faults.ledger import HANDLER, Ledger
 from tests.faults.site import IMAGE, WORKER, Site, running_site
 
-KILLS = figure(10, 100)
+KILLS = figure(6, 100)
 TIDY_SECONDS = 30.0
 OTHER = "other:1"
 """The same image under another name: a container that is warm for the one has to go for the other."""

@@ -9,7 +9,7 @@ from benchmarks import subject
 from benchmarks.herd import IMAGE, Herd
 from tests.faults.figures import figure
 
-WORKERS = figure(200, 1000)
+WORKERS = figure(100, 1000)
 JOBS = 100
 
 

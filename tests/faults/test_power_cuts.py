@@ -20,7 +20,7 @@ from tests.faults.figures import figure
 from tests.faults.ledger import HANDLER, Ledger
 from tests.faults.power import Boot, Disk, fragile_disk, freeze_all_of, kill_all_of
 
-CUTS = figure(3, 20)
+CUTS = figure(2, 20)
 CLIENTS = 3
 PATIENCE = 120.0
 

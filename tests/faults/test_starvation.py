@@ -11,8 +11,8 @@ from hecaton.core.model import Mode, WorkerStatus
 from hecaton.testing.cluster import LocalCluster
 from tests.faults.figures import figure
 
-SECONDS = figure(12, 60)
-LOST_AFTER = 5.0
+SECONDS = figure(8, 60)
+LOST_AFTER = figure(3.0, 5.0)
 """Seconds of silence that would cost the worker its jobs: far less than it is starved for."""
 
 BURNER = """

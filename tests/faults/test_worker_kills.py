@@ -28,7 +28,7 @@ def test_a_killed_worker_that_comes_back_executes_nothing_again(
     own_engine: PrivateEngine, ledger: Ledger, tmp_path: Path
 ) -> None:
     with running_site(tmp_path / "home", own_engine, ledger) as site:
-        for _ in range(figure(5, 50)):
+        for _ in range(figure(3, 50)):
             site.runs(2, 2.0)
             site.kill_worker()
             site.worker()
@@ -47,7 +47,7 @@ def test_the_job_of_a_worker_that_stays_away_runs_elsewhere(ledger: Ledger, tmp_
         cluster.register("work")
         client = cluster.client()
         cluster.start_worker("0", handlers={"work": HANDLER})
-        for n in range(1, figure(3, 100) + 1):
+        for n in range(1, figure(2, 100) + 1):
             cluster.start_worker(str(n), handlers={"work": HANDLER})
             job = ledger.submit(client, "work", n, sleep=2.0)
             deadline = time.monotonic() + PATIENCE
