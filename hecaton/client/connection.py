@@ -25,12 +25,14 @@ PIECE = 256 * 1024
 
 
 class Fault(Exception):
-    """A try that failed on the way. `sent`: the server may have acted on it. `after`: seconds that it asks to wait."""
+    """A try that failed on the way. `sent`: the server may have acted on it. `taken`: somebody took the connection, and
+    with TLS has shown who he is. `after`: seconds that the server asks to wait."""
 
-    def __init__(self, error: HecatonError, *, sent: bool, after: float = 0.0) -> None:
+    def __init__(self, error: HecatonError, *, sent: bool, taken: bool | None = None, after: float = 0.0) -> None:
         super().__init__(error)
         self.error = error
         self.sent = sent
+        self.taken = sent if taken is None else taken
         self.after = after
 
 
@@ -65,10 +67,14 @@ class Connection:
 
     def pieces(self, response: BaseHTTPResponse, deadline: float | None = None) -> Iterator[bytes]:
         """The body as it arrives. `deadline`: by time.monotonic(). Raises Fault when it breaks off."""
+        process = os.getpid()
         try:
             # Only with a number does urllib3 notice that a body ends too early.
             while piece := response.read1(PIECE):
                 yield piece
+                if os.getpid() != process:  # what comes next is for the parent
+                    forked = Unreachable(f"the connection to {self.url} is that of the parent process")
+                    raise Fault(forked, sent=True)
                 if deadline is not None and time.monotonic() > deadline:
                     late = Unreachable(f"the answer of {self.url} took too long", "Try again, or allow more time.")
                     raise Fault(late, sent=True)
@@ -87,7 +93,7 @@ class Connection:
         tls_error = next((e for e in (*error.args, cause) if isinstance(e, ssl.SSLError)), None)
         if tls_error is not None:
             explained = tls.explain(tls_error, self._where)
-            return explained if isinstance(explained, tls.Untrusted) else Fault(explained, sent=True)
+            return explained if isinstance(explained, tls.Untrusted) else Fault(explained, sent=True, taken=False)
         if isinstance(cause, socket.gaierror):
             host = self._where.rpartition(":")[0]
             unknown = Unreachable(f"cannot find the host {host!r}: {cause.strerror}", "Check the name for typos.")

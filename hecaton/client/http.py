@@ -9,9 +9,10 @@ import random
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import msgspec
 
@@ -19,8 +20,8 @@ from hecaton import __version__
 from hecaton.client.payload import Source
 from hecaton.core import errors
 from hecaton.wire.address import parse, resolve
-from hecaton.wire.api import IDEMPOTENCY_HEADER
-from hecaton.wire.errors import from_reply
+from hecaton.wire.api import IDEMPOTENCY_HEADER, BatchView, JobView
+from hecaton.wire.errors import from_reply, from_status, said_by_a_server
 from hecaton.wire.tls import Untrusted
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def may_pass(error: errors.HecatonError) -> bool:
 
 
 class Transport:
-    """Thread-safe. `reached` is True from the first answer on."""
+    """Thread-safe, and safe to fork: a child opens connections of its own. `reached`: a server is there, or was and
+    restarts."""
 
     def __init__(
         self,
@@ -66,6 +68,8 @@ class Transport:
         self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._taken = False  # somebody took a request, and may have been killed while it waited for its answer
+        _transports.add(self)
 
     def call(
         self,
@@ -91,7 +95,7 @@ class Transport:
         def attempt() -> T:
             with self._open(method, _target(path, query), headers, data, deadline=deadline) as (response, connection):
                 content = b"".join(connection.pieces(response, deadline))
-            return self._decode(content, reply, f"{method} {path}")
+            return self._decode(content, reply, method, path)
 
         return self._persist(attempt, repeatable=key is not None or method in _REPEATABLE, deadline=deadline)
 
@@ -113,8 +117,7 @@ class Transport:
 
         def attempt() -> None:
             with self._open("PUT", path, headers, source.pieces) as (response, connection):
-                for _ in connection.pieces(response):
-                    pass
+                self._expect_nothing(b"".join(connection.pieces(response)), f"PUT {path}")
 
         self._persist(attempt, repeatable=True)
 
@@ -139,6 +142,7 @@ class Transport:
         rest = b""
         try:
             with self._open("GET", _target(path, query), {}, None) as (response, connection):
+                self.reached = True
                 for piece in connection.pieces(response):
                     *lines, rest = (rest + piece).split(b"\n")
                     yield from filter(None, lines)
@@ -190,15 +194,43 @@ class Transport:
         sent = {"User-Agent": f"hecaton/{__version__}", **headers}
         if self.token:
             sent["Authorization"] = f"Bearer {_header_value(self.token)}"
-        response = connection.send(method, target, sent, body() if callable(body) else body, limit=limit)
+        response = self._send(connection, method, target, sent, body() if callable(body) else body, limit)
         try:
-            self.reached = True
             if response.status >= 300:
-                raise self._refusal(response, connection)
+                raise self._refusal(method, response, connection)
             yield response, connection
         finally:
             if response.connection is not None:
                 response.close()
+
+    def _send(
+        self,
+        connection: Connection,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[bytes] | None,
+        limit: float,
+    ) -> BaseHTTPResponse:
+        from hecaton.client.connection import Fault
+
+        try:
+            return connection.send(method, target, headers, body, limit=limit)
+        except Fault as fault:
+            if fault.taken:
+                self._taken = True
+            elif self._taken:  # it was there a moment ago: it restarts
+                self.reached = True
+            raise
+
+    def forked(self) -> None:
+        """In a child process: what the parent has open stays the parent's, whoever held the lock does not exist here.
+
+        The old connection is not closed but left: its pool may be locked by a thread of the parent."""
+        self._lock = threading.Lock()
+        if self._connection is not None:
+            _of_parents.append(self._connection)
+            self._connection = None
 
     def _connect(self) -> Connection:
         from hecaton.client.connection import Connection, Fault
@@ -218,7 +250,7 @@ class Transport:
                 self._connection = Connection(address.url, self._ca_file)
             return self._connection
 
-    def _refusal(self, response: BaseHTTPResponse, connection: Connection) -> Exception:
+    def _refusal(self, method: str, response: BaseHTTPResponse, connection: Connection) -> Exception:
         """What an answer with a status of 300 or more stands for."""
         from hecaton.client.connection import Fault
 
@@ -235,38 +267,89 @@ class Transport:
                 content += piece
                 if len(content) > _ERROR_LIMIT:
                     break
-        error = from_reply(response.status, content)
+        if method == "HEAD" and "html" not in response.headers.get("Content-Type", ""):
+            error, ours = from_status(response.status), True
+        else:
+            error = from_reply(response.status, content, response.headers.get("Server"))
+            ours = said_by_a_server(content)
+        if ours or response.status in _AWAY:  # a gateway that says so has a server behind it
+            self.reached = True
         if isinstance(error, errors.TooMany):
             error.retry_after = after or error.retry_after
             return Fault(error, sent=True, after=error.retry_after)
         if isinstance(error, errors.Unauthenticated) and error.hint is None and self.token:
             error.hint = "Log in again: hecaton server login NAME, or Client.login(username, password)."
-        if response.status in _AWAY:
+        if response.status in _AWAY or not ours:
             return Fault(error, sent=True, after=after)
         return error
 
-    def _decode(self, content: bytes, reply: type[T], request: str) -> T:
+    def _decode(self, content: bytes, reply: type[T], method: str, path: str) -> T:
         from hecaton.client.connection import Fault
 
+        request = f"{method} {path}"
         if reply is _Nothing:
+            self._expect_nothing(content, request)
             return reply()
         try:
-            return msgspec.json.decode(content, type=reply)
+            answer = msgspec.json.decode(content, type=reply)
         except msgspec.ValidationError as error:
             raise errors.HecatonError(
                 f"{self.address} answered {request} with what a Hecaton {__version__} server does not say: {error}",
                 "Is another program on that port, or a server of another version?",
             ) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            strange = errors.Unreachable(
-                f"what answers at {self.address} is not a Hecaton server: no JSON came from {request}",
-                "Something between here and the server may have answered instead: check the address and any proxy.",
-            )
-            raise Fault(strange, sent=True) from error
+            raise Fault(self._strange(f"no JSON came from {request}"), sent=True) from error
+        if not _is_about(answer, path):
+            self._leave_connection()
+            raise Fault(self._strange(f"the answer to {request} is about something else"), sent=True)
+        self.reached = True
+        return answer
+
+    def _expect_nothing(self, content: bytes, request: str) -> None:
+        from hecaton.client.connection import Fault
+
+        if content:
+            raise Fault(self._strange(f"{request} is answered with nothing, and something came"), sent=True)
+        self.reached = True
+
+    def _strange(self, why: str) -> errors.Unreachable:
+        return errors.Unreachable(
+            f"what answers at {self.address} is not a Hecaton server: {why}",
+            "Something between here and the server may have answered instead: check the address and any proxy.",
+        )
+
+    def _leave_connection(self) -> None:
+        """Its requests and answers may have come out of step: the next request opens another one."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+_transports: weakref.WeakSet[Transport] = weakref.WeakSet()
+_of_parents: list[Connection] = []
+"""Left by `forked`, and kept for good: to collect one would close it."""
+
+
+def _forked() -> None:
+    for transport in _transports:
+        transport.forked()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_forked)
 
 
 class _Nothing:
     """The reply type of commands."""
+
+
+def _is_about(answer: object, path: str) -> bool:
+    """Whether what names a job or a batch names the one that was asked for, by its id or short number."""
+    if not isinstance(answer, JobView | BatchView):
+        return True
+    asked = unquote(path.split("/")[3]).lower()
+    return asked == answer.id or asked.lstrip("0") == str(answer.index)
 
 
 def _header_value(token: str) -> str:

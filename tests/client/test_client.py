@@ -62,7 +62,7 @@ Call = Callable[[Client], Any]
         (lambda c: c.drain_worker("attic"), "POST", "/v1/workers/attic/drain", None, reply(WORKER)),
         (lambda c: c.undrain_worker("attic"), "POST", "/v1/workers/attic/undrain", None, reply(WORKER)),
         (lambda c: c.job(7), "GET", "/v1/jobs/7", None, reply(view())),
-        (lambda c: c.cancel("j"), "POST", "/v1/jobs/j/cancel", None, reply(view())),
+        (lambda c: c.cancel(7), "POST", "/v1/jobs/7/cancel", None, reply(view())),
         (lambda c: c.retry("j"), "POST", "/v1/jobs/j/retry", None, submitted()),
         (lambda c: c.logs("j"), "GET", "/v1/jobs/j/logs", None, Answer(200, b"hello\n")),
     ],

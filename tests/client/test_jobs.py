@@ -83,7 +83,8 @@ def test_a_wait_outlives_more_faults_than_one_call_would(server: ScriptedServer,
     assert job.result(timeout=20) == "done"
 
 
-def test_a_wait_outlives_a_restart_of_the_server(server: ScriptedServer, client: Client, job: JobHandle) -> None:
+def _over_a_restart(server: ScriptedServer, client: Client) -> Any:
+    """What a wait gives that was under way when the server was killed."""
     arrived = threading.Event()
 
     def hang(_: Seen) -> Answer:
@@ -92,15 +93,45 @@ def test_a_wait_outlives_a_restart_of_the_server(server: ScriptedServer, client:
 
     server.on("GET", PATH, hang)
     results: list[Any] = []
-    waiting = threading.Thread(target=lambda: results.append(job.result(timeout=30)))
+    waiting = threading.Thread(target=lambda: results.append(client.result(client.wait(JOB_ID, timeout=30))))
     waiting.start()
     assert arrived.wait(5)
     server.stop()
+    _until_refused(client)
     with ScriptedServer(port=server.port) as again:
         again.on("GET", PATH, reply(finished({"a": 1})))
         waiting.join(20)
         client.close()
-    assert results == [{"a": 1}]
+    return results
+
+
+def _until_refused(client: Client) -> None:
+    """Until more tries have found nobody there than one call makes."""
+    until = time.monotonic() + 20
+    while not client._transport.reached and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def test_a_wait_outlives_a_restart_of_the_server(server: ScriptedServer, client: Client, job: JobHandle) -> None:
+    assert _over_a_restart(server, client) == [{"a": 1}]
+
+
+def test_so_does_one_that_is_the_first_request(server: ScriptedServer, client: Client) -> None:
+    assert _over_a_restart(server, client) == [{"a": 1}]
+
+
+def test_a_wait_at_a_program_that_takes_requests_and_never_answers_is_an_error(
+    server: ScriptedServer, client: Client
+) -> None:
+    server.on("GET", PATH, NO_ANSWER)
+    with pytest.raises(Unreachable, match="broke off"):
+        client.wait(JOB_ID)
+
+
+def test_a_wait_at_a_web_server_of_another_kind_is_an_error(server: ScriptedServer, client: Client) -> None:
+    server.on("GET", PATH, Answer(404, b"<html>Not Found</html>"))
+    with pytest.raises(Unreachable, match="not from a Hecaton server"):
+        client.wait(JOB_ID)
 
 
 def test_a_wait_for_a_server_that_never_answered_is_an_error(server: ScriptedServer) -> None:

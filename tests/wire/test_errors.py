@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hecaton.core import errors
-from hecaton.wire.errors import STATUS, from_reply, to_reply
+from hecaton.wire.errors import STATUS, from_reply, from_status, said_by_a_server, to_reply
 
 CLIENT_ONLY = {errors.Unreachable, errors.WaitTimeout, errors.JobFailed}
 
@@ -42,11 +42,11 @@ def test_a_code_of_a_newer_server_falls_back_to_its_status() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (401, errors.Unauthenticated),
-        (404, errors.NotFound),
-        (409, errors.Conflict),
-        (413, errors.TooLarge),
-        (418, errors.BadRequest),
+        (401, errors.Unreachable),
+        (404, errors.Unreachable),
+        (407, errors.Unreachable),
+        (413, errors.Unreachable),
+        (418, errors.Unreachable),
         (429, errors.TooMany),
         (500, errors.Unavailable),
         (502, errors.Unavailable),
@@ -57,10 +57,22 @@ def test_a_code_of_a_newer_server_falls_back_to_its_status() -> None:
 def test_answers_of_a_proxy_in_between_are_errors_too(
     status: int, kind: type[errors.HecatonError], body: bytes
 ) -> None:
-    arrived = from_reply(status, body)
+    arrived = from_reply(status, body, "nginx/1.22.1")
     assert type(arrived) is kind
     assert f"status {status}" in arrived.message
+    assert "nginx/1.22.1" in arrived.message
     assert "proxy" in (arrived.hint or "")
+    assert not said_by_a_server(body)
+
+
+def test_a_limit_of_a_proxy_is_named_with_what_raises_it() -> None:
+    assert "client_max_body_size" in (from_reply(413, b"<html>").hint or "")
+    assert "http://USER:PASSWORD@" in (from_reply(407, b"").hint or "")
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, errors.Unauthenticated), (404, errors.NotFound)])
+def test_an_answer_that_can_have_no_body_is_told_by_its_status(status: int, kind: type[errors.HecatonError]) -> None:
+    assert type(from_status(status)) is kind
 
 
 @given(st.integers(400, 599), st.binary(max_size=200))
