@@ -10,6 +10,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -284,7 +285,8 @@ class Agent:
 
     async def _fetch_payload(self, job: Assignment) -> None:
         try:
-            await self._bodies.fetch(job.ref.job, job.payload.blob or "", self._spool.payload(job.ref))
+            file = self._spool.payload(job.ref)
+            await self._bodies.fetch(job.ref.job, job.payload.blob or "", file, say=partial(self._outbox.note, job.ref))
         except BodyRefused as refused:
             self.post(ev.FetchFailed(self._loop.time(), job.ref, refused.error.message))
         except OSError as error:

@@ -206,7 +206,7 @@ class LiveContainer:
             os.utime(path)  # recently used
         except FileNotFoundError:
             self._note("fetching the job's file")
-            await self._site.bodies.fetch(self._first.ref.job, sha256, path, lasting=True)
+            await self._site.bodies.fetch(self._first.ref.job, sha256, path, lasting=True, say=self._note)
             await asyncio.to_thread(self._site.spool.prune_files)
 
     def _spec(self, prepared: Prepared, door: Door) -> ContainerSpec:

@@ -107,7 +107,7 @@ def _over_a_restart(server: ScriptedServer, client: Client) -> Any:
 
 def _until_refused(client: Client) -> None:
     """Until more tries have found nobody there than one call makes."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 5
     while not client._transport.reached and time.monotonic() < until:
         time.sleep(0.01)
 

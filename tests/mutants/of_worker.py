@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Mutant, Worlds
 
 _STATE = "tests/worker/test_state.py::"
+_LINK = "tests/worker/test_link.py::"
 _JOURNAL = "tests/worker/test_journal.py::"
 _ADOPTION = "tests/worker/test_adoption.py::"
 _KILLED = "tests/worker/test_agent.py::test_results_and_logs_outlive_a_worker_that_is_killed"
@@ -263,5 +264,21 @@ MUTANTS = (
         "if common(hello.protocol) is None:",
         "if False:",
         ("tests/server/test_leases.py::test_a_worker_that_is_too_old_is_told_what_to_upgrade",),
+    ),
+    Mutant(
+        "reconnect-storm",
+        "a server that welcomes and can store nothing is asked ever more seldom",
+        "worker/link/link.py",
+        "failures = 0 if self._of_use else failures + 1",
+        "failures = 0 if welcomed else failures + 1",
+        (_LINK + "test_a_server_that_says_welcome_and_can_store_no_result_is_asked_ever_more_seldom",),
+    ),
+    Mutant(
+        "proxy-refuses-for-the-server",
+        "a result that a proxy refuses is kept and sent again",
+        "worker/link/bodies.py",
+        "    if not said_by_a_server(said):\n",
+        "    if False:\n",
+        (_LINK + "test_what_a_proxy_says_about_a_body_is_said_once_and_tried_again",),
     ),
 )  # fmt: skip

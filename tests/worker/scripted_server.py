@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+import msgspec
 from aiohttp import WSMsgType, web
 
 from hecaton.core.model import AttemptRef
@@ -28,6 +29,7 @@ from hecaton.wire.channel import (
     ToWorker,
     WorkerBeat,
 )
+from hecaton.wire.errors import ErrorBody, ErrorReply, from_status
 from hecaton.worker.link.registration import WorkerConfig
 
 M = TypeVar("M")
@@ -54,6 +56,8 @@ class ScriptedServer:
         self.tokens = {TOKEN}
         self.blobs: dict[str, bytes] = {}
         self.refuse_blobs = 0  # status of the next answers about blobs
+        self.proxy_says: Callable[[], web.Response] | None = None  # in place of the server
+        self.cannot_store = 0  # the next so many results: the connection is closed instead
         self.max_result = 256 << 20
         self.protocol = channel.PROTOCOL
         self.socket: web.WebSocketResponse | None = None
@@ -157,10 +161,14 @@ class ScriptedServer:
 
     # -- the server -----------------------------------------------------------------------------------
 
-    async def _channel(self, request: web.Request) -> web.WebSocketResponse:
-        self._authenticate(request)
+    async def _channel(self, request: web.Request) -> web.StreamResponse:
+        if self.proxy_says is not None:
+            return self.proxy_says()
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
+        if not self._knows(request):
+            await socket.close(code=channel.CLOSE_UNAUTHENTICATED)
+            return socket
         self.socket = socket
         async for frame in socket:
             if frame.type is not WSMsgType.BINARY or self.silent:
@@ -180,7 +188,10 @@ class ScriptedServer:
             welcome = channel.Welcome(self.protocol, "srv", *limits, keep, self.drop, self.lost_after)
             await self._send(socket, welcome)
         self.heard.append(message)
-        if isinstance(message, Results) and self.accepts:
+        if isinstance(message, Results) and self.cannot_store:
+            self.cannot_store -= 1
+            await socket.close(code=1013)
+        elif isinstance(message, Results) and self.accepts:
             refs = tuple(outcome.ref for outcome in message.outcomes)
             await self._send(socket, Accepted(refs))
         if isinstance(message, WorkerBeat) and self.beats:
@@ -191,21 +202,31 @@ class ScriptedServer:
 
     async def _get_blob(self, request: web.Request) -> web.Response:
         self._authenticate(request)
-        if self.refuse_blobs:
-            return web.Response(status=self.refuse_blobs)
-        return web.Response(body=self.blobs[request.match_info["sha"]])
+        return self._refusal() or web.Response(body=self.blobs[request.match_info["sha"]])
 
     async def _put_blob(self, request: web.Request) -> web.Response:
         self._authenticate(request)
         body = await request.read()
-        if self.refuse_blobs:
-            return web.Response(status=self.refuse_blobs)
+        refusal = self._refusal()
+        if refusal is not None:
+            return refusal
         assert hashlib.sha256(body).hexdigest() == request.match_info["sha"]
         self.blobs[request.match_info["sha"]] = body
-        return web.Response(status=204)
+        return web.Response(status=201)
+
+    def _refusal(self) -> web.Response | None:
+        if self.proxy_says is not None:
+            return self.proxy_says()
+        if not self.refuse_blobs:
+            return None
+        reply = ErrorReply(ErrorBody(from_status(self.refuse_blobs).code, "not this one"))
+        return web.Response(status=self.refuse_blobs, body=msgspec.json.encode(reply))
+
+    def _knows(self, request: web.Request) -> bool:
+        return request.headers.get("Authorization", "").removeprefix("Bearer ") in self.tokens
 
     def _authenticate(self, request: web.Request) -> None:
-        if request.headers.get("Authorization", "").removeprefix("Bearer ") not in self.tokens:
+        if not self._knows(request):
             raise web.HTTPUnauthorized
 
     def keep(self, data: bytes) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from hecaton.core.model import Body, Kind, Reason
 from hecaton.core.options import Options
@@ -507,6 +508,20 @@ async def test_a_large_result_whose_upload_was_cut_off_arrives_on_the_next_conne
     body = (await server.outcome(A)).body
     assert body is not None
     assert len(server.blobs[str(body.blob)]) == 300_002
+
+
+async def test_a_result_that_a_proxy_does_not_take_is_kept_until_it_does(server: ScriptedServer, worker: Serve) -> None:
+    worker()
+    await server.connected()
+    server.proxy_says = lambda: web.Response(status=413, headers={"Server": "nginx"}, body=b"<html></html>")
+    await server.assign(json_job("a", '{"result_bytes": 300000}'))
+    await server.until(lambda: any("client_max_body_size" in note.text for note in server.all(Note)), "its word of it")
+    assert A not in server.outcomes()
+    server.proxy_says = None
+    outcome = await server.outcome(A)
+    assert outcome.reason is Reason.OK
+    assert outcome.body is not None
+    assert outcome.body.size == 300_002
 
 
 async def test_a_storm_of_output_is_cut_and_the_job_finishes(server: ScriptedServer, worker: Serve) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import ssl
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from hecaton.core.model import JobId, Reason
@@ -65,15 +67,22 @@ class _Nobody:
 
     def __init__(self) -> None:
         self.welcomed = asyncio.Event()
+        self.accepted = asyncio.Event()
+        self.at_welcome: Callable[[], object] = lambda: None
 
     def hello(self) -> Hello:
         return Hello(PROTOCOL, "2.0.0", "process", (), ())
 
     def welcome(self, message: Welcome) -> None:
         self.welcomed.set()
+        self.at_welcome()
 
     def assured(self, at: float) -> None: ...
-    def hear(self, message: ToWorker) -> None: ...
+
+    def hear(self, message: ToWorker) -> None:
+        if isinstance(message, Accepted):
+            self.accepted.set()
+
     def lost(self) -> None: ...
     def dismissed(self, code: int, message: str) -> None: ...
 
@@ -81,6 +90,12 @@ class _Nobody:
 async def until_logged(logs: Sequence[Mapping[str, Any]], text: str) -> None:
     async with asyncio.timeout(PATIENCE):
         while not any(text in f"{entry['event']} {entry.get('error', '')}" for entry in logs):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def until_counted(logs: Sequence[Mapping[str, Any]], count: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while len(logs) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -105,13 +120,46 @@ async def test_it_waits_for_a_server_that_is_not_there_yet(run: Run, tmp_path: P
     await server.stop()
 
 
-async def test_a_broken_connection_is_opened_again_at_once(run: Run, tmp_path: Path) -> None:
-    async with ScriptedServer() as server:
+@pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tries in a row had failed before each pause; the pauses themselves are left out."""
+    counted: list[int] = []
+
+    def no_pause(count: int, generator: random.Random) -> float:
+        counted.append(count)
+        return 0.0
+
+    monkeypatch.setattr(module, "reconnect_delay", no_pause)
+    return counted
+
+
+async def test_a_broken_connection_is_opened_again_at_once(run: Run, tmp_path: Path, failures: list[int]) -> None:
+    async with ScriptedServer(heartbeat=0.1) as server:
         run(server.config(tmp_path / "state"))
         for times in range(1, 4):
             await server.connected(times)
+            await server.message(WorkerBeat, len(server.all(WorkerBeat)) + 2)
             await server.cut()
         await server.connected(4)
+    assert failures[:3] == [0, 0, 0]
+
+
+async def test_a_server_that_says_welcome_and_can_store_no_result_is_asked_ever_more_seldom(
+    tmp_path: Path, failures: list[int]
+) -> None:
+    async with ScriptedServer() as server:
+        server.cannot_store = 4
+        config, listener = server.config(tmp_path / "state"), _Nobody()
+        async with module.session(config) as session:
+            link = ServerLink(config, session, listener)
+            listener.at_welcome = lambda: link.send(_result("a"))  # as the brain does: it goes until it is accepted
+            running = asyncio.create_task(link.run())
+            await asyncio.wait_for(listener.accepted.wait(), PATIENCE)
+            await server.cut()
+            await server.connected(6)
+            running.cancel()
+            await asyncio.wait([running])
+    assert failures == [1, 2, 3, 4, 0]
 
 
 def test_however_long_the_server_was_away_the_next_try_is_soon() -> None:
@@ -270,6 +318,59 @@ async def test_containers_that_fetch_the_same_file_at_once_do_not_take_it_from_e
             await asyncio.wait_for(asyncio.gather(*fetching), PATIENCE)
     assert (tmp_path / "file").read_bytes() == b"x" * 3_000_000
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "said"),
+    [
+        (413, {}, "client_max_body_size"),
+        (407, {}, "http://USER:PASSWORD@"),
+        (403, {}, "does not let this through"),
+        (404, {}, "instead"),
+        (302, {"Location": "/login"}, "sends elsewhere"),
+        (200, {}, "instead"),
+    ],
+)
+async def test_what_a_proxy_says_about_a_body_is_said_once_and_tried_again(
+    tmp_path: Path, status: int, headers: dict[str, str], said: str
+) -> None:
+    async with ScriptedServer() as server:
+        config = server.config(tmp_path / "state")
+        (tmp_path / "body").write_bytes(b"x" * 100_000)
+        name = hashlib.sha256(b"x" * 100_000).hexdigest()
+        page = {**headers, "Server": "nginx/1.22.1"}
+        server.proxy_says = lambda: web.Response(status=status, headers=page, body=b"<html></html>")
+        notes: list[str] = []
+        async with module.session(config) as session:
+            with capture_logs() as logs:
+                storing = asyncio.create_task(
+                    Bodies(config.url, session).store(JobId("a"), name, tmp_path / "body", say=notes.append)
+                )
+                await until_logged(logs, "Could not store a result")
+                await until_counted(logs, 2)
+            server.proxy_says = None
+            await asyncio.wait_for(storing, PATIENCE)
+    assert server.blobs[name] == b"x" * 100_000
+    [note] = notes
+    assert f"status {status} " in note
+    assert "nginx/1.22.1" in note
+    assert said in note
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(404, "has to pass it on"), (200, "has to pass it on"), (407, "USER:PASS")]
+)
+async def test_a_proxy_that_answers_in_place_of_the_channel_is_named(
+    run: Run, tmp_path: Path, status: int, said: str
+) -> None:
+    async with ScriptedServer() as server:
+        server.proxy_says = lambda: web.Response(status=status, headers={"Server": "nginx/1.22.1"})
+        with capture_logs() as logs:
+            run(server.config(tmp_path / "state"))
+            await until_logged(logs, said)
+            await until_logged(logs, "nginx/1.22.1")
+            server.proxy_says = None
+            await server.connected()
 
 
 async def test_a_body_that_the_server_refuses_is_not_tried_again(tmp_path: Path) -> None:

@@ -16,16 +16,24 @@ import structlog
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import JobId
-from hecaton.wire.errors import from_reply
+from hecaton.wire.errors import from_reply, said_by_a_server
 
 _CHUNK = 1024 * 1024
 _LONGEST_DELAY = 5.0
-_TRY_AGAIN = frozenset({408, 425, 429})
+_LONGEST_ERROR = 64 * 1024
+_GIVEN, _STORED = 200, 201
+_TRY_AGAIN = frozenset({401, 403, 408, 425, 429})
+"""Besides 5xx: a server that says so may say otherwise later. The connection hears of a token that does not hold."""
+
 _random = random.Random()
 
 _log = structlog.get_logger("hecaton.worker.link.bodies")
 
 T = TypeVar("T")
+
+
+Say = Callable[[str], None]
+"""Hears, once, what somebody between this worker and its server does to a body."""
 
 
 class BodyRefused(Exception):
@@ -36,15 +44,24 @@ class BodyRefused(Exception):
         self.error = error
 
 
+class _InBetween(aiohttp.ClientError):
+    """Another program than the server answered."""
+
+
 class Bodies:
-    """Raises BodyRefused, and OSError when this machine's disk is at fault. Cancelling is safe."""
+    """Raises BodyRefused, and OSError when this machine's disk is at fault. Cancelling is safe.
+
+    What another program says in place of the server, such as a proxy that takes no bodies of this size, refuses
+    nothing: it is said, and tried again until the server itself has answered."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url = url.rstrip("/")
         self._session = session
         self._parts = itertools.count(1)
 
-    async def fetch(self, job: JobId, sha256: str, target: Path, *, lasting: bool = False) -> None:
+    async def fetch(
+        self, job: JobId, sha256: str, target: Path, *, lasting: bool = False, say: Say | None = None
+    ) -> None:
         """`target` is complete or absent; with `lasting` also after a power cut. Several may fetch the same."""
         part = target.with_name(f"{target.name}.{next(self._parts)}.part")
 
@@ -57,21 +74,22 @@ class Bodies:
             finally:
                 part.unlink(missing_ok=True)
 
-        await _until_it_works("fetch a body", attempt)
+        await _until_it_works("fetch a body", attempt, say)
 
-    async def store(self, job: JobId, sha256: str, source: Path) -> None:
+    async def store(self, job: JobId, sha256: str, source: Path, *, say: Say | None = None) -> None:
         size = {"Content-Length": str((await asyncio.to_thread(source.stat)).st_size)}
 
         async def attempt() -> None:
-            async with self._session.put(self._address(job, sha256), data=_read(source), headers=size) as reply:
-                await _check(reply)
+            put = self._session.put(self._address(job, sha256), data=_read(source), headers=size, allow_redirects=False)
+            async with put as reply:
+                await _check(reply, _STORED)
 
-        await _until_it_works("store a result", attempt)
+        await _until_it_works("store a result", attempt, say)
 
     async def _download(self, job: JobId, sha256: str, part: Path) -> None:
         digest = hashlib.sha256()
-        async with self._session.get(self._address(job, sha256)) as reply:
-            await _check(reply)
+        async with self._session.get(self._address(job, sha256), allow_redirects=False) as reply:
+            await _check(reply, _GIVEN)
             with part.open("wb") as file:
 
                 def keep(chunk: bytes) -> None:
@@ -87,24 +105,32 @@ class Bodies:
         return f"{self._url}/v1/worker/jobs/{job}/blobs/{sha256}"
 
 
-async def _until_it_works(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+async def _until_it_works(what: str, attempt: Callable[[], Awaitable[T]], say: Say | None) -> T:
     delay = 0.2
+    said = False
     while True:
         try:
             return await attempt()
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:  # any other OSError is the disk's
             pause = _random.uniform(delay / 2, delay)
             _log.warning(f"Could not {what}: trying again in {pause:.1f} s", error=str(error) or type(error).__name__)
+            if say is not None and not said and isinstance(error, _InBetween):
+                said = True
+                say(f"could not {what}, trying again: {error}")
         await asyncio.sleep(pause)
         delay = min(delay * 2, _LONGEST_DELAY)
 
 
-async def _check(reply: aiohttp.ClientResponse) -> None:
-    if reply.status < 400:
+async def _check(reply: aiohttp.ClientResponse, expected: int) -> None:
+    if reply.status == expected:
         return
+    said = await reply.content.read(_LONGEST_ERROR)
+    error = from_reply(reply.status, said, reply.headers.get("Server"))
+    if not said_by_a_server(said):
+        raise _InBetween(str(error).replace("\n", ". "))
     if reply.status >= 500 or reply.status in _TRY_AGAIN:
-        raise aiohttp.ClientError(f"the server answered with status {reply.status}")
-    raise BodyRefused(from_reply(reply.status, await reply.read()))
+        raise aiohttp.ClientError(f"the server answered with status {reply.status}: {error.message}")
+    raise BodyRefused(error)
 
 
 def _sync(path: Path) -> None:

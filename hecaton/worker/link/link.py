@@ -35,6 +35,7 @@ from hecaton.wire.channel import (
     Welcome,
     WorkerBeat,
 )
+from hecaton.wire.errors import from_reply
 from hecaton.worker.link.notify import notify
 from hecaton.worker.link.registration import WorkerConfig
 
@@ -89,7 +90,7 @@ class _Unwelcome(Exception):
 
 
 def reconnect_delay(failures: int, generator: random.Random) -> float:
-    """Seconds until the next try: none after a connection that had worked, then with full jitter, so that workers do
+    """Seconds until the next try: none after a connection that was of use, then with full jitter, so that workers do
     not come in waves. However many failures there were: an outage may last for days."""
     if failures == 0:
         return 0.0
@@ -108,6 +109,7 @@ class ServerLink:
         self._unaccepted: set[AttemptRef] = set()
         self._urgent = False  # something waits that no answer need be waited for
         self._welcomed = False
+        self._of_use = False  # in this connection the server has taken a result, or has answered a beat
         self._sending = 0
         self._unanswered: deque[float] = deque()  # when what the server answers was said: Hello, then beats
         self._heard_at = 0.0
@@ -162,7 +164,8 @@ class ServerLink:
             except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
                 why = str(error) or type(error).__name__
             welcomed = welcomed or self._end_session()
-            failures = 0 if welcomed else failures + 1
+            # A welcome alone is not enough: a server whose disk is full says it, and hangs up at the first result.
+            failures = 0 if self._of_use else failures + 1
             delay = self._random.uniform(pause / 2, pause) if pause else reconnect_delay(failures, self._random)
             verb = "Lost the connection" if welcomed else "Cannot connect"
             _log.warning(f"{verb}: trying again in {delay:.1f} s", server=self._url, error=why[:500])
@@ -171,15 +174,16 @@ class ServerLink:
 
     async def _connect(self) -> tuple[bool, bool]:
         """One connection, from Hello to its end. Returns (was welcomed, is dismissed)."""
+        self._of_use = False
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 socket = await self._session.ws_connect(
                     self._url + channel.PATH, max_msg_size=channel.MAX_FRAME, compress=0, autoping=True
                 )
         except aiohttp.WSServerHandshakeError as error:
-            if error.status in (401, 403):
-                raise _Unwelcome(_UNAUTHENTICATED) from None
-            raise
+            # A Hecaton server opens the connection before it looks at the token: another program answers here.
+            by = error.headers.get("Server") if error.headers is not None else None
+            raise aiohttp.ClientError(_no_channel(error.status, by)) from error
         tasks: list[asyncio.Task[None]] = []
         hello: list[FromWorker] = [self._listener.hello()]
         self._unanswered = deque((asyncio.get_running_loop().time(),))
@@ -219,9 +223,11 @@ class ServerLink:
                     self._listener.dismissed(0, f"this worker was removed from the server: {message.message}")
                     return self._end_session(), True
                 elif isinstance(message, ServerBeat):
+                    self._of_use = True
                     if self._unanswered:
                         self._listener.assured(self._unanswered.popleft())
                 elif isinstance(message, Accepted):
+                    self._of_use = True
                     self._unaccepted.difference_update(message.refs, message.fenced)
                     self._wake_up()
                     self._listener.hear(message)
@@ -317,6 +323,17 @@ _UNAUTHENTICATED = (
 def _too_old(protocol: int) -> str:
     spoken = f"it speaks protocol {protocol}, this worker {channel.OLDEST} to {channel.PROTOCOL}"
     return f"the server is too old for this worker: upgrade the server ({spoken})"
+
+
+def _no_channel(status: int, by: str | None) -> str:
+    """What it means that a handshake is answered with this status. `by`: the answer's header `Server`."""
+    if status in (401, 403, 407, 429) or status >= 500:
+        return str(from_reply(status, b"", by)).replace("\n", ". ")
+    named = f" by {by[:60]!r}" if by else ""
+    return (
+        f"the WebSocket was answered with status {status}{named}: a proxy in between has to pass it on (nginx: "
+        'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";)'
+    )
 
 
 def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:

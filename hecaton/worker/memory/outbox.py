@@ -7,13 +7,15 @@ of its own, so that nothing else waits for it; the result follows what belongs t
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
 import structlog
 
+from hecaton.core.errors import TooLarge
 from hecaton.core.model import AttemptRef, Failure, Reason
-from hecaton.wire.channel import DIRECT_LIMIT, Outcome, Progress, Results
+from hecaton.wire.channel import DIRECT_LIMIT, Note, Outcome, Progress, Results
 from hecaton.worker.link.bodies import Bodies, BodyRefused
 from hecaton.worker.link.link import Link
 from hecaton.worker.link.logs import AttemptLog
@@ -48,6 +50,10 @@ class Outbox:
     def progress(self, ref: AttemptRef, value: Any) -> None:
         """The newest one counts; it leaves with the next tick or with the result."""
         self._progress[ref] = value
+
+    def note(self, ref: AttemptRef, text: str) -> None:
+        """What the worker does for a job, for who looks at it."""
+        self._link.send(Note(ref, text))
 
     def tick(self) -> None:
         """Send what running jobs have said since the last time."""
@@ -105,10 +111,13 @@ class Outbox:
         body = outcome.body
         if body is not None and body.blob is not None:
             try:
-                await self._bodies.store(outcome.ref.job, body.blob, self._spool.result(outcome.ref))
+                file = self._spool.result(outcome.ref)
+                await self._bodies.store(outcome.ref.job, body.blob, file, say=partial(self.note, outcome.ref))
                 self._stored.add(outcome.ref)
             except BodyRefused as refused:
-                outcome = _without_body(outcome, Reason.RESULT_TOO_LARGE, refused.error.message)
+                large = isinstance(refused.error, TooLarge)
+                reason = Reason.RESULT_TOO_LARGE if large else Reason.WORKER_ERROR
+                outcome = _without_body(outcome, reason, refused.error.message)
             except OSError as error:
                 outcome = _without_body(outcome, Reason.WORKER_ERROR, f"the worker lost the result: {error}")
         self._send_result(outcome, log)
