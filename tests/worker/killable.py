@@ -10,7 +10,7 @@ from pathlib import Path
 import uvloop
 
 from hecaton.worker.app import serve
-from hecaton.worker.brain import holding, slots
+from hecaton.worker.brain import slots, steps
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.runtimes.docker import DockerRuntime
@@ -39,7 +39,7 @@ async def start(
 async def _main(
     url: str, worker: str, token: str, folder: str, runtime: str, handler: str, release: str, short: str
 ) -> int:
-    for module in (slots, holding):
+    for module in (slots, steps):
         vars(module)["AHEAD_SECONDS"] = float(short)
     if release:
         releases.become(release)

@@ -8,7 +8,7 @@ import pytest
 
 from hecaton.core.model import AttemptRef, Reason
 from hecaton.wire.channel import Cancel, Released, Revoke
-from hecaton.worker.brain import holding, slots
+from hecaton.worker.brain import slots, steps
 from tests.worker.brain import ref
 from tests.worker.test_adoption import Site, containers, phases, processes, site
 
@@ -31,7 +31,7 @@ turns.Turns.take = wait_and_look
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs of some seconds count as short: a busy machine must not take the test's for long ones."""
-    for module in (slots, holding):
+    for module in (slots, steps):
         monkeypatch.setattr(module, "AHEAD_SECONDS", 10.0)
 
 
