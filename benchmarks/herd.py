@@ -95,8 +95,8 @@ async def _run(url: str, tokens: Sequence[str], unlike: bool) -> None:
         for number, token in enumerate(tokens):
             worker = _Worker(connected, f"herd-{number}" if unlike else None)
             config = WorkerConfig(f"herd-{number}", url, "", token, Path())
-            worker.link = ServerLink(config, await open_sessions.enter_async_context(session(config)), worker)
-            group.create_task(worker.link.run())
+            worker.link = ServerLink(config, await open_sessions.enter_async_context(session(config)))
+            group.create_task(worker.link.run(worker))
 
 
 class Herd:

@@ -5,6 +5,8 @@
 - `agent`: Carries out what the worker's brain (`state`) orders, and tells it what happens.
 - `app`: Puts a worker together and runs it until it is told to stop.
 - `containers`: One container from its image to its removal: folder, door, start, jobs, end.
+- `end_lines`: Says in the worker's own log how jobs ended.
+- `live_containers`: The containers of this process, and what is left of those that are gone.
 - `no_overlap`: Until when this worker may run no-overlap jobs (`--no-overlap`): soon after, the server may give them to
   another one.
 - `site`: What all containers of a worker share.

@@ -35,18 +35,17 @@ def run(config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], settings:
 async def serve(config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], settings: WorkerSettings) -> int:
     """`run` on an event loop that is there already. A signal drains, a second one stops at once."""
     loop = asyncio.get_running_loop()
-    agent = Agent(config, runtime, gpus, settings)
     python = await asyncio.to_thread(python_mount.build, config.folder)
     async with session(config) as http:
-        link = ServerLink(config, http, agent)
-        agent.attach(link, Bodies(config.url, http), python)
+        link = ServerLink(config, http)
+        agent = Agent(config, runtime, gpus, settings, link, Bodies(config.url, http), python)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop, agent)
         try:
             await agent.start()
             cards = f"GPU slots: {len(gpus)}" if gpus else f"CPU-only, slots: {settings.slots}"
             _log.info(f"Worker {config.name} is up: {cards}", version=hecaton.__version__, runtime=runtime.name)
-            talking = loop.create_task(link.run())
+            talking = loop.create_task(link.run(agent))
             code, message = await _until_left(agent, talking)
             await link.flush(FLUSH_SECONDS)
             talking.cancel()

@@ -22,6 +22,7 @@ from hecaton.wire.channel import (
     Welcome,
 )
 from hecaton.worker.brain import events as ev
+from hecaton.worker.brain import invariants
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Done
 from hecaton.worker.brain.state import WorkerState
@@ -178,12 +179,14 @@ class Worker:
         if len(self._events) > 1:
             return
         while self._events:
-            for action in self.state.handle(self._events[0]):
-                self._carry[type(action)](action)
+            actions = self.state.handle(self._events[0])
             try:
-                self.state.holdings.check()
+                invariants.check(self.state.holdings)
+                invariants.check_orders(self.state.holdings, actions)
             except AssertionError as error:
                 self.oracle.fail(f"{self.name}: {error} (after {type(self._events[0]).__name__})")
+            for action in actions:
+                self._carry[type(action)](action)
             self._events.popleft()
         self._set_timer()
 

@@ -8,6 +8,7 @@ from hecaton.core.model import AttemptRef, Body, Gpu, JobId, Kind, Mode, Reason
 from hecaton.core.options import Options
 from hecaton.wire.channel import Assignment, FileRef, FromWorker, ImageRef
 from hecaton.worker.brain import events as ev
+from hecaton.worker.brain import invariants
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Done
 from hecaton.worker.brain.state import WorkerState
@@ -67,7 +68,8 @@ class Brain:
     def hear(self, event: ev.Event) -> list[ev.Action]:
         self.last = self.state.handle(event)
         self.all += self.last
-        self.state.holdings.check()
+        invariants.check(self.state.holdings)
+        invariants.check_orders(self.state.holdings, self.last)
         return self.last
 
     def connect(self, drop: tuple[AttemptRef, ...] = ()) -> None:

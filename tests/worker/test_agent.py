@@ -29,11 +29,14 @@ from hecaton.wire.channel import (
     Started,
     Warm,
 )
-from hecaton.worker.agent import IDLE_INTERVAL, LOG_INTERVAL, Agent
+from hecaton.worker.agent import Agent
 from hecaton.worker.app import SUPERSEDED_EXIT, serve
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.link.bodies import Bodies
+from hecaton.worker.link.link import ServerLink, session
 from hecaton.worker.link.logs import MARK
+from hecaton.worker.live_containers import IDLE_INTERVAL, LOG_INTERVAL
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.worker.brain import assignment, ref
 from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer
@@ -542,9 +545,12 @@ async def test_a_defect_ends_the_worker_loudly_instead_of_leaving_it_deaf(
         """Nothing in the brain expects this."""
 
     runtime = ProcessRuntime(WORKER, {"echo": handler})
-    agent = Agent(server.config(tmp_path / "state"), runtime, (), WorkerSettings())
-    with pytest.raises(KeyError):
-        agent.post(Unknown(0.0))
-    with pytest.raises(KeyError):
-        await agent.left
+    config = server.config(tmp_path / "state")
+    async with session(config) as http:
+        bodies = Bodies(config.url, http)
+        agent = Agent(config, runtime, (), WorkerSettings(), ServerLink(config, http), bodies, tmp_path)
+        with pytest.raises(KeyError):
+            agent.post(Unknown(0.0))
+        with pytest.raises(KeyError):
+            await agent.left
     await runtime.close()

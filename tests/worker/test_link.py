@@ -151,9 +151,9 @@ async def test_a_server_that_says_welcome_and_can_store_no_result_is_asked_ever_
         server.cannot_store = 4
         config, listener = server.config(tmp_path / "state"), _Nobody()
         async with module.session(config) as session:
-            link = ServerLink(config, session, listener)
+            link = ServerLink(config, session)
             listener.at_welcome = lambda: link.send(_result("a"))  # as the brain does: it goes until it is accepted
-            running = asyncio.create_task(link.run())
+            running = asyncio.create_task(link.run(listener))
             await asyncio.wait_for(listener.accepted.wait(), PATIENCE)
             await server.cut()
             await server.connected(6)
@@ -254,8 +254,8 @@ async def _connected(server: ScriptedServer, tmp_path: Path) -> AsyncIterator[Se
     config = server.config(tmp_path / "state")
     listener = _Nobody()
     async with module.session(config) as session:
-        link = ServerLink(config, session, listener)
-        running = asyncio.create_task(link.run())
+        link = ServerLink(config, session)
+        running = asyncio.create_task(link.run(listener))
         await asyncio.wait_for(listener.welcomed.wait(), PATIENCE)
         yield link
         running.cancel()

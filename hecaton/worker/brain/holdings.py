@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from hecaton.core.model import AttemptRef, Gpu, JobId
 from hecaton.wire.channel import Held, SlotInfo
-from hecaton.worker.brain import invariants
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Container, Done, Job, Phase, Slot
 
@@ -104,7 +103,3 @@ class Holdings:
         ]
         held += [Held(ref, done.slot, "done", done.outcome.ran or 0.0) for ref, done in self.done.items()]
         return tuple(held)
-
-    def check(self) -> None:
-        """Raises AssertionError when an invariant is broken: for tests."""
-        invariants.check(self)

@@ -1,13 +1,21 @@
-"""What must hold in the worker's brain after every event."""
+"""What must hold in the worker's brain after every event.
+
+And what `agent` may rely on when it looks up the container that an order names (`check_orders`): the brain names one
+from its `StartContainer` or `ContainerAdopted` on, and no more once it has heard that it failed or is gone. It hears
+that in the same step of the loop in which the container counts as gone, orders are carried out before the next event is
+handled, and the agent drops no container that is not gone.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
+from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.slots import Container, Job, Phase, Slot
 
-if TYPE_CHECKING:
-    from hecaton.worker.brain.holdings import Holdings
+OF_CONTAINERS = (ev.StartContainer, ev.StopContainer, ev.GiveJob, ev.GiveAhead, ev.TakeBack, ev.Acknowledge)
+"""The orders that the agent hands to a container."""
 
 
 def check(held: Holdings) -> None:
@@ -23,6 +31,13 @@ def check(held: Holdings) -> None:
         _check_slot(slot)
         if held.leaving is None:
             _check_liveness(slot)
+
+
+def check_orders(held: Holdings, actions: Iterable[ev.Action]) -> None:
+    """`actions`: of the event after which this is held. Raises AssertionError."""
+    for action in actions:
+        if isinstance(action, OF_CONTAINERS):
+            assert action.container in held.containers, f"{type(action).__name__} names a container that is no more"
 
 
 def _check_slot(slot: Slot) -> None:

@@ -99,10 +99,9 @@ def reconnect_delay(failures: int, generator: random.Random) -> float:
 
 
 class ServerLink:
-    def __init__(self, config: WorkerConfig, session: aiohttp.ClientSession, listener: Listener) -> None:
+    def __init__(self, config: WorkerConfig, session: aiohttp.ClientSession) -> None:
         self._url = config.url.rstrip("/")
         self._session = session
-        self._listener = listener
         self._random = random.Random()
         self._waiting: list[FromWorker] = []
         self._wake: asyncio.Future[None] | None = None
@@ -146,14 +145,14 @@ class ServerLink:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
 
-    async def run(self) -> None:
-        """Until cancelled, or until the server dismisses this worker."""
+    async def run(self, listener: Listener) -> None:
+        """Until cancelled, or until the server dismisses this worker. Once, by one task."""
         failures = 0
         while True:
             welcomed = False
             pause = 0.0
             try:
-                welcomed, dismissed = await self._connect()
+                welcomed, dismissed = await self._connect(listener)
                 if dismissed:
                     return
                 why = "the connection ended"
@@ -163,7 +162,7 @@ class ServerLink:
                 why, pause = _untrusted(error), UNWELCOME_DELAY
             except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
                 why = str(error) or type(error).__name__
-            welcomed = welcomed or self._end_session()
+            welcomed = welcomed or self._end_session(listener)
             # A welcome alone is not enough: a server whose disk is full says it, and hangs up at the first result.
             failures = 0 if self._of_use else failures + 1
             delay = self._random.uniform(pause / 2, pause) if pause else reconnect_delay(failures, self._random)
@@ -172,7 +171,7 @@ class ServerLink:
             notify(f"not connected to {self._url}: {why[:200]}")
             await asyncio.sleep(delay)
 
-    async def _connect(self) -> tuple[bool, bool]:
+    async def _connect(self, listener: Listener) -> tuple[bool, bool]:
         """One connection, from Hello to its end. Returns (was welcomed, is dismissed)."""
         self._of_use = False
         try:
@@ -185,11 +184,11 @@ class ServerLink:
             by = error.headers.get("Server") if error.headers is not None else None
             raise aiohttp.ClientError(_no_channel(error.status, by)) from error
         tasks: list[asyncio.Task[None]] = []
-        hello: list[FromWorker] = [self._listener.hello()]
+        hello: list[FromWorker] = [listener.hello()]
         self._unanswered = deque((asyncio.get_running_loop().time(),))
         try:
             await socket.send_bytes(channel.encode(hello))
-            return await self._receive(socket, tasks)
+            return await self._receive(socket, listener, tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -199,14 +198,14 @@ class ServerLink:
                     await socket.close()
 
     async def _receive(
-        self, socket: aiohttp.ClientWebSocketResponse, tasks: list[asyncio.Task[None]]
+        self, socket: aiohttp.ClientWebSocketResponse, listener: Listener, tasks: list[asyncio.Task[None]]
     ) -> tuple[bool, bool]:
         patience: float | None = CONNECT_SECONDS
         while True:
             frame = await socket.receive(timeout=patience)
             self._heard_at = asyncio.get_running_loop().time()
             if frame.type is not aiohttp.WSMsgType.BINARY:
-                return self._end_session(), self._closed_by_server(socket, frame)
+                return self._end_session(listener), self._closed_by_server(socket, frame, listener)
             for message in channel.decode_for_worker(frame.data):
                 if isinstance(message, Welcome):
                     if channel.common(message.protocol) is None:
@@ -217,28 +216,30 @@ class ServerLink:
                     self._welcomed = True
                     _log.info("Connected to the server", server=self._url)
                     notify(f"connected to {self._url}")
-                    self._listener.welcome(message)
-                    self._listener.assured(self._unanswered.popleft())
+                    listener.welcome(message)
+                    listener.assured(self._unanswered.popleft())
                 elif isinstance(message, Retire):
-                    self._listener.dismissed(0, f"this worker was removed from the server: {message.message}")
-                    return self._end_session(), True
+                    listener.dismissed(0, f"this worker was removed from the server: {message.message}")
+                    return self._end_session(listener), True
                 elif isinstance(message, ServerBeat):
                     self._of_use = True
                     if self._unanswered:
-                        self._listener.assured(self._unanswered.popleft())
+                        listener.assured(self._unanswered.popleft())
                 elif isinstance(message, Accepted):
                     self._of_use = True
                     self._unaccepted.difference_update(message.refs, message.fenced)
                     self._wake_up()
-                    self._listener.hear(message)
+                    listener.hear(message)
                 else:
-                    self._listener.hear(message)
+                    listener.hear(message)
 
-    def _closed_by_server(self, socket: aiohttp.ClientWebSocketResponse, frame: aiohttp.WSMessage) -> bool:
+    def _closed_by_server(
+        self, socket: aiohttp.ClientWebSocketResponse, frame: aiohttp.WSMessage, listener: Listener
+    ) -> bool:
         """Whether the worker is to end. Raises for closes that mean more than a lost connection."""
         code = socket.close_code
         if code == channel.CLOSE_SUPERSEDED:
-            self._listener.dismissed(
+            listener.dismissed(
                 SUPERSEDED_EXIT,
                 "another process connected as this worker and took over. If both are wanted, give one of them "
                 "another name: hecaton-gpu run SERVER --name NAME",
@@ -250,7 +251,7 @@ class ServerLink:
             raise _Unwelcome(f"the server refused what this worker said: {frame.extra or 'other protocol version'}")
         return False
 
-    def _end_session(self) -> bool:
+    def _end_session(self, listener: Listener) -> bool:
         """Returns whether there was one."""
         was, self._welcomed = self._welcomed, False
         self._waiting.clear()
@@ -258,7 +259,7 @@ class ServerLink:
         self._sending = 0
         self._idle.set()
         if was:
-            self._listener.lost()
+            listener.lost()
         return was
 
     async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:

@@ -1,0 +1,95 @@
+"""The containers of this process, and what is left of those that are gone: looks at their logs, removal of their
+folders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hecaton.core.model import AttemptRef
+from hecaton.worker.adoption import InUse
+from hecaton.worker.brain.holdings import Holdings
+from hecaton.worker.containers import LiveContainer
+from hecaton.worker.memory.outbox import Outbox
+
+LOG_INTERVAL = 0.25
+"""Seconds between two looks at the logs of running jobs."""
+
+IDLE_INTERVAL = 5.0
+"""The same for containers without a job: only to give back the space of what they print."""
+
+
+class LiveContainers:
+    """`by_id`: those that the brain may name, and the gone ones whose logs are still needed. Folders are removed in
+    threads; all else is on the loop."""
+
+    def __init__(self, holdings: Holdings, outbox: Outbox) -> None:
+        self.by_id: dict[str, LiveContainer] = {}
+        self._holdings = holdings
+        self._outbox = outbox
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks_seldom = False
+        self._removals: set[asyncio.Future[None]] = set()
+
+    def add(self, container: LiveContainer) -> None:
+        self.by_id[container.id] = container
+
+    def look_soon(self) -> None:
+        """A job begins."""
+        if self._timer is None or self._looks_seldom:
+            self._look_in(LOG_INTERVAL)
+
+    def forget(self, ref: AttemptRef) -> None:
+        """The log of this attempt is needed no more."""
+        # hot: benchmarks/throughput.py
+        for container in self.by_id.values():
+            if container.log is not None:
+                container.log.forget(ref)
+        self._remove_dead()
+
+    def in_use(self) -> InUse:
+        """Containers that are or come up, and folders, of which some are needed for their logs only."""
+        logs = {done.container for done in self._holdings.done.values() if done.container is not None}
+        return InUse({item.id for item in self.by_id.values() if not item.gone}, self.by_id.keys() | logs)
+
+    async def close(self) -> None:
+        """At the end of the worker: leave no task and no look behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for container in list(self.by_id.values()):
+            await container.close()
+        await asyncio.gather(*self._removals)
+
+    def remove_folders(self) -> None:
+        """After `close`, when nothing reads logs any more: of all that are gone and whose logs nobody needs."""
+        for container in self.by_id.values():
+            if container.gone and (container.log is None or not container.log.needed):
+                container.remove_folder()
+
+    def look(self) -> None:
+        """Now, and from then on as often as there is something to see."""
+        self._timer = None
+        self._remove_dead()
+        self._outbox.tick()
+        at_work = any(job.started_at is not None for job in self._holdings.jobs.values())
+        for container in self.by_id.values():
+            if container.log is not None:
+                container.log.trim_idle()
+        if self.by_id:
+            self._look_in(LOG_INTERVAL if at_work else IDLE_INTERVAL)
+
+    def _look_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_seldom = seconds > LOG_INTERVAL
+        self._timer = self._loop.call_later(seconds, self.look)
+
+    def _remove_dead(self) -> None:
+        """Containers that are gone leave their folder behind until their last result is with the server."""
+        for container in [item for item in self.by_id.values() if item.gone]:
+            if container.log is None or not container.log.needed:
+                del self.by_id[container.id]
+                removal = self._loop.run_in_executor(None, container.remove_folder)
+                self._removals.add(removal)
+                removal.add_done_callback(self._removals.discard)
