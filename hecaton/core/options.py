@@ -22,7 +22,7 @@ from hecaton.core.errors import BadRequest
 LONGEST = 30 * 86400.0
 
 
-class Kind(enum.Enum):
+class ValueKind(enum.Enum):
     """What values look like."""
 
     SECONDS = enum.auto()  # more than 0 and at most `LONGEST`; people write 90, 15m, 2h
@@ -44,7 +44,7 @@ class Option(msgspec.Struct, frozen=True):
 
     `label` and `meaning`: how `job show` says it; without a label it is shown elsewhere, or not at all."""
 
-    kind: Kind
+    kind: ValueKind
     help: str
     low: int = 0
     high: int = 0
@@ -63,31 +63,31 @@ class Option(msgspec.Struct, frozen=True):
     @property
     def expected(self) -> str:
         """What a value has to be, for people."""
-        if self.kind is Kind.SECONDS:
+        if self.kind is ValueKind.SECONDS:
             return f"seconds, more than 0 and at most {LONGEST / 86400:g} days"
-        if self.kind is Kind.WHOLE:
+        if self.kind is ValueKind.WHOLE:
             return f"a whole number from {self.low} to {self.high}"
-        return "True or False" if self.kind is Kind.FLAG else f"one of {', '.join(self.words)}"
+        return "True or False" if self.kind is ValueKind.FLAG else f"one of {', '.join(self.words)}"
 
     def allows(self, value: object) -> bool:
         if value is None:
             return self.default is None
-        if self.kind is Kind.SECONDS:
+        if self.kind is ValueKind.SECONDS:
             return _is_number(value, float) and 0 < value <= LONGEST  # type: ignore[operator]
-        if self.kind is Kind.WHOLE:
+        if self.kind is ValueKind.WHOLE:
             return _is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
-        return isinstance(value, bool) if self.kind is Kind.FLAG else value in self.words
+        return isinstance(value, bool) if self.kind is ValueKind.FLAG else value in self.words
 
 
-def _asks(kind: Kind, text: str, **facts: Any) -> msgspec.Meta:
+def _asks(kind: ValueKind, text: str, **facts: Any) -> msgspec.Meta:
     """The bounds stand in the API's description; it is `check` that holds them, for its sentences."""
     option = Option(kind, text, **facts)
     schema: dict[str, Any] = {}
-    if kind is Kind.SECONDS:
+    if kind is ValueKind.SECONDS:
         schema = {"exclusiveMinimum": 0, "maximum": LONGEST}
-    elif kind is Kind.WHOLE:
+    elif kind is ValueKind.WHOLE:
         schema = {"minimum": option.low, "maximum": option.high}
-    elif kind is Kind.WORD:
+    elif kind is ValueKind.WORD:
         schema = {"enum": list(option.words)}
     return msgspec.Meta(description=text, extra_json_schema=schema, extra={"option": option})
 
@@ -96,17 +96,17 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Stored as it was asked; what is not in it is at its default."""
 
     timeout: Annotated[
-        float | None, _asks(Kind.SECONDS, "Longest time to run, then it fails.", by_worker=True, label="time-out")
+        float | None, _asks(ValueKind.SECONDS, "Longest time to run, then it fails.", by_worker=True, label="time-out")
     ] = None
-    retries: Annotated[int, _asks(Kind.WHOLE, "Further attempts when the handler fails.", high=100)] = 0
-    priority: Annotated[int, _asks(Kind.WHOLE, "Higher goes first.", low=-1000, high=1000, label="priority")] = 0
+    retries: Annotated[int, _asks(ValueKind.WHOLE, "Further attempts when the handler fails.", high=100)] = 0
+    priority: Annotated[int, _asks(ValueKind.WHOLE, "Higher goes first.", low=-1000, high=1000, label="priority")] = 0
     queue_ttl: Annotated[
-        float | None, _asks(Kind.SECONDS, "Longest time to wait in the queue, then it fails.", label="queue ttl")
+        float | None, _asks(ValueKind.SECONDS, "Longest time to wait in the queue, then it fails.", label="queue ttl")
     ] = None
     no_overlap: Annotated[
         bool,
         _asks(
-            Kind.FLAG, "Never in two places at once: a worker that loses the server stops it.",
+            ValueKind.FLAG, "Never in two places at once: a worker that loses the server stops it.",
             by_worker=True, label="no overlap", meaning="a worker that loses the server stops it",
         ),
     ] = False  # fmt: skip

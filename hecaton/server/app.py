@@ -45,7 +45,7 @@ STOP_SECONDS = 8
 """Answers in flight get this long after SIGTERM; docs/reliability.md (C7) allows ten seconds in all."""
 
 
-class Started(msgspec.Struct, frozen=True):
+class Announcement(msgspec.Struct, frozen=True):
     """What there is to say once the server answers. `admin_password`: set if one had to be invented."""
 
     settings: Settings
@@ -175,15 +175,15 @@ class _Uvicorn(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(settings: Settings, admin_password: str | None, say: Callable[[Started], None]) -> None:
+async def serve(settings: Settings, admin_password: str | None, say: Callable[[Announcement], None]) -> None:
     """Until SIGTERM or SIGINT. `say` is called once the server answers."""
     listener = _listen(settings)
     server = Server(settings)
     try:
         application = await server.start()
         invented = await server.ensure_admin(admin_password)
-        started = Started(settings, listener.getsockname()[1], invented)
-        web = _Uvicorn(_config(settings, application), lambda: say(started), server.closing)
+        announcement = Announcement(settings, listener.getsockname()[1], invented)
+        web = _Uvicorn(_config(settings, application), lambda: say(announcement), server.closing)
         _collect_less_often()
         await web.serve([listener])
     finally:

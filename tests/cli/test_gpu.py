@@ -14,7 +14,7 @@ import pytest
 from hecaton.cli.hecaton_gpu import main as gpu
 from hecaton.cli.hecaton_gpu import options as gpu_options
 from hecaton.cli.hecaton_gpu import worker as gpu_worker
-from hecaton.cli.hecaton_gpu.options import Options, unit_name
+from hecaton.cli.hecaton_gpu.options import WorkerOptions, unit_name
 from hecaton.core.errors import Conflict
 from hecaton.wire.address import resolve
 from hecaton.worker.link import registration
@@ -37,7 +37,7 @@ def hecaton_gpu(*arguments: str, **environment: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def options(server: str, **changes: object) -> Options:
+def options(server: str, **changes: object) -> WorkerOptions:
     fields: dict[str, object] = {
         "server": server,
         "name": "box",
@@ -53,7 +53,7 @@ def options(server: str, **changes: object) -> Options:
         "username": None,
         "password": None,
     }
-    return Options(**(fields | changes))  # type: ignore[arg-type]
+    return WorkerOptions(**(fields | changes))  # type: ignore[arg-type]
 
 
 class TestCommandLine:

@@ -15,7 +15,7 @@ FIELD = """
     network: Annotated[
         str,
         _asks(
-            Kind.WORD, "What its container may reach.", words=("default", "none"),
+            ValueKind.WORD, "What its container may reach.", words=("default", "none"),
             changes=Changes.CONTAINER, by_worker=True, label="network",
         ),
     ] = "default"

@@ -66,8 +66,8 @@ def server_option(**settings: Any) -> click.Option:
     )
 
 
-class Asked(click.Option):
-    """Asked for on a terminal when it is missing; elsewhere an error that says how to give it."""
+class PromptedOption(click.Option):
+    """PromptedOption for on a terminal when it is missing; elsewhere an error that says how to give it."""
 
     def prompt_for_value(self, ctx: click.Context) -> Any:
         if not sys.stdin.isatty():
@@ -90,7 +90,7 @@ def asked(
     """`new`: a secret that is being set, typed twice."""
     return click.option(
         name,
-        cls=Asked,
+        cls=PromptedOption,
         prompt=name.lstrip("-").replace("-", " ").capitalize(),
         prompt_required=True,
         hide_input=secret,

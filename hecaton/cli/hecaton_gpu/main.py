@@ -11,7 +11,7 @@ import click
 
 from hecaton import __version__
 from hecaton.cli import output
-from hecaton.cli.hecaton_gpu.options import UNIT, Options, unit_name, worker_options
+from hecaton.cli.hecaton_gpu.options import UNIT, WorkerOptions, unit_name, worker_options
 from hecaton.core.errors import BadRequest, HecatonError
 
 NOT_RUNNING = 3
@@ -40,7 +40,7 @@ def cli() -> None:
 
 @cli.command()
 @worker_options
-def run(options: Options) -> int:
+def run(options: WorkerOptions) -> int:
     """Run the worker in the foreground (useful for debugging).
 
     The first time it registers with the server; later it knows it. Ctrl-C stops it: running jobs may end within the
@@ -53,7 +53,7 @@ def run(options: Options) -> int:
 
 @cli.command()
 @worker_options
-def install(options: Options) -> None:
+def install(options: WorkerOptions) -> None:
     """Install the worker as a systemd service that starts with the machine, and start it."""
     from hecaton.cli.hecaton_gpu.worker import install_worker
 

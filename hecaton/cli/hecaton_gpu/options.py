@@ -18,7 +18,7 @@ UNIT = "hecaton-gpu"
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
-class Options(msgspec.Struct, frozen=True):
+class WorkerOptions(msgspec.Struct, frozen=True):
     """What `run` and `install` are told about the worker. `shm_size` in bytes, time-outs in seconds."""
 
     server: str
@@ -63,7 +63,7 @@ class Size(click.ParamType[int]):
 
 
 def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a worker; the command gets them as one `Options`."""
+    """The options of a worker; the command gets them as one `WorkerOptions`."""
 
     @functools.wraps(command)
     def gathered(
@@ -76,7 +76,7 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(f"--handler needs --runtime {needed}: containers bring their own handler")
         if RUNTIMES[runtime].named_handlers and not handler:
             raise click.UsageError(f"--runtime {runtime} runs named handler files: give --handler NAME=PATH")
-        return command(Options(server, name or default_name(), unit_name(name), runtime, dict(handler), **rest))
+        return command(WorkerOptions(server, name or default_name(), unit_name(name), runtime, dict(handler), **rest))
 
     decorated: Callable[..., Any] = gathered
     for option in reversed(_WORKER_OPTIONS):

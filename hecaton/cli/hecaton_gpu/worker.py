@@ -11,7 +11,7 @@ import click
 
 from hecaton import __version__
 from hecaton.cli import output, units
-from hecaton.cli.hecaton_gpu.options import Options
+from hecaton.cli.hecaton_gpu.options import WorkerOptions
 from hecaton.core.errors import BadRequest, Conflict, HecatonError
 from hecaton.wire import address
 from hecaton.wire.home import ENVIRONMENT
@@ -30,7 +30,7 @@ STOP_SECONDS = 60
 """Seconds that the end of a worker may take beyond its drain timeout: containers are stopped, results delivered."""
 
 
-def run_worker(options: Options) -> int:
+def run_worker(options: WorkerOptions) -> int:
     """Until the worker is stopped; its exit code."""
     config = identity(options)
     with registration.exclusive(config):
@@ -62,7 +62,7 @@ def run_worker(options: Options) -> int:
             raise HecatonError(fault.message, fault.hint) from fault
 
 
-def install_worker(options: Options) -> None:
+def install_worker(options: WorkerOptions) -> None:
     """Check what can be checked first, so that a service that is installed also works."""
     units.require(f"hecaton-gpu install {options.server}")
     config = identity(options)
@@ -73,7 +73,7 @@ def install_worker(options: Options) -> None:
     output.say(f"Its log: hecaton-gpu logs -f{'' if options.unit == 'hecaton-gpu' else f' --name {options.name}'}")
 
 
-def service(options: Options, config: WorkerConfig) -> units.Service:
+def service(options: WorkerOptions, config: WorkerConfig) -> units.Service:
     """The unit of a registered worker: it names no credentials, those of the worker itself are in its folder."""
     arguments = ["run", config.url, "--name", config.name, "--runtime", options.runtime]
     for name, path in options.handlers.items():
@@ -96,7 +96,7 @@ def service(options: Options, config: WorkerConfig) -> units.Service:
     )
 
 
-def identity(options: Options) -> WorkerConfig:
+def identity(options: WorkerOptions) -> WorkerConfig:
     """The registration of this worker: the one it has, or a new one.
 
     One that was removed on the server is replaced where there are credentials or somebody to ask; a service without
@@ -116,7 +116,7 @@ def identity(options: Options) -> WorkerConfig:
     return known
 
 
-def _register(options: Options) -> WorkerConfig:
+def _register(options: WorkerOptions) -> WorkerConfig:
     server = address.resolve(options.server, options.ca_file)
     if server.warning:
         output.warn(server.warning)
@@ -139,7 +139,7 @@ def _ask(option: str, label: str, *, hidden: bool) -> str:
     return answer
 
 
-def _runtime(options: Options, config: WorkerConfig) -> Runtime:
+def _runtime(options: WorkerOptions, config: WorkerConfig) -> Runtime:
     wishes = Wishes(options.handlers, options.shm_size)
     return RUNTIMES[options.runtime].make(config.worker_id, wishes)
 

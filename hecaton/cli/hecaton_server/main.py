@@ -16,7 +16,7 @@ from hecaton.cli.duration import Duration
 from hecaton.server.settings import DAY, MIB, Settings
 
 if TYPE_CHECKING:
-    from hecaton.server.app import Started
+    from hecaton.server.app import Announcement
 
 DEFAULTS = Settings(folder=Path())
 
@@ -207,7 +207,7 @@ def _run(settings: Settings) -> None:
     uvloop.run(serve(settings, os.environ.get("HECATON_ADMIN_PASS") or None, announce))
 
 
-def announce(started: Started) -> None:
+def announce(started: Announcement) -> None:
     """What a tired person needs to go on."""
     settings = started.settings
     scheme = "https" if settings.ssl_certfile else "http"

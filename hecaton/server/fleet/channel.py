@@ -59,10 +59,10 @@ ALONG = 0.5
 
 _log = structlog.get_logger("hecaton.channel")
 
-_Arrived = tuple["_Link", WorkerId, Sequence[Outcome]]
+_Arrived = tuple["_FrameWriter", WorkerId, Sequence[Outcome]]
 
 
-class _Link:
+class _FrameWriter:
     """Messages of one loop turn leave in one frame; the writer task sleeps while there are none."""
 
     def __init__(self, send: Send) -> None:
@@ -140,7 +140,7 @@ class Channel:
     ) -> None:
         self._workers, self._attempts, self._quarantine, self._fleet = workers, attempts, quarantine, fleet
         self._clock, self._find = clock, find
-        self._links: dict[WorkerId, _Link] = {}
+        self._links: dict[WorkerId, _FrameWriter] = {}
         self._tasks = Tasks()
         self._arrived: list[_Arrived] = []
 
@@ -154,7 +154,7 @@ class Channel:
         if worker is None:
             await send(_closing(CLOSE_UNAUTHENTICATED, "the worker's token does not hold: was the worker removed?"))
             return
-        link = _Link(send)
+        link = _FrameWriter(send)
         writer = asyncio.ensure_future(link.write())
         reader = asyncio.ensure_future(self._read(receive, worker, link))
         closing = asyncio.ensure_future(link.closing.wait())
@@ -171,7 +171,7 @@ class Channel:
             if self._links.get(worker.id) is link:
                 del self._links[worker.id]
 
-    async def _read(self, receive: Receive, worker: WorkerRecord, link: _Link) -> None:
+    async def _read(self, receive: Receive, worker: WorkerRecord, link: _FrameWriter) -> None:
         """Until the worker goes away or says something that cannot be right."""
         try:
             await self._talk(receive, worker, link)
@@ -181,7 +181,7 @@ class Channel:
             _log.warning("A worker does not speak the protocol", worker=worker.name, error=str(error))
             link.close(CLOSE_PROTOCOL, _cut(f"not understood: {error}"))
 
-    async def _talk(self, receive: Receive, worker: WorkerRecord, link: _Link) -> None:
+    async def _talk(self, receive: Receive, worker: WorkerRecord, link: _FrameWriter) -> None:
         async with asyncio.timeout(HELLO_TIMEOUT):
             messages = await _frame(receive)
         hello, rest = (messages[0], messages[1:]) if messages else (None, [])
@@ -206,12 +206,12 @@ class Channel:
             self._fleet.contact(worker.id, self._clock.now())
             self._take(worker, link, messages)
 
-    async def _join(self, worker: WorkerRecord, link: _Link, hello: Hello) -> None:
+    async def _join(self, worker: WorkerRecord, link: _FrameWriter, hello: Hello) -> None:
         restored = await self._quarantine.restore(worker.id, hello)
         if self._links.get(worker.id) is link:  # else it has gone, or a newer one has come
             await self._workers.join(worker, link, hello, restored)
 
-    def _is_newest(self, worker: WorkerRecord, link: _Link) -> bool:
+    def _is_newest(self, worker: WorkerRecord, link: _FrameWriter) -> bool:
         """Of two connections with one token the older one is closed, even if its hello comes last: it was under way
         for long. Only where two processes use one token, a word of that goes to the older one, and ends it."""
         former = self._links.get(worker.id)
@@ -228,11 +228,11 @@ class Channel:
             older.close(CLOSE_SUPERSEDED, "another connection with this worker's token took over")
         return newer
 
-    def _take(self, worker: WorkerRecord, link: _Link, messages: list[FromWorker]) -> None:
+    def _take(self, worker: WorkerRecord, link: _FrameWriter, messages: list[FromWorker]) -> None:
         for message in messages:
             self._take_one(worker.id, link, message)
 
-    def _take_one(self, worker: WorkerId, link: _Link, message: FromWorker) -> None:
+    def _take_one(self, worker: WorkerId, link: _FrameWriter, message: FromWorker) -> None:
         match message:
             case Results(outcomes):
                 self._gather(link, worker, outcomes)
@@ -259,7 +259,7 @@ class Channel:
             case Hello():
                 link.close(CLOSE_PROTOCOL, "hello comes once")
 
-    def _gather(self, link: _Link, worker: WorkerId, outcomes: Sequence[Outcome]) -> None:
+    def _gather(self, link: _FrameWriter, worker: WorkerId, outcomes: Sequence[Outcome]) -> None:
         """Results that arrive in one turn of the loop, whoever sent them, are stored together."""
         # hot: benchmarks/growth.py
         if not self._arrived:
@@ -282,7 +282,7 @@ class Channel:
             for one in arrived:
                 await self._store([one])
 
-    async def _guarded(self, link: _Link, work: Awaitable[None]) -> None:
+    async def _guarded(self, link: _FrameWriter, work: Awaitable[None]) -> None:
         """A result that could not be stored is not acknowledged: the connection is cut, and the worker sends it
         again."""
         try:
@@ -301,7 +301,7 @@ class Channel:
         await self._tasks.wait(5)
 
 
-async def _finish(writer: asyncio.Future[None], link: _Link) -> None:
+async def _finish(writer: asyncio.Future[None], link: _FrameWriter) -> None:
     """Let the last frame and the close code out, but do not wait for a peer that does not read."""
     link.close(1000, "")
     await asyncio.wait([writer], timeout=1)

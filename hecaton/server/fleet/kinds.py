@@ -23,7 +23,7 @@ def work_of(want: Want) -> Work:
     return Work(want.image, want.mode, want.asks)
 
 
-class Kind:
+class HostKind:
     """Is itself alone. `works`: those in demand that its workers can do, in the order in which they were asked for."""
 
     __slots__ = ("works",)
@@ -32,21 +32,21 @@ class Kind:
         self.works: dict[Work, None] = dict.fromkeys(works)
 
 
-NO_KIND = Kind(())
+NO_KIND = HostKind(())
 
 
-class Kinds:
+class HostKinds:
     """Abilities in kinds. Two abilities are of one kind exactly when they can do the same of the works asked for."""
 
     def __init__(self, works: Iterable[Work] = ()) -> None:
-        self._of: dict[Ability, Kind] = {}
-        self._able: dict[Work, set[Kind]] = {work: set() for work in works}
+        self._of: dict[Ability, HostKind] = {}
+        self._able: dict[Work, set[HostKind]] = {work: set() for work in works}
 
-    def of(self, ability: Ability) -> Kind:
+    def of(self, ability: Ability) -> HostKind:
         kind = self._of.get(ability)
         if kind is None:
             works = [work for work in self._able if unable(work, ability) is None]
-            kind = next((kind for kind in set(self._of.values()) if kind.works.keys() == set(works)), None) or Kind(
+            kind = next((kind for kind in set(self._of.values()) if kind.works.keys() == set(works)), None) or HostKind(
                 works
             )
             self._of[ability] = kind
@@ -62,14 +62,14 @@ class Kinds:
     def works(self) -> Collection[Work]:
         return self._able.keys()
 
-    def able(self, work: Work) -> set[Kind]:
+    def able(self, work: Work) -> set[HostKind]:
         """Those that can do it. KeyError unless it has been asked for."""
         return self._able[work]
 
     def ask(self, work: Work) -> Collection[Ability]:
         """Tell the kinds apart by this work, too. Gives the abilities whose kind is another from now on."""
-        members: dict[Kind, list[Ability]] = {}
-        apart: dict[Kind, list[Ability]] = {}
+        members: dict[HostKind, list[Ability]] = {}
+        apart: dict[HostKind, list[Ability]] = {}
         for ability, kind in self._of.items():
             members.setdefault(kind, []).append(ability)
             if unable(work, ability) is None:
@@ -85,15 +85,15 @@ class Kinds:
                 able.add(self._split(kind, work, abilities))
         return moved
 
-    def _split(self, kind: Kind, work: Work, abilities: Iterable[Ability]) -> Kind:
-        new = Kind((*kind.works, work))
+    def _split(self, kind: HostKind, work: Work, abilities: Iterable[Ability]) -> HostKind:
+        new = HostKind((*kind.works, work))
         for known in kind.works:
             self._able[known].add(new)
         self._of.update(dict.fromkeys(abilities, new))
         return new
 
 
-def doable(waiting: Mapping[Work, object], kinds: Collection[Kind], able: Kinds) -> Iterable[Work]:
+def doable(waiting: Mapping[Work, object], kinds: Collection[HostKind], able: HostKinds) -> Iterable[Work]:
     """Works that wait and that one of these kinds can do, in an order that each run repeats. All have been asked for.
 
     The shorter way round: the most of what waits may have nobody, and the most that somebody can do does not wait."""

@@ -21,7 +21,7 @@ from hecaton.core.options import EVERYWHERE
 from hecaton.wire.channel import Held, Hello, ToWorker
 
 
-class Link(Protocol):
+class WorkerLink(Protocol):
     """The way to one connected worker. Never blocks; messages of one loop turn share a frame."""
 
     def send(self, message: ToWorker) -> None: ...
@@ -92,7 +92,7 @@ class Member(msgspec.Struct):
     id: WorkerId
     name: str
     number: int  # rises with each that comes
-    link: Link | None = None
+    link: WorkerLink | None = None
     last_contact: float = 0.0
     suspect: bool = False
     draining: bool = False  # as the worker says
@@ -246,7 +246,7 @@ class Fleet:
         return {one.ref: one.slot for one in held if one.ref not in known}
 
     def join(
-        self, worker_id: WorkerId, name: str, link: Link, hello: Hello, now: float, restored: Sequence[Lease] = ()
+        self, worker_id: WorkerId, name: str, link: WorkerLink, hello: Hello, now: float, restored: Sequence[Lease] = ()
     ) -> Reconciled:
         """A worker connected. The caller ends what was lost and tells the worker what to keep and drop. `restored`:
         what the store has given back to it."""
@@ -283,7 +283,7 @@ class Fleet:
         waiting = tuple(ref for ref, lease in owned.items() if not lease.started)
         return Reconciled(tuple(keep), tuple(drop), started, waiting, rebooted)
 
-    def leave(self, worker_id: WorkerId, link: Link) -> bool:
+    def leave(self, worker_id: WorkerId, link: WorkerLink) -> bool:
         """The connection ended; False if a newer one has taken over. Leases stay."""
         member = self.members.get(worker_id)
         if member is None or member.link is not link:

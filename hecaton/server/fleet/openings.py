@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from hecaton.core.matching import ANYTHING, Ability, Host, Slot, Want
 from hecaton.core.model import WorkerId, WorkerStatus
-from hecaton.server.fleet.kinds import NO_KIND, Kind, Kinds, Work, doable, work_of
+from hecaton.server.fleet.kinds import NO_KIND, HostKind, HostKinds, Work, doable, work_of
 from hecaton.server.fleet.members import Fleet, Member, Place, SlotState
 
 TIDY = 1000
@@ -37,7 +37,7 @@ class _Entry(NamedTuple):
 
     opening: _Opening | None
     ability: Ability
-    kind: Kind
+    kind: HostKind
     owner: int | None
     stacked: bool
 
@@ -73,11 +73,11 @@ class Openings:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._entries: dict[Place, _Entry] = {}
-        self._kinds = Kinds()
+        self._kinds = HostKinds()
         self._asked: set[Work] = set()  # since the last tidying
         self._decisions = 0
-        self._open: Counter[Kind] = Counter()  # openings of members of a kind
-        self._idle_kinds: Counter[Kind] = Counter()
+        self._open: Counter[HostKind] = Counter()  # openings of members of a kind
+        self._idle_kinds: Counter[HostKind] = Counter()
         self._idle = _Shelf()  # by the member's kind and what is warm
         self._used = _Shelf()  # by the member's kind: the idle ones where something is warm
         self._beside = _Shelf()  # busy, but not full: by the member's kind and what is warm
@@ -127,7 +127,7 @@ class Openings:
         self.ask(work)
         return work
 
-    def _ready(self, want: Want, kind: Kind) -> Iterator[_Opening]:
+    def _ready(self, want: Want, kind: HostKind) -> Iterator[_Opening]:
         """Idle ones in the order of the matching."""
         warm = reversed(self._idle.row((kind, want.warm)))
         empty = self._idle.row((kind, None)) if want.warm is not None else ()
@@ -200,7 +200,7 @@ class Openings:
             if entry.opening.slot.held == 0:
                 _less(self._idle_kinds, entry.kind)
 
-    def _shelves(self, opening: _Opening, kind: Kind) -> Sequence[tuple[_Shelf, Hashable]]:
+    def _shelves(self, opening: _Opening, kind: HostKind) -> Sequence[tuple[_Shelf, Hashable]]:
         warm = opening.slot.warm
         if opening.slot.held:
             return ((self._beside, (kind, warm)),)
@@ -216,7 +216,7 @@ class Openings:
         if len(wanted) + len(abilities) < len(self._kinds):
             for entry in self._entries.values():
                 self._take_out(entry)
-            self._kinds = Kinds(wanted)
+            self._kinds = HostKinds(wanted)
             for place, entry in self._entries.items():
                 self._entries[place] = entry = entry._replace(kind=self._kinds.of(entry.ability))
                 self._put_in(entry)

@@ -12,7 +12,7 @@ import structlog
 from hecaton.core.model import AttemptRef, JobState, Reason, WorkerId, WorkerRecord
 from hecaton.server.fleet.attempts import Attempts, Refs
 from hecaton.server.fleet.dispatcher import Dispatcher
-from hecaton.server.fleet.members import Fleet, Lease, Link, Member
+from hecaton.server.fleet.members import Fleet, Lease, Member, WorkerLink
 from hecaton.server.fleet.quarantine import Quarantine
 from hecaton.server.resources import Resources
 from hecaton.store.port import Store
@@ -32,7 +32,7 @@ class Workers:
         self._settings, self._server_id = resources.settings, resources.server_id
         self._fleet, self._dispatcher, self._attempts, self._quarantine = fleet, dispatcher, attempts, quarantine
 
-    async def join(self, worker: WorkerRecord, link: Link, hello: Hello, restored: Sequence[Lease]) -> None:
+    async def join(self, worker: WorkerRecord, link: WorkerLink, hello: Hello, restored: Sequence[Lease]) -> None:
         """`restored`: what `Quarantine.restore` gave for the same hello."""
         now = self._clock.now()
         reconciled = self._fleet.join(worker.id, worker.name, link, hello, now, restored)
@@ -51,7 +51,7 @@ class Workers:
         _log.info("Worker connected", worker=worker.name, slots=len(hello.slots), runtime=hello.runtime)
         await self._dispatcher.dispatch()
 
-    async def _ask_again(self, link: Link, kept: Sequence[AttemptRef]) -> None:
+    async def _ask_again(self, link: WorkerLink, kept: Sequence[AttemptRef]) -> None:
         """Cancellations that were asked for while the worker was away."""
 
         def asked(store: Store) -> tuple[AttemptRef, ...]:
@@ -85,7 +85,7 @@ class Workers:
         await self._dispatcher.dispatch()
         return record
 
-    def leave(self, worker: WorkerRecord, link: Link) -> None:
+    def leave(self, worker: WorkerRecord, link: WorkerLink) -> None:
         if self._fleet.leave(worker.id, link):
             _log.info("Worker disconnected", worker=worker.name)
 

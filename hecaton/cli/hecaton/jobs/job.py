@@ -82,7 +82,7 @@ def new(
     hecaton job new --each payloads.jsonl --name pictures my-image:latest
     """
     given = {name: value for name, value in options.items() if value is not None}
-    asked = _Asked(script, handler, args, idempotency_key, given)
+    asked = _Submission(script, handler, args, idempotency_key, given)
     if script and handler:
         raise click.UsageError("--script and --handler exclude each other")
     if each is None and name is not None:
@@ -107,7 +107,7 @@ def new(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Submission:
     """How a payload is to be run. `key`: idempotency key. `options`: of the job, by name, without those not given."""
 
     script: bool
@@ -117,7 +117,7 @@ class _Asked:
     options: dict[str, Any]
 
 
-def _submit(client: Client, path: Path, image: str, asked: _Asked) -> JobHandle:
+def _submit(client: Client, path: Path, image: str, asked: _Submission) -> JobHandle:
     from hecaton.core.doors import WAYS, asked_for
 
     mode = asked_for(name for name, given in (("script", asked.script), ("handler", asked.handler)) if given)
@@ -134,7 +134,7 @@ def _known_image(name: str) -> Iterator[None]:
         raise NotFound(error.message, f"An admin registers it with: hecaton image new {name}") from error
 
 
-def _new_batch(cli: Cli, image: str, each: str, name: str, wait: bool, target: Path | None, asked: _Asked) -> int:
+def _new_batch(cli: Cli, image: str, each: str, name: str, wait: bool, target: Path | None, asked: _Submission) -> int:
     from hecaton.cli.hecaton.jobs import batch
     from hecaton.cli.hecaton.jobs.each import items_of
 

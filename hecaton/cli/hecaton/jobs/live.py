@@ -42,7 +42,7 @@ def watch(client: Client, job_id: str, timeout: float | None = None) -> JobView:
     closed then: it would go on reading events, in an interactive shell for ever."""
     screen = Screen()
     try:
-        return _Watch(client, job_id, screen).run(timeout)
+        return _LiveJob(client, job_id, screen).run(timeout)
     except BaseException:
         client.close()
         raise
@@ -50,7 +50,7 @@ def watch(client: Client, job_id: str, timeout: float | None = None) -> JobView:
         screen.close()
 
 
-class _Watch:
+class _LiveJob:
     def __init__(self, client: Client, job_id: str, screen: Screen) -> None:
         self._client = client
         self._job_id = job_id

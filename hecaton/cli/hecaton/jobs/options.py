@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from hecaton.cli.duration import Duration
-from hecaton.core.options import OPTIONS, Kind, Option
+from hecaton.core.options import OPTIONS, Option, ValueKind
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,10 +22,10 @@ def job_options(command: F) -> F:
 
 def _flag(option: Option) -> Callable[[F], F]:
     text = option.help
-    if option.kind is Kind.FLAG:
+    if option.kind is ValueKind.FLAG:
         return click.option(option.flag, is_flag=True, default=None, help=text)
-    if option.kind is Kind.SECONDS:
+    if option.kind is ValueKind.SECONDS:
         return click.option(option.flag, type=Duration(), help=f"{text.removesuffix('.')} (90, 15m, 2h).")
-    if option.kind is Kind.WORD:
+    if option.kind is ValueKind.WORD:
         return click.option(option.flag, type=click.Choice(option.words), help=text)
     return click.option(option.flag, type=click.IntRange(min=0) if option.low == 0 else int, help=text)

@@ -98,11 +98,11 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
 
 
 def _asked(option: Option, value: Any) -> object:
-    from hecaton.core.options import Kind
+    from hecaton.core.options import ValueKind
 
-    if option.kind is Kind.FLAG:
+    if option.kind is ValueKind.FLAG:
         return f"yes: {option.meaning}" if option.meaning else "yes"
-    return duration(value) if option.kind is Kind.SECONDS else value
+    return duration(value) if option.kind is ValueKind.SECONDS else value
 
 
 def progress(value: Any) -> str:

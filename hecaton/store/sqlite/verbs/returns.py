@@ -15,7 +15,7 @@ from hecaton.store.sqlite.statements import Statements
 from hecaton.store.sqlite.verbs.queue import HELD_STATES
 
 
-class _Claimed(msgspec.Struct, gc=False):
+class _HeldJob(msgspec.Struct, gc=False):
     """The job that a worker says it holds."""
 
     seq: int
@@ -27,7 +27,7 @@ class _Claimed(msgspec.Struct, gc=False):
     started_at: float | None
 
 
-class _Lost(msgspec.Struct, gc=False):
+class _LostAttempt(msgspec.Struct, gc=False):
     """The attempt that was ended for its worker's silence."""
 
     assigned_at: float
@@ -36,8 +36,8 @@ class _Lost(msgspec.Struct, gc=False):
     charged: str
 
 
-_CLAIMED = f"SELECT {Columns(_Claimed, 'job').sql} FROM job WHERE id = ?"  # noqa: S608
-_LOST = f"SELECT {Columns(_Lost, 'attempt').sql} FROM attempt WHERE seq = ? AND number = ? AND worker_id = ?"  # noqa: S608
+_CLAIMED = f"SELECT {Columns(_HeldJob, 'job').sql} FROM job WHERE id = ?"  # noqa: S608
+_LOST = f"SELECT {Columns(_LostAttempt, 'attempt').sql} FROM attempt WHERE seq = ? AND number = ? AND worker_id = ?"  # noqa: S608
 
 _GIVE_BACK = """
     UPDATE job SET state = ?, run_after = ?, infra_failures = infra_failures - ?,
@@ -61,7 +61,7 @@ class ReturnVerbs:
         row = self._first(_CLAIMED, ref.job)
         if row is None:
             return None
-        job = _Claimed(*row)
+        job = _HeldJob(*row)
         if job.attempt != ref.attempt:
             return None
         state = STATE[job.state]
@@ -71,7 +71,7 @@ class ReturnVerbs:
         target = TRANSITIONS.get((state, Event.RETURN))
         if row is None or target is None:
             return None
-        lost = _Lost(*row)
+        lost = _LostAttempt(*row)
         if REASON[lost.reason] not in RETURNABLE or decode_spec(job.spec).no_overlap:
             return None
         started = lost.started_at is not None

@@ -49,7 +49,7 @@ _RESULT = f"""
 HELD = f"{CLAIMED} WHERE job.state IN ('ASSIGNED', 'IN_PROGRESS') AND job.worker_id = ? ORDER BY job.seq"
 
 
-class _Lease(msgspec.Struct, gc=False):
+class _LeaseRow(msgspec.Struct, gc=False):
     worker_id: WorkerId
     slot: int
     id: JobId
@@ -58,7 +58,7 @@ class _Lease(msgspec.Struct, gc=False):
 
 
 ASSIGNED = f"""
-    SELECT {Columns(_Lease, "job").sql} FROM job INDEXED BY job_held
+    SELECT {Columns(_LeaseRow, "job").sql} FROM job INDEXED BY job_held
     WHERE state IN ('ASSIGNED', 'IN_PROGRESS') ORDER BY seq
 """  # noqa: S608
 
@@ -167,7 +167,7 @@ class ViewVerbs:
         return [claimed_of(row, row.attempt, 0) for row in [ClaimedRow(*row) for row in self._sql(HELD, (worker_id,))]]
 
     def assigned(self) -> list[tuple[WorkerId, int, AttemptRef, JobState]]:
-        leases = [_Lease(*row) for row in self._sql(ASSIGNED)]
+        leases = [_LeaseRow(*row) for row in self._sql(ASSIGNED)]
         return [(one.worker_id, one.slot, AttemptRef(one.id, one.attempt), STATE[one.state]) for one in leases]
 
     # -- the queue -----------------------------------------------------------------------------
