@@ -77,8 +77,8 @@ class NativeDoor(Door):
         self._visitor = visitor
         self._max_result = max_result
         self._server: asyncio.Server | None = None
-        self._strangers: set[_Connection] = set()
-        self._container: _Connection | None = None
+        self._strangers: set[_ContainerConnection] = set()
+        self._container: _ContainerConnection | None = None
         self._served = served
         self._served_pid: object = None  # as the container numbers it
         self._has_refused = False
@@ -110,7 +110,7 @@ class NativeDoor(Door):
     async def open(self) -> None:
         listener = _listener(self._folder)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Connection(self), sock=listener)
+        self._server = await loop.create_unix_server(lambda: _ContainerConnection(self), sock=listener)
 
     def started(self, handle: str) -> None:
         """Nothing to do: it says hello by itself."""
@@ -159,25 +159,25 @@ class NativeDoor(Door):
 
     # -- connections ---------------------------------------------------------------------------------
 
-    def admit(self, connection: _Connection) -> bool:
+    def admit(self, connection: _ContainerConnection) -> bool:
         if len(self._strangers) >= MAX_STRANGERS:
             return False
         self._strangers.add(connection)
         return True
 
-    def lost(self, connection: _Connection) -> None:
+    def lost(self, connection: _ContainerConnection) -> None:
         self._strangers.discard(connection)
         if self._container is connection:
             self._container = None
 
-    def take(self, connection: _Connection, header: dict[str, Any], body: bytes) -> None:
+    def take(self, connection: _ContainerConnection, header: dict[str, Any], body: bytes) -> None:
         """Raises ProtocolError for what makes no sense."""
         if connection is self._container:
             self._take_from_container(header, body)
         elif connection in self._strangers:
             self._greet(connection, header)
 
-    def _greet(self, connection: _Connection, header: dict[str, Any]) -> None:
+    def _greet(self, connection: _ContainerConnection, header: dict[str, Any]) -> None:
         nonce, version = header.get("nonce"), header.get("protocol")
         if header["type"] != "hello" or not isinstance(nonce, str) or not isinstance(version, int):
             raise protocol.ProtocolError("the first frame is no hello")
@@ -216,7 +216,7 @@ class NativeDoor(Door):
         # It cannot be seen from here: only an open connection shows that it lives.
         return self._container is None or pid == self._served_pid
 
-    def _refuse(self, connection: _Connection, pid: object) -> None:
+    def _refuse(self, connection: _ContainerConnection, pid: object) -> None:
         """Said once in the worker's log: a process with an older SDK does not know the word, and goes on asking."""
         if not self._has_refused:
             _log.warning("A second process of a container called start(): it gets no jobs", pid=pid)
@@ -248,7 +248,7 @@ class NativeDoor(Door):
             self._container.transport.write(b"".join(acks))
 
 
-class _Connection(asyncio.Protocol):
+class _ContainerConnection(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self, door: NativeDoor) -> None:
