@@ -73,7 +73,8 @@ def warn(text: str) -> None:
 
 
 def show_error(error: errors.HecatonError, as_json: bool) -> None:
-    """One line for what happened, one for what to do next; with --json one JSON document. On stderr."""
+    """What happened in a line, and the facts that belong to it each in a line below, then what to do next; with --json
+    one JSON document. On stderr."""
     if as_json:
         import msgspec
 
@@ -83,7 +84,10 @@ def show_error(error: errors.HecatonError, as_json: bool) -> None:
         click.echo(harmless_json(msgspec.json.encode(body).decode()), err=True)
         return
     label = click.style("Error:", fg="red", bold=True)
-    click.echo(f"{label} {one_line(error.message)}", err=True, color=colour_wanted(sys.stderr))
+    first, *facts = error.message.split("\n")
+    click.echo(f"{label} {one_line(first)}", err=True, color=colour_wanted(sys.stderr))
+    for fact in facts:
+        click.echo(f"  {one_line(fact)}".rstrip(), err=True)
     if error.hint:
         click.echo(one_line(error.hint), err=True)
 

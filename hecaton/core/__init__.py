@@ -4,6 +4,7 @@
 - `doors`: The ways of speaking to a container (`Mode`), one row each: what every other part may know of a way without
   knowing which one it is.
 - `errors`: One tree of errors, raised where the fault is known; `wire.errors` has the table of codes and HTTP statuses.
+- `image_versions`: Which versions of an image the machines have under one name, for people.
 - `lifecycle`: What may happen to a job: ONE table of moves, and the rule that says where a job goes when an attempt
   ends.
 - `matching`: Which waiting work goes to which slot, and for the rest: why not.

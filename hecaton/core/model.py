@@ -192,6 +192,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     charged: Charged | None = None
     exit_code: int | None = None
     failure: Failure | None = None
+    image_version: str | None = None  # what ran: the digest that was asked for, else the engine's id of the image
 
 
 class Job(msgspec.Struct, frozen=True):

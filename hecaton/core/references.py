@@ -19,6 +19,7 @@ _REFERENCE = re.compile(
     re.ASCII,
 )
 _IMAGE_ID = re.compile("[0-9a-f]{64}")
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -38,6 +39,10 @@ class Reference(msgspec.Struct, frozen=True):
 
     def by_digest(self, digest: str) -> str:
         return f"{self.familiar}@{digest}"
+
+
+def is_digest(text: str) -> bool:
+    return _DIGEST.fullmatch(text) is not None
 
 
 def parse(name: str) -> Reference:

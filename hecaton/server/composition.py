@@ -15,10 +15,13 @@ from hecaton.core.model import JobState, WorkerRecord
 from hecaton.server.accounts.auth import Passwords, hash_worker_token
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.registry import check
+from hecaton.server.accounts.resolver import Resolver
 from hecaton.server.duties import Duties
 from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.channel import Channel
 from hecaton.server.fleet.dispatcher import Dispatcher
+from hecaton.server.fleet.images.news import ImageNews
+from hecaton.server.fleet.images.versions import Versions
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Quarantine
 from hecaton.server.fleet.scheduler import Scheduler
@@ -43,8 +46,9 @@ class Composition:
     def __init__(self, resources: Resources, passwords: Passwords) -> None:
         self.resources = resources
         database, clock = resources.database, resources.clock
-        self.directory = Directory(database, passwords, clock, check)
         self.fleet = Fleet()
+        versions = Versions(self.fleet, clock.now)
+        self.directory = Directory(database, passwords, clock, Resolver(check, versions, clock.now))
         self.hub = Hub()
         self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now)
         self.dispatcher = Dispatcher(database, clock, self.scheduler)
@@ -53,7 +57,10 @@ class Composition:
         self.workers = Workers(resources, self.fleet, self.dispatcher, self.attempts, self.quarantine)
         self.jobs = Jobs(resources, self.directory, self.fleet, self.scheduler, self.attempts, self.hub)
         self.batches = Batches(resources, self.directory, self.scheduler, self.hub)
-        self.channel = Channel(self.workers, self.attempts, self.quarantine, self.fleet, clock, self.find_worker)
+        images = ImageNews(versions, self.directory.pin_image)
+        self.channel = Channel(
+            self.workers, self.attempts, self.quarantine, self.fleet, clock, self.find_worker, images
+        )
         self.duties = Duties(resources, self.fleet, self.quarantine, self.workers, self.dispatcher, self.hub)
         self._sweeper = BatchSweeper(database, self.scheduler, self.fleet, self.hub, clock, self.dispatcher.kick)
 

@@ -17,13 +17,14 @@ import msgspec
 from hecaton.core.model import Mode, Reason
 from hecaton.serverless import protocol
 from hecaton.wire.channel import ImageRef
-from hecaton.worker.runtimes.port import ContainerSpec, Exit, Found, Prepared, RuntimeFault
+from hecaton.worker.runtimes.port import ContainerSpec, Exit, Found, Here, Prepared, RuntimeFault
 
 
 class Script(msgspec.Struct):
     """How the next containers behave. A `hold` keeps a step from ending until it is set; None: no waiting.
 
-    `exits`: a container that runs ends like this before it says hello. `stop_faults`: how often `stop` fails first."""
+    `exits`: a container that runs ends like this before it says hello. `stop_faults`: how often `stop` fails first.
+    `ids`: of images by name, where it is not the name itself; `moved`: to be set when one is another."""
 
     prepare_fault: RuntimeFault | None = None
     start_fault: RuntimeFault | None = None
@@ -33,6 +34,8 @@ class Script(msgspec.Struct):
     hold_stop: asyncio.Event | None = None
     exits: Exit | None = None
     output: bytes = b""
+    ids: dict[str, str] = msgspec.field(default_factory=dict)
+    moved: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
 
 class ScriptedRuntime:
@@ -58,7 +61,17 @@ class ScriptedRuntime:
         await _held(self.script.hold_prepare)
         if self.script.prepare_fault is not None:
             raise self.script.prepare_fault
-        return Prepared(image.name, {}, True)
+        return Prepared(self.script.ids.get(image.name, image.name), {}, True)
+
+    async def here(self, image: ImageRef) -> Here | None:
+        return Here(self.script.ids.get(image.name, image.name), None)
+
+    async def resolve(self, name: str) -> str:
+        raise RuntimeFault(Reason.IMAGE_PULL, "the scripted runtime has no registry")
+
+    async def until_names_move(self) -> None:
+        await self.script.moved.wait()
+        self.script.moved.clear()
 
     async def start(self, spec: ContainerSpec) -> str:
         self.orders.append(f"start {spec.image_name}")

@@ -79,8 +79,20 @@ class ImageChange(_Request, frozen=True):
     refresh: bool = False  # resolve the tag to its digest again
 
 
+class ImageVersion(_Reply, frozen=True):
+    """What an image's name means on a worker's machine. `version`: the engine's id; None: nothing, or it is not known.
+    `digest`: what the registry said to a login of that machine, where it was asked. `warning`: why there is no more."""
+
+    worker: str
+    version: str | None
+    made_at: float | None
+    digest: str | None
+    warning: str | None
+
+
 class ImageView(_Reply, frozen=True):
-    """`env` is None for everyone but admins. `warning`: why the registry could not confirm the image."""
+    """`env` is None for everyone but admins. `warning`: why the registry could not confirm the image. `versions`: of
+    the workers that are connected, where one image is shown."""
 
     name: str
     digest: str | None
@@ -90,6 +102,7 @@ class ImageView(_Reply, frozen=True):
     created_at: float
     updated_at: float
     warning: str | None = None
+    versions: tuple[ImageVersion, ...] = ()
 
 
 # -- jobs ------------------------------------------------------------------------------------------

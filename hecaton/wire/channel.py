@@ -24,8 +24,8 @@ from hecaton.core.options import NOTHING_ASKED, Options
 
 T = TypeVar("T")
 
-PROTOCOL = 2
-"""Goes up with every field or message that is appended."""
+PROTOCOL = 3
+"""Goes up with every field or message that is appended. 2 asks and says nothing of images."""
 
 OLDEST = 2
 """Still spoken: that of the release before."""
@@ -132,7 +132,16 @@ class ServerBeat(_Message, frozen=True, tag="beat"):
     pass
 
 
-ToWorker = Welcome | Assign | Revoke | Cancel | Accepted | Retire | ServerBeat
+class Resolve(_Message, frozen=True, tag="resolve"):
+    """What does the name of this image mean on the worker's machine and, if `at_registry`, what does its registry say
+    to the logins of that machine? Answered by `Resolved` with the same number."""
+
+    number: int
+    name: str
+    at_registry: bool
+
+
+ToWorker = Welcome | Assign | Revoke | Cancel | Accepted | Retire | ServerBeat | Resolve
 
 
 # -- worker to server ------------------------------------------------------------------------------
@@ -199,6 +208,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     ran: float | None = None
     age: float = 0.0
     log_size: int = 0
+    image: str | None = None  # what ran: the digest that was asked for, else the engine's id of the image
 
 
 class Results(_Message, frozen=True, tag="results"):
@@ -250,7 +260,53 @@ class WorkerBeat(_Message, frozen=True, tag="beat"):
     pass
 
 
-FromWorker = Hello | Started | Released | Results | Progress | Log | Note | Warm | Lost | Draining | WorkerBeat
+class Resolved(_Message, frozen=True, tag="resolved"):
+    """`here`: the engine's id of what the name means on this machine, made `age` seconds ago; None: nothing. `digest`:
+    what it means at the registry; `why`: why that is not known."""
+
+    number: int
+    here: str | None
+    age: float | None
+    digest: str | None
+    why: str | None
+
+
+class Pulled(_Message, frozen=True, tag="pulled"):
+    """What a tag meant of which the server knew no digest."""
+
+    name: str
+    digest: str
+
+
+class Have(_Message, frozen=True, tag="have"):
+    """These images could not be had on this machine, and are there now."""
+
+    names: tuple[str, ...]
+
+
+class Broken(_Message, frozen=True, tag="broken"):
+    """This machine starts no container at all, and says why."""
+
+    why: str
+
+
+FromWorker = (
+    Hello
+    | Started
+    | Released
+    | Results
+    | Progress
+    | Log
+    | Note
+    | Warm
+    | Lost
+    | Draining
+    | WorkerBeat
+    | Resolved
+    | Pulled
+    | Have
+    | Broken
+)
 
 
 def common(protocol: int) -> int | None:
@@ -298,10 +354,12 @@ __all__ = [
     "Assignment",
     "AttemptRef",
     "Body",
+    "Broken",
     "Cancel",
     "Draining",
     "FileRef",
     "FromWorker",
+    "Have",
     "Held",
     "Hello",
     "ImageRef",
@@ -311,7 +369,10 @@ __all__ = [
     "Note",
     "Outcome",
     "Progress",
+    "Pulled",
     "Released",
+    "Resolve",
+    "Resolved",
     "Results",
     "Retire",
     "Revoke",

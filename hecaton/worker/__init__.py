@@ -1,13 +1,13 @@
 """Runs the jobs that its server gives it. Put together here; decides in `brain`.
 
-All on one event loop. What of it runs in a thread says so.
-
 - `adoption`: A worker that starts anew: goes on with the containers that an earlier process of it left, and clears away
   the rest.
 - `agent`: Carries out what the worker's brain (`state`) orders, and tells it what happens.
 - `app`: Puts a worker together and runs it until it is told to stop.
 - `containers`: One container from its image to its removal: folder, door, start, jobs, end.
 - `end_lines`: Says in the worker's own log how jobs ended.
+- `image_watch`: What names of images mean on this machine: keeps warm containers from going on with an image that their
+  name has left, answers the server's questions, and says when something is here that could not be had before.
 - `live_containers`: The containers of this process, and what is left of those that are gone.
 - `no_overlap`: Until when this worker may run no-overlap jobs (`--no-overlap`): soon after, the server may give them to
   another one.

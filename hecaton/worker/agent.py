@@ -29,11 +29,12 @@ from hecaton.wire.channel import (
     Assignment,
     Cancel,
     Hello,
+    Resolve,
     Revoke,
     ToWorker,
     Welcome,
 )
-from hecaton.worker.adoption import Adoption, ContainerSweeper, boot_id
+from hecaton.worker.adoption import Adoption, Sweeper, boot_id
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.events import row
 from hecaton.worker.brain.settings import WorkerSettings
@@ -41,8 +42,9 @@ from hecaton.worker.brain.slots import Done
 from hecaton.worker.brain.state import WorkerState
 from hecaton.worker.containers import LiveContainer
 from hecaton.worker.end_lines import EndLines
+from hecaton.worker.image_watch import ImageWatch
 from hecaton.worker.link.bodies import Bodies, BodyRefused
-from hecaton.worker.link.link import Sender
+from hecaton.worker.link.link import Link
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.live_containers import LiveContainers
 from hecaton.worker.memory.disk import Disk
@@ -68,7 +70,7 @@ class Agent:
         runtime: Runtime,
         gpus: tuple[Gpu, ...],
         settings: WorkerSettings,
-        link: Sender,
+        link: Link,
         bodies: Bodies,
         python: Path,
     ) -> None:
@@ -89,6 +91,7 @@ class Agent:
         self.state = WorkerState(gpus, settings, secrets.token_hex(3), done, self._lease.until)
         self._holdings = self.state.holdings
         self._live = LiveContainers(self._holdings, self._outbox)
+        self._images = ImageWatch(runtime, self._live.by_id, self.post, link.send)
         self._end_lines = EndLines()
         self._sweeping: asyncio.Task[None] | None = None
         self._fetches: dict[AttemptRef, asyncio.Task[None]] = {}
@@ -111,7 +114,7 @@ class Agent:
             row(ev.StopContainer, self._stop_container),
             row(ev.GiveJob, self._give_job),
             row(ev.GiveAhead, self._give_ahead),
-            row(ev.Withdraw, self._withdraw),
+            row(ev.TakeBack, self._take_back),
             row(ev.Acknowledge, self._acknowledge),
             row(ev.Report, self._report),
             row(ev.Deliver, self._deliver),
@@ -134,6 +137,8 @@ class Agent:
             look_at_cards=self._look_at_cards,
             grace=self._grace,
             max_result=self._largest_result,
+            miss=self._images.miss,
+            say=self._images.say,
             post=self.post,
             now=self._loop.time,
         )
@@ -152,14 +157,15 @@ class Agent:
         for container, found, event in await adoption.run():
             self._live.add(container)
             self.post(event)
-            container.watch(found.handle, ended=found.ended)
+            container.watch(found)
         for lost in adoption.lost(self._loop.time()):
             self.post(lost)
-        sweeper = ContainerSweeper(self._site, adoption.old_logs)
+        sweeper = Sweeper(self._site, adoption.old_logs)
         await sweeper.sweep(self._live.in_use, at_start=True)
         if self._gpus:
             self._cards = Watch([gpu.uuid for gpu in self._gpus], self._gpu_lost)
         self._sweeping = self._loop.create_task(sweeper.run(self._live.in_use))
+        self._images.start()
         self._live.look()
 
     async def close(self) -> None:
@@ -167,6 +173,7 @@ class Agent:
         if self._timer is not None:
             self._timer.cancel()
         self._disk.close()
+        await self._images.close()
         if self._cards is not None:
             self._cards.close()
         tasks = [*self._fetches.values(), *([self._sweeping] if self._sweeping is not None else [])]
@@ -255,6 +262,7 @@ class Agent:
     def welcome(self, message: Welcome) -> None:
         self._max_result = message.max_result
         self._lost_after = message.lost_after
+        self._images.protocol = message.protocol
         self.post(ev.Welcomed(self._loop.time(), message.drop))
 
     def assured(self, at: float) -> None:
@@ -271,6 +279,8 @@ class Agent:
             self.post(ev.Revoked(now, message.refs))
         elif isinstance(message, Cancel):
             self.post(ev.CancelAsked(now, message.refs))
+        elif isinstance(message, Resolve):
+            self._images.answer(message)
 
     def lost(self) -> None:
         self._outbox.lost()
@@ -311,7 +321,7 @@ class Agent:
     def _give_ahead(self, action: ev.GiveAhead) -> None:
         self._live.by_id[action.container].give_ahead(action.assignments)
 
-    def _withdraw(self, action: ev.Withdraw) -> None:
+    def _take_back(self, action: ev.TakeBack) -> None:
         self._live.by_id[action.container].withdraw()
 
     def _acknowledge(self, action: ev.Acknowledge) -> None:
@@ -328,9 +338,9 @@ class Agent:
         if not action.again:
             self._settle_log(action)
             log = self._outbox.log_of(outcome.ref)
-            where = (log.start, log.end or log.start, log.file.name) if log else ()
+            start, end = (log.start, log.end or log.start) if log else (0, 0)
             slot = self._holdings.done[outcome.ref].slot
-            self._journal.end(Ended(outcome, time.time(), slot, action.container, *where))
+            self._journal.end(Ended(outcome, time.time(), slot, action.container, start, end))
             self._end_lines.say(outcome)
         self._outbox.deliver(outcome)
 

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Reason
-from hecaton.wire.channel import Assignment, FileRef
+from hecaton.wire.channel import Assignment, FileRef, ImageRef, Pulled
 from hecaton.worker.brain import events as ev
 from hecaton.worker.doors import answers
 from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder, name_of
@@ -25,7 +25,7 @@ from hecaton.worker.doors.exchange import Exchange
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.doors.turns import Turns
 from hecaton.worker.link.bodies import BodyRefused
-from hecaton.worker.link.logs import AttemptLog, ContainerLog, LogFile
+from hecaton.worker.link.logs import AttemptLog, ContainerLog
 from hecaton.worker.memory.journal import Given, Placed
 from hecaton.worker.runtimes.port import (
     LABEL_CONTAINER,
@@ -34,6 +34,7 @@ from hecaton.worker.runtimes.port import (
     LABEL_WORKER,
     ContainerSpec,
     Exit,
+    Found,
     Prepared,
     RuntimeFault,
     patiently,
@@ -70,6 +71,7 @@ class LiveContainer:
         self._began = site.now()
         self._life: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
+        self.image_id = ""  # of the engine; empty: not known yet
         self.gone = False
 
     # -- orders --------------------------------------------------------------------------------------
@@ -80,6 +82,13 @@ class LiveContainer:
     @property
     def log(self) -> ContainerLog | None:
         return None if self._exchange is None else self._exchange.log
+
+    @property
+    def by_name(self) -> ImageRef | None:
+        """Its image, where that is whatever its name means on this machine; None: it was asked for by digest, or nobody
+        knows yet what it is."""
+        image = self._first.image
+        return image if image.digest is None and self.image_id and not self.gone else None
 
     async def adopt(self, placed: Placed, given: Sequence[Given]) -> int:
         """Listen to it as the process that started it did. Returns how many of `given`, the last ones, had not begun:
@@ -92,12 +101,13 @@ class LiveContainer:
         await exchange.door.open()
         return unread
 
-    def watch(self, handle: str, *, ended: bool) -> None:
-        """After `adopt`, when the brain knows of it. `ended`: while no process of this worker was there to see why."""
-        self._handle = handle
-        self._life = asyncio.get_running_loop().create_task(self._watch(handle, unseen=ended))
+    def watch(self, found: Found) -> None:
+        """After `adopt`, when the brain knows of it. It may have ended while no process of this worker was there to see
+        why."""
+        self._handle, self.image_id = found.handle, found.image_id
+        self._life = asyncio.get_running_loop().create_task(self._watch(found.handle, unseen=found.ended))
         if self._exchange is not None:
-            self._exchange.door.adopted(handle)
+            self._exchange.door.adopted(found.handle)
 
     def give(self, job: Assignment) -> None:
         if self._exchange is not None:
@@ -109,14 +119,7 @@ class LiveContainer:
 
     def withdraw(self) -> None:
         refs = () if self._exchange is None else self._exchange.withdraw()
-        self._post(ev.Withdrawn(self._now(), self.id, refs))
-
-    def look_at_log(self) -> None:
-        """Before it is sent on: nothing of a job goes into the log of another one."""
-        if self._exchange is not None:
-            if self._exchange.talks_in_doubt():
-                self.withdraw()
-            self._exchange.log.trim_idle()
+        self._post(ev.TakenBack(self._now(), self.id, refs))
 
     def acknowledge(self, ref: AttemptRef) -> None:
         if self._exchange is not None:
@@ -137,7 +140,7 @@ class LiveContainer:
         await self._close_door()
 
     def remove_folder(self) -> None:
-        """Once it is gone and nobody needs its log. Also in a thread: by then nobody else has it."""
+        """Once it is gone and nobody needs its log."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.folder.remove()
@@ -145,22 +148,27 @@ class LiveContainer:
     # -- its life ------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
-        runtime = self._site.runtime
+        runtime, image = self._site.runtime, self._first.image
 
         def given_up() -> bool:
             return self._end is not None
 
         try:
-            prepared = await patiently(lambda: runtime.prepare(self._first.image, self._note), self._note, given_up)
+            prepared = await patiently(lambda: runtime.prepare(image, self._note), self._note, given_up)
+            if image.digest is None and prepared.pulled is not None:
+                self._site.say(Pulled(image.name, prepared.pulled))
+            self.image_id = prepared.image_id
             door = await self._make_ready()
             spec = self._spec(prepared, door)
             self._site.journal.place(self._placed(door.nonce))
-            self._post(ev.ImageReady(self._now(), self.id))
+            self._post(ev.ImageReady(self._now(), self.id, image.digest or prepared.image_id))
             # A start is never cut off in its middle: what it makes would be left behind.
             starting = patiently(lambda: runtime.start(spec), self._note, given_up)
             self._starting = asyncio.get_running_loop().create_task(starting)
             self._handle = await asyncio.shield(self._starting)
         except RuntimeFault as fault:
+            if fault.reason in (Reason.IMAGE_PULL, Reason.IMAGE_DENIED):
+                self._site.miss(image)
             await self._fail(fault.reason, fault.message, fault.hint)
             return
         except BodyRefused as refused:
@@ -271,7 +279,7 @@ class LiveContainer:
                 return said
         # `start` had turned its output into the log before it failed.
         folder = None if self._exchange is None else self._exchange.folder
-        return "" if folder is None else AttemptLog(self._first.ref, LogFile(folder.log_fd), 0).tail(OUTPUT_LIMIT)
+        return "" if folder is None else AttemptLog(self._first.ref, folder.log_fd, 0).tail(OUTPUT_LIMIT)
 
     async def _stop(self) -> None:
         if self._starting is not None:

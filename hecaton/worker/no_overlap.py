@@ -23,9 +23,7 @@ class _Kept(msgspec.Struct, array_like=True):
 
 
 class NoOverlapLease:
-    """`until`: monotonic seconds; 0 where nothing is known, such as after a reboot. Raises OSError.
-
-    It never says more than the server grants. On the loop: what is written is not synced."""
+    """`until`: monotonic seconds; 0 where nothing is known, such as after a reboot. Raises OSError."""
 
     def __init__(self, folder: Path, boot: str) -> None:
         self.until = 0.0

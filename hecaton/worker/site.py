@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from hecaton.wire.channel import FromWorker, ImageRef
 from hecaton.worker.brain import events as ev
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.memory.journal import Journal
@@ -29,5 +30,7 @@ class Site(msgspec.Struct, frozen=True):
     max_result: Callable[[], int]
     disk_full: Callable[[], None]
     look_at_cards: Callable[[], Awaitable[None]]  # what was found, the brain knows when it returns
+    miss: Callable[[ImageRef], None]  # an image that could not be had
+    say: Callable[[FromWorker], None]  # to a server that speaks of images
     post: Callable[[ev.Event], None]
     now: Callable[[], float]

@@ -131,6 +131,15 @@ def test_messages_of_a_server_cannot_control_the_terminal(invoke: Invoke, server
     assert ended.err == "Error: no way ok\nask\\u202e me\n"
 
 
+def test_facts_that_belong_to_an_error_stand_below_it(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on(
+        "GET", "/v1/jobs", error(409, "conflict", "not refreshed. Machines have:\nada: 1f3c9e\nrig2: 9ab041", "log in")
+    )
+    ended = invoke("job", "list")
+    assert ended.code == 7
+    assert ended.err == "Error: not refreshed. Machines have:\n  ada: 1f3c9e\n  rig2: 9ab041\nlog in\n"
+
+
 def test_debug_shows_where_it_happened(hecaton: Process) -> None:
     done = hecaton("job", "list", HECATON_DEBUG="1")
     assert "Traceback" in done.stderr

@@ -3,16 +3,22 @@ own that answer as told."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from hecaton.core.errors import NotFound
+from hecaton.core.model import Reason
 from hecaton.core.references import parse
 from hecaton.server.accounts.registry import check
+from hecaton.wire.channel import Outcome, Pulled, Resolve, Resolved
 from tests.client.scripted import HANG, HTML_502, Answer, ScriptedServer, Seen, reply
 from tests.engine.registry import Registry
+from tests.server.people import eventually
 from tests.server.running import IMAGE, Running
+from tests.server.scripted_worker import ScriptedWorker, json_body
 
 DIGEST = "sha256:" + "ab" * 32
 MANIFEST = "/v2/team/app/manifests/1"
@@ -207,3 +213,120 @@ def test_an_image_that_the_registry_does_not_know_does_not_exist(told: ScriptedS
     told.on("HEAD", MANIFEST, Answer(404))
     with pytest.raises(NotFound, match="does not exist at"):
         check(parse(_image(told)))
+
+
+# -- the workers, whose machines have logins -------------------------------------------------------
+
+LOGIN = Answer(401, b"", {"WWW-Authenticate": 'Basic realm="x"'})
+OTHER = "sha256:" + "cd" * 32
+
+
+async def _answers(worker: ScriptedWorker, **said: Any) -> None:
+    """As soon as it is asked what an image is."""
+    question = await worker.hear(Resolve)
+    fields = {"here": None, "age": None, "digest": None, "why": None}
+    await worker.send(Resolved(question.number, **{**fields, **said}))
+
+
+async def test_a_new_image_of_a_closed_registry_is_looked_up_with_a_workers_login(
+    server: Running, told: ScriptedServer
+) -> None:
+    told.on("HEAD", MANIFEST, LOGIN)
+    worker = await server.worker()
+    adding = asyncio.create_task(server.admin.must("POST", "/v1/images", {"name": _image(told)}))
+    await _answers(worker, digest=DIGEST)
+    made = await adding
+    assert (made["digest"], made["warning"]) == (DIGEST, None)
+
+
+async def test_a_refresh_takes_what_a_workers_login_sees(server: Running, told: ScriptedServer) -> None:
+    told.on("HEAD", MANIFEST, FOUND, LOGIN)
+    name = _image(told)
+    await server.admin.must("POST", "/v1/images", {"name": name})
+    knows, silent = await server.worker("w1"), await server.worker("w2")
+    refreshing = asyncio.create_task(server.admin.must("PATCH", f"/v1/images/{name}", {"refresh": True}))
+    assert (await silent.hear(Resolve)).at_registry
+    await _answers(knows, digest=OTHER)
+    assert (await refreshing)["digest"] == OTHER
+    await server.admin.submit(name)
+    assert (await knows.take()).image.digest == OTHER
+
+
+async def test_a_refresh_that_nobody_could_check_changes_nothing_and_says_what_the_machines_have(
+    server: Running, told: ScriptedServer
+) -> None:
+    told.on("HEAD", MANIFEST, LOGIN)
+    name = _image(told)
+    await server.image(name)
+    ada, rig, box = [await server.worker(worker) for worker in ("ada", "rig2", "box7")]
+    refreshing = asyncio.create_task(server.admin.call("PATCH", f"/v1/images/{name}", {"refresh": True}))
+    why = "no access to it"
+    for worker, id, age in (
+        (ada, "sha256:1f3c9e", 6 * 86400),
+        (rig, "sha256:1f3c9e", 60),
+        (box, "sha256:9ab041", 7200),
+    ):
+        await _answers(worker, here=id, age=age + 5.0, why=why)
+    refused = await refreshing
+    assert refused.status == 409
+    head, *lines = refused.message.splitlines()
+    assert head == (
+        f"not refreshed: could not check {name} at {told.address}: it wants a login."
+        " Nobody here knows what '1' is now. Jobs go on with what each machine has:"
+    )
+    assert lines == [
+        "ada, rig2: 1f3c9e, made 6 days ago",
+        "box7: 9ab041, made 2 hours ago  <- other code under the same name",
+    ]
+    assert "docker login" in refused.json()["error"]["hint"]
+    assert (await server.admin.get("/v1/images"))[0]["digest"] is None
+
+
+async def test_a_refresh_without_anybody_who_could_tell_is_refused(server: Running) -> None:
+    await server.image("localhost:1/team/app:1")
+    refused = await server.admin.call("PATCH", "/v1/images/localhost:1/team/app:1", {"refresh": True})
+    assert (refused.status, "no worker is connected whose login could tell" in refused.message) == (409, True)
+
+
+async def test_an_image_is_shown_with_what_each_machine_has(server: Running) -> None:
+    await server.image()
+    older = await server.worker("older", protocol=2)  # cannot be asked
+    ada = await server.worker("ada")
+    other = await server.worker("other", runtime="process", serves=("x",))
+    showing = asyncio.create_task(server.admin.get(f"/v1/images/{IMAGE}"))
+    assert not (await ada.hear(Resolve)).at_registry
+    await _answers(ada, here="sha256:1f3c9e", age=3.0)
+    (version,) = (await showing)["versions"]
+    assert (version["worker"], version["version"], version["warning"]) == ("ada", "sha256:1f3c9e", None)
+    assert not [message for worker in (older, other) for message in worker.heard if isinstance(message, Resolve)]
+
+
+async def test_what_the_first_worker_pulls_is_what_all_use(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    await server.admin.submit(IMAGE)
+    job = await worker.start()
+    assert job.image.digest is None
+    await worker.send(Pulled("unknown:1", DIGEST), Pulled(IMAGE, "not a digest"), Pulled(IMAGE, DIGEST))
+    await worker.send(Pulled(IMAGE, OTHER))
+    await worker.finish(job.ref)
+
+    async def known() -> str:
+        return str((await server.admin.get("/v1/images"))[0]["digest"])
+
+    await eventually(known, DIGEST)
+    await server.admin.submit(IMAGE)
+    assert (await worker.take()).image.digest == DIGEST
+
+
+async def test_a_job_says_which_image_each_of_its_attempts_ran_in(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    job = await server.admin.submit(IMAGE, retries=1)
+    first = await worker.start()
+    await worker.report(Outcome(first.ref, Reason.HANDLER_ERROR, ran=0.1, image="sha256:1f3c9e"))
+    second = await worker.start()
+    await worker.report(Outcome(second.ref, Reason.OK, json_body(1), ran=0.1, image="sha256:9ab041" + "x" * 1000))
+    shown = await server.admin.ended(job)
+    assert [attempt["image_version"][:13] for attempt in shown["attempts"]] == ["sha256:1f3c9e", "sha256:9ab041"]
+    assert len(shown["attempts"][1]["image_version"]) == 128

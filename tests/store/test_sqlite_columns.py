@@ -110,6 +110,7 @@ def test_ends_stand_in_the_columns_of_their_names(connection: sqlite3.Connection
     store.append("batch", 0, [NEW])
     [first] = store.claim([Claim(NEW.lane.key(), WORKER, 3, 1)], 110.0)
     end = AttemptEnd(first.ref, WORKER, Reason.HANDLER_EXIT, 120.0, None, failure, exit_code=9, started_at=111.0)
+    end = msgspec.structs.replace(end, image_version="an id")
     store.end([end])
     kept = row(connection, "attempt")
     assert msgspec.json.decode(kept.pop("failure"), type=Failure) == failure
@@ -123,6 +124,7 @@ def test_ends_stand_in_the_columns_of_their_names(connection: sqlite3.Connection
         "reason": "handler_exit",
         "charged": "user",
         "exit_code": 9,
+        "image_version": "an id",
     }
     waits = row(connection, "job")
     assert (waits["state"], waits["user_failures"], waits["infra_failures"]) == ("IN_QUEUE", 1, 0)
@@ -130,6 +132,7 @@ def test_ends_stand_in_the_columns_of_their_names(connection: sqlite3.Connection
     [second] = store.claim([Claim(NEW.lane.key(), WORKER, 4, 1)], 130.0)
     body = Body(Kind.BYTES, b"", "result blob", 80)
     last = AttemptEnd(second.ref, WORKER, Reason.TIMEOUT, 140.0, body, failure, exit_code=8, started_at=131.0)
+    last = msgspec.structs.replace(last, image_version="another id")
     store.end([last])
     ended = row(connection, "job")
     assert msgspec.json.decode(ended["failure"], type=Failure) == failure
@@ -150,6 +153,7 @@ def test_ends_stand_in_the_columns_of_their_names(connection: sqlite3.Connection
         "result_size": 80,
         "result_blob": "result blob",
         "ended_as": 1,
+        "image_version": "another id",
     }
     assert {name: ended[name] for name in expected} == expected
 

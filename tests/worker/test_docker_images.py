@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from aiodocker import DockerError
 
 from hecaton.core.model import Reason
-from hecaton.worker.runtimes import docker_images
+from hecaton.worker.runtimes import docker_images, port
 from hecaton.worker.runtimes.docker import DockerRuntime
-from hecaton.worker.runtimes.docker_images import credentials, repository
+from hecaton.worker.runtimes.docker_faults import pull_fault
+from hecaton.worker.runtimes.docker_images import repository
+from hecaton.worker.runtimes.docker_logins import Login, login_for
 from hecaton.worker.runtimes.port import RuntimeFault
 from tests.contracts.runtime_contract import WORKER, reference, until
 from tests.engine.daemon import docker
@@ -253,24 +256,139 @@ def test_repository_of_a_name(name: str, expected: str) -> None:
     assert repository(name) == expected
 
 
-def test_logins_of_the_host_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def said(login: Login) -> dict[str, str] | None:
+    """What the registry is told."""
+    header = login.headers.get("X-Registry-Auth")
+    return None if header is None else dict(json.loads(base64.urlsafe_b64decode(header)))
+
+
+@pytest.fixture
+def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    assert credentials("ghcr.io/a/b") is None
+
+    def write(**config: object) -> None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+
+    return write
+
+
+async def test_logins_of_the_host_are_used(docker_config: Callable[..., None]) -> None:
+    assert said(await login_for("ghcr.io/a/b")) is None
     login = {"auth": base64.b64encode(b"me:pass:word").decode()}
     hub = {"auth": base64.b64encode(b"hubber:x").decode()}
-    (tmp_path / "config.json").write_text(
-        json.dumps({"auths": {"ghcr.io": login, "https://index.docker.io/v1/": hub, "helped.io": {}}})
+    docker_config(
+        auths={"ghcr.io": login, "https://index.docker.io/v1/": hub, "helped.io": {}, "https://old.io/v1/": login}
     )
-    header = credentials("ghcr.io/a/b@sha256:00")
-    assert header is not None
-    assert json.loads(base64.urlsafe_b64decode(header)) == {
+    assert said(await login_for("ghcr.io/a/b@sha256:00")) == {
         "username": "me",
         "password": "pass:word",
         "serveraddress": "ghcr.io",
     }
+    assert (said(await login_for("old.io/app")) or {})["username"] == "me"
     for official in ("python:3.9-slim", "user/app", "docker.io/user/app"):
-        header = credentials(official)
-        assert header is not None
-        assert json.loads(base64.urlsafe_b64decode(header))["username"] == "hubber"
-    assert credentials("helped.io/app") is None
-    assert credentials("localhost:5000/app") is None
+        assert (said(await login_for(official)) or {})["username"] == "hubber"
+    assert said(await login_for("helped.io/app")) is None
+    assert said(await login_for("localhost:5000/app")) is None
+
+
+HELPER = """#!/bin/sh
+read registry
+case "$registry" in
+    ghcr.io) echo '{"ServerURL": "ghcr.io", "Username": "helped", "Secret": "by me"}' ;;
+    https://index.docker.io/v1/) echo '{"Username": "<token>", "Secret": "a token"}' ;;
+    broken.io) echo "the vault is sealed"; exit 1 ;;
+    silly.io) echo "no JSON" ;;
+    *) echo "credentials not found in native keychain"; exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A credential helper that is in the PATH."""
+    program = tmp_path / "docker-credential-vault"
+    program.write_text(HELPER)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return "vault"
+
+
+async def test_credential_helpers_are_asked_as_docker_asks_them(
+    docker_config: Callable[..., None], helper: str
+) -> None:
+    login = {"auth": base64.b64encode(b"me:kept").decode()}
+    docker_config(credsStore=helper, auths={"kept.io": login})
+    assert said(await login_for("ghcr.io/a")) == {"username": "helped", "password": "by me", "serveraddress": "ghcr.io"}
+    assert said(await login_for("python:3.9-slim")) == {"identitytoken": "a token"}
+    assert (said(await login_for("kept.io/a")) or {})["username"] == "me"
+    unknown = await login_for("unknown.io/a")
+    assert (said(unknown), unknown.problem) == (None, None)
+    docker_config(credHelpers={"ghcr.io": helper})
+    assert said(await login_for("ghcr.io/a")) is not None
+    assert said(await login_for("python:3.9-slim")) is None
+
+
+async def test_a_credential_helper_that_fails_is_named(docker_config: Callable[..., None], helper: str) -> None:
+    docker_config(credsStore=helper)
+    assert (await login_for("broken.io/a")).hint.endswith("docker-credential-vault failed: the vault is sealed.")
+    assert (await login_for("silly.io/a")).problem == "docker-credential-vault gave no login"
+    docker_config(credsStore="nowhere")
+    assert "docker-credential-nowhere, which Docker's configuration names, cannot be run" in (
+        (await login_for("ghcr.io/a")).problem or ""
+    )
+
+
+@pytest.mark.parametrize("text", ["no basic auth credentials", "unauthorized: authentication required", "denied: no"])
+def test_no_access_is_said_as_such(text: str) -> None:
+    """With what the engine says for registries of each kind: basic (ECR, GitLab, htpasswd) and bearer."""
+    fault = pull_fault("ghcr.io/a:1", DockerError(500, f'Head "https://ghcr.io/v2/": {text}'), Login("ghcr.io"))
+    assert (fault.reason, fault.message.startswith("no access to ghcr.io/a:1: ")) == (Reason.IMAGE_DENIED, True)
+    assert "run `docker login ghcr.io` on the worker as " in (fault.hint or "")
+
+
+class TestNames:
+    async def test_what_a_name_means_here(self, runtime: DockerRuntime, base_image: str) -> None:
+        build_image("moving:1", f"FROM {base_image}\nENV WORD=one")
+        first = await runtime.here(reference("moving:1"))
+        assert first is not None
+        assert first.image_id == image_id("moving:1")
+        assert first.made is not None
+        assert await runtime.here(reference("no-such:1")) is None
+
+    async def test_a_rebuilt_image_is_noticed(
+        self, runtime: DockerRuntime, base_image: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(port, "LOOK_AGAIN", 3600.0)
+        await runtime.until_names_move()  # it listens from here on
+        moved = asyncio.create_task(runtime.until_names_move())
+        await asyncio.sleep(0)
+        build_image("moving:1", f"FROM {base_image}\nENV WORD=two")
+        await asyncio.wait_for(moved, 20)
+
+    async def test_names_are_looked_up_again_though_nobody_says_anything(
+        self, runtime: DockerRuntime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await runtime.until_names_move()
+        monkeypatch.setattr(port, "LOOK_AGAIN", 0.05)
+        await asyncio.wait_for(runtime.until_names_move(), 20)
+
+    async def test_what_a_tag_is_at_its_registry(
+        self, runtime: DockerRuntime, registry: Registry, push: Push, name: str
+    ) -> None:
+        full = push(name, "one")
+        first = registry.digest(full)
+        assert await runtime.resolve(full) == first
+        push(name, "two")
+        assert await runtime.resolve(full) == registry.digest(full) != first
+        with pytest.raises(RuntimeFault, match="cannot pull") as fault:
+            await runtime.resolve(f"{registry.address}/no/such:1")
+        assert fault.value.reason == Reason.IMAGE_DENIED
+
+    async def test_a_pull_by_tag_says_which_digest_it_got(
+        self, runtime: DockerRuntime, registry: Registry, push: Push, name: str
+    ) -> None:
+        full = push(name, "one")
+        digest = registry.digest(full)
+        registry.forget_local(full)
+        assert (await runtime.prepare(reference(full), ignore)).pulled == digest
+        assert (await runtime.prepare(reference(full), ignore)).pulled is None  # it was here

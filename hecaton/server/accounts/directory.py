@@ -3,17 +3,17 @@ here, behind the store, and changed only after the store has changed."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+import msgspec
 
 from hecaton.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
-from hecaton.core.references import Reference, parse
+from hecaton.core.references import is_digest, parse
 from hecaton.server.accounts.auth import Caller, Passwords, new_worker_token
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.accounts.registry import Checked
+from hecaton.server.accounts.resolver import Resolver
 from hecaton.server.clock import Clock, uuid7
-from hecaton.store.port import Database
+from hecaton.store.port import Database, Store
 from hecaton.wire import api
 
 MAX_NAME = 64
@@ -23,15 +23,14 @@ class Directory:
     """Users and images, in memory for every look-up and in the store for good. On the loop.
 
     Memory says what the store has said: a change is written first, and a failed write changes nothing here. `_by_name`
-    has the same images as `_images`. `check` asks a registry; nothing else here waits for anybody outside."""
+    has the same images as `_images`. `resolver` asks registries and workers; nothing else here waits for anybody
+    outside."""
 
-    def __init__(
-        self, database: Database, passwords: Passwords, clock: Clock, check: Callable[[Reference], Checked]
-    ) -> None:
+    def __init__(self, database: Database, passwords: Passwords, clock: Clock, resolver: Resolver) -> None:
         self._database = database
         self._passwords = passwords
         self._clock = clock
-        self._check = check
+        self._resolver = resolver
         self._users: dict[int, User] = {}
         self._images: dict[int, Image] = {}
         self._by_name: dict[str, Image] = {}
@@ -107,7 +106,9 @@ class Directory:
                 f"image {request.name!r} is registered already{same}",
                 f"To resolve its tag again: hecaton image update {known.name} --refresh",
             )
-        checked = await self._resolve(reference) if request.verify else Checked(reference.digest)
+        checked = Checked(reference.digest)
+        if request.verify:
+            checked = await self._resolver.first(request.name, reference)
         now = self._clock.now()
         image = await self._database.write(
             lambda store: store.add_image(request.name, checked.digest, request.description, now)
@@ -115,21 +116,34 @@ class Directory:
         self._keep(image)
         return _image_view(image, True, checked.warning)
 
-    async def _resolve(self, reference: Reference) -> Checked:
-        return await asyncio.to_thread(self._check, reference)
-
     async def update_image(self, name: str, change: api.ImageChange) -> api.ImageView:
         known = self.find_image(name)
         _check_env(change.env)
-        checked = await self._resolve(parse(known.name)) if change.refresh else Checked(None)
+        digest = await self._resolver.again(known.name, parse(known.name)) if change.refresh else None
         now = self._clock.now()
         image = await self._database.write(
             lambda store: store.update_image(
-                known.name, now, env=change.env, description=change.description, digest=checked.digest
+                known.name, now, env=change.env, description=change.description, digest=digest
             )
         )
         self._keep(image)
-        return _image_view(image, True, checked.warning)
+        return _image_view(image, True)
+
+    async def pin_image(self, name: str, digest: str) -> None:
+        """A worker has pulled what nobody knew the digest of: the others use the same from now on."""
+        now = self._clock.now()
+
+        def pin(store: Store) -> Image | None:
+            """The first that says it: several may pull at a time."""
+            known = store.image_by_name(name)
+            if known is None or known.digest is not None:
+                return known
+            return store.update_image(name, now, env=None, description=None, digest=digest)
+
+        if name in self._by_name and is_digest(digest):
+            image = await self._database.write(pin)
+            if image is not None:
+                self._keep(image)
 
     async def delete_image(self, name: str) -> None:
         known = self.find_image(name)
@@ -141,8 +155,11 @@ class Directory:
         with_env = caller.may(Action.SEE_ENVIRONMENT)
         return [_image_view(image, with_env) for image in sorted(self._images.values(), key=lambda i: i.name)]
 
-    def show_image(self, caller: Caller, name: str) -> api.ImageView:
-        return _image_view(self.find_image(name), caller.may(Action.SEE_ENVIRONMENT))
+    async def show_image(self, caller: Caller, name: str) -> api.ImageView:
+        """With what each worker has under that name."""
+        image = self.find_image(name)
+        view = _image_view(image, caller.may(Action.SEE_ENVIRONMENT))
+        return msgspec.structs.replace(view, versions=tuple(await self._resolver.on_machines(image.name)))
 
     def _keep(self, image: Image) -> None:
         self._images[image.id] = image

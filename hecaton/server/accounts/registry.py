@@ -29,14 +29,20 @@ ANSWER_WITHIN = 7.0
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """`digest` None: the registry could not say; `warning` tells why."""
+    """`digest` None: the registry could not say; `warning` tells why. `wants_login`: it would, to somebody else."""
 
     digest: str | None
     warning: str | None = None
+    wants_login: bool = False
 
 
 class _Closed(Exception):
     """The registry did not answer the question; the message says why."""
+
+
+class _WantsLogin(_Closed):
+    def __init__(self) -> None:
+        super().__init__("it wants a login")
 
 
 def check(reference: Reference, timeout: float = ANSWER_WITHIN) -> Checked:
@@ -45,7 +51,8 @@ def check(reference: Reference, timeout: float = ANSWER_WITHIN) -> Checked:
         digest = _Query(reference, timeout).digest()
     except _Closed as closed:
         host = _host(reference)
-        return Checked(None, f"could not check {reference.familiar}:{reference.tag} at {host}: {closed}")
+        warning = f"could not check {reference.familiar}:{reference.tag} at {host}: {closed}"
+        return Checked(None, warning, isinstance(closed, _WantsLogin))
     return Checked(digest)
 
 
@@ -80,7 +87,7 @@ class _Query:
                 "Check the name and the tag; --no-verify registers it all the same.",
             )
         if response.status in (401, 403):
-            raise _Closed("it wants a login")
+            raise _WantsLogin
         if response.status == 429:
             raise _Closed("it limits the rate of requests (429)")
         if response.status != 200:
@@ -107,7 +114,7 @@ class _Query:
         fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         realm = fields.get("realm", "")
         if not challenge.lower().startswith("bearer") or not realm.startswith(("https://", "http://")):
-            raise _Closed("it wants a login")
+            raise _WantsLogin
         query = {"scope": f"repository:{self.reference.repository}:pull"}
         if "service" in fields:
             query["service"] = fields["service"]
@@ -118,7 +125,7 @@ class _Query:
             raise _Closed(f"no token from {realm}: {_why(error)}") from None
         token = body.get("token") or body.get("access_token")
         if not isinstance(token, str):
-            raise _Closed("it wants a login")
+            raise _WantsLogin
         return token
 
 

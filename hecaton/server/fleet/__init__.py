@@ -18,4 +18,5 @@
 - `unwritten_starts`: News that attempts have started, until it is written: most end before, which saves a write.
 - `workers`: Workers come and go: joined, away, draining, lost or removed, and what becomes of the attempts that
   they had.
+- `images/`: What images are on the workers' machines, and which cannot be had there.
 """

@@ -15,7 +15,7 @@ import structlog
 from hecaton.core.errors import HecatonError
 from hecaton.core.lifecycle import Event
 from hecaton.core.model import AttemptRef, JobId, JobState, Reason, WorkerId
-from hecaton.server.fleet.checks import MAX_LOG, MAX_NOTE, checked, shown_progress
+from hecaton.server.fleet.checks import MAX_LOG, MAX_NOTE, MAX_VERSION, checked, shown_progress
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.members import Fleet, Live
 from hecaton.server.fleet.quarantine import Quarantine
@@ -126,7 +126,7 @@ class Attempts:
         started_at = None if outcome.ran is None else at - outcome.ran
         return AttemptEnd(
             outcome.ref, worker, outcome.reason, at, outcome.body, outcome.failure, outcome.exit_code, started_at,
-            outcome.log_size,
+            outcome.log_size, image_version=outcome.image[:MAX_VERSION] if outcome.image is not None else None,
         )  # fmt: skip
 
     def _acknowledge(self, worker: WorkerId, ended: Sequence[EndResult]) -> None:

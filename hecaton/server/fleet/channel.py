@@ -19,6 +19,7 @@ from hecaton.core.model import Reason, WorkerId, WorkerRecord
 from hecaton.server.accounts.auth import WORKER_PREFIX
 from hecaton.server.clock import Clock
 from hecaton.server.fleet.attempts import Attempts
+from hecaton.server.fleet.images.news import ImageNews
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Quarantine
 from hecaton.server.fleet.workers import Workers
@@ -30,15 +31,19 @@ from hecaton.wire.channel import (
     CLOSE_UNAUTHENTICATED,
     OLDEST,
     PROTOCOL,
+    Broken,
     Draining,
     FromWorker,
+    Have,
     Hello,
     Log,
     Lost,
     Note,
     Outcome,
     Progress,
+    Pulled,
     Released,
+    Resolved,
     Results,
     ServerBeat,
     Started,
@@ -137,9 +142,10 @@ class Channel:
         fleet: Fleet,
         clock: Clock,
         find: Callable[[str], Awaitable[WorkerRecord | None]],
+        images: ImageNews,
     ) -> None:
         self._workers, self._attempts, self._quarantine, self._fleet = workers, attempts, quarantine, fleet
-        self._clock, self._find = clock, find
+        self._clock, self._find, self._images = clock, find, images
         self._links: dict[WorkerId, _FrameWriter] = {}
         self._tasks = Tasks()
         self._arrived: list[_Arrived] = []
@@ -256,6 +262,10 @@ class Channel:
             case Draining(active):
                 self._workers.drain(worker, active)
                 link.send_now()  # it leaves once its results are acknowledged
+            case Resolved() | Pulled() | Have():
+                self._images.hear(worker, message)
+            case Broken():
+                pass
             case Hello():
                 link.close(CLOSE_PROTOCOL, "hello comes once")
 

@@ -14,6 +14,9 @@ from hecaton.wire.channel import Outcome
 MAX_TEXT = 64 * 1024
 MAX_NOTE = 1024
 MAX_PROGRESS = 64 * 1024
+MAX_VERSION = 128
+"""Characters of an image's digest or id."""
+
 MAX_LOG = 65 * 1024 * 1024
 """Of one attempt: the worker's own limit of 64 MiB and its last line."""
 

@@ -100,6 +100,7 @@ class Member(msgspec.Struct):
     boot_id: str = ""
     runtime: str | None = None
     version: str | None = None
+    protocol: int = 0
     ability: Ability = ANYTHING
     slots: dict[int, SlotState] = {}
     storing: dict[AttemptRef, Lease] = {}  # their place is free, their end is on its way into the store
@@ -259,7 +260,7 @@ class Fleet:
         # Unknown after a start of the server: the power may have gone for both of them.
         rebooted = member.boot_id != hello.boot_id
         member.boot_id = hello.boot_id
-        member.runtime, member.version = hello.runtime, hello.version
+        member.runtime, member.version, member.protocol = hello.runtime, hello.version, hello.protocol
         member.ability = ability(hello)
         member.slots = {
             info.index: SlotState(info.index, info.gpu, info.warm, info.image, info.lost) for info in hello.slots

@@ -94,7 +94,7 @@ class Api:
         return await self._directory.add_image(decode(await call.body(), api.NewImage))
 
     async def show_image(self, call: Call) -> api.ImageView:
-        return self._directory.show_image(call.caller, call.params["name"])
+        return await self._directory.show_image(call.caller, call.params["name"])
 
     async def update_image(self, call: Call) -> api.ImageView:
         return await self._directory.update_image(call.params["name"], decode(await call.body(), api.ImageChange))

@@ -68,7 +68,15 @@ class LinkLost(Event, frozen=True):
 
 
 class ImageReady(Event, frozen=True):
-    """The image is here; the engine is asked to start the container now."""
+    """The image is here; the engine is asked to start the container now. `image`: what of it runs, for people: its
+    digest or the engine's id."""
+
+    container: str
+    image: str | None = None
+
+
+class ImageMoved(Event, frozen=True):
+    """The name of the container's image means another one on this machine now."""
 
     container: str
 
@@ -104,7 +112,7 @@ class ContainerReady(Event, frozen=True):
     takes_ahead: bool = False
 
 
-class Withdrawn(Event, frozen=True):
+class TakenBack(Event, frozen=True):
     """Of the jobs that the container was given ahead it will not begin these. It has begun, or will begin, the rest."""
 
     container: str
@@ -150,6 +158,7 @@ class ContainerAdopted(Event, frozen=True):
     job: Assignment | None = None
     started_at: float = 0.0
     ahead: tuple[Assignment, ...] = ()
+    image: str | None = None  # as in `ImageReady`
 
 
 class AttemptLost(Event, frozen=True):
@@ -247,8 +256,8 @@ class GiveAhead(Action, frozen=True):
     assignments: tuple[Assignment, ...]
 
 
-class Withdraw(Action, frozen=True):
-    """All that the container was given ahead and has not begun. Answered by `Withdrawn` before anything else."""
+class TakeBack(Action, frozen=True):
+    """All that the container was given ahead and has not begun. Answered by `TakenBack` before anything else."""
 
     container: str
 

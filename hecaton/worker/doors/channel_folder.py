@@ -73,7 +73,7 @@ class ChannelFolder:
         self.log_fd = self._keep(os.open(LOG_NAME, flags, dir_fd=folder))
         if not stat.S_ISREG(os.fstat(self.log_fd).st_mode):
             raise NotAPlainFile(f"{LOG_NAME} is not a plain file")
-        # For reading too: numbers are withdrawn, and without a reader it could not be opened.
+        # For reading too: numbers are taken back, and without a reader it could not be opened.
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self.turns_fd = self._keep(os.open(TURNS_NAME, flags, dir_fd=folder))
         if not stat.S_ISFIFO(os.fstat(self.turns_fd).st_mode):
@@ -110,30 +110,6 @@ class ChannelFolder:
             os.close(fd)
             raise NotAPlainFile(f"{OUT_NAME}/{name} is not a plain file")
         return fd
-
-    def open_log(self, name: str) -> int | None:
-        """A file descriptor of the plain file of this name in out/, or of `log` itself; None: there is none."""
-        if name == LOG_NAME:
-            return self.log_fd
-        if not _is_name(name):
-            return None
-        flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            try:
-                fd = os.open(name, os.O_RDWR | flags, dir_fd=self._out)
-            except PermissionError:  # then what nobody needs of it takes its place until it goes
-                fd = os.open(name, os.O_RDONLY | flags, dir_fd=self._out)
-        except OSError:
-            return None
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            return None
-        return self._keep(fd)
-
-    def drop_log(self, fd: int, name: str) -> None:
-        self._fds.remove(fd)
-        os.close(fd)
-        self.discard(name)
 
     def discard(self, name: str) -> None:
         """Remove what the container left under this name in in/ and out/, if it is there and if it can be."""

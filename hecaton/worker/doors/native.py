@@ -207,8 +207,7 @@ class NativeDoor(Door):
         spoken = min(version, protocol.PROTOCOL_VERSION)
         welcome = {"type": "welcome", "protocol": spoken, "max_result": self._max_result}
         self._send(_encode(welcome))
-        log = header.get("log")
-        self._visitor.asks_for_work(busy, header.get("ahead") is True, log if isinstance(log, str) else None)
+        self._visitor.asks_for_work(busy, header.get("ahead") is True)
 
     def _may_serve(self, peer: Peer | None, pid: object) -> bool:
         """Whether it is the process that said hello before, or the first one since that ended."""
@@ -235,7 +234,7 @@ class NativeDoor(Door):
         elif header["type"] == "progress":
             self._visitor.progresses(_ref(header), header.get("value"))
         elif header["type"] == "skipped" and self._turns.is_offered(header.get("turn")):
-            raise protocol.ProtocolError("a container left out a job that nobody had withdrawn")
+            raise protocol.ProtocolError("a container left out a job that nobody had taken back")
 
     def _send(self, *frames: bytes) -> None:
         if self._container is not None:
@@ -341,17 +340,16 @@ def _ref(item: object) -> AttemptRef:
 
 def _answer(header: dict[str, Any], body: bytes) -> Answer:
     reason = _REASONS.get(str(header.get("status")))
-    kind, file = header.get("kind", "json"), header.get("file")
-    log_end, next_log = header.get("log_end"), header.get("next_log")
+    kind, file, log_end = header.get("kind", "json"), header.get("file"), header.get("log_end")
     known = reason is not None and kind in ("json", "text", "bytes") and isinstance(file, str | None)
-    if reason is None or not known or not isinstance(log_end, int | None) or not isinstance(next_log, str | None):
-        raise protocol.ProtocolError("a result with unknown status, kind, file, log_end or next_log")
+    if reason is None or not known or not isinstance(log_end, int | None):
+        raise protocol.ProtocolError("a result with unknown status, kind, file or log_end")
     failure = None if reason is Reason.OK else _failure(header.get("error"))
     if failure is not None and _is_gpu_memory(failure):
         reason = Reason.OOM_GPU
     if reason is not Reason.OK:
         body, file = b"", None
-    return Answer(_ref(header), reason, Kind(kind), body, file, failure, log_end, next_log)
+    return Answer(_ref(header), reason, Kind(kind), body, file, failure, log_end)
 
 
 def _failure(error: object) -> Failure:

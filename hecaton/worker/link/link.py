@@ -73,9 +73,7 @@ class Listener(Protocol):
         """The server wants this worker to end, with this exit code."""
 
 
-class Sender(Protocol):
-    """Who takes what goes over the link. What is sent while it is not connected is dropped."""
-
+class Link(Protocol):
     @property
     def connected(self) -> bool: ...
     @property
@@ -101,9 +99,6 @@ def reconnect_delay(failures: int, generator: random.Random) -> float:
 
 
 class ServerLink:
-    """One connection at a time. Between Welcome and its end, `lost` of the listener, it is connected; what waits to be
-    sent never outlives a connection."""
-
     def __init__(self, config: WorkerConfig, session: aiohttp.ClientSession) -> None:
         self._url = config.url.rstrip("/")
         self._session = session

@@ -19,8 +19,7 @@ _log = structlog.get_logger("hecaton.worker.memory.disk")
 
 
 class Disk:
-    """`say` hears True when the disk is full and False when it is not any more, in turn. On the loop; only the probe
-    is written in a thread."""
+    """`say` hears True when the disk is full and False when it is not any more."""
 
     def __init__(self, folder: Path, say: Callable[[bool], None]) -> None:
         self._path = folder / "probe"

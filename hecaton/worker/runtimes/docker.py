@@ -18,6 +18,7 @@ from hecaton.core.model import Mode, Reason
 from hecaton.wire.channel import ImageRef
 from hecaton.worker.runtimes.docker_engine import CONFLICT, NOT_FOUND, Engine
 from hecaton.worker.runtimes.docker_images import Images
+from hecaton.worker.runtimes.docker_names import NameEvents
 from hecaton.worker.runtimes.port import (
     CHANNEL_TARGET,
     LABEL_CONTAINER,
@@ -26,6 +27,7 @@ from hecaton.worker.runtimes.port import (
     ContainerSpec,
     Exit,
     Found,
+    Here,
     Prepared,
     RuntimeFault,
 )
@@ -56,6 +58,7 @@ class DockerRuntime:
         self._shm_size = shm_size
         self._engine = Engine()
         self._images = Images(self._engine)
+        self._names = NameEvents(self._engine)
         self._executables = Executables()
 
     async def check(self) -> str:
@@ -67,6 +70,15 @@ class DockerRuntime:
 
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:
         return await self._images.prepare(image, note)
+
+    async def here(self, image: ImageRef) -> Here | None:
+        return await self._images.here(image)
+
+    async def resolve(self, name: str) -> str:
+        return await self._images.resolve(name)
+
+    async def until_names_move(self) -> None:
+        await self._names.until_moved()
 
     async def start(self, spec: ContainerSpec) -> str:
         """Two calls to the engine. A start that is cancelled is brought to its end and removed: no orphan stays."""
@@ -132,10 +144,12 @@ class DockerRuntime:
         except DockerError as error:
             raise _refused(error) from error
         return [
-            Found(entry.id, entry["Labels"], entry["State"] in _RUNNING, entry["State"] in _ENDED) for entry in listed
+            Found(entry.id, entry["Labels"], entry["State"] in _RUNNING, entry["State"] in _ENDED, entry["ImageID"])
+            for entry in listed
         ]
 
     async def close(self) -> None:
+        await self._names.close()
         await self._engine.close()
 
     # -- starting ----------------------------------------------------------------------------------

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -18,28 +15,17 @@ from aiodocker import DockerError
 from hecaton.core.model import Reason
 from hecaton.wire.channel import ImageRef
 from hecaton.worker.runtimes.docker_engine import NOT_FOUND, Engine
-from hecaton.worker.runtimes.port import Prepared, RuntimeFault
+from hecaton.worker.runtimes.docker_faults import PULL_HINT, pull_fault
+from hecaton.worker.runtimes.docker_logins import Login, login_for
+from hecaton.worker.runtimes.port import Here, Prepared, RuntimeFault
 
 STALL_SECONDS = 60.0
 """A pull that makes no progress for so long is given up."""
 
-_PULL_HINT = (
-    "Can the worker reach the registry, and has its disk room? An image that was never pushed has to be built or loaded"
-    " on the worker itself."
-)
 _INSPECT_SECONDS = 20.0
-_HUB_PREFIXES = ("index.docker.io/", "docker.io/")
-_HUB_CREDENTIALS = "https://index.docker.io/v1/"
+_REGISTRY_SECONDS = 8.0
 
-# The engine tells these apart by text only. The first list wins: "lookup ...: no such host ... not found" will pass.
-_WILL_PASS = (
-    "dial tcp", "lookup ", "timeout", "connection re", "toomanyrequests", "no space left", "handshake", "x509", "eof",
-    "service unavailable", "bad gateway", "server error",
-)  # fmt: skip
-_WILL_NOT_PASS = (
-    "not found", "manifest unknown", "does not exist", "denied", "unauthorized", "authentication required", "forbidden",
-    "no matching manifest", "invalid reference", "name unknown", "not implemented", "unsupported",
-)  # fmt: skip
+_SAYS_DIGEST = "Digest: "
 
 
 class Images:
@@ -51,15 +37,37 @@ class Images:
 
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:
         """Not remembered between calls: asking the engine costs 1.5 ms and sees images that were removed by hand."""
-        found = await self._local(image)
+        found, pulled = await self._local(image), None
         if found is None:
-            await self._pull(image, note)
+            pulled = await self._pull(image, note)
             found = await self._local(image)
         if found is None:
             raise RuntimeFault(
                 Reason.IMAGE_PULL, f"{image.name} was pulled, but the engine does not have it: the pull was cut off"
             )
-        return _prepared(found)
+        return _prepared(found, pulled if image.digest is None else None)
+
+    async def here(self, image: ImageRef) -> Here | None:
+        """What `prepare` would take without a pull."""
+        found = await self._local(image)
+        return None if found is None else Here(found["Id"], _made(found))
+
+    async def resolve(self, name: str) -> str:
+        """The engine asks, so that its mirrors, proxies and certificates count as they do for a pull."""
+        login = await login_for(name)
+        try:
+            answer = await self._engine.call("ask a registry", self._distribution(name, login), _REGISTRY_SECONDS)
+            return str(answer["Descriptor"]["digest"])
+        except DockerError as error:
+            raise pull_fault(name, error, login) from error
+        except LookupError:
+            raise RuntimeFault(Reason.IMAGE_PULL, f"the registry of {name} names no digest") from None
+
+    async def _distribution(self, name: str, login: Login) -> dict[str, Any]:
+        path = f"distribution/{_with_tag(name)}/json"
+        async with self._engine.client._query(path, headers=login.headers) as response:
+            answer: dict[str, Any] = await response.json()
+            return answer
 
     async def _local(self, image: ImageRef) -> dict[str, Any] | None:
         if image.digest is None:
@@ -79,15 +87,17 @@ class Images:
         except DockerError as error:
             if error.status == NOT_FOUND:
                 return None
-            raise _fault(name, error) from error
+            raise pull_fault(name, error) from error
 
-    async def _pull(self, image: ImageRef, note: Callable[[str], None]) -> None:
+    async def _pull(self, image: ImageRef, note: Callable[[str], None]) -> str | None:
+        """The digest, where the registry has named it."""
         key = f"{image.name}@{image.digest}"
         pull = self._pulls.get(key)
         if pull is None:
             pull = self._pulls[key] = _Pull(self._engine, image)
         try:
             await pull.wait(note)
+            return pull.digest
         finally:
             if pull.over and self._pulls.get(key) is pull:
                 del self._pulls[key]
@@ -99,6 +109,7 @@ class _Pull:
         self._image = image
         self._hearers: list[Callable[[str], None]] = []
         self._text = f"pulling {image.name}"
+        self.digest: str | None = None
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -121,28 +132,29 @@ class _Pull:
         repo = repository(name)
         source = f"{repo}@{self._image.digest}" if self._image.digest else _with_tag(name)
         layers: dict[str, tuple[int, int]] = {}
+        login = await login_for(source)
         try:
-            async for message in _stalling(self._messages(source)):
+            async for message in _stalling(self._messages(source, login)):
                 self._hear(message, layers)
         except TimeoutError:
             raise RuntimeFault(
-                Reason.IMAGE_PULL, f"pulling {name} made no progress for {STALL_SECONDS:g} s", _PULL_HINT
+                Reason.IMAGE_PULL, f"pulling {name} made no progress for {STALL_SECONDS:g} s", PULL_HINT
             ) from None
         except DockerError as error:
-            raise _fault(name, error) from error
+            raise pull_fault(name, error, login) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise RuntimeFault(Reason.IMAGE_PULL, f"pulling {name} broke off: {error}", _PULL_HINT) from error
+            raise RuntimeFault(Reason.IMAGE_PULL, f"pulling {name} broke off: {error}", PULL_HINT) from error
         if self._image.digest:
             await self._tag(source, name)
 
-    async def _messages(self, source: str) -> AsyncIterator[dict[str, Any]]:
-        headers = {"X-Registry-Auth": header} if (header := credentials(source)) else {}
-        params = {"fromImage": source}
-        async with self._engine.client._query("images/create", "POST", params=params, headers=headers) as response:
+    async def _messages(self, source: str, login: Login) -> AsyncIterator[dict[str, Any]]:
+        query = self._engine.client._query("images/create", "POST", params={"fromImage": source}, headers=login.headers)
+        async with query as response:
             try:
                 async for line in response.content:
                     message = json.loads(line)
-                    if error := message.get("error"):
+                    # `error` is the older field; an engine may leave it out.
+                    if error := (message.get("errorDetail") or {}).get("message") or message.get("error"):
                         raise DockerError(500, str(error))
                     yield message
             finally:
@@ -151,6 +163,8 @@ class _Pull:
     def _hear(self, message: dict[str, Any], layers: dict[str, tuple[int, int]]) -> None:
         detail = message.get("progressDetail") or {}
         layer, status = message.get("id", ""), message.get("status", "")
+        if status.startswith(_SAYS_DIGEST):
+            self.digest = status.removeprefix(_SAYS_DIGEST)
         if status == "Downloading" and detail.get("total"):
             layers[layer] = (detail.get("current", 0), detail["total"])
         elif status in ("Download complete", "Extracting", "Pull complete") and layer in layers:
@@ -199,34 +213,20 @@ def repository(name: str) -> str:
     return head + slash + last.partition(":")[0]
 
 
-def credentials(source: str) -> str | None:
-    """The X-Registry-Auth header for an image of a registry that this host's user has logged in to with `docker login`.
-
-    None where the docker configuration has no user and password in itself (credential helpers are not asked)."""
-    registry, slash, _ = source.partition("/")
-    if not slash or not ("." in registry or ":" in registry or registry == "localhost"):
-        registry = "docker.io"
-    keys = [_HUB_CREDENTIALS] if registry in ("docker.io", "index.docker.io") else []
-    folder = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
-    try:
-        logins = json.loads((Path(folder) / "config.json").read_bytes()).get("auths", {})
-        login = next(logins[key] for key in (*keys, registry, f"https://{registry}") if key in logins)
-        user, _, password = base64.b64decode(login["auth"]).decode().partition(":")
-    except (OSError, ValueError, LookupError, StopIteration, AttributeError, binascii.Error):
-        return None
-    header = {"username": user, "password": password, "serveraddress": registry}
-    if token := login.get("identitytoken"):
-        header = {"identitytoken": token}
-    return base64.urlsafe_b64encode(json.dumps(header).encode()).decode()
+def _made(image: dict[str, Any]) -> float | None:
+    with suppress(ValueError, TypeError):
+        return datetime.fromisoformat(image.get("Created")).timestamp()  # type: ignore[arg-type]
+    return None
 
 
-def _prepared(image: dict[str, Any]) -> Prepared:
+def _prepared(image: dict[str, Any], pulled: str | None) -> Prepared:
     config = image.get("Config") or {}
     pairs = (entry.partition("=") for entry in config.get("Env") or ())
     return Prepared(
         image_id=image["Id"],
         env={key: value for key, _, value in pairs},
         has_command=bool(config.get("Cmd") or config.get("Entrypoint")),
+        pulled=pulled,
     )
 
 
@@ -243,17 +243,4 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.0f}" if size >= 10_000_000 else f"{size / 1e6:.1f}"
 
 
-def _fault(name: str, error: DockerError) -> RuntimeFault:
-    text = error.message.lower()
-    passing = any(word in text for word in _WILL_PASS)
-    if not passing and (error.status == NOT_FOUND or any(word in text for word in _WILL_NOT_PASS)):
-        return RuntimeFault(
-            Reason.IMAGE_DENIED,
-            f"cannot pull {name}: {error.message}",
-            "Check the name and the platform; for a private registry run `docker login` on the worker."
-            " An image that was never pushed has to be built or loaded on the worker itself.",
-        )
-    return RuntimeFault(Reason.IMAGE_PULL, f"cannot pull {name}: {error.message}", _PULL_HINT)
-
-
-__all__ = ["STALL_SECONDS", "Images", "credentials", "repository"]
+__all__ = ["STALL_SECONDS", "Images", "repository"]

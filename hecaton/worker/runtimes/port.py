@@ -34,6 +34,9 @@ ENGINE_PATIENCE = 60.0
 
 ENGINE_RETRY = 0.5
 
+LOOK_AGAIN = 30.0
+"""Seconds after which names of images are looked up again though nobody has said that they moved."""
+
 T = TypeVar("T")
 
 
@@ -70,11 +73,20 @@ async def patiently(
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """An image that is here: what to start it by, and the parts of its configuration that matter."""
+    """An image that is here: what to start it by, and the parts of its configuration that matter. `pulled`: the digest
+    that its tag had at the registry a moment ago."""
 
     image_id: str
     env: dict[str, str]
     has_command: bool
+    pulled: str | None = None
+
+
+class Here(msgspec.Struct, frozen=True):
+    """What a name means on this machine. `made`: seconds since the epoch; None: the engine does not say."""
+
+    image_id: str
+    made: float | None
 
 
 Commands = tuple[tuple[str, ...], ...]
@@ -112,6 +124,7 @@ class Found(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     running: bool
     ended: bool = False
+    image_id: str = ""  # empty: unknown
 
 
 class Runtime(Protocol):
@@ -144,6 +157,20 @@ class Runtime(Protocol):
 
         One pull at a time per image, shared by all who wait; `note` hears the progress. Raises with `image_denied`
         or `image_pull`."""
+        ...
+
+    async def here(self, image: ImageRef) -> Here | None:
+        """What `prepare` would take on this machine now without a pull; None: it would have to pull."""
+        ...
+
+    async def resolve(self, name: str) -> str:
+        """The digest that its registry has for this name, asked with this machine's logins. RuntimeFault says why that
+        cannot be known."""
+        ...
+
+    async def until_names_move(self) -> None:
+        """Returns when a name may mean another image on this machine than before: the engine has said so, or was away,
+        or `LOOK_AGAIN` seconds have passed."""
         ...
 
     async def start(self, spec: ContainerSpec) -> str: ...

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -17,12 +18,14 @@ from pathlib import Path
 
 from hecaton.core.model import Mode, Reason
 from hecaton.wire.channel import ImageRef
+from hecaton.worker.runtimes import port
 from hecaton.worker.runtimes.port import (
     LABEL_CONTAINER,
     LABEL_WORKER,
     ContainerSpec,
     Exit,
     Found,
+    Here,
     Prepared,
     RuntimeFault,
 )
@@ -34,6 +37,7 @@ LABELS_VARIABLE = "HECATON_LABELS"
 _NOT_FOR_HANDLERS = ("HECATON_USERNAME", "HECATON_PASSWORD", "HECATON_TOKEN", "HECATON_ADMIN_PASS")
 _KEPT_OUTPUT = 256 * 1024
 _KILL_DEADLINE = 10.0
+_LOOK_SECONDS = 0.25
 
 
 class _Child:
@@ -83,6 +87,7 @@ class ProcessRuntime:
         self._worker_id = worker_id
         self._handlers = {image: path.absolute() for image, path in handlers.items()}
         self._children: dict[str, _Child] = {}
+        self._seen: dict[str, tuple[int, int, int]] = {}
 
     @property
     def serves(self) -> tuple[str, ...]:
@@ -106,10 +111,45 @@ class ProcessRuntime:
                 f"this worker's process runtime has no handler for {image.name}; it has: {known}",
                 f"Start the worker with --handler {image.name}=handler.py, or use the docker runtime.",
             )
-        return Prepared(image_id=image.name, env={}, has_command=True)
+        return Prepared(image_id=await asyncio.to_thread(self._identity, image.name), env={}, has_command=True)
+
+    def _identity(self, name: str) -> str:
+        """Of what the handler file says now: an edited one is another image."""
+        try:
+            return f"sha256:{hashlib.sha256(self._handlers[name].read_bytes()).hexdigest()}"
+        except OSError as error:
+            raise RuntimeFault(
+                Reason.WORKER_ERROR, f"cannot read the handler file of {name}: {error}", "Put it back where it was."
+            ) from error
+
+    async def here(self, image: ImageRef) -> Here | None:
+        if image.name not in self._handlers:
+            return None
+        made = self._stamps().get(image.name)
+        return Here(await asyncio.to_thread(self._identity, image.name), None if made is None else made[0] / 1e9)
+
+    async def resolve(self, name: str) -> str:
+        raise RuntimeFault(Reason.IMAGE_DENIED, "the process runtime runs handler files and asks no registry")
+
+    async def until_names_move(self) -> None:
+        """A handler file has been edited. Nothing tells of that on all file systems, and to look costs microseconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(port.LOOK_AGAIN):
+                while self._stamps() == self._seen:  # noqa: ASYNC110 - nobody else could tell
+                    await asyncio.sleep(_LOOK_SECONDS)
+        self._seen = self._stamps()
+
+    def _stamps(self) -> dict[str, tuple[int, int, int]]:
+        """Of the handler files, by image: when each was written last, its size, and its inode."""
+        stamps = {}
+        for name, path in self._handlers.items():
+            with contextlib.suppress(OSError):
+                found = path.stat()
+                stamps[name] = (found.st_mtime_ns, found.st_size, found.st_ino)
+        return stamps
 
     async def start(self, spec: ContainerSpec) -> str:
-        handler = self._handlers.get(spec.image.image_id)
+        handler = self._handlers.get(spec.image_name)
         if handler is None or spec.commands is not None:
             raise RuntimeFault(
                 Reason.IMAGE_DENIED,

@@ -12,6 +12,7 @@ import click
 from hecaton.cli import output
 from hecaton.cli.terminal import Column, ago, duration, harmless, is_terminal, one_line, size
 from hecaton.core.errors import NotFound
+from hecaton.core.image_versions import short
 
 if TYPE_CHECKING:
     from hecaton.client import Client
@@ -78,6 +79,7 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
         ("index", view.index),
         ("status", view.state + (" (asked to stop)" if view.cancel_requested and not view.state.terminal else "")),
         ("image", view.image),
+        ("image ran", view.attempts[-1].image_version if view.attempts else None),
         ("mode", view.mode if view.mode != DEFAULT else None),
         ("owner", view.owner),
         ("submitted", ago(view.created_at, now)),
@@ -161,6 +163,7 @@ def _attempt(attempt: AttemptView, view: JobView, now: float) -> str:
     if attempt.ended_at is not None:
         text += f" after {duration(attempt.ended_at - (attempt.started_at or attempt.assigned_at))}"
     text += f", {ago(attempt.ended_at or attempt.assigned_at, now)}"
+    text += f", image {short(attempt.image_version)}" if attempt.image_version else ""
     text += f", exit code {attempt.exit_code}" if attempt.exit_code else ""
     text += f": {one_line(attempt.failure.message)}" if attempt.failure else ""
     if attempt.log_tail and not (view.state.terminal and attempt.number == view.attempt):

@@ -65,7 +65,11 @@ def list_images(cli: Cli) -> None:
     help="File with environment variables (KEY=VALUE per line); they replace those of the image.",
 )
 @click.option("--desc", help="New description.")
-@click.option("--refresh", is_flag=True, help="Ask the registry again which digest the tag means.")
+@click.option(
+    "--refresh",
+    is_flag=True,
+    help="Ask the registry again which digest the tag means, if need be with a worker's login.",
+)
 @pass_cli
 def update(cli: Cli, image_name: str, fp: Path | None, desc: str | None, refresh: bool) -> None:
     """Update image metadata. Changes hold from the next job on."""
@@ -120,6 +124,10 @@ def _details(view: ImageView) -> list[str]:
         ("warning", view.warning),
     ]
     lines = output.field_lines(fields)
+    if view.versions:
+        from hecaton.core.image_versions import version_lines
+
+        lines += output.block_lines("on the workers' machines", "\n".join(version_lines(view.versions, now)))
     if view.env is None:
         return [*lines, "", "The environment is shown to admins only."]
     from hecaton.cli.hecaton.nouns import envfile

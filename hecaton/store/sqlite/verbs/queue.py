@@ -86,13 +86,14 @@ _CURRENT = f"""
 _END = """
     UPDATE job SET state = ?, started_at = ?, ended_at = ?, reason = ?, attempt_reason = ?, charged = ?, exit_code = ?,
                    failure = ?, user_failures = ?, infra_failures = ?, result_kind = ?, result_size = ?,
-                   result_blob = ?, ended_as = ?
+                   result_blob = ?, ended_as = ?, image_version = ?
     WHERE seq = ?
 """
 
 _KEEP_ATTEMPT = """
-    INSERT INTO attempt (seq, number, worker_id, assigned_at, started_at, ended_at, reason, charged, exit_code, failure)
-    SELECT seq, attempt, worker_id, assigned_at, ?, ?, ?, ?, ?, ? FROM job WHERE seq = ?
+    INSERT INTO attempt (seq, number, worker_id, assigned_at, started_at, ended_at, reason, charged, exit_code, failure,
+                         image_version)
+    SELECT seq, attempt, worker_id, assigned_at, ?, ?, ?, ?, ?, ?, ? FROM job WHERE seq = ?
 """
 
 _REQUEUE = """
@@ -245,6 +246,7 @@ class QueueVerbs:
                 verdict.charged.value,
                 end.exit_code,
                 failure_text(end.failure),
+                end.image_version,
                 job.seq,
             ),
         )
@@ -360,6 +362,7 @@ def _end_values(one: _Last, number: int | None) -> tuple[Any, ...]:
         body.size if body else 0,
         body.blob if body else None,
         number,
+        end.image_version,
         job.seq,
     )
 

@@ -1,0 +1,6 @@
+"""What images are on the workers' machines, and which cannot be had there.
+
+- `news`: What workers say about images.
+- `versions`: What the name of an image means on the workers' machines and to their logins: asked when somebody wants to
+  know.
+"""
