@@ -38,7 +38,21 @@ FIRST = (
     ON_THE_ENGINE,
 )
 
-SLOW = (*FIRST, "tests/engine/", "tests/server/", "tests/serverless/", "tests/cli/", "tests/store/test_sqlite_file.py")
+SLOW = (
+    *FIRST,
+    "tests/engine/",
+    "tests/server/",
+    "tests/serverless/",
+    "tests/cli/",
+    "tests/store/test_sqlite_file.py",
+    "tests/store/test_sqlite_faults.py",
+    "tests/worker/test_agent.py",
+    "tests/worker/test_ahead.py",
+    "tests/worker/test_hostile.py",
+    "tests/worker/test_lost_card.py",
+    "tests/test_platforms.py",
+    "tests/test_schedule.py",
+)
 """Not in `make test-fast`: they start processes, and wait for real time."""
 
 ENGINE_FIXTURES = frozenset({"engine", "base_image", "python39_image", "systemd_image", "registry", "own_engine"})

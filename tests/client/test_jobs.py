@@ -56,7 +56,7 @@ def test_a_wait_ends_with_its_time_and_the_job_goes_on(server: ScriptedServer, j
     started = time.monotonic()
     with pytest.raises(WaitTimeout, match=r"job 7 .* is still IN_PROGRESS after 0\.3 s") as caught:
         job.wait(timeout=0.3)
-    assert 0.3 <= time.monotonic() - started < 1.0
+    assert 0.3 <= time.monotonic() - started < 10
     assert "hecaton job show 7" in str(caught.value.hint)
 
 

@@ -99,4 +99,4 @@ def test_no_name_takes_long_to_refuse() -> None:
         began = time.process_time()
         with pytest.raises(BadRequest):
             parse(name)
-        assert time.process_time() - began < 0.1
+        assert time.process_time() - began < 0.5

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 from hypothesis import settings
 
 from hecaton.store.sqlite.database import SqliteDatabase
 from hecaton.store.sqlite.file import MEMORY
 from tests.contracts.store_machine import StoreMachine
+from tests.faults.figures import figure
+
+pytestmark = pytest.mark.sample(1)
 
 
 class SqliteMachine(StoreMachine):
@@ -16,4 +20,6 @@ class SqliteMachine(StoreMachine):
 
 
 TestSqliteMachine = SqliteMachine.TestCase
-TestSqliteMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None, print_blob=True)
+TestSqliteMachine.settings = settings(
+    max_examples=figure(60, 150), stateful_step_count=50, deadline=None, print_blob=True
+)

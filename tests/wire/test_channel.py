@@ -49,7 +49,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("kind", get_args(ToWorker), ids=lambda kind: kind.__name__)
 @given(data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_every_message_to_a_worker_arrives_as_it_was_sent(kind: type, data: st.DataObject) -> None:
     messages = data.draw(st.lists(values(kind), max_size=3))
     assert decode_for_worker(encode(messages)) == messages
@@ -57,7 +57,7 @@ def test_every_message_to_a_worker_arrives_as_it_was_sent(kind: type, data: st.D
 
 @pytest.mark.parametrize("kind", get_args(FromWorker), ids=lambda kind: kind.__name__)
 @given(data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_every_message_from_a_worker_arrives_as_it_was_sent(kind: type, data: st.DataObject) -> None:
     messages = data.draw(st.lists(values(kind), max_size=3))
     assert decode_for_server(encode(messages)) == messages
@@ -75,7 +75,7 @@ def test_everything_public_is_exported() -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_random_bytes_are_refused_in_one_way(frame: bytes) -> None:
     for decode in (decode_for_server, decode_for_worker):
         try:
@@ -85,7 +85,7 @@ def test_random_bytes_are_refused_in_one_way(frame: bytes) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_damaged_frames_are_refused_in_one_way(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(get_args(FromWorker)))
     frame = bytearray(encode([data.draw(values(kind))]))

@@ -22,7 +22,8 @@ from tests.worker.killable import SETTINGS
 from tests.worker.scripted_server import ScriptedServer
 
 TIMEOUT = 1.0
-MEMORY = 200 << 20
+MEMORY = 400 << 20
+"""More than a log of 100 MiB that waits for a busy server takes, and far less than what some of them send."""
 """Bytes that the worker may need at most."""
 
 NEVER_ENDS = ["sleeps_for_ever", "hangs_in_c_with_the_gil", "ignores_sigterm", "deadlocks", "cuts_itself_off"]

@@ -4,6 +4,7 @@ the invariants hold after each event, that orders make sense, and that no job is
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -12,7 +13,10 @@ from hecaton.wire.channel import Released
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.runtimes.port import Exit
+from tests.faults.figures import figure
 from tests.worker.brain import Brain, assignment, ref
+
+pytestmark = pytest.mark.sample(1)
 
 SLOTS = 2
 _pick = st.integers(min_value=0, max_value=999)
@@ -321,5 +325,5 @@ class Machine(RuleBasedStateMachine):
             assert self.open <= set(self.brain.state.holdings.done), "the server was never told what became of a job"
 
 
-Machine.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+Machine.TestCase.settings = settings(max_examples=figure(120, 300), stateful_step_count=60, deadline=None)
 TestAnySequenceOfEvents = Machine.TestCase
