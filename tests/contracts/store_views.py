@@ -165,6 +165,20 @@ class ViewContract:
             assert await database.write(lambda store, o=offset, p=piece: store.append_log(ref, o, p)) == length  # type: ignore[misc]
         assert await database.read(lambda store: store.read_log(ref.job, 1, 0, 99)) == b"hello world"
 
+    async def test_a_log_can_be_cut_anywhere(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        ref, other = await scene.submit_and_claim(), await scene.submit_and_claim()
+        for one in (ref, other):
+            for offset in (0, 10, 20):
+                await database.write(
+                    lambda store, one=one, offset=offset: store.append_log(one, offset, b"0123456789")  # type: ignore[misc]
+                )
+        for size in (30, 25, 20, 3, 0):
+            await database.write(lambda store, size=size: store.cut_log(ref, size))  # type: ignore[misc]
+            log = await database.read(lambda store: store.read_log(ref.job, 1, 0, 99))
+            assert log == (b"0123456789" * 3)[:size]
+        assert len(await database.read(lambda store: store.read_log(other.job, 1, 0, 99))) == 30
+
     async def test_each_attempt_has_its_own_log_and_only_attempts_have_one(self, database: Database) -> None:
         scene = await Scene.on(database)
         ref = await scene.submit_and_claim()

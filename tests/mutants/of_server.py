@@ -13,6 +13,14 @@ _CONTENT = "tests/server/test_content.py::"
 
 MUTANTS = (
     Mutant(
+        "log-not-cut",
+        "a log ends where its worker says, whatever it has sent before it knew",
+        "server/fleet/attempts.py",
+        "                    store.cut_log(end.ref, too_long[end.ref])\n",
+        "                    pass\n",
+        ("tests/server/test_content.py::test_what_was_sent_behind_the_end_of_a_log_is_cut_off[4]",),
+    ),
+    Mutant(
         "submission-acknowledged-at-once",
         "a submission is durable before it is acknowledged",
         "server/jobs/submissions.py",

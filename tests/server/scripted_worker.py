@@ -19,6 +19,7 @@ from hecaton.wire.channel import (
     FromWorker,
     Held,
     Hello,
+    Log,
     Outcome,
     Results,
     SlotInfo,
@@ -53,6 +54,7 @@ class ScriptedWorker:
         self.silent = False
         self._news = asyncio.Condition()
         self._taken = 0
+        self._log_sizes: dict[AttemptRef, int] = {}  # what it has sent: as much as it says of each
         self._tasks: list[asyncio.Task[None]] = []
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
@@ -101,6 +103,10 @@ class ScriptedWorker:
                 await self.send(WorkerBeat())
 
     async def send(self, *messages: FromWorker) -> None:
+        for message in messages:
+            if isinstance(message, Log):
+                size = self._log_sizes.get(message.ref, 0)
+                self._log_sizes[message.ref] = max(size, message.offset + len(message.data))
         await self.socket.send_bytes(encode(list(messages)))
 
     async def until(self, condition: Callable[[], M | None]) -> M:
@@ -134,7 +140,7 @@ class ScriptedWorker:
         return job
 
     async def finish(self, ref: AttemptRef, value: Any = None, ran: float = 0.01) -> None:
-        await self.report(Outcome(ref, Reason.OK, json_body(value), ran=ran))
+        await self.report(Outcome(ref, Reason.OK, json_body(value), ran=ran, log_size=self._log_sizes.get(ref, 0)))
 
     async def fail(self, ref: AttemptRef, reason: Reason) -> None:
         await self.report(Outcome(ref, reason, ran=0.0))

@@ -18,7 +18,7 @@ from hecaton.core.model import Body, Failure, Kind, Reason
 from hecaton.wire.channel import Assignment, Log, Note, Outcome, Progress
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, Running, running
-from tests.server.scripted_worker import ScriptedWorker
+from tests.server.scripted_worker import ScriptedWorker, json_body
 
 MIB = 1024 * 1024
 
@@ -292,6 +292,16 @@ async def test_pieces_of_a_log_may_come_again(server: Running) -> None:
     assert await _log(server, job_id) == b"one\ntwo\nthree\n"
     assert await _log(server, job_id, "?offset=4") == b"two\nthree\n"
     assert await _log(server, job_id, "?offset=99") == b""
+
+
+@pytest.mark.parametrize("size", [0, 2, 4, 7])
+async def test_what_was_sent_behind_the_end_of_a_log_is_cut_off(server: Running, size: int) -> None:
+    """As a worker of the release before does: it ships lines of the next job of the container before it knows."""
+    worker, job_id, job = await _running_job(server)
+    await worker.send(Log(job.ref, 0, b"one\n"), Log(job.ref, 4, b"of the next\n"))
+    await worker.report(Outcome(job.ref, Reason.OK, json_body(None), ran=0.1, log_size=size))
+    await server.admin.ended(job_id)
+    assert await _log(server, job_id) == b"one\nof the next\n"[:size]
 
 
 async def test_each_attempt_has_its_own_log(server: Running) -> None:

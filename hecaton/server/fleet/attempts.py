@@ -94,10 +94,15 @@ class Attempts:
         # hot: benchmarks/throughput.py
         now, limit = self._clock.now(), self._settings.max_result
         told = [(worker, [checked(outcome, self._blobs, limit) for outcome in outcomes]) for worker, outcomes in told]
+        too_long = self._too_long(told) if self.live else {}
         said = [(worker, [self._end(worker, outcome, now) for outcome in outcomes]) for worker, outcomes in told]
 
         def write(store: Store) -> list[EndResult]:
-            return store.end([end for _, ends in said for end in ends])
+            ended = store.end([end for _, ends in said for end in ends])
+            for end in ended:
+                if too_long and end.accepted and end.ref in too_long:
+                    store.cut_log(end.ref, too_long[end.ref])
+            return ended
 
         try:
             ended = await self._scheduler.claiming(self._database, now, write)
@@ -126,8 +131,20 @@ class Attempts:
         started_at = None if outcome.ran is None else at - outcome.ran
         return AttemptEnd(
             outcome.ref, worker, outcome.reason, at, outcome.body, outcome.failure, outcome.exit_code, started_at,
-            outcome.log_size, image_version=outcome.image[:MAX_VERSION] if outcome.image is not None else None,
+            image_version=outcome.image[:MAX_VERSION] if outcome.image is not None else None,
         )  # fmt: skip
+
+    def _too_long(self, told: Sequence[tuple[WorkerId, Sequence[Outcome]]]) -> dict[AttemptRef, int]:
+        """Where logs end of which more came: a worker of the release before sends lines of the next job as well. What
+        is 0 may just be unknown, unless the worker has heard the end from the container."""
+        found = {}
+        for _, outcomes in told:
+            for outcome in outcomes:
+                live = self.live.get(outcome.ref.job)
+                known = outcome.log_size > 0 or outcome.reason is Reason.OK
+                if known and live is not None and live.ref == outcome.ref and live.log > outcome.log_size:
+                    found[outcome.ref] = outcome.log_size
+        return found
 
     def _acknowledge(self, worker: WorkerId, ended: Sequence[EndResult]) -> None:
         member = self._fleet.members.get(worker)
@@ -185,7 +202,9 @@ class Attempts:
     def log(self, worker: WorkerId, message: Log) -> None:
         """Not waited for: a result comes after its log on the same connection, and so into the same or a later
         commit."""
-        if self._live(worker, message.ref) is not None and 0 <= message.offset <= MAX_LOG - len(message.data):
+        live, end = self._live(worker, message.ref), message.offset + len(message.data)
+        if live is not None and 0 <= message.offset <= end <= MAX_LOG:
+            live.log = max(live.log, end)
             self._tasks.start(self._append(message))
 
     async def _append(self, message: Log) -> None:

@@ -47,11 +47,14 @@ class Lease(msgspec.Struct):
 
 
 class Live(msgspec.Struct):
-    """What a running attempt reported last. In memory only: it means nothing once the attempt is over."""
+    """What a running attempt reported last. In memory only: it means nothing once the attempt is over.
+
+    `log`: bytes that its log has, since this process of the server listens."""
 
     ref: AttemptRef
     progress: object = None
     note: str | None = None
+    log: int = 0
 
 
 class SlotState(msgspec.Struct):

@@ -80,7 +80,6 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     exit_code: int | None = None
     started_at: float | None = None
-    log_size: int = 0
     excused: bool = False  # see `core.lifecycle.judge`
     unseen: float = 0.0  # seconds for which its container may live on: a no-overlap job waits so long
     image_version: str | None = None

@@ -95,6 +95,7 @@ class SqliteStore:
 
     def _bind_logs_and_blobs(self, logs: LogVerbs, blobs: BlobVerbs) -> None:
         self.append_log = logs.append_log
+        self.cut_log = logs.cut_log
         self.read_log = logs.read_log
         self.log_tail = logs.log_tail
         self.add_blob = blobs.add_blob

@@ -12,6 +12,15 @@ _PIECES = """
 """
 
 
+_DELETE_FROM = """
+    DELETE FROM log_piece WHERE seq = (SELECT seq FROM job WHERE id = ?) AND attempt = ? AND start >= ?
+"""
+_CUT_AT = """
+    UPDATE log_piece SET data = substr(data, 1, ? - start)
+    WHERE seq = (SELECT seq FROM job WHERE id = ?) AND attempt = ? AND start + length(data) > ?
+"""
+
+
 class LogVerbs:
     """The pieces of an attempt's log have no gaps and do not overlap."""
 
@@ -40,6 +49,10 @@ class LogVerbs:
             "INSERT INTO log_piece (seq, attempt, start, data) VALUES (?, ?, ?, ?)", (seq, ref.attempt, length, fresh)
         )
         return length + len(fresh)
+
+    def cut_log(self, ref: AttemptRef, size: int) -> None:
+        self._sql(_DELETE_FROM, (ref.job, ref.attempt, size))
+        self._sql(_CUT_AT, (size, ref.job, ref.attempt, size))
 
     def read_log(self, job: JobId, attempt: int, offset: int, limit: int) -> bytes:
         first = self._first(f"{_PIECES} AND start <= ? ORDER BY start DESC LIMIT 1", job, attempt, offset)
