@@ -1,7 +1,8 @@
 """Jobs through a server, workers and a Docker engine that are killed and paused at random: `make chaos`.
 
 `python -m tests.faults.chaos --jobs 10000 --faults 200`; `--seed N` plays the same plan of faults again. The exit
-code is 0 if no acknowledged job is lost, none has a wrong or a second result, and nothing is left behind.
+code is 0 if no acknowledged job is lost, none has a wrong or a second result or the line of another one in its log, and
+nothing is left behind.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Outcome:
             ("lost", str(len(verdict.lost))),
             ("duplicate results", str(len(verdict.duplicates))),
             ("wrong results", str(len(verdict.wrong))),
+            ("mixed logs", str(len(verdict.mixed))),
             ("attempts executed twice", str(len(verdict.repeated))),
             ("extra executions", f"{verdict.extra} ({verdict.extra_percent:.2f} %; at most {EXTRA_PERCENT:.0f} %)"),
             ("left behind", str(len(self.left))),

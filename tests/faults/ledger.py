@@ -27,12 +27,14 @@ from hecaton.client.http import may_pass
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import JobState
 from hecaton.wire.api import JobView
-from tests.faults.handler import value_of
+from tests.faults.handler import is_silent, line_of, value_of
 
 HANDLER = Path(__file__).with_name("handler.py")
 READERS = 4
 CLONE_NEWNET = 0x40000000
 SHOWN = 10
+OF_THE_SDK = "hecaton.serverless: "
+"""In front of the lines that are of no handler."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Execution:
 
 
 class Ledger:
-    """Three files in `folder`: acknowledged, executed, read."""
+    """Four files in `folder`: acknowledged, executed, read, logs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,7 +57,8 @@ class Ledger:
         self._acknowledged = folder / "acknowledged"
         self._executed = folder / "executed"
         self._read = folder / "read"
-        for path in (self._acknowledged, self._executed, self._read):
+        self._logs = folder / "logs"
+        for path in (self._acknowledged, self._executed, self._read, self._logs):
             path.touch()
 
     @property
@@ -121,13 +124,20 @@ class Ledger:
         self.read(view, client.result(view) if view.state is JobState.FINISHED else None)
         return view
 
+    def log(self, job: str, attempt: int, text: str) -> None:
+        """What an attempt printed, as a client has read it after the job's end."""
+        _append(self._logs, {"job": job, "attempt": attempt, "text": text})
+
     def read_all(self, client: Client, seconds: float) -> None:
-        """Every acknowledged job once more, in time or not: the end of each run. What is not terminal is not noted."""
+        """Every acknowledged job once more, with its logs, in time or not: the end of each run. What is not terminal is
+        not noted."""
         deadline = time.monotonic() + seconds
 
         def one(job: str) -> None:
             try:
-                self.read_result(client, job, max(0.0, deadline - time.monotonic()))
+                view = self.read_result(client, job, max(0.0, deadline - time.monotonic()))
+                for attempt in view.attempts:
+                    self.log(job, attempt.number, client.logs(job, attempt.number).decode("utf-8", "replace"))
             except HecatonError as error:
                 self.not_read(job, error)
 
@@ -161,6 +171,23 @@ class Ledger:
         ]
         return sorted(made, key=lambda execution: execution.began)
 
+    def _mixed(
+        self, reads: Mapping[str, Sequence[Mapping[str, Any]]], numbers: Mapping[str, int]
+    ) -> Iterator[tuple[str, str]]:
+        """Logs with a line of another job or attempt, or without one that the execution whose result counts printed."""
+        for log in _records(self._logs):
+            job, attempt = log["job"], log["attempt"]
+            lines = [line for line in log["text"].splitlines() if not line.startswith(OF_THE_SDK)]
+            foreign = [line for line in lines if not line.startswith(f"{job} {attempt} ")]
+            if foreign:
+                yield job, f"attempt {attempt} has in its log: {foreign[0]!r}"
+                continue
+            result = next((read["result"] for read in reads[job] if read.get("attempt") == attempt), None)
+            if result is not None and not is_silent(numbers[job]):
+                printed = [line_of(job, attempt, result["execution"], what) for what in ("begin", "end")]
+                if [line for line in lines if not line.endswith("left over")] != printed:
+                    yield job, f"attempt {attempt} has not in its log what it printed: {log['text']!r}"
+
     def verdict(self) -> Verdict:
         """To be asked when everything is healed and `read_all` is done."""
         acknowledged = list(_records(self._acknowledged))
@@ -185,6 +212,7 @@ class Ledger:
                 ),
                 *(f"{job}: {why}" for job in expected for why in _changed(reads[job])),
             ],
+            mixed=[f"{job}: {why}" for job, why in self._mixed(reads, {r["job"]: r["n"] for r in acknowledged})],
             repeated=[f"{job}, attempt {attempt}: {n} times" for (job, attempt), n in same_attempt.items() if n > 1],
             extra=sum(count - 1 for count in runs.values()),
         )
@@ -193,8 +221,8 @@ class Ledger:
 @dataclass(frozen=True)
 class Verdict:
     """`lost`: acknowledged, but not terminal or not to be read. `duplicates`: a result or an end that changed after
-    it was read, or a key that made two jobs. `repeated`: attempts that were executed twice. `extra`: executions
-    beyond one per job.
+    it was read, or a key that made two jobs. `mixed`: logs that are not what their attempt printed. `repeated`:
+    attempts that were executed twice. `extra`: executions beyond one per job.
     """
 
     jobs: int
@@ -202,6 +230,7 @@ class Verdict:
     lost: Sequence[str]
     wrong: Sequence[str]
     duplicates: Sequence[str]
+    mixed: Sequence[str]
     repeated: Sequence[str]
     extra: int
 
@@ -212,7 +241,7 @@ class Verdict:
     def faults(self, extra_percent: float = 0.0) -> list[str]:
         """What breaks the contract, in words; `extra_percent`: executions that faults may cost."""
         found = []
-        for what in ("lost", "wrong", "duplicates", "repeated"):
+        for what in ("lost", "wrong", "duplicates", "mixed", "repeated"):
             if lines := getattr(self, what):
                 found += [f"{len(lines)} {what}:", *(f"  {line}" for line in lines[:SHOWN])]
         if self.extra_percent > extra_percent:
@@ -228,6 +257,7 @@ class Verdict:
         return (
             f"{self.jobs} jobs, {self.executions} executions ({self.extra} extra: {self.extra_percent:.2f} %), "
             f"{len(self.lost)} lost, {len(self.duplicates)} duplicates, {len(self.wrong)} wrong, "
+            f"{len(self.mixed)} logs mixed, "
             f"{len(self.repeated)} attempts executed twice"
         )
 

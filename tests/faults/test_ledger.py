@@ -63,6 +63,34 @@ def test_a_job_that_ran_once_and_was_read_twice_is_all_right(ledger: Ledger) -> 
     ledger.verdict().check()
 
 
+LINES = [f"j 1 {EXECUTION} begin", f"j 1 {EXECUTION} end"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [*LINES, f"k 1 {EXECUTION} begin"],
+        [f"j 2 {EXECUTION} begin", *LINES],
+        LINES[:1],
+        [*LINES, LINES[1]],
+        [],
+    ],
+    ids=["another job's", "another attempt's", "one is missing", "one is there twice", "all are missing"],
+)
+def test_a_log_that_is_not_what_its_attempt_printed_is_mixed(ledger: Ledger, lines: list[str]) -> None:
+    one_good_job(ledger)
+    ledger.log("j", 1, "".join(f"{line}\n" for line in lines))
+    with pytest.raises(AssertionError, match="1 mixed"):
+        ledger.verdict().check()
+
+
+def test_a_log_may_have_what_the_sdk_says_and_what_a_child_of_the_job_says(ledger: Ledger) -> None:
+    one_good_job(ledger)
+    more = ["hecaton.serverless: connecting to the worker again", f"j 1 {EXECUTION} left over"]
+    ledger.log("j", 1, "".join(f"{line}\n" for line in [*LINES, *more]))
+    ledger.verdict().check()
+
+
 def test_an_acknowledged_job_that_nobody_can_read_is_lost(ledger: Ledger) -> None:
     ledger.acknowledged("j", "key", 7)
     ran(ledger)
