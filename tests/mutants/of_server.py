@@ -117,8 +117,8 @@ MUTANTS = (
         "fence-of-logs-off",
         "a worker writes only into logs of attempts that it holds",
         "server/fleet/attempts.py",
-        "if self._live(worker, message.ref) is not None and 0 <= message.offset",
-        "if 0 <= message.offset",
+        "if live is not None and 0 <= message.offset <= end <= MAX_LOG:\n            live.log = max(live.log, end)\n",
+        "if 0 <= message.offset <= end <= MAX_LOG:\n",
         (_CONTENT + "test_a_worker_writes_only_into_logs_of_jobs_that_it_holds",),
     ),
     Mutant(

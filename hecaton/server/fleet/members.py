@@ -47,14 +47,12 @@ class Lease(msgspec.Struct):
 
 
 class Live(msgspec.Struct):
-    """What a running attempt reported last. In memory only: it means nothing once the attempt is over.
-
-    `log`: bytes that its log has, since this process of the server listens."""
+    """What a running attempt reported last. In memory only: it means nothing once the attempt is over."""
 
     ref: AttemptRef
     progress: object = None
     note: str | None = None
-    log: int = 0
+    log: int = 0  # bytes of it that have come
 
 
 class SlotState(msgspec.Struct):
