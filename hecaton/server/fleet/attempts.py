@@ -17,7 +17,7 @@ from hecaton.core.lifecycle import Event
 from hecaton.core.model import AttemptRef, JobId, JobState, Reason, WorkerId
 from hecaton.server.fleet.checks import MAX_LOG, MAX_NOTE, MAX_VERSION, checked, shown_progress
 from hecaton.server.fleet.dispatcher import Dispatcher
-from hecaton.server.fleet.members import Fleet, Live
+from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Quarantine
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.fleet.unwritten_starts import UnwrittenStarts
@@ -37,6 +37,15 @@ from hecaton.wire.channel import (
 Refs = Sequence[AttemptRef]
 
 _log = structlog.get_logger("hecaton.attempts")
+
+
+class Live(msgspec.Struct):
+    """What a running attempt reported last. In memory only: it means nothing once the attempt is over."""
+
+    ref: AttemptRef
+    progress: object = None
+    note: str | None = None
+    log: int = 0  # bytes of it that have come
 
 
 class EndNews(msgspec.Struct, frozen=True):

@@ -46,15 +46,6 @@ class Lease(msgspec.Struct):
     back: bool = False  # its worker returned with it while its end was being stored
 
 
-class Live(msgspec.Struct):
-    """What a running attempt reported last. In memory only: it means nothing once the attempt is over."""
-
-    ref: AttemptRef
-    progress: object = None
-    note: str | None = None
-    log: int = 0  # bytes of it that have come
-
-
 class SlotState(msgspec.Struct):
     index: int
     gpu: Gpu | None = None

@@ -9,7 +9,8 @@ import msgspec
 
 from hecaton.core.model import Attempt, Body, Job, JobState, Kind, WorkerRecord, WorkerStatus
 from hecaton.core.options import values_of
-from hecaton.server.fleet.members import Live, Member, SlotState
+from hecaton.server.fleet.attempts import Live
+from hecaton.server.fleet.members import Member, SlotState
 from hecaton.wire import api
 
 SHOWN_PAYLOAD = 64 * 1024
