@@ -44,6 +44,8 @@ class Link:
 
     def __init__(self, folder: str, nonce: str) -> None:
         self.max_result = DEFAULT_MAX_RESULT
+        self.protocol = OLDEST_VERSION  # as the worker has said
+        self.log: str | None = None  # name in out/ of the file that takes what is printed; None: `log` itself
         self._folder = folder
         self._nonce = nonce
         self._turns = Turns(folder)
@@ -135,6 +137,7 @@ class Link:
                 f"hecaton.serverless {__version__} speaks protocol {PROTOCOL_VERSION}, "
                 f"the worker answers with {header['protocol']!r}: update hecaton in the image, or the worker"
             )
+        self.protocol = header["protocol"]
         self.max_result = int(header["max_result"])
         self._delay = 0.0  # only now: a worker that accepts and closes again must not be asked in a tight loop
 
@@ -191,6 +194,7 @@ class Link:
                 "python": ".".join(map(str, sys.version_info[:3])),
                 "pid": self._pid,
                 "ahead": self._turns.usable,
+                "log": self.log,
                 "pending": [_named(key) for key in self._pending],
                 "running": None if self._running is None else _named(self._running),
             }

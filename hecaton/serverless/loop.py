@@ -10,7 +10,7 @@ from hecaton.serverless.calling import Caller, Outcome
 from hecaton.serverless.job import ServerLessInput
 from hecaton.serverless.link import Link
 from hecaton.serverless.output import Log
-from hecaton.serverless.protocol import IN_NAME, LOG_NAME, MAX_PROGRESS, OUT_NAME
+from hecaton.serverless.protocol import IN_NAME, MAX_PROGRESS, OUT_NAME
 from hecaton.serverless.results import pack
 from hecaton.serverless.values import NotJson, to_json
 
@@ -74,7 +74,7 @@ def progress(value: Any) -> None:
 def _serve(handler: Callable[[ServerLessInput], Any], folder: str, nonce: str) -> NoReturn:
     global _link
     _end_on_sigterm()
-    log = Log(os.path.join(folder, LOG_NAME))
+    log = Log(folder)
     try:
         log.attach()
     except OSError as error:
@@ -104,17 +104,20 @@ def _work(link: Link, caller: Caller, log: Log, folder: str) -> None:
     )
     outcome = caller.call(data, on_item, link.max_result)
     outcome, name = pack(outcome, os.path.join(folder, OUT_NAME), f"{job}.{attempt}", link.max_result)
-    link.send_result(_result_header(job, attempt, outcome, name, _log_end(log)), outcome.body)
+    result = _result_header(job, attempt, outcome, name)
+    result["log_end"], next_log = _settled(log, link.protocol >= 2)
+    if next_log is not None:
+        result["next_log"] = link.log = next_log
+    link.send_result(result, outcome.body)
 
 
-def _result_header(job: str, attempt: int, outcome: Outcome, file: str | None, log_end: int) -> Header:
+def _result_header(job: str, attempt: int, outcome: Outcome, file: str | None) -> Header:
     header: Header = {
         "type": "result",
         "job": job,
         "attempt": attempt,
         "status": outcome.status,
         "kind": outcome.kind,
-        "log_end": log_end,
     }
     if file is not None:
         header["file"] = file
@@ -123,11 +126,11 @@ def _result_header(job: str, attempt: int, outcome: Outcome, file: str | None, l
     return header
 
 
-def _log_end(log: Log) -> int:
+def _settled(log: Log, split: bool) -> tuple[int, str | None]:
     try:
-        return log.settle()
+        return log.settle(split)
     except OSError:
-        return 0  # the log is lost, the result need not be
+        return 0, None  # the log is lost, the result need not be
 
 
 def _end_on_sigterm() -> None:

@@ -3,7 +3,7 @@
 The worker mounts a folder into the container; `HECATON_DIR` names it there (by default `/run/hecaton`):
 
     socket   Unix stream socket on which the worker listens; one container per socket
-    log      append-only file that takes what the handler prints (file descriptors 1 and 2)
+    log      append-only file that takes what the handler prints (file descriptors 1 and 2), until something is in it
     in/      payloads over `MAX_INLINE` bytes; the container only reads
     out/     results over `MAX_INLINE` bytes; a file belongs to the worker from the `result` frame on
     turns    named pipe with the numbers of jobs that were given ahead and have not begun; unsigned 64-bit big-endian
@@ -12,7 +12,8 @@ The worker mounts a folder into the container; `HECATON_DIR` names it there (by 
 
 A frame is two unsigned 32-bit big-endian lengths (bytes), a header (a UTF-8 JSON object), a body (raw bytes).
 A receiver ignores types and fields that it does not know: images live for years, so nothing is ever taken away. What is
-appended raises the version; both sides speak the lower of the two that `hello` and `welcome` name. 1 lacks `refused`.
+appended raises the version; both sides speak the lower of the two that `hello` and `welcome` name. 1 has no `refused`,
+`log` and `next_log`.
 
     field          type         in                 meaning
     type           str          every frame        from the container: hello, result, progress, skipped;
@@ -34,7 +35,9 @@ appended raises the version; both sides speak the lower of the two that `hello` 
     file           str          job, result        optional: name in in/ (job) or out/ (result); then the body is empty
     status         str          result             ok, handler_error, result_invalid or result_too_large
     error          object       result, not ok     {type, message, traceback}, all str, at most `MAX_TRACEBACK` long
-    log_end        int          result             size of `log` in bytes when all output of this attempt was in it
+    log_end        int          result             size of its log file in bytes when all output of this attempt was in
+    next_log       str          result             optional: name in out/ of the log file from now on, a new one
+    log            str|null     hello              name in out/ of the log file at this moment; null: `log`
     value          JSON         progress           what the handler reported or yielded
     yielded        int          progress           optional: index of the item that a generator handler yielded
 
@@ -47,6 +50,11 @@ may be forgotten. A `job` whose result is still pending is not run again: its re
 breaks the container opens a new one, at once and then with pauses of 0.05 s to 1 s. It cannot see the break while a
 handler runs: then the new connection comes with the next progress report or with the result. A `job` that is neither
 running nor pending in a `hello` never reached the handler.
+
+What a child process of a handler prints stays with the job that started it, also when that has ended: after a job that
+printed or started a process the container opens a new log file in out/, `log.1` and so on, for its next job. Jobs that
+did neither share a file, in which they leave nothing. Who cannot make a file goes on in the same one, as everybody does
+in version 1: each job's output then begins where that of the one before ended.
 
 Short jobs cost more on their way than they take. So a worker may send further jobs to a container that is at work, each
 with a `turn` that is higher than all before, whose number it writes into `turns` first. Before the container begins

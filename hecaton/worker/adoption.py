@@ -18,14 +18,14 @@ import msgspec
 import structlog
 
 from hecaton.core.model import AttemptRef, Failure, Reason
-from hecaton.serverless.protocol import LOG_NAME
+from hecaton.serverless.protocol import LOG_NAME, OUT_NAME
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.slots import Slot
 from hecaton.worker.containers import LiveContainer
 from hecaton.worker.doors.channel_folder import NotAPlainFile
 from hecaton.worker.doors.table import DOORS
-from hecaton.worker.link.logs import AttemptLog
+from hecaton.worker.link.logs import AttemptLog, LogFile
 from hecaton.worker.memory.journal import Ended, Given, Journal, Placed
 from hecaton.worker.runtimes.port import LABEL_CONTAINER, Found, RuntimeFault
 from hecaton.worker.site import Site
@@ -39,10 +39,10 @@ _log = structlog.get_logger("hecaton.worker.adoption")
 
 
 class Adoption:
-    """`old_logs`: file descriptors of logs whose containers are gone and whose results wait, by container."""
+    """`old_logs`: of containers that are gone and whose results wait, by container and name of the file."""
 
     def __init__(self, site: Site, slots: Sequence[Slot], journal: Journal) -> None:
-        self.old_logs: dict[str, int] = {}
+        self.old_logs: dict[str, dict[str, LogFile]] = {}
         self._site = site
         self._slots = slots
         self._journal = journal
@@ -141,14 +141,21 @@ class Adoption:
             return
         container = self._adopted.get(name)
         if container is not None and container.log is not None:
-            self._site.outbox.track(container.log.go_on(ref, record.log_start, record.log_end))
+            self._site.outbox.track(container.log.go_on(ref, record.log, record.log_start, record.log_end))
             return
-        if name not in self.old_logs:
-            fd = _open_log(self._site.folder / name / LOG_NAME)
+        file = self._old_log(name, record.log)
+        if file is not None:
+            self._site.outbox.track(AttemptLog(ref, file, record.log_start, record.log_end))
+
+    def _old_log(self, container: str, name: str) -> LogFile | None:
+        files = self.old_logs.setdefault(container, {})
+        if name not in files:
+            folder = self._site.folder / container
+            fd = _open_log(folder / name if name == LOG_NAME else folder / OUT_NAME / name)
             if fd is None:
-                return
-            self.old_logs[name] = fd
-        self._site.outbox.track(AttemptLog(ref, self.old_logs[name], record.log_start, record.log_end))
+                return None
+            files[name] = LogFile(fd, name)
+        return files[name]
 
 
 class InUse(msgspec.Struct, frozen=True):
@@ -159,7 +166,7 @@ class InUse(msgspec.Struct, frozen=True):
 
 
 class Sweeper:
-    def __init__(self, site: Site, old_logs: dict[str, int]) -> None:
+    def __init__(self, site: Site, old_logs: dict[str, dict[str, LogFile]]) -> None:
         self._site = site
         self._old_logs = old_logs
 
@@ -186,9 +193,8 @@ class Sweeper:
         wanted = in_use().folders
         useless = [name for name in names if name not in wanted and (at_start or not name.startswith("."))]
         for name in useless:
-            fd = self._old_logs.pop(name, None)
-            if fd is not None:
-                os.close(fd)
+            for file in self._old_logs.pop(name, {}).values():
+                os.close(file.fd)
         await asyncio.to_thread(_remove, [self._site.folder / name for name in useless])
 
 

@@ -338,9 +338,9 @@ class Agent:
         if not action.again:
             self._settle_log(action)
             log = self._outbox.log_of(outcome.ref)
-            start, end = (log.start, log.end or log.start) if log else (0, 0)
+            where = (log.start, log.end or log.start, log.file.name) if log else ()
             slot = self._holdings.done[outcome.ref].slot
-            self._journal.end(Ended(outcome, time.time(), slot, action.container, start, end))
+            self._journal.end(Ended(outcome, time.time(), slot, action.container, *where))
             self._end_lines.say(outcome)
         self._outbox.deliver(outcome)
 

@@ -25,7 +25,7 @@ from hecaton.worker.doors.exchange import Exchange
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.doors.turns import Turns
 from hecaton.worker.link.bodies import BodyRefused
-from hecaton.worker.link.logs import AttemptLog, ContainerLog
+from hecaton.worker.link.logs import AttemptLog, ContainerLog, LogFile
 from hecaton.worker.memory.journal import Given, Placed
 from hecaton.worker.runtimes.port import (
     LABEL_CONTAINER,
@@ -120,6 +120,13 @@ class LiveContainer:
     def withdraw(self) -> None:
         refs = () if self._exchange is None else self._exchange.withdraw()
         self._post(ev.TakenBack(self._now(), self.id, refs))
+
+    def look_at_log(self) -> None:
+        """Before it is sent on: nothing of a job goes into the log of another one."""
+        if self._exchange is not None:
+            if self._exchange.talks_in_doubt():
+                self.withdraw()
+            self._exchange.log.trim_idle()
 
     def acknowledge(self, ref: AttemptRef) -> None:
         if self._exchange is not None:
@@ -279,7 +286,7 @@ class LiveContainer:
                 return said
         # `start` had turned its output into the log before it failed.
         folder = None if self._exchange is None else self._exchange.folder
-        return "" if folder is None else AttemptLog(self._first.ref, folder.log_fd, 0).tail(OUTPUT_LIMIT)
+        return "" if folder is None else AttemptLog(self._first.ref, LogFile(folder.log_fd), 0).tail(OUTPUT_LIMIT)
 
     async def _stop(self) -> None:
         if self._starting is not None:

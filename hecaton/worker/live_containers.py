@@ -71,11 +71,10 @@ class LiveContainers:
         """Now, and from then on as often as there is something to see."""
         self._timer = None
         self._remove_dead()
+        for container in list(self.by_id.values()):
+            container.look_at_log()
         self._outbox.tick()
         at_work = any(job.started_at is not None for job in self._holdings.jobs.values())
-        for container in self.by_id.values():
-            if container.log is not None:
-                container.log.trim_idle()
         if self.by_id:
             self._look_in(LOG_INTERVAL if at_work else IDLE_INTERVAL)
 

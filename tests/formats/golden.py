@@ -33,14 +33,14 @@ REF = {"job": "j", "attempt": 1}
 CONTAINER: Mapping[str, tuple[dict[str, Any], bytes]] = {
     "hello": (
         {"protocol": 1, "nonce": "ab", "sdk": "2.0.0", "python": "3.9.18", "pid": 7, "pending": [REF], "running": REF,
-         "ahead": True},
+         "ahead": True, "log": "log.1"},
         b"",
     ),
     "refused": ({"pid": 7}, b""),
     "welcome": ({"protocol": 1, "max_result": 1048576}, b""),
     "job": ({**REF, "key": "k", "kind": "json", "turn": 3}, b"[1]"),
     "ack": (REF, b""),
-    "result": ({**REF, "status": "ok", "kind": "json", "log_end": 7}, b"[2]"),
+    "result": ({**REF, "status": "ok", "kind": "json", "log_end": 7, "next_log": "log.2"}, b"[2]"),
     "progress": ({**REF, "value": 0.5, "yielded": 0}, b""),
     "skipped": ({**REF, "turn": 3}, b""),
 }  # fmt: skip

@@ -212,8 +212,8 @@ MUTANTS = (
         "ahead-forgotten-over-a-restart",
         "a killed worker knows all jobs that its container has begun",
         "worker/doors/exchange.py",
-        "            self._site.journal.give(record)\n        self.door.give_ahead(jobs)\n",
-        "        self.door.give_ahead(jobs)\n",
+        "            self._ahead.append(record)\n            self._site.journal.give(record)\n",
+        "            self._ahead.append(record)\n",
         ("tests/worker/test_ahead.py::test_a_killed_worker_goes_on_with_one_that_had_begun_unseen[process]",),
     ),
     Mutant(
@@ -240,6 +240,49 @@ MUTANTS = (
         "        elif kind == \"refused\":\n            self._refused(header)\n",
         "",
         ("tests/worker/test_second_process.py::test_the_second_gets_no_job_says_so_and_ends[False]",),
+    ),
+    Mutant(
+        "log-of-the-next-job-shipped",
+        "what a job behind the running one may have printed is not sent as the running one's",
+        "worker/doors/exchange.py",
+        "            log.share()\n",
+        "            pass\n",
+        ("tests/worker/test_whose_log.py::test_a_worker_that_looks_late_ships_nothing_of_the_next_job[silent]",),
+    ),
+    Mutant(
+        "log-in-doubt-for-ever",
+        "a job that talks has nothing behind it, so that it is heard while it runs",
+        "worker/containers.py",
+        "                self.withdraw()\n            self._exchange.log.trim_idle()\n",
+        "                pass\n            self._exchange.log.trim_idle()\n",
+        ("tests/worker/test_whose_log.py::"
+         "test_jobs_behind_one_that_talks_are_taken_back_so_that_it_is_heard_at_once",),
+    ),
+    Mutant(
+        "log-ends-where-the-file-does",
+        "a log ends where its job ended, whatever was printed since",
+        "worker/link/logs.py",
+        "            self.end = max(self.start, min(end, self.file.size))\n",
+        "            self.end = max(self.start, self.file.size)\n",
+        ("tests/worker/test_logs.py::"
+         "test_a_container_is_believed_about_the_end_of_its_log_only_within_the_file[2-ab]",),
+    ),
+    Mutant(
+        "child-prints-on",
+        "what a child process prints after its job is in no other log",
+        "serverless/output.py",
+        "if split and (self._processes.any_new() or status.st_size):",
+        "if split and status.st_size:",
+        ("tests/serverless/test_output.py::TestAFileForEachJobThatPrints::"
+         "test_a_child_that_outlives_its_silent_job_prints_into_no_other_log",),
+    ),
+    Mutant(
+        "log-file-forgotten-over-a-restart",
+        "a worker that comes back knows in which file each log is",
+        "worker/agent.py",
+        "(log.start, log.end or log.start, log.file.name)",
+        "(log.start, log.end or log.start)",
+        ("tests/worker/test_whose_log.py::test_a_worker_that_was_killed_finds_each_log_in_its_file",),
     ),
     Mutant(
         "release-before-not-read",

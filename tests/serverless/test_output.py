@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from pathlib import Path
+
+import pytest
 
 from tests.serverless.worker_side import WorkerSide
 
@@ -120,7 +124,11 @@ start(handler)
 """
 
 
-def test_a_handler_that_ruins_its_descriptors_loses_neither_result_nor_later_output(worker: WorkerSide) -> None:
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_a_handler_that_ruins_its_descriptors_loses_neither_result_nor_later_output(
+    worker: WorkerSide, protocol: int
+) -> None:
+    worker.protocol = protocol
     worker.serve(VANDALS)
     for how in (
         "close 1 and 2",
@@ -138,12 +146,13 @@ def test_a_handler_that_ruins_its_descriptors_loses_neither_result_nor_later_out
         header, body = worker.result()
         worker.ack(header)
         assert (header["status"], json.loads(body)) == ("ok", how)
-        start = header["log_end"]
+        start = header["log_end"] if protocol == 1 else 0
         header, _ = worker.run("print from a child", f"after {how}")
-        output = (worker.folder / "log").read_bytes()[start : header["log_end"]]
-        assert output == b"before\nfrom a child\n", how
+        output = worker.output(worker.log_of(f"after {how}"))[start : header["log_end"]]
+        assert output == "before\nfrom a child\n", how
     assert worker.value(name="last") is None
-    assert worker.log().count("kept for later") == 1
+    files = [worker.log(), *(path.read_text() for path in (worker.folder / "out").glob("log.*"))]
+    assert "".join(files).count("kept for later") == 1
 
 
 def test_a_worker_that_removed_the_log_still_gets_the_result(worker: WorkerSide) -> None:
@@ -157,3 +166,63 @@ def test_a_worker_that_removed_the_log_still_gets_the_result(worker: WorkerSide)
 def test_the_nonce_is_not_in_the_handlers_environment(worker: WorkerSide) -> None:
     worker.serve("start(lambda data: [value for name, value in os.environ.items() if 'HECATON' in name])")
     assert worker.value() == [str(worker.folder)]
+
+
+class TestAFileForEachJobThatPrints:
+    """What a process prints stays with the job that started it."""
+
+    PRINTER = """
+    import subprocess
+    def handler(data):
+        if data.input == "leave a child":
+            subprocess.Popen(["sh", "-c", "while [ ! -e go ]; do sleep 0.02; done; echo left over; touch done"])
+        elif data.input == "wait for it":
+            open("go", "w").close()
+            while not os.path.exists("done"):
+                time.sleep(0.01)
+        elif data.input:
+            print(data.input)
+    start(handler)
+    """
+
+    @pytest.fixture
+    def files(self, worker: WorkerSide, tmp_path: Path) -> WorkerSide:
+        worker.protocol = 2
+        worker.serve(f"import time\nos.chdir({str(tmp_path)!r})\n" + textwrap.dedent(self.PRINTER))
+        return worker
+
+    def test_jobs_share_one_until_one_prints(self, files: WorkerSide) -> None:
+        for name in ("first", "second"):
+            files.run(name, name)
+        assert [files.output(files.log_of(name)) for name in ("first", "second")] == ["first\n", "second\n"]
+        names = {files.run("", f"silent {number}")[0].get("next_log") for number in range(20)}
+        assert None in names  # another process of this machine may have been started meanwhile
+
+    def test_a_child_that_outlives_its_silent_job_prints_into_no_other_log(self, files: WorkerSide) -> None:
+        files.run("", "warm up")
+        first, _ = files.run("leave a child")
+        second, _ = files.run("wait for it", "job-2")
+        assert (first["log_end"], second["log_end"]) == (0, 0)
+        assert files.output(files.log_of("job-1")) == "left over\n"
+        assert files.output(files.log_of("job-2")) == ""
+
+    def test_the_hello_says_which_one_it_is(self, files: WorkerSide) -> None:
+        assert files.hello["log"] is None
+        name = files.run("x")[0]["next_log"]
+        files.hang_up()
+        assert files.connect()["log"] == name
+
+    def test_a_worker_of_the_release_before_finds_all_in_one(self, worker: WorkerSide) -> None:
+        worker.serve("start(lambda data: print(data.input))")
+        headers = [worker.run("x", name)[0] for name in ("a", "b")]
+        assert [header["log_end"] for header in headers] == [2, 4]
+        assert not any("next_log" in header for header in headers)
+
+    def test_without_a_place_for_a_new_one_all_go_into_the_first(self, files: WorkerSide) -> None:
+        (files.folder / "out").rmdir()
+        headers = [files.run("x", name)[0] for name in ("a", "b")]
+        assert [header["log_end"] for header in headers] == [2, 4]
+
+    def test_names_that_are_taken_are_passed_over(self, files: WorkerSide) -> None:
+        (files.folder / "out" / "log.1").touch()
+        assert files.run("x")[0]["next_log"] == "log.2"

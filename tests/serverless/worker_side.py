@@ -36,6 +36,9 @@ class WorkerSide:
         self.python = python
         self.hello: Header = {}
         self.progress: list[Header] = []
+        self.protocol = 1  # that of the release before: one file for all that is printed
+        self._log: str | None = None
+        self._logs: dict[str, str | None] = {}
         for name in ("in", "out"):
             (folder / name).mkdir(parents=True)
         (folder / "log").touch()
@@ -96,6 +99,13 @@ class WorkerSide:
     def log(self, end: int | None = None) -> str:
         return (self.folder / "log").read_bytes()[:end].decode("utf-8", "replace")
 
+    def log_of(self, job: str) -> str | None:
+        """Name of the file that has what this job printed; None: the first one."""
+        return self._logs[job]
+
+    def output(self, name: str | None) -> str:
+        return (self.folder / "log" if name is None else self.folder / "out" / name).read_text()
+
     # The connection
 
     def listen(self) -> None:
@@ -129,7 +139,7 @@ class WorkerSide:
     def connect(self, max_result: int = 256 << 20) -> Header:
         """Accept a connection and welcome it; its `hello`."""
         hello = self.accept()
-        self.send({"type": "welcome", "protocol": 1, "max_result": max_result})
+        self.send({"type": "welcome", "protocol": self.protocol, "max_result": max_result})
         return hello
 
     def hang_up(self) -> None:
@@ -179,6 +189,7 @@ class WorkerSide:
         while True:
             header, body = self.read()
             if header["type"] == "result":
+                self._logs[header["job"]], self._log = self._log, header.get("next_log", self._log)
                 return header, body
             assert header["type"] == "progress", header
             self.progress.append(header)

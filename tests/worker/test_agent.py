@@ -35,7 +35,7 @@ from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.link import ServerLink, session
-from hecaton.worker.link.logs import MARK
+from hecaton.worker.link.logs import HEAD, TAIL
 from hecaton.worker.live_containers import IDLE_INTERVAL, LOG_INTERVAL
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.worker.brain import assignment, ref
@@ -70,6 +70,9 @@ HANDLER = """
         if isinstance(do, dict) and "print_bytes" in do:
             for _ in range(do["print_bytes"] // 1000):
                 print("x" * 999)
+        if isinstance(do, dict) and "last" in do:
+            print(do["last"])
+            raise RuntimeError(do["last"])
         if isinstance(do, dict) and "result_bytes" in do:
             return "r" * do["result_bytes"]
         if data.path is not None:
@@ -399,7 +402,6 @@ import asyncio, sys
 from pathlib import Path
 from hecaton.worker.app import serve
 from hecaton.worker.link.registration import WorkerConfig
-from hecaton.worker.link.logs import MARK
 from hecaton.worker.runtimes.process import ProcessRuntime
 from hecaton.worker.brain.settings import WorkerSettings
 url, worker, token, folder, handler = sys.argv[1:]
@@ -527,15 +529,17 @@ async def test_a_result_that_a_proxy_does_not_take_is_kept_until_it_does(server:
     assert outcome.body.size == 300_002
 
 
-async def test_a_storm_of_output_is_cut_and_the_job_finishes(server: ScriptedServer, worker: Serve) -> None:
+async def test_of_a_storm_of_output_the_beginning_and_the_end_are_kept(server: ScriptedServer, worker: Serve) -> None:
     worker()
     await server.connected()
-    await server.assign(json_job("a", '{"print_bytes": 100000000}'))
+    await server.assign(json_job("a", '{"print_bytes": 100000000, "last": "the real reason"}'))
     outcome = await server.outcome(A)
-    assert outcome.reason is Reason.OK
+    assert outcome.reason is Reason.HANDLER_ERROR
     log = server.log(A)
-    assert outcome.log_size == len(log) == 64 * 1024 * 1024 + len(MARK)
-    assert log.endswith(MARK)
+    assert outcome.log_size == len(log) > HEAD + TAIL
+    assert log.startswith(b"x" * 999)
+    assert b"Hecaton left out the" in log[HEAD : HEAD + 100]
+    assert log.endswith(b"x\nthe real reason\n")
 
 
 async def test_a_defect_ends_the_worker_loudly_instead_of_leaving_it_deaf(

@@ -8,18 +8,34 @@ from pathlib import Path
 
 import pytest
 
+from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.link import logs
 from hecaton.worker.link.logs import AttemptLog, ContainerLog
 from tests.worker.brain import ref
 
-A, B = ref("a"), ref("b")
+A, B, C, D = ref("a"), ref("b"), ref("c"), ref("d")
 
 
 @pytest.fixture
-def fd(tmp_path: Path) -> Iterator[int]:
-    fd = os.open(tmp_path / "log", os.O_RDWR | os.O_APPEND | os.O_CREAT)
-    yield fd
-    os.close(fd)
+def folder(tmp_path: Path) -> Iterator[ChannelFolder]:
+    folder = ChannelFolder(tmp_path / "c")
+    yield folder
+    folder.close()
+
+
+@pytest.fixture
+def fd(folder: ChannelFolder) -> int:
+    return folder.log_fd
+
+
+@pytest.fixture
+def container(folder: ChannelFolder) -> ContainerLog:
+    return ContainerLog(folder)
+
+
+def prints_into(folder: ChannelFolder, name: str) -> int:
+    """As the container does; a file descriptor of its own."""
+    return os.open(folder.path / "out" / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 def text(log: AttemptLog, limit: int = 1 << 30) -> bytes:
@@ -32,8 +48,8 @@ def used(fd: int) -> int:
     return os.fstat(fd).st_blocks * 512
 
 
-def test_each_attempt_gets_its_own_part(fd: int) -> None:
-    log = ContainerLog(fd)
+def test_each_attempt_gets_its_own_part(fd: int, container: ContainerLog) -> None:
+    log = container
     os.write(fd, b"loading the model\n")
     first = log.begin(A)
     os.write(fd, b"one\n")
@@ -44,8 +60,8 @@ def test_each_attempt_gets_its_own_part(fd: int) -> None:
     assert text(second) == b"two\n"
 
 
-def test_what_was_sent_is_not_sent_again_unless_the_connection_broke(fd: int) -> None:
-    log = ContainerLog(fd).begin(A)
+def test_what_was_sent_is_not_sent_again_unless_the_connection_broke(fd: int, container: ContainerLog) -> None:
+    log = container.begin(A)
     os.write(fd, b"abc")
     assert text(log) == b"abc"
     os.write(fd, b"def")
@@ -56,31 +72,39 @@ def test_what_was_sent_is_not_sent_again_unless_the_connection_broke(fd: int) ->
 
 @pytest.mark.parametrize(("said", "believed"), [(2, b"ab"), (1_000_000, b"abcd"), (-5, b""), (None, b"abcd")])
 def test_a_container_is_believed_about_the_end_of_its_log_only_within_the_file(
-    fd: int, said: int | None, believed: bytes
+    fd: int, container: ContainerLog, said: int | None, believed: bytes
 ) -> None:
-    log = ContainerLog(fd).begin(A)
+    log = container.begin(A)
     os.write(fd, b"abcd")
     log.finish(said)
     assert text(log) == believed
 
 
-def test_a_storm_is_cut_at_the_cap_says_so_and_does_not_stay_on_the_disk(
-    fd: int, monkeypatch: pytest.MonkeyPatch
+def test_of_a_storm_beginning_and_end_are_kept_the_middle_is_said_and_does_not_stay_on_the_disk(
+    fd: int, container: ContainerLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "CAP", 1 << 20)
-    log = ContainerLog(fd).begin(A)
-    for _ in range(20):
-        os.write(fd, b"x" * (1 << 20))
+    monkeypatch.setattr(logs, "HEAD", 1 << 20)
+    monkeypatch.setattr(logs, "TAIL", 1 << 20)
+    log = container.begin(A)
+    for number in range(20):
+        os.write(fd, b"%-1048575d\n" % number)
         log.trim()
+        if number == 10:
+            assert len(text(log)) == log.size == 1 << 20  # while it runs nobody knows where the end begins
+    os.write(fd, b"the real reason\n")
     log.finish()
+    assert used(fd) < 4 << 20
+    log.rewind()
     sent = text(log)
-    assert sent == b"x" * (1 << 20) + logs.MARK
-    assert log.size == len(sent)
-    assert used(fd) < 3 << 20
+    lines = sent.splitlines()
+    assert [lines[0].strip(), lines[-1]] == [b"0", b"the real reason"]
+    assert lines[2].startswith(b"[Hecaton left out the 18874384 bytes here")
+    assert len(sent) == log.size == (2 << 20) + len(lines[2]) + 2
+    assert log.tail(1 << 10) == "the real reason\n"
 
 
-def test_the_space_of_accepted_logs_is_given_back(fd: int) -> None:
-    log = ContainerLog(fd)
+def test_the_space_of_accepted_logs_is_given_back(fd: int, container: ContainerLog) -> None:
+    log = container
     for number in range(20):
         part = log.begin(ref(str(number)))
         os.write(fd, b"x" * (1 << 20))
@@ -90,15 +114,117 @@ def test_the_space_of_accepted_logs_is_given_back(fd: int) -> None:
     assert not log.needed
 
 
-def test_what_is_printed_between_jobs_is_given_back_too(fd: int) -> None:
-    log = ContainerLog(fd)
+def test_what_is_printed_between_jobs_is_given_back_too(fd: int, container: ContainerLog) -> None:
+    log = container
     os.write(fd, b"x" * (8 << 20))
     log.trim_idle()
     assert used(fd) < 2 << 20
 
 
-def test_the_tail_is_whole_lines(fd: int) -> None:
-    log = ContainerLog(fd).begin(A)
+def test_the_tail_is_whole_lines(fd: int, container: ContainerLog) -> None:
+    log = container.begin(A)
     os.write(fd, b"first line\nsecond line\nlast \xff line\n")
     assert log.tail(20) == "last \ufffd line\n"
     assert log.tail(1000).startswith("first line")
+
+
+class TestJobsBehind:
+    """They may have begun unheard, and print into the file of the one that is thought to run."""
+
+    def test_what_was_there_before_is_its_own_and_the_rest_waits_for_its_end(
+        self, fd: int, container: ContainerLog
+    ) -> None:
+        log = container.begin(A)
+        os.write(fd, b"mine\n")
+        doubts = []
+        log.share()
+        doubts.append(log.is_in_doubt)
+        os.write(fd, b"whose?\n")
+        doubts.append(log.is_in_doubt)
+        assert doubts == [False, True]
+        assert text(log) == b"mine\n"
+        log.finish(len(b"mine\n"))
+        assert (text(log), log.size) == (b"", 5)
+
+    def test_once_none_is_left_all_is_its_own(self, fd: int, container: ContainerLog) -> None:
+        log = container.begin(A)
+        log.share()
+        os.write(fd, b"mine\n")
+        log.regain()
+        assert not log.is_in_doubt
+        assert text(log) == b"mine\n"
+
+    def test_a_container_that_ends_leaves_in_no_log_what_may_be_of_another_job(
+        self, fd: int, container: ContainerLog
+    ) -> None:
+        log = container.begin(A)
+        log.share()
+        os.write(fd, b"whose?\n")
+        log.finish()
+        assert log.size == 0
+
+    def test_one_that_has_begun_unheard_itself_knows_of_nothing(self, fd: int, container: ContainerLog) -> None:
+        os.write(fd, b"whose?\n")
+        log = container.begin(A)
+        log.follow()
+        assert (log.size, log.is_in_doubt) == (0, True)
+
+
+class TestFileAfterFile:
+    def test_the_next_job_prints_into_the_next_file(
+        self, fd: int, folder: ChannelFolder, container: ContainerLog
+    ) -> None:
+        first = container.begin(A)
+        os.write(fd, b"one\n")
+        first.finish(4)
+        now = prints_into(folder, "log.1")
+        assert container.moved("log.1")
+        second = container.begin(B, 0)
+        os.write(now, b"two\n")
+        os.write(fd, b"of a child of the first\n")
+        second.finish(4)
+        os.close(now)
+        assert (text(first), text(second), second.file.name) == (b"one\n", b"two\n", "log.1")
+
+    def test_a_file_goes_when_the_server_has_its_log_and_nobody_prints_into_it(
+        self, folder: ChannelFolder, container: ContainerLog
+    ) -> None:
+        now = prints_into(folder, "log.1")
+        container.moved("log.1")
+        log = container.begin(A, 0)
+        os.write(now, b"one\n")
+        log.finish()
+        os.close(prints_into(folder, "log.2"))
+        container.moved("log.2")
+        container.forget(A)
+        path = folder.path / "out" / "log.1"
+        assert path.exists()
+        os.write(now, b"x" * (4 << 20))
+        container.trim_idle()
+        assert used(now) < 2 << 20  # a child that was left behind fills no disk
+        os.close(now)
+        container.trim_idle()
+        assert not path.exists()
+
+    @pytest.mark.parametrize("name", ["link", "pipe", "folder", "missing", "../log", "a/b", "\0"])
+    def test_what_is_no_plain_file_there_is_not_taken(
+        self, fd: int, folder: ChannelFolder, container: ContainerLog, name: str
+    ) -> None:
+        out = folder.path / "out"
+        os.symlink("/etc/passwd", out / "link")
+        os.mkfifo(out / "pipe")
+        (out / "folder").mkdir()
+        assert not container.moved(name)
+        log = container.begin(A)
+        os.write(fd, b"goes on\n")
+        assert text(log) == b"goes on\n"
+
+    def test_a_later_process_finds_each_log_in_its_file(self, folder: ChannelFolder) -> None:
+        with open(folder.path / "out" / "log.7", "w") as file:
+            file.write("not mine\nmine\n")
+        later = ContainerLog(folder, begun=True)
+        running = later.go_on(A, "log.7", 9)
+        assert text(running) == b"mine\n"
+        assert text(later.go_on(B, "log.7", 0, 9)) == b"not mine\n"
+        assert later.go_on(C, "gone", 0).size == 0
+        assert later.begin(D).file is running.file

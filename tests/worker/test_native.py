@@ -34,7 +34,7 @@ class Visitor:
         self.heard.append(what)
         self._changed.set()
 
-    def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool) -> None:
+    def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool, log: str | None = None) -> None:
         self.takes_ahead = takes_ahead
         self._hear(busy)
 

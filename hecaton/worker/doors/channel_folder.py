@@ -111,6 +111,30 @@ class ChannelFolder:
             raise NotAPlainFile(f"{OUT_NAME}/{name} is not a plain file")
         return fd
 
+    def open_log(self, name: str) -> int | None:
+        """A file descriptor of the plain file of this name in out/, or of `log` itself; None: there is none."""
+        if name == LOG_NAME:
+            return self.log_fd
+        if not _is_name(name):
+            return None
+        flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            try:
+                fd = os.open(name, os.O_RDWR | flags, dir_fd=self._out)
+            except PermissionError:  # then what nobody needs of it takes its place until it goes
+                fd = os.open(name, os.O_RDONLY | flags, dir_fd=self._out)
+        except OSError:
+            return None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
+        return self._keep(fd)
+
+    def drop_log(self, fd: int, name: str) -> None:
+        self._fds.remove(fd)
+        os.close(fd)
+        self.discard(name)
+
     def discard(self, name: str) -> None:
         """Remove what the container left under this name in in/ and out/, if it is there and if it can be."""
         for fd in (self._in, self._out) if _is_name(name) else ():

@@ -23,7 +23,8 @@ Kept = Callable[[FileRef], Path]
 class Answer(msgspec.Struct, frozen=True):
     """How a container answered a job. The result is `data`, or the file of that name in out/.
 
-    `log_end`: size of the container's log in bytes when all output of the job was in it; None: as it is now."""
+    `log_end`: size of the container's log file in bytes when all output of the job was in it; None: as it is now.
+    `next_log`: name in out/ of the log file from now on, if that is another one."""
 
     ref: AttemptRef
     reason: Reason
@@ -32,13 +33,15 @@ class Answer(msgspec.Struct, frozen=True):
     file: str | None = None
     failure: Failure | None = None
     log_end: int | None = None
+    next_log: str | None = None
 
 
 class Visitor(Protocol):
     """Who stands on the worker's side of a door. Called on the worker's loop, and never blocks it."""
 
-    def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool) -> None:
-        """`busy`: what the container says it works on, or has the result of."""
+    def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool, log: str | None = None) -> None:
+        """`busy`: what the container says it works on, or has the result of. `log`: name in out/ of the file that it
+        prints into now; None: `log` itself."""
 
     def is_served_by(self, peer: Peer | None) -> None:
         """It works, and no other of the container's processes does; None: it cannot be seen."""

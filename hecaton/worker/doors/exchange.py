@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from hecaton.core.model import AttemptRef, Body, Failure, Reason
-from hecaton.serverless.protocol import MAX_INLINE
+from hecaton.serverless.protocol import LOG_NAME, MAX_INLINE
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
 from hecaton.worker.doors import answers
@@ -37,7 +37,7 @@ class Exchange:
     def __init__(self, site: Site, container: str, folder: ChannelFolder, *, on_card: bool, begun: bool) -> None:
         """`begun`: an earlier process of this worker has given its container a job."""
         self.folder = folder
-        self.log = ContainerLog(folder.log_fd, begun=begun)
+        self.log = ContainerLog(folder, begun=begun)
         self._site = site
         self._container = container
         self._on_card = on_card
@@ -52,8 +52,8 @@ class Exchange:
         """With what an earlier process gave: the first one, and those behind that the container has begun since."""
         first, *rest = given
         self._given, self._given_file = first.ref, file_name(first.ref)
-        self._site.outbox.track(self.log.go_on(first.ref, first.log_start))
         self._ahead.extend(rest)
+        self._track(self.log.go_on(first.ref, first.log, first.log_start))
 
     # -- in ------------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ class Exchange:
         try:
             if self._given != job.ref:
                 log = self.log.begin(job.ref)
-                self._site.journal.give(self._record(job, log.start))
+                self._site.journal.give(self._record(job, log))
                 self._begin(log)
             self.door.give(job, *self._payload(job))
         except OSError as error:
@@ -72,9 +72,11 @@ class Exchange:
         """Their logs begin where the log of the one before ends: until that is known, where it began."""
         log = None if self._given is None else self._site.outbox.log_of(self._given)
         for job in jobs:
-            record = self._record(job, 0 if log is None else log.start)
+            record = self._record(job, log)
             self._ahead.append(record)
             self._site.journal.give(record)
+        if log is not None:
+            log.share()
         self.door.give_ahead(jobs)
 
     def withdraw(self) -> tuple[AttemptRef, ...]:
@@ -83,23 +85,37 @@ class Exchange:
         self._drop_ahead(set(refs))
         return refs
 
+    def talks_in_doubt(self) -> bool:
+        """Whether something was printed that may be of the job that runs, or of one that was given ahead."""
+        log = None if self._given is None else self._site.outbox.log_of(self._given)
+        return log is not None and log.is_in_doubt
+
     def _drop_ahead(self, refs: set[AttemptRef]) -> None:
         for ref in refs:
             self._site.journal.forget(ref)
         self._ahead = deque(record for record in self._ahead if record.ref not in refs)
+        if not self._ahead and self._given is not None and (log := self._site.outbox.log_of(self._given)) is not None:
+            log.regain()
 
-    def _record(self, job: Assignment, log_start: int) -> Given:
-        return Given(job.ref, self._container, job.key, self._now(), log_start, job.options)
+    def _record(self, job: Assignment, log: AttemptLog | None) -> Given:
+        start, name = (0, LOG_NAME) if log is None else (log.start, log.file.name)
+        return Given(job.ref, self._container, job.key, self._now(), start, job.options, name)
 
     def _begin(self, log: AttemptLog) -> None:
         self._given, self._given_file = log.ref, None
+        self._track(log)
+
+    def _track(self, log: AttemptLog) -> None:
+        """With jobs behind it that may have begun unheard, as it has."""
+        if self._ahead:
+            log.follow()
         self._site.outbox.track(log)
 
     def _next_begins(self, log_start: int | None) -> None:
         record = self._ahead.popleft()
         log = self.log.begin(record.ref, log_start)
-        if log.start != record.log_start:
-            self._site.journal.give(msgspec.structs.replace(record, log_start=log.start))
+        if (log.start, log.file.name) != (record.log_start, record.log):
+            self._site.journal.give(msgspec.structs.replace(record, log_start=log.start, log=log.file.name))
         self._begin(log)
 
     def _payload(self, job: Assignment) -> tuple[bytes, str | None]:
@@ -115,7 +131,9 @@ class Exchange:
 
     # -- out -----------------------------------------------------------------------------------------
 
-    def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool) -> None:
+    def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool, log: str | None = None) -> None:
+        if self._given not in busy:  # else it is in its file already, or its result will name the next
+            self.log.moved(log or LOG_NAME)
         self._drop_ahead({record.ref for record in self._ahead} - set(busy))
         self._post(ev.ContainerReady(self._now(), self._container, busy, takes_ahead))
 
@@ -180,11 +198,14 @@ class Exchange:
         log = self._site.outbox.log_of(answer.ref)
         if log is not None:
             log.finish(answer.log_end)
+        log_start = None if log is None else log.end
+        if answer.next_log is not None:
+            log_start = 0 if self.log.moved(answer.next_log) else None
         if self._given_file is not None:
             self.folder.discard(self._given_file)
         self._given = None
         if self._ahead:
-            self._next_begins(None if log is None else log.end)
+            self._next_begins(log_start)
         self._post(ev.JobAnswered(self._now(), self._container, answer.ref, reason, body, failure))
 
     def acknowledge(self, ref: AttemptRef) -> None:

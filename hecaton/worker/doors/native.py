@@ -207,7 +207,8 @@ class NativeDoor(Door):
         spoken = min(version, protocol.PROTOCOL_VERSION)
         welcome = {"type": "welcome", "protocol": spoken, "max_result": self._max_result}
         self._send(_encode(welcome))
-        self._visitor.asks_for_work(busy, header.get("ahead") is True)
+        log = header.get("log")
+        self._visitor.asks_for_work(busy, header.get("ahead") is True, log if isinstance(log, str) else None)
 
     def _may_serve(self, peer: Peer | None, pid: object) -> bool:
         """Whether it is the process that said hello before, or the first one since that ended."""
@@ -340,16 +341,17 @@ def _ref(item: object) -> AttemptRef:
 
 def _answer(header: dict[str, Any], body: bytes) -> Answer:
     reason = _REASONS.get(str(header.get("status")))
-    kind, file, log_end = header.get("kind", "json"), header.get("file"), header.get("log_end")
+    kind, file = header.get("kind", "json"), header.get("file")
+    log_end, next_log = header.get("log_end"), header.get("next_log")
     known = reason is not None and kind in ("json", "text", "bytes") and isinstance(file, str | None)
-    if reason is None or not known or not isinstance(log_end, int | None):
-        raise protocol.ProtocolError("a result with unknown status, kind, file or log_end")
+    if reason is None or not known or not isinstance(log_end, int | None) or not isinstance(next_log, str | None):
+        raise protocol.ProtocolError("a result with unknown status, kind, file, log_end or next_log")
     failure = None if reason is Reason.OK else _failure(header.get("error"))
     if failure is not None and _is_gpu_memory(failure):
         reason = Reason.OOM_GPU
     if reason is not Reason.OK:
         body, file = b"", None
-    return Answer(_ref(header), reason, Kind(kind), body, file, failure, log_end)
+    return Answer(_ref(header), reason, Kind(kind), body, file, failure, log_end, next_log)
 
 
 def _failure(error: object) -> Failure:

@@ -25,11 +25,13 @@ from hecaton.core.errors import Conflict
 from hecaton.core.model import AttemptRef
 from hecaton.core.options import NOTHING_ASKED, Options
 from hecaton.wire.channel import Assignment, Outcome
+from hecaton.worker.link.logs import FIRST
 from hecaton.worker.memory.peers import Peer
 from hecaton.worker.memory.tail import FRAME, Tail
 
 VERSION = 3
-"""Goes up with every field or record that is appended. 2 has no `Placed.served`, and does not say which image ran."""
+"""Goes up with every field or record that is appended. 2 has no `Placed.served`, `Given.log` and `Ended.log`, and does
+not say which image ran."""
 
 MAGIC = b"HECATON"
 """In front of the first record, and then a byte with the version."""
@@ -65,7 +67,7 @@ class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
 
 class Given(msgspec.Struct, frozen=True, array_like=True, tag="given"):
     """An attempt that a container works on since `at` (monotonic seconds), or was given ahead. Of several the first
-    runs, or the first that has not ended. `log_start`: where its log begins."""
+    runs, or the first that has not ended. `log_start`: where its log begins. `log`: name of the file that has it."""
 
     ref: AttemptRef
     container: str
@@ -73,6 +75,7 @@ class Given(msgspec.Struct, frozen=True, array_like=True, tag="given"):
     at: float
     log_start: int = 0
     options: Options = NOTHING_ASKED
+    log: str = FIRST
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
@@ -84,6 +87,7 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
     container: str | None = None
     log_start: int = 0
     log_end: int = 0
+    log: str = FIRST
 
 
 class Forgotten(msgspec.Struct, frozen=True, array_like=True, tag="forgotten"):
