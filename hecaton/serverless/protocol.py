@@ -59,7 +59,7 @@ in version 1: each job's output then begins where that of the one before ended.
 Short jobs cost more on their way than they take. So a worker may send further jobs to a container that is at work, each
 with a `turn` that is higher than all before, whose number it writes into `turns` first. Before the container begins
 such a job it reads numbers until it has this one; if there is none the worker has read it, and the job is not the
-container's any more: it says `skipped`. In this way a job that waits behind a long one can be taken back at any moment,
+container's any more: it says `skipped`. In this way a job that waits behind a long one can be withdrawn at any moment,
 and no job can begin twice. With the connection everything that was given ahead and has not begun is void.
 """
 
@@ -101,7 +101,7 @@ MAX_TRACEBACK = 64 << 10
 #: Largest result in bytes until `welcome` says otherwise.
 DEFAULT_MAX_RESULT = 256 << 20
 
-TURN = struct.Struct("!Q")
+TURN_NUMBER = struct.Struct("!Q")
 _LENGTHS = struct.Struct("!II")
 _PIECE = 64 << 10
 

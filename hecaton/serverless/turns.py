@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hecaton.serverless.protocol import TURN, TURNS_NAME
+from hecaton.serverless.protocol import TURN_NUMBER, TURNS_NAME
 
 
 class Turns:
@@ -35,7 +35,7 @@ class Turns:
         return self._identity is not None
 
     def take(self, turn: int) -> bool:
-        """Whether the job with this number may begin; False: it was taken back. Numbers only rise.
+        """Whether the job with this number may begin; False: it was withdrawn. Numbers only rise.
 
         Raises OSError when a handler has closed the descriptor, or opened something else in its place.
         """
@@ -44,10 +44,10 @@ class Turns:
             raise OSError("the descriptor of turns is another file now")
         while self._read < turn:
             try:
-                number = os.read(self._fd, TURN.size)
+                number = os.read(self._fd, TURN_NUMBER.size)
             except BlockingIOError:
                 return False
-            if len(number) < TURN.size:  # the worker is gone
+            if len(number) < TURN_NUMBER.size:  # the worker is gone
                 return False
-            self._read = TURN.unpack(number)[0]
+            self._read = TURN_NUMBER.unpack(number)[0]
         return self._read == turn

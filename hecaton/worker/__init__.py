@@ -1,5 +1,7 @@
 """Runs the jobs that its server gives it. Put together here; decides in `brain`.
 
+All on one event loop. What of it runs in a thread says so.
+
 - `adoption`: A worker that starts anew: goes on with the containers that an earlier process of it left, and clears away
   the rest.
 - `agent`: Carries out what the worker's brain (`state`) orders, and tells it what happens.

@@ -21,7 +21,7 @@ from hecaton.core.model import AttemptRef, Failure, Reason
 from hecaton.serverless.protocol import LOG_NAME, OUT_NAME
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.slots import Slot
+from hecaton.worker.brain.slots import WorkerSlot
 from hecaton.worker.containers import LiveContainer
 from hecaton.worker.doors.channel_folder import NotAPlainFile
 from hecaton.worker.doors.table import DOORS
@@ -41,7 +41,7 @@ _log = structlog.get_logger("hecaton.worker.adoption")
 class Adoption:
     """`old_logs`: of containers that are gone and whose results wait, by container and name of the file."""
 
-    def __init__(self, site: Site, slots: Sequence[Slot], journal: Journal) -> None:
+    def __init__(self, site: Site, slots: Sequence[WorkerSlot], journal: Journal) -> None:
         self.old_logs: dict[str, dict[str, LogFile]] = {}
         self._site = site
         self._slots = slots
@@ -165,8 +165,11 @@ class InUse(msgspec.Struct, frozen=True):
     folders: set[str]
 
 
-class Sweeper:
+class ContainerSweeper:
+    """Removes only what was of no use both before and after it looked. Folders are listed and removed in threads."""
+
     def __init__(self, site: Site, old_logs: dict[str, dict[str, LogFile]]) -> None:
+        """`old_logs`: as of `Adoption`; closed here, with their folders."""
         self._site = site
         self._old_logs = old_logs
 

@@ -34,7 +34,7 @@ from hecaton.wire.channel import (
     ToWorker,
     Welcome,
 )
-from hecaton.worker.adoption import Adoption, Sweeper, boot_id
+from hecaton.worker.adoption import Adoption, ContainerSweeper, boot_id
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.events import row
 from hecaton.worker.brain.settings import WorkerSettings
@@ -44,7 +44,7 @@ from hecaton.worker.containers import LiveContainer
 from hecaton.worker.end_lines import EndLines
 from hecaton.worker.image_watch import ImageWatch
 from hecaton.worker.link.bodies import Bodies, BodyRefused
-from hecaton.worker.link.link import Link
+from hecaton.worker.link.link import Sender
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.live_containers import LiveContainers
 from hecaton.worker.memory.disk import Disk
@@ -70,7 +70,7 @@ class Agent:
         runtime: Runtime,
         gpus: tuple[Gpu, ...],
         settings: WorkerSettings,
-        link: Link,
+        link: Sender,
         bodies: Bodies,
         python: Path,
     ) -> None:
@@ -114,7 +114,7 @@ class Agent:
             row(ev.StopContainer, self._stop_container),
             row(ev.GiveJob, self._give_job),
             row(ev.GiveAhead, self._give_ahead),
-            row(ev.TakeBack, self._take_back),
+            row(ev.Withdraw, self._withdraw),
             row(ev.Acknowledge, self._acknowledge),
             row(ev.Report, self._report),
             row(ev.Deliver, self._deliver),
@@ -160,7 +160,7 @@ class Agent:
             container.watch(found)
         for lost in adoption.lost(self._loop.time()):
             self.post(lost)
-        sweeper = Sweeper(self._site, adoption.old_logs)
+        sweeper = ContainerSweeper(self._site, adoption.old_logs)
         await sweeper.sweep(self._live.in_use, at_start=True)
         if self._gpus:
             self._cards = Watch([gpu.uuid for gpu in self._gpus], self._gpu_lost)
@@ -321,7 +321,7 @@ class Agent:
     def _give_ahead(self, action: ev.GiveAhead) -> None:
         self._live.by_id[action.container].give_ahead(action.assignments)
 
-    def _take_back(self, action: ev.TakeBack) -> None:
+    def _withdraw(self, action: ev.Withdraw) -> None:
         self._live.by_id[action.container].withdraw()
 
     def _acknowledge(self, action: ev.Acknowledge) -> None:

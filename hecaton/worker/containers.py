@@ -119,7 +119,7 @@ class LiveContainer:
 
     def withdraw(self) -> None:
         refs = () if self._exchange is None else self._exchange.withdraw()
-        self._post(ev.TakenBack(self._now(), self.id, refs))
+        self._post(ev.Withdrawn(self._now(), self.id, refs))
 
     def look_at_log(self) -> None:
         """Before it is sent on: nothing of a job goes into the log of another one."""
@@ -147,7 +147,7 @@ class LiveContainer:
         await self._close_door()
 
     def remove_folder(self) -> None:
-        """Once it is gone and nobody needs its log."""
+        """Once it is gone and nobody needs its log. Also in a thread: by then nobody else has it."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.folder.remove()

@@ -9,7 +9,7 @@ import structlog
 from hecaton.core.model import Reason
 from hecaton.wire.channel import Outcome
 
-INTERVAL = 0.5
+SAY_INTERVAL = 0.5
 """Seconds between two lines about jobs that finished."""
 
 _log = structlog.get_logger("hecaton.worker.end_lines")
@@ -30,7 +30,7 @@ class EndLines:
             return
         self._finished.append(outcome)
         if len(self._finished) == 1:
-            self._loop.call_later(INTERVAL, self._say_finished)
+            self._loop.call_later(SAY_INTERVAL, self._say_finished)
 
     def _say_finished(self) -> None:
         finished, self._finished = self._finished, []

@@ -23,7 +23,9 @@ class _Kept(msgspec.Struct, array_like=True):
 
 
 class NoOverlapLease:
-    """`until`: monotonic seconds; 0 where nothing is known, such as after a reboot. Raises OSError."""
+    """`until`: monotonic seconds; 0 where nothing is known, such as after a reboot. Raises OSError.
+
+    It never says more than the server grants. On the loop: what is written is not synced."""
 
     def __init__(self, folder: Path, boot: str) -> None:
         self.until = 0.0

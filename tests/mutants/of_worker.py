@@ -59,8 +59,8 @@ MUTANTS = (
         "cancelled-before-gone",
         "a cancelled job ends when its container is gone, not before",
         "worker/brain/ends.py",
-        "elif slot.container is not None and self._holdings.may_have_started(job):",
-        "elif ending is not Ending.CANCELLED and slot.container is not None and self._holdings.may_have_started(job):",
+        "and self._holdings.may_have_started(job):",
+        "and ending is not EarlyEnd.CANCELLED and self._holdings.may_have_started(job):",
         (_STATE + "TestCancel::test_a_running_job_is_cancelled_when_its_container_is_gone",),
     ),
     Mutant(
@@ -178,11 +178,11 @@ MUTANTS = (
     ),
     Mutant(
         "ahead-begins-unasked",
-        "a job given ahead begins only if nobody has taken it back",
+        "a job given ahead begins only if nobody has withdrawn it",
         "serverless/turns.py",
         "            except BlockingIOError:\n                return False\n",
         "            except BlockingIOError:\n                return True\n",
-        ("tests/serverless/test_ahead.py::test_one_that_was_taken_back_is_left_out_and_may_be_given_again",),
+        ("tests/serverless/test_ahead.py::test_one_that_was_withdrawn_is_left_out_and_may_be_given_again",),
     ),
     Mutant(
         "ahead-valid-for-ever",
@@ -196,8 +196,8 @@ MUTANTS = (
         "ahead-handed-back-and-run",
         "a job is handed back only if its container will not begin it",
         "worker/brain/ends.py",
-        "            elif job.ending is Ending.REVOKED:\n                job.ending = None\n",
-        "            elif job.ending is Ending.REVOKED:\n                self._settle(job, now)\n",
+        "            elif job.ending is EarlyEnd.REVOKED:\n                job.ending = None\n",
+        "            elif job.ending is EarlyEnd.REVOKED:\n                self._settle(job, now)\n",
         ("tests/worker/test_state_ahead.py::test_a_job_ahead_that_has_begun_is_not_handed_back",),
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""Jobs that a container is given ahead of their turn: each begins in order, and none that was taken back."""
+"""Jobs that a container is given ahead of their turn: each begins in order, and none that was withdrawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hecaton.serverless.protocol import TURN
+from hecaton.serverless.protocol import TURN_NUMBER
 from tests.serverless.test_link import COUNTING, GATED, open_gate
 from tests.serverless.worker_side import WorkerSide
 
@@ -22,11 +22,11 @@ class Pipe:
         self._fd = os.open(folder / "turns", os.O_RDWR | os.O_NONBLOCK)
 
     def offer(self, *turns: int) -> None:
-        os.write(self._fd, b"".join(map(TURN.pack, turns)))
+        os.write(self._fd, b"".join(map(TURN_NUMBER.pack, turns)))
 
-    def take_back(self) -> list[int]:
+    def withdraw(self) -> list[int]:
         try:
-            return [turn for (turn,) in TURN.iter_unpack(os.read(self._fd, 4096))]
+            return [turn for (turn,) in TURN_NUMBER.iter_unpack(os.read(self._fd, 4096))]
         except BlockingIOError:
             return []
 
@@ -62,19 +62,19 @@ def test_they_run_in_order_and_each_takes_its_number(worker: WorkerSide, pipe: P
     pipe.offer(7, 8)
     give_ahead(worker, "b", 7)
     give_ahead(worker, "c", 8)
-    assert pipe.take_back() == [7, 8]  # while the first runs, nothing behind it has begun
+    assert pipe.withdraw() == [7, 8]  # while the first runs, nothing behind it has begun
     pipe.offer(7, 8)
     open_gate(worker, 1)
     open_gate(worker, 2)
     assert worker.result()[0]["job"] == "a"
     open_gate(worker, 1)  # the second waits there: it has begun
-    assert pipe.take_back() == [8]
+    assert pipe.withdraw() == [8]
     open_gate(worker, 2)
     assert worker.result()[0]["job"] == "b"
     assert worker.read()[0] == {"type": "skipped", "turn": 8}
 
 
-def test_one_that_was_taken_back_is_left_out_and_may_be_given_again(worker: WorkerSide, pipe: Pipe) -> None:
+def test_one_that_was_withdrawn_is_left_out_and_may_be_given_again(worker: WorkerSide, pipe: Pipe) -> None:
     worker.serve(COUNTING)
     give_ahead(worker, "a", 1)
     assert worker.read()[0] == {"type": "skipped", "turn": 1}
@@ -113,7 +113,7 @@ def test_a_handler_that_closes_the_pipe_costs_a_new_connection(worker: WorkerSid
     pipe.offer(1)
     give_ahead(worker, "b", 1)
     assert worker.connect()["running"] is None
-    pipe.take_back()
+    pipe.withdraw()
     pipe.offer(2)
     give_ahead(worker, "b", 2)
     assert json.loads(worker.result()[1]) == "b"
@@ -127,7 +127,7 @@ def test_what_was_ahead_is_void_on_a_new_connection(worker: WorkerSide, pipe: Pi
     worker.hang_up()
     open_gate(worker, 1)
     worker.connect()
-    assert pipe.take_back() == [1]
+    assert pipe.withdraw() == [1]
     open_gate(worker, 2)
     assert worker.result()[0]["job"] == "a"
     pipe.offer(2)

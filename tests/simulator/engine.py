@@ -196,7 +196,7 @@ class Container:
         self._turns.extend(job.ref for job in jobs)
         self._later(0.0001, lambda: self._take_ahead(jobs, door))
 
-    def take_back(self) -> tuple[AttemptRef, ...]:
+    def withdraw(self) -> tuple[AttemptRef, ...]:
         """Whoever reads the pipe first has what is in it."""
         back = tuple(self._turns)
         self._turns.clear()

@@ -150,7 +150,7 @@ class Worker:
             ev.StopContainer: self._stop_container,
             ev.GiveJob: self._give,
             ev.GiveAhead: self._give_ahead,
-            ev.TakeBack: self._take_back,
+            ev.Withdraw: self._withdraw,
             ev.Acknowledge: self._acknowledge,
             ev.Report: self._report,
             ev.Deliver: self._deliver,
@@ -198,7 +198,7 @@ class Worker:
         if isinstance(event, ev.ContainerReady):
             self.containers[event.container].heard()
         elif isinstance(event, ev.ContainerExited):
-            never_began = self.containers[event.container].take_back()
+            never_began = self.containers[event.container].withdraw()
             event = msgspec.structs.replace(event, never_began=never_began)
         self.post(msgspec.structs.replace(event, now=self.loop.time()))
 
@@ -261,9 +261,9 @@ class Worker:
             self._require_unfenced(job.ref)
         self.containers[action.container].give_ahead(action.assignments)
 
-    def _take_back(self, action: ev.TakeBack) -> None:
-        refs = self.containers[action.container].take_back()
-        self.post(ev.TakenBack(self.loop.time(), action.container, refs))
+    def _withdraw(self, action: ev.Withdraw) -> None:
+        refs = self.containers[action.container].withdraw()
+        self.post(ev.Withdrawn(self.loop.time(), action.container, refs))
 
     def _require_unfenced(self, ref: AttemptRef) -> None:
         self.oracle.rule(

@@ -104,10 +104,10 @@ class Bench:
     def read_turns(self, count: int = 1000) -> list[int]:
         """As the container does."""
         try:
-            data = os.read(self.turns, count * protocol.TURN.size)
+            data = os.read(self.turns, count * protocol.TURN_NUMBER.size)
         except BlockingIOError:
             return []
-        return [turn for (turn,) in protocol.TURN.iter_unpack(data)]
+        return [turn for (turn,) in protocol.TURN_NUMBER.iter_unpack(data)]
 
     async def greeted(self, **more: Any) -> Container:
         container = await self.connect()
@@ -300,7 +300,7 @@ class TestAhead:
         assert [header["job"] for header in headers] == ["a", "b"]
         assert [header["turn"] for header in headers] == bench.read_turns()
 
-    async def test_what_the_container_has_not_taken_can_be_taken_back_once(self, bench: Bench) -> None:
+    async def test_what_the_container_has_not_taken_can_be_withdrawn_once(self, bench: Bench) -> None:
         await bench.greeted(ahead=True)
         bench.door.give_ahead([assignment(name) for name in "abc"])
         bench.read_turns(1)
@@ -323,7 +323,7 @@ class TestAhead:
         assert bench.read_turns() == []
         assert bench.door.withdraw() == ()
 
-    async def test_a_container_that_leaves_out_a_job_which_was_taken_back_may_go_on(self, bench: Bench) -> None:
+    async def test_a_container_that_leaves_out_a_job_which_was_withdrawn_may_go_on(self, bench: Bench) -> None:
         container = await bench.greeted(ahead=True)
         bench.door.give_ahead([assignment("a")])
         turn = (await container.frame())[0]["turn"]

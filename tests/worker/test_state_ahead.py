@@ -1,4 +1,4 @@
-"""The worker's brain and short jobs: a container has some ahead, and each can be taken back until it begins."""
+"""The worker's brain and short jobs: a container has some ahead, and each can be withdrawn until it begins."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def ahead(brain: Brain) -> list[AttemptRef]:
     return [job.ref for action in brain.did(ev.GiveAhead) for job in action.assignments]
 
 
-def taken_back(brain: Brain, *refs: AttemptRef) -> None:
-    brain.hear(ev.TakenBack(brain.now, "c-1", refs))
+def withdrawn(brain: Brain, *refs: AttemptRef) -> None:
+    brain.hear(ev.Withdrawn(brain.now, "c-1", refs))
 
 
 @pytest.fixture
@@ -101,9 +101,9 @@ def test_a_job_ahead_that_has_not_begun_is_handed_back_and_the_others_keep_their
     brain.assign(*map(assignment, "abc"))
     brain.now += 1
     brain.revoke(B)
-    assert brain.did(ev.TakeBack) == [ev.TakeBack("c-1")]
+    assert brain.did(ev.Withdraw) == [ev.Withdraw("c-1")]
     assert brain.said(Released) == []
-    taken_back(brain, B, C)
+    withdrawn(brain, B, C)
     assert brain.said(Released) == [Released((B,))]
     assert ahead(brain) == []  # the first takes longer than was to be expected
     brain.answer("c-1", A)
@@ -113,7 +113,7 @@ def test_a_job_ahead_that_has_not_begun_is_handed_back_and_the_others_keep_their
 def test_a_job_ahead_that_has_begun_is_not_handed_back(brain: Brain) -> None:
     brain.assign(*map(assignment, "abc"))
     brain.revoke(B)
-    taken_back(brain, C)
+    withdrawn(brain, C)
     assert brain.said(Released) == []
     brain.answer("c-1", A)
     assert brain.said(Started) == [Started((B,))]
@@ -121,12 +121,12 @@ def test_a_job_ahead_that_has_begun_is_not_handed_back(brain: Brain) -> None:
     assert brain.results() == [(B, Reason.OK)]
 
 
-def test_a_job_whose_turn_had_come_and_that_is_taken_back_with_those_behind_is_given_again(brain: Brain) -> None:
+def test_a_job_whose_turn_had_come_and_that_is_withdrawn_with_those_behind_is_given_again(brain: Brain) -> None:
     brain.assign(*map(assignment, "abc"))
     brain.answer("c-1", A)
     assert brain.results() == [(A, Reason.OK)]
     brain.revoke(C)
-    taken_back(brain, B, C)  # the container had answered, and had not come to the next one
+    withdrawn(brain, B, C)  # the container had answered, and had not come to the next one
     assert brain.said(Released) == [Released((C,))]
     assert brain.given() == [("c-1", B)]
     brain.answer("c-1", B)
@@ -137,7 +137,7 @@ def test_cancelling_a_job_ahead_ends_it_alone(brain: Brain) -> None:
     brain.assign(*map(assignment, "abc"))
     brain.now += 1
     brain.cancel(B)
-    taken_back(brain, B, C)
+    withdrawn(brain, B, C)
     assert brain.results() == [(B, Reason.CANCELLED)]
     assert brain.stopped() == []
     brain.answer("c-1", A)
@@ -147,9 +147,9 @@ def test_cancelling_a_job_ahead_ends_it_alone(brain: Brain) -> None:
 def test_cancelling_a_job_ahead_that_has_just_begun_stops_the_container(brain: Brain) -> None:
     brain.assign(*map(assignment, "abc"))
     brain.cancel(B)
-    taken_back(brain, C)
+    withdrawn(brain, C)
     assert brain.stopped() == ["c-1"]
-    taken_back(brain)
+    withdrawn(brain)
     brain.answer("c-1", A)  # was said before
     assert brain.results() == [(A, Reason.OK)]
     brain.gone("c-1")
@@ -162,8 +162,8 @@ def test_cancelling_a_job_ahead_that_has_just_begun_stops_the_container(brain: B
 def test_a_timeout_ends_one_job_and_those_ahead_go_to_the_next_container(brain: Brain) -> None:
     brain.assign(assignment("a", timeout=10), assignment("b"), assignment("c"))
     brain.wait(11)
-    assert [type(action) for action in brain.all[-2:]] == [ev.TakeBack, ev.StopContainer]
-    taken_back(brain, B, C)
+    assert [type(action) for action in brain.all[-2:]] == [ev.Withdraw, ev.StopContainer]
+    withdrawn(brain, B, C)
     brain.gone("c-1")
     assert brain.results() == [(A, Reason.TIMEOUT)]
     brain.boot("c-2")
@@ -173,7 +173,7 @@ def test_a_timeout_ends_one_job_and_those_ahead_go_to_the_next_container(brain: 
 def test_a_job_that_begins_as_its_container_is_stopped_is_charged_to_the_machine(brain: Brain) -> None:
     brain.assign(assignment("a", timeout=10), assignment("b"), assignment("c"))
     brain.wait(11)
-    taken_back(brain, C)
+    withdrawn(brain, C)
     brain.gone("c-1")
     assert set(brain.results()) == {(A, Reason.TIMEOUT), (B, Reason.WORKER_ERROR)}
 
@@ -204,7 +204,7 @@ def test_a_crash_fails_no_job_whose_turn_had_come_and_that_had_not_begun(brain: 
     assert brain.given() == [("c-2", B)]
 
 
-def test_a_crash_while_a_job_ahead_is_asked_back(brain: Brain) -> None:
+def test_a_crash_while_a_job_ahead_is_being_withdrawn(brain: Brain) -> None:
     brain.assign(*map(assignment, "ab"))
     brain.revoke(B)
     brain.hear(ev.ContainerExited(brain.now, "c-1", Exit(3), "", (B,)))
@@ -226,7 +226,7 @@ def test_what_was_lost_with_a_connection_is_given_again(brain: Brain) -> None:
 def test_a_worker_that_stops_hands_back_what_is_ahead_and_lets_the_rest_finish(brain: Brain) -> None:
     brain.assign(*map(assignment, "abc"))
     brain.stop()
-    taken_back(brain, C)
+    withdrawn(brain, C)
     assert brain.said(Released) == [Released((C,))]
     brain.answer("c-1", A)
     brain.answer("c-1", B)
@@ -236,7 +236,7 @@ def test_a_worker_that_stops_hands_back_what_is_ahead_and_lets_the_rest_finish(b
 def test_a_lost_card_fails_what_runs_and_hands_back_what_is_ahead(brain: Brain) -> None:
     brain.assign(*map(assignment, "ab"))
     brain.hear(ev.GpuLost(brain.now, "GPU-0", "it fell off the bus"))
-    taken_back(brain, B)
+    withdrawn(brain, B)
     assert brain.said(Released) == [Released((B,))]
     brain.gone("c-1")
     assert brain.results() == [(A, Reason.GPU_LOST)]

@@ -41,7 +41,7 @@ class Machine(RuleBasedStateMachine):
         self.said: dict[str, list[AttemptRef]] = {}  # results on their way from a container to the worker
         self.begun: set[AttemptRef] = set()
         self.current: dict[str, AttemptRef] = {}  # what a container has begun last
-        self.taken_back: list[ev.TakenBack] = []
+        self.withdrawn: list[ev.Withdrawn] = []
         self.fetching: list[AttemptRef] = []
         self.left = False
         self.stopping = False
@@ -51,8 +51,8 @@ class Machine(RuleBasedStateMachine):
     def hear(self, event: ev.Event) -> None:
         for action in self.brain.hear(event):
             self.obey(action)
-        while self.taken_back:
-            self.hear(self.taken_back.pop(0))
+        while self.withdrawn:
+            self.hear(self.withdrawn.pop(0))
 
     def obey(self, action: ev.Action) -> None:
         assert not self.left, "an order after Leave"
@@ -72,11 +72,11 @@ class Machine(RuleBasedStateMachine):
             assert self.alive[action.container] == "ready"
             for job in action.assignments:
                 self.give(action.container, job.ref)
-        elif isinstance(action, ev.TakeBack):
+        elif isinstance(action, ev.Withdraw):
             begun = self.at_work.get(action.container, [])[: self.has_begun(action.container)]
             ahead = self.at_work.get(action.container, [])[len(begun) :]
             self.at_work[action.container] = begun
-            self.taken_back.append(ev.TakenBack(self.brain.now, action.container, tuple(ahead)))
+            self.withdrawn.append(ev.Withdrawn(self.brain.now, action.container, tuple(ahead)))
         elif isinstance(action, ev.Acknowledge):
             assert action.container in self.alive
         elif isinstance(action, ev.Deliver):
@@ -98,7 +98,7 @@ class Machine(RuleBasedStateMachine):
         self.begin(container)
 
     def has_begun(self, container: str) -> int:
-        """How many of the jobs at the container: the first or none. What comes back is not its any more."""
+        """How many of the jobs at the container: the first or none. What is withdrawn is not its any more."""
         jobs = self.at_work.get(container, [])
         return int(bool(jobs) and jobs[0] == self.current.get(container))
 

@@ -7,7 +7,7 @@ from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.ends import Ends
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.orders import Orders
-from hecaton.worker.brain.slots import Ending
+from hecaton.worker.brain.slots import EarlyEnd
 from hecaton.worker.brain.steps import Steps
 
 DELIVERY_GRACE = 5.0
@@ -35,12 +35,12 @@ class Departure:
             self._ends.hand_back(event.now)
             self._drain_by = event.now + self._drain_timeout
         if asked_again or event.at_once:
-            self._end_all(Ending.RELEASED, event.now)
+            self._end_all(EarlyEnd.RELEASED, event.now)
         self._advance_all(event.now)
 
     def shut_down(self, event: ev.ShutdownAsked) -> None:
         self._holdings.leaving = (event.code, event.message)
-        self._end_all(Ending.DROPPED, event.now)
+        self._end_all(EarlyEnd.DROPPED, event.now)
         self._leave_by = event.now
         self._advance_all(event.now)
 
@@ -50,7 +50,7 @@ class Departure:
 
     def tick(self, now: float) -> None:
         if self._drain_by is not None and now >= self._drain_by:
-            self._end_all(Ending.RELEASED, now)
+            self._end_all(EarlyEnd.RELEASED, now)
 
     def leave_if_done(self, now: float) -> None:
         holdings = self._holdings
@@ -62,7 +62,7 @@ class Departure:
             self._left = True
             self._orders.do(ev.Leave(*holdings.leaving))
 
-    def _end_all(self, ending: Ending, now: float) -> None:
+    def _end_all(self, ending: EarlyEnd, now: float) -> None:
         self._drain_by = None
         for job in list(self._holdings.jobs.values()):
             self._ends.end_early(job, ending, now)

@@ -13,7 +13,7 @@ from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.failures import CUT_OFF, card_failure, timeout_failure
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.orders import Orders
-from hecaton.worker.brain.slots import Container, Done, Ending, Job, Slot
+from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, WorkerSlot
 from hecaton.worker.brain.steps import Steps
 
 
@@ -29,63 +29,63 @@ class Ends:
 
     # -- a job ---------------------------------------------------------------------------------------
 
-    def end_early(self, job: Job, ending: Ending, now: float) -> None:
+    def end_early(self, job: HeldJob, ending: EarlyEnd, now: float) -> None:
         """End a held job: at once if nothing of it runs, else when its container is gone."""
         slot = self._holdings.slot_of(job)
-        if job.ending not in (None, Ending.REVOKED):
-            if ending is Ending.DROPPED or (ending is Ending.CANCELLED and job.ending is not Ending.DROPPED):
+        if job.ending not in (None, EarlyEnd.REVOKED):
+            if ending is EarlyEnd.DROPPED or (ending is EarlyEnd.CANCELLED and job.ending is not EarlyEnd.DROPPED):
                 job.ending = ending
             return
         job.ending = ending
         if slot.container is not None and job in slot.container.ahead:
-            self._steps.ask_back(slot.container)
+            self._steps.withdraw(slot.container)
         elif slot.container is not None and self._holdings.may_have_started(job):
             self._steps.stop(slot.container)
         else:
             self._settle(job, now)
             self._steps.advance(slot, now)
 
-    def _settle(self, job: Job, now: float, container: str | None = None) -> None:
+    def _settle(self, job: HeldJob, now: float, container: str | None = None) -> None:
         """End a job for the reason for which it was stopped."""
-        if job.ending is Ending.CANCELLED:
+        if job.ending is EarlyEnd.CANCELLED:
             self.finish(job, Reason.CANCELLED, now, container=container)
-        elif job.ending is Ending.TIMEOUT:
+        elif job.ending is EarlyEnd.TIMEOUT:
             failure = timeout_failure(job.assignment.options.timeout or 0.0)
             self.finish(job, Reason.TIMEOUT, now, failure, container=container)
-        elif job.ending is Ending.GPU_LOST:
+        elif job.ending is EarlyEnd.GPU_LOST:
             failure = card_failure(self._holdings.slot_of(job).lost or "")
             self.finish(job, Reason.GPU_LOST, now, failure, container=container)
-        elif job.ending is Ending.UNHEARD:
+        elif job.ending is EarlyEnd.UNHEARD:
             self.finish(job, Reason.RELEASED, now, container=container)
         else:
             self.release(job)
-            if job.ending in (Ending.RELEASED, Ending.REVOKED):
+            if job.ending in (EarlyEnd.RELEASED, EarlyEnd.REVOKED):
                 self._orders.report(Released((job.ref,)))
 
-    def release(self, job: Job) -> None:
+    def release(self, job: HeldJob) -> None:
         """Hold it no longer, without a result."""
         self._holdings.remove(job)
         self._orders.do(ev.Forget(job.ref))
 
-    def revoke_ahead(self, job: Job) -> None:
-        """It was given ahead: it comes back unless it has begun; then it goes on."""
+    def revoke_ahead(self, job: HeldJob) -> None:
+        """It was given ahead: it is withdrawn unless it has begun; then it goes on."""
         container = self._holdings.slot_of(job).container
         if container is not None and job.ending is None:
-            job.ending = Ending.REVOKED
-            self._steps.ask_back(container)
+            job.ending = EarlyEnd.REVOKED
+            self._steps.withdraw(container)
 
     def hand_back(self, now: float) -> None:
         """All that has not begun."""
         holdings = self._holdings
         for job in [job for job in holdings.jobs.values() if not holdings.may_have_started(job)]:
-            self.end_early(job, Ending.RELEASED, now)
+            self.end_early(job, EarlyEnd.RELEASED, now)
         for container in holdings.containers.values():
             for job in container.ahead:
                 self.revoke_ahead(job)
 
     def finish(
         self,
-        job: Job,
+        job: HeldJob,
         reason: Reason,
         now: float,
         failure: Failure | None = None,
@@ -99,7 +99,7 @@ class Ends:
         outcome = Outcome(job.ref, reason, None, failure, exit_code, job.ran(now), image=job.image)
         self._deliver(outcome, Done(outcome, job.assignment.slot, now, container), output)
 
-    def answered(self, job: Job, answer: ev.JobAnswered) -> None:
+    def answered(self, job: HeldJob, answer: ev.JobAnswered) -> None:
         """End it with what its container says, which gets the next job before anything else is done about this one."""
         # hot: benchmarks/throughput.py
         self._holdings.remove(job)
@@ -110,7 +110,7 @@ class Ends:
 
     # -- a container ---------------------------------------------------------------------------------
 
-    def clear(self, container: Container, now: float) -> Slot:
+    def clear(self, container: Container, now: float) -> WorkerSlot:
         """The container is no more: so are the jobs that were stopped with it, and one that had just begun."""
         slot = self._holdings.clear(container)
         for job in container.begun():
@@ -122,7 +122,7 @@ class Ends:
             self._settle(job, now, container.id)
         return slot
 
-    def emptied(self, container: Container, never_began: Iterable[AttemptRef], now: float) -> list[Job]:
+    def emptied(self, container: Container, never_began: Iterable[AttemptRef], now: float) -> list[HeldJob]:
         """It has ended. Returns the jobs that ended with it."""
         waiting = set(never_began)
         given = container.begun()
@@ -135,20 +135,20 @@ class Ends:
                     self._settle(job, now)
         return [job for job in given if job.ref not in waiting]
 
-    def taken_back(self, container: Container, refs: Iterable[AttemptRef], now: float) -> None:
+    def withdrawn(self, container: Container, refs: Iterable[AttemptRef], now: float) -> None:
         """It will not begin these; what else it had ahead, it has begun or will begin."""
-        container.asked_back = False
+        container.withdrawing = False
         given, back = container.begun(), set(refs)
         container.ahead = deque(job for job in container.ahead if job.ref not in back)
         if (next_one := container.running) is not None and next_one.ref in back:
-            # The answer before it was heard, and it was taken back before the container had come to it.
+            # The answer before it was heard, and it was withdrawn before the container had come to it.
             container.running = next_one.started_at = None
             container.since = now
         for job in given:
             if job.ref in back:
                 if job.ending is not None:
                     self._settle(job, now)
-            elif job.ending is Ending.REVOKED:
+            elif job.ending is EarlyEnd.REVOKED:
                 job.ending = None
             elif job.ending is not None and job is not next_one:
                 self._steps.stop(container)

@@ -112,7 +112,7 @@ class ContainerReady(Event, frozen=True):
     takes_ahead: bool = False
 
 
-class TakenBack(Event, frozen=True):
+class Withdrawn(Event, frozen=True):
     """Of the jobs that the container was given ahead it will not begin these. It has begun, or will begin, the rest."""
 
     container: str
@@ -256,8 +256,8 @@ class GiveAhead(Action, frozen=True):
     assignments: tuple[Assignment, ...]
 
 
-class TakeBack(Action, frozen=True):
-    """All that the container was given ahead and has not begun. Answered by `TakenBack` before anything else."""
+class Withdraw(Action, frozen=True):
+    """All that the container was given ahead and has not begun. Answered by `Withdrawn` before anything else."""
 
     container: str
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from hecaton.core.model import AttemptRef, Gpu, JobId
 from hecaton.wire.channel import Held, SlotInfo
 from hecaton.worker.brain.settings import WorkerSettings
-from hecaton.worker.brain.slots import Container, Done, Job, Phase, Slot
+from hecaton.worker.brain.slots import Container, Done, HeldJob, Phase, WorkerSlot
 
 
 class Holdings:
@@ -27,8 +27,8 @@ class Holdings:
 
     def __init__(self, gpus: tuple[Gpu, ...], settings: WorkerSettings, done: Iterable[Done]) -> None:
         cards: tuple[Gpu | None, ...] = gpus or (None,) * settings.slots
-        self.slots = [Slot(index, gpu) for index, gpu in enumerate(cards)]
-        self.jobs: dict[JobId, Job] = {}
+        self.slots = [WorkerSlot(index, gpu) for index, gpu in enumerate(cards)]
+        self.jobs: dict[JobId, HeldJob] = {}
         self.containers: dict[str, Container] = {}
         self.done: dict[AttemptRef, Done] = {result.outcome.ref: result for result in done}
         self.no_overlap: set[JobId] = set()
@@ -36,14 +36,14 @@ class Holdings:
 
     # -- moves ---------------------------------------------------------------------------------------
 
-    def add(self, job: Job) -> None:
+    def add(self, job: HeldJob) -> None:
         """Behind the others of its slot."""
         self.jobs[job.ref.job] = job
         self.slot_of(job).jobs.append(job)
         if job.assignment.options.no_overlap:
             self.no_overlap.add(job.ref.job)
 
-    def remove(self, job: Job) -> None:
+    def remove(self, job: HeldJob) -> None:
         del self.jobs[job.ref.job]
         self.no_overlap.discard(job.ref.job)
         self.slot_of(job).jobs.remove(job)
@@ -52,7 +52,7 @@ class Holdings:
         """On its slot, which has none."""
         self.slots[container.slot].container = self.containers[container.id] = container
 
-    def clear(self, container: Container) -> Slot:
+    def clear(self, container: Container) -> WorkerSlot:
         """It is no more. Returns its slot."""
         slot = self.slots[container.slot]
         del self.containers[container.id]
@@ -61,27 +61,27 @@ class Holdings:
 
     # -- looks ---------------------------------------------------------------------------------------
 
-    def find(self, ref: AttemptRef) -> Job | None:
+    def find(self, ref: AttemptRef) -> HeldJob | None:
         """None: it is not held, or another attempt of it is."""
         job = self.jobs.get(ref.job)
         return job if job is not None and job.ref == ref else None
 
-    def slot_of(self, job: Job) -> Slot:
+    def slot_of(self, job: HeldJob) -> WorkerSlot:
         return self.slots[job.assignment.slot]
 
     def usable(self, index: int) -> bool:
         """Whether there is a slot of this number that takes jobs."""
         return index < len(self.slots) and self.slots[index].lost is None
 
-    def may_have_started(self, job: Job) -> bool:
+    def may_have_started(self, job: HeldJob) -> bool:
         """A fresh container is its job: once the engine is at it, code of the job may run."""
         container = self.slot_of(job).container
         if container is None:
             return False
-        fresh = container.warm is None and container.started_for == job.ref and container.phase > Phase.PREPARING
+        fresh = container.warm_key is None and container.started_for == job.ref and container.phase > Phase.PREPARING
         return container.running is job or fresh or job in container.ahead
 
-    def is_ahead(self, job: Job) -> bool:
+    def is_ahead(self, job: HeldJob) -> bool:
         container = self.slot_of(job).container
         return container is not None and job in container.ahead
 

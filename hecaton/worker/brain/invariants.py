@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.holdings import Holdings
-from hecaton.worker.brain.slots import Container, Job, Phase, Slot
+from hecaton.worker.brain.slots import Container, HeldJob, Phase, WorkerSlot
 
-OF_CONTAINERS = (ev.StartContainer, ev.StopContainer, ev.GiveJob, ev.GiveAhead, ev.TakeBack, ev.Acknowledge)
+OF_CONTAINERS = (ev.StartContainer, ev.StopContainer, ev.GiveJob, ev.GiveAhead, ev.Withdraw, ev.Acknowledge)
 """The orders that the agent hands to a container."""
 
 
@@ -40,7 +40,7 @@ def check_orders(held: Holdings, actions: Iterable[ev.Action]) -> None:
             assert action.container in held.containers, f"{type(action).__name__} names a container that is no more"
 
 
-def _check_slot(slot: Slot) -> None:
+def _check_slot(slot: WorkerSlot) -> None:
     container = slot.container
     running = [job for job in slot.jobs if job.started_at is not None]
     assert all(job.assignment.slot == slot.index for job in slot.jobs), "a job waits beside the wrong slot"
@@ -55,11 +55,11 @@ def _check_slot(slot: Slot) -> None:
     for job in slot.jobs:
         if job.ending is not None:
             assert container is not None, "a job waits for the end of a container that is not there"
-            asked = container.asked_back and job in container.ahead
+            asked = container.withdrawing and job in container.ahead
             assert asked or container.phase is Phase.STOPPING, "a job is to end and its container is not being stopped"
 
 
-def _check_container(container: Container, slot: Slot) -> None:
+def _check_container(container: Container, slot: WorkerSlot) -> None:
     begun = container.begun()
     assert begun == list(slot.jobs)[: len(begun)], "jobs ahead stand in another order than on their slot"
     assert all(container.suits(job) and job.here for job in begun), "a job is ahead in a container that is not for it"
@@ -73,11 +73,11 @@ def _check_container(container: Container, slot: Slot) -> None:
     assert job.here, "a job runs whose payload is not here"
 
 
-def _check_liveness(slot: Slot) -> None:
+def _check_liveness(slot: WorkerSlot) -> None:
     """No job waits for nothing."""
     if not slot.jobs:
         return
-    first: Job = slot.jobs[0]
+    first: HeldJob = slot.jobs[0]
     container = slot.container
     assert container is not None, "jobs wait and no container is being started"
     if container.phase is Phase.READY and container.running is None:

@@ -20,13 +20,13 @@ class Phase(enum.IntEnum):
     STOPPING = 4  # to be removed; nothing more is given to it
 
 
-class Ending(enum.Enum):
+class EarlyEnd(enum.Enum):
     """Why a held job ends when its container is gone."""
 
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
     RELEASED = "released"
-    REVOKED = "revoked"  # given ahead, and to come back if it has not begun
+    REVOKED = "revoked"  # given ahead, and to be withdrawn if it has not begun
     UNHEARD = "unheard"  # no_overlap, and another worker may get it soon
     DROPPED = "dropped"
     GPU_LOST = "gpu_lost"
@@ -39,7 +39,7 @@ MAX_AHEAD = 64
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Job:
+class HeldJob:
     """A job that this worker holds and that has no result yet. `here`: its payload is on this machine.
 
     `adopted`: an earlier process of this worker gave it to its container, and the payload with it. `image`: digest or
@@ -48,7 +48,7 @@ class Job:
     assignment: Assignment
     here: bool
     started_at: float | None = None
-    ending: Ending | None = None
+    ending: EarlyEnd | None = None
     adopted: bool = False
     image: str | None = None
 
@@ -57,7 +57,7 @@ class Job:
         return self.assignment.ref
 
     @property
-    def warm(self) -> str | None:
+    def warm_key(self) -> str | None:
         return self.assignment.warm
 
     def ran(self, now: float) -> float | None:
@@ -70,33 +70,33 @@ class Container:
     """`started_for`: the job whose start this is; failures of the start are that job's and no other's.
 
     `since`: when it came up, or when its last job ended. `ahead`: given before their turn, in this order; each may be
-    taken back until it begins. `pace`: seconds between the ends of its last jobs, averaged."""
+    withdrawn until it begins. `pace`: seconds between the ends of its last jobs, averaged."""
 
     id: str
     slot: int
-    warm: str | None
+    warm_key: str | None
     image: str
     started_for: AttemptRef
     since: float
     phase: Phase = Phase.PREPARING
-    running: Job | None = None
-    ahead: deque[Job] = dataclasses.field(default_factory=deque)
+    running: HeldJob | None = None
+    ahead: deque[HeldJob] = dataclasses.field(default_factory=deque)
     takes_ahead: bool = False
-    asked_back: bool = False  # what it has ahead
+    withdrawing: bool = False  # what it has ahead
     pace: float | None = None
     served: bool = False  # has been given a job
     runs: str | None = None  # digest or id of its image
     outdated: bool = False  # its image's name means another one now: it takes nothing that it was not given
 
-    def suits(self, job: Job) -> bool:
-        if self.warm is None or self.outdated:
+    def suits(self, job: HeldJob) -> bool:
+        if self.warm_key is None or self.outdated:
             return self.started_for == job.ref or job in self.begun()
-        return self.warm == job.warm
+        return self.warm_key == job.warm_key
 
     @property
     def shared(self) -> str | None:
         """The key of the jobs that may come to it."""
-        return None if self.outdated else self.warm
+        return None if self.outdated else self.warm_key
 
     def room_ahead(self) -> int:
         """How many jobs it may have ahead: none, unless its jobs are so short that going to and fro costs as much."""
@@ -104,7 +104,7 @@ class Container:
             return 0
         return min(MAX_AHEAD, int(AHEAD_SECONDS / max(self.pace, 1e-5)))
 
-    def begun(self) -> list[Job]:
+    def begun(self) -> list[HeldJob]:
         """What it has been given and may have begun."""
         return [*([self.running] if self.running is not None else []), *self.ahead]
 
@@ -117,7 +117,7 @@ class Container:
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Slot:
+class WorkerSlot:
     """Room for one container at a time. `jobs`: first in, first out; the first one runs or is being prepared for.
 
     `lost`: why its card can be used no more; nothing is taken or started until the worker is started anew."""
@@ -126,7 +126,7 @@ class Slot:
     gpu: Gpu | None
     lost: str | None = None
     container: Container | None = None
-    jobs: deque[Job] = dataclasses.field(default_factory=deque)
+    jobs: deque[HeldJob] = dataclasses.field(default_factory=deque)
 
     @property
     def warm(self) -> tuple[str | None, str | None]:

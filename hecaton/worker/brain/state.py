@@ -20,7 +20,7 @@ from hecaton.worker.brain.failures import exit_failure, no_hello_failure, payloa
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.orders import Orders
 from hecaton.worker.brain.settings import WorkerSettings
-from hecaton.worker.brain.slots import Container, Done, Ending, Job, Phase, Slot
+from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, Phase, WorkerSlot
 from hecaton.worker.brain.steps import Steps
 
 
@@ -73,7 +73,7 @@ class WorkerState:
             row(ev.ContainerFailed, self._on_failed),
             row(ev.ContainerReady, self._on_ready),
             row(ev.JobAnswered, self._on_answered),
-            row(ev.TakenBack, self._on_taken_back),
+            row(ev.Withdrawn, self._on_withdrawn),
             row(ev.ContainerExited, self._on_exited),
             row(ev.ContainerGone, self._on_gone),
             row(ev.ContainerAdopted, self._on_adopted),
@@ -111,7 +111,7 @@ class WorkerState:
         held = self.holdings
         full = held.leaving is not None or self._disk_full
         refused = []
-        slots: dict[int, Slot] = {}
+        slots: dict[int, WorkerSlot] = {}
         for assignment in event.jobs:
             ref = assignment.ref
             earlier = held.jobs.get(ref.job)
@@ -121,11 +121,11 @@ class WorkerState:
                 self._ends.deliver_again(held.done[ref], event.now)
                 continue
             if earlier is not None:
-                self._ends.end_early(earlier, Ending.DROPPED, event.now)
+                self._ends.end_early(earlier, EarlyEnd.DROPPED, event.now)
             if full or not held.usable(assignment.slot) or ref.job in held.jobs:
                 refused.append(ref)
                 continue
-            job = Job(assignment, here=assignment.payload.blob is None)
+            job = HeldJob(assignment, here=assignment.payload.blob is None)
             held.add(job)
             if not job.here:
                 self._orders.do(ev.Fetch(assignment))
@@ -160,7 +160,7 @@ class WorkerState:
         for ref in event.refs:
             job = self.holdings.find(ref)
             if job is not None:
-                self._ends.end_early(job, Ending.CANCELLED, event.now)
+                self._ends.end_early(job, EarlyEnd.CANCELLED, event.now)
             elif ref in self.holdings.done:
                 self._ends.deliver_again(self.holdings.done[ref], event.now)
             else:
@@ -195,7 +195,7 @@ class WorkerState:
     def _fence(self, ref: AttemptRef, now: float) -> None:
         job = self.holdings.find(ref)
         if job is not None:
-            self._ends.end_early(job, Ending.DROPPED, now)
+            self._ends.end_early(job, EarlyEnd.DROPPED, now)
         self._ends.forget_result(ref)
 
     # -- from the containers -------------------------------------------------------------------------
@@ -218,7 +218,7 @@ class WorkerState:
         if container is not None and container.phase < Phase.BOOTING:
             container.phase = Phase.BOOTING
             container.since = event.now
-            if container.warm is not None:  # a script asks for nothing
+            if container.warm_key is not None:  # a script asks for nothing
                 self._note(container, "the container runs; waiting for it to ask for work")
 
     def _on_note(self, event: ev.ContainerNote) -> None:
@@ -260,17 +260,17 @@ class WorkerState:
             if done is None or done.acknowledged:  # a repetition: it was safe before the container heard of it
                 self._orders.do(ev.Acknowledge(container.id, event.ref))
             return
-        if job.ending not in (None, Ending.RELEASED):
+        if job.ending not in (None, EarlyEnd.RELEASED):
             return  # too late: it is being stopped, and ends for that reason
         container.ended_one(event.now)
         if container.ahead:
             self._steps.next_begins(container, event.now)
         self._ends.answered(job, event)
 
-    def _on_taken_back(self, event: ev.TakenBack) -> None:
+    def _on_withdrawn(self, event: ev.Withdrawn) -> None:
         container = self.holdings.containers.get(event.container)
         if container is not None:
-            self._ends.taken_back(container, event.refs, event.now)
+            self._ends.withdrawn(container, event.refs, event.now)
             self._steps.advance(self.holdings.slots[container.slot], event.now)
 
     def _on_exited(self, event: ev.ContainerExited) -> None:
@@ -312,8 +312,10 @@ class WorkerState:
         container.phase, container.served, container.runs = Phase.BOOTING, True, event.image
         self.holdings.place(container)
         if event.job is not None:
-            container.running = Job(event.job, here=True, started_at=event.started_at, adopted=True, image=event.image)
-            container.ahead.extend(Job(ahead, here=True, adopted=True) for ahead in event.ahead)
+            container.running = HeldJob(
+                event.job, here=True, started_at=event.started_at, adopted=True, image=event.image
+            )
+            container.ahead.extend(HeldJob(ahead, here=True, adopted=True) for ahead in event.ahead)
             container.phase = Phase.READY
             for job in container.begun():
                 self.holdings.add(job)
@@ -337,7 +339,7 @@ class WorkerState:
             self._orders.report(Lost(slot.index, event.message))
             for job in list(slot.jobs):
                 begun = held.may_have_started(job) and not held.is_ahead(job)
-                self._ends.end_early(job, Ending.GPU_LOST if begun else Ending.RELEASED, event.now)
+                self._ends.end_early(job, EarlyEnd.GPU_LOST if begun else EarlyEnd.RELEASED, event.now)
             if slot.container is not None:
                 self._steps.stop(slot.container)
 
@@ -366,14 +368,14 @@ class WorkerState:
             if due is None or now < due:
                 continue
             if container.running is not None:
-                self._ends.end_early(container.running, Ending.TIMEOUT, now)
+                self._ends.end_early(container.running, EarlyEnd.TIMEOUT, now)
             else:
                 if container.phase is Phase.BOOTING:
                     self._give_up_start(container, now)
                 self._steps.stop(container)
         if now >= self._no_overlap_until:
             for job in [self.holdings.jobs[name] for name in self.holdings.no_overlap]:
-                self._ends.end_early(job, Ending.UNHEARD, now)
+                self._ends.end_early(job, EarlyEnd.UNHEARD, now)
         self._departure.tick(now)
 
     def _give_up_start(self, container: Container, now: float) -> None:

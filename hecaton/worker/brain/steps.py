@@ -8,7 +8,7 @@ from hecaton.wire.channel import Started
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.orders import Orders
-from hecaton.worker.brain.slots import AHEAD_SECONDS, Container, Job, Phase, Slot
+from hecaton.worker.brain.slots import AHEAD_SECONDS, Container, HeldJob, Phase, WorkerSlot
 
 
 class Steps:
@@ -22,7 +22,7 @@ class Steps:
         self._prefix = prefix
         self._made = 0
 
-    def advance(self, slot: Slot, now: float) -> None:
+    def advance(self, slot: WorkerSlot, now: float) -> None:
         """Order the next step of a slot, if there is one to take."""
         container = slot.container
         job = slot.jobs[0] if slot.jobs else None
@@ -37,7 +37,7 @@ class Steps:
         if container.running is not None and len(slot.jobs) > len(container.ahead) + 1:
             self._give_ahead(container, container.running, slot, now)
 
-    def _give_next(self, container: Container, job: Job | None, now: float) -> None:
+    def _give_next(self, container: Container, job: HeldJob | None, now: float) -> None:
         leaving = self._holdings.leaving is not None
         if job is None:
             # A container that is not up and that nobody waits for, or that nobody can ever use again.
@@ -52,7 +52,7 @@ class Steps:
             self._orders.do(ev.GiveJob(container.id, job.assignment))
             self._orders.report(Started((job.ref,)))
 
-    def _give_ahead(self, container: Container, running: Job, slot: Slot, now: float) -> None:
+    def _give_ahead(self, container: Container, running: HeldJob, slot: WorkerSlot, now: float) -> None:
         """As soon as half of what it may have is done: many jobs then share a way into the container."""
         # hot: benchmarks/batch.py
         there, room = len(container.ahead), container.room_ahead()
@@ -76,21 +76,21 @@ class Steps:
         container.running = job
         self._orders.report(Started((job.ref,)))
 
-    def _start(self, slot: Slot, job: Job, now: float) -> None:
+    def _start(self, slot: WorkerSlot, job: HeldJob, now: float) -> None:
         self._made += 1
         name = f"{self._prefix}-{self._made}"
-        self._holdings.place(Container(name, slot.index, job.warm, job.assignment.image.name, job.ref, now))
+        self._holdings.place(Container(name, slot.index, job.warm_key, job.assignment.image.name, job.ref, now))
         self._orders.do(ev.StartContainer(name, slot.index, job.assignment))
 
     def stop(self, container: Container) -> None:
         if container.phase is not Phase.STOPPING:
             container.phase = Phase.STOPPING
             if container.ahead:
-                self.ask_back(container)
+                self.withdraw(container)
             self._orders.do(ev.StopContainer(container.id))
 
-    def ask_back(self, container: Container) -> None:
+    def withdraw(self, container: Container) -> None:
         """All that it has ahead; once."""
-        if not container.asked_back:
-            container.asked_back = True
-            self._orders.do(ev.TakeBack(container.id))
+        if not container.withdrawing:
+            container.withdrawing = True
+            self._orders.do(ev.Withdraw(container.id))

@@ -73,7 +73,7 @@ class ChannelFolder:
         self.log_fd = self._keep(os.open(LOG_NAME, flags, dir_fd=folder))
         if not stat.S_ISREG(os.fstat(self.log_fd).st_mode):
             raise NotAPlainFile(f"{LOG_NAME} is not a plain file")
-        # For reading too: numbers are taken back, and without a reader it could not be opened.
+        # For reading too: numbers are withdrawn, and without a reader it could not be opened.
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self.turns_fd = self._keep(os.open(TURNS_NAME, flags, dir_fd=folder))
         if not stat.S_ISFIFO(os.fstat(self.turns_fd).st_mode):

@@ -235,7 +235,7 @@ class NativeDoor(Door):
         elif header["type"] == "progress":
             self._visitor.progresses(_ref(header), header.get("value"))
         elif header["type"] == "skipped" and self._turns.is_offered(header.get("turn")):
-            raise protocol.ProtocolError("a container left out a job that nobody had taken back")
+            raise protocol.ProtocolError("a container left out a job that nobody had withdrawn")
 
     def _send(self, *frames: bytes) -> None:
         if self._container is not None:

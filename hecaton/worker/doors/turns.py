@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from hecaton.core.model import AttemptRef
-from hecaton.serverless.protocol import TURN
+from hecaton.serverless.protocol import TURN_NUMBER
 
 _ALL = 64 * 1024
 """Bytes: a pipe holds no more."""
@@ -28,7 +28,7 @@ class Turns:
     def offer(self, refs: Sequence[AttemptRef]) -> range:
         """Their numbers, which the container may take from now on. Raises OSError when the pipe is full."""
         turns = range(self._last + 1, self._last + 1 + len(refs))
-        if os.write(self._fd, b"".join(map(TURN.pack, turns))) != len(refs) * TURN.size:
+        if os.write(self._fd, b"".join(map(TURN_NUMBER.pack, turns))) != len(refs) * TURN_NUMBER.size:
             raise OSError("the pipe took a part only")
         self._last = turns.stop - 1
         self._offered.update(zip(refs, turns, strict=True))
@@ -57,4 +57,4 @@ class Turns:
             data = os.read(self._fd, _ALL)
         except BlockingIOError:
             return set()
-        return {turn for (turn,) in TURN.iter_unpack(data[: len(data) // TURN.size * TURN.size])}
+        return {turn for (turn,) in TURN_NUMBER.iter_unpack(data[: len(data) // TURN_NUMBER.size * TURN_NUMBER.size])}

@@ -49,7 +49,8 @@ class _InBetween(aiohttp.ClientError):
 
 
 class Bodies:
-    """Raises BodyRefused, and OSError when this machine's disk is at fault. Cancelling is safe.
+    """Raises BodyRefused, and OSError when this machine's disk is at fault. Cancelling is safe. On the loop, with reads
+    and writes of files in threads.
 
     What another program says in place of the server, such as a proxy that takes no bodies of this size, refuses
     nothing: it is said, and tried again until the server itself has answered."""

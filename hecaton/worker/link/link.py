@@ -73,7 +73,9 @@ class Listener(Protocol):
         """The server wants this worker to end, with this exit code."""
 
 
-class Link(Protocol):
+class Sender(Protocol):
+    """Who takes what goes over the link. What is sent while it is not connected is dropped."""
+
     @property
     def connected(self) -> bool: ...
     @property
@@ -99,6 +101,9 @@ def reconnect_delay(failures: int, generator: random.Random) -> float:
 
 
 class ServerLink:
+    """One connection at a time. Between Welcome and its end, `lost` of the listener, it is connected; what waits to be
+    sent never outlives a connection."""
+
     def __init__(self, config: WorkerConfig, session: aiohttp.ClientSession) -> None:
         self._url = config.url.rstrip("/")
         self._session = session

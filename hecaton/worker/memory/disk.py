@@ -19,7 +19,8 @@ _log = structlog.get_logger("hecaton.worker.memory.disk")
 
 
 class Disk:
-    """`say` hears True when the disk is full and False when it is not any more."""
+    """`say` hears True when the disk is full and False when it is not any more, in turn. On the loop; only the probe
+    is written in a thread."""
 
     def __init__(self, folder: Path, say: Callable[[bool], None]) -> None:
         self._path = folder / "probe"

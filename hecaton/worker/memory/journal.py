@@ -109,7 +109,9 @@ _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 class Journal:
     """`on_safe` hears which results are on disk, `on_refused` that the disk took nothing: it is tried again.
 
-    The methods are called on the event loop and never block it."""
+    The methods are called on the event loop and never block it. `_write` runs in the journal's own thread, which has
+    the file to itself (`_fd`, `_size`, `_outdated`) until `close`. A record is in memory as soon as it is noted, in
+    `_waiting` until it is being written, and in the tail until it has been."""
 
     def __init__(
         self,

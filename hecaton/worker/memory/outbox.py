@@ -17,7 +17,7 @@ from hecaton.core.errors import TooLarge
 from hecaton.core.model import AttemptRef, Failure, Reason
 from hecaton.wire.channel import DIRECT_LIMIT, Note, Outcome, Progress, Results
 from hecaton.worker.link.bodies import Bodies, BodyRefused
-from hecaton.worker.link.link import Link
+from hecaton.worker.link.link import Sender
 from hecaton.worker.link.logs import AttemptLog
 from hecaton.worker.memory.spool import Spool
 
@@ -31,7 +31,10 @@ _log = structlog.get_logger("hecaton.worker.memory.outbox")
 
 
 class Outbox:
-    def __init__(self, link: Link, bodies: Bodies, spool: Spool) -> None:
+    """The result of an attempt leaves behind its log and its last progress. Logs are kept until `forget`: what was on
+    its way when a connection broke goes again on the next one."""
+
+    def __init__(self, link: Sender, bodies: Bodies, spool: Spool) -> None:
         self._link = link
         self._bodies = bodies
         self._spool = spool

@@ -25,7 +25,9 @@ class TooLong(Exception):
 
 
 class Spool:
-    """`payloads/` and `results/` have a file per attempt, `files/` one per content hash. Raises OSError: disk full."""
+    """`payloads/` and `results/` have a file per attempt, `files/` one per content hash. Raises OSError: disk full.
+
+    On the loop, but for what says that it is called in a thread; no two of these have the same attempt."""
 
     def __init__(self, folder: Path, keep_results_of: Iterable[AttemptRef] = ()) -> None:
         self._payloads, self._results, self._files = (folder / n for n in ("payloads", "results", "files"))
@@ -50,7 +52,7 @@ class Spool:
         return self._files / re.sub(r"[^0-9a-f]", "_", sha256)
 
     def prune_files(self) -> None:
-        """Drop the least recently used handler files over the limit."""
+        """Drop the least recently used handler files over the limit. In a thread."""
         files = sorted(((path.stat(), path) for path in self._files.iterdir()), key=lambda item: -item[0].st_mtime)
         total = 0
         for status, path in files:

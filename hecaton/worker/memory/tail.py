@@ -26,7 +26,7 @@ _log = structlog.get_logger("hecaton.worker.memory.tail")
 
 
 class Tail:
-    """Two halves: one is filled while the other one's records are on their way to the journal.
+    """Two halves: one is filled while the other one's records are on their way to the journal. On the loop.
 
     `left`: version of the records that an earlier process left; None: there are none."""
 
