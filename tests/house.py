@@ -305,6 +305,26 @@ def _is_number(index: ast.expr) -> bool:
     return isinstance(index, ast.Constant) and isinstance(index.value, int)
 
 
+# One thing seen from two floors: use case, port and wire. And what the worker's brain is told and orders: `ev.Event`,
+# `ev.Action`.
+SAME_ON_TWO_FLOORS = {"Jobs", "Batches", "NewJob", "NewBatch", "Event", "Action"}
+
+
+def a_name_is_one_class(house: House) -> list[str]:
+    """No two classes share a name, but what runs in users' images has names of its own."""
+    places: dict[str, list[str]] = {}
+    for module, tree in house.trees.items():
+        if not _is_in(module, "hecaton.serverless"):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef):
+                    places.setdefault(node.name.lstrip("_"), []).append(module)
+    return [
+        f"{name}: {', '.join(modules)}"
+        for name, modules in places.items()
+        if len(modules) > 1 and name not in SAME_ON_TWO_FLOORS
+    ]
+
+
 def _is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Of click, which hands in every option of the command line by its name."""
     return any(ast.unparse(decorator) == "pass_cli" for decorator in function.decorator_list)
@@ -433,5 +453,6 @@ RULES: dict[Rule, dict[str, str]] = {
     rows_of_the_store_are_read_by_name: {
         "store/a.py": "def f(self):\n    rows = self._sql('').fetchall()\n    return [one[2] for one in rows]\n"
     },
+    a_name_is_one_class: {"core/a.py": "class Link: ...", "server/a.py": "class _Link: ..."},
     calls_stay_short: {"core/a.py": "class A:\n    def __init__(self, a, b, c, d, e, f, *, g, h): ..."},
 }

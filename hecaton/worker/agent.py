@@ -52,7 +52,7 @@ from hecaton.worker.memory.journal import Ended, Journal
 from hecaton.worker.memory.outbox import Outbox
 from hecaton.worker.memory.spool import Spool
 from hecaton.worker.no_overlap import NoOverlapLease
-from hecaton.worker.runtimes.gpus import Watch
+from hecaton.worker.runtimes.gpus import CardWatch
 from hecaton.worker.runtimes.port import Runtime
 from hecaton.worker.site import Site
 
@@ -77,7 +77,7 @@ class Agent:
         """Raises OSError for the worker's folder; Conflict when a newer release has written its journal."""
         self._runtime = runtime
         self._gpus = gpus
-        self._cards: Watch | None = None
+        self._cards: CardWatch | None = None
         self._link = link
         self._bodies = bodies
         self._loop = asyncio.get_running_loop()
@@ -163,7 +163,7 @@ class Agent:
         sweeper = ContainerSweeper(self._site, adoption.old_logs)
         await sweeper.sweep(self._live.in_use, at_start=True)
         if self._gpus:
-            self._cards = Watch([gpu.uuid for gpu in self._gpus], self._gpu_lost)
+            self._cards = CardWatch([gpu.uuid for gpu in self._gpus], self._gpu_lost)
         self._sweeping = self._loop.create_task(sweeper.run(self._live.in_use))
         self._images.start()
         self._live.look()

@@ -11,11 +11,15 @@ from typing import Any
 import click
 import msgspec
 
+from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.runtimes.table import DEFAULT, RUNTIMES, WITH_HANDLERS
 
 UNIT = "hecaton-gpu"
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+_USUAL = WorkerSettings()
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
@@ -103,15 +107,15 @@ _WORKER_OPTIONS = (
     ),
     click.option("--handler", type=Handler(), multiple=True, help="A handler file and its image name (repeatable)."),
     click.option(
-        "--slots", type=click.IntRange(1, 1024), default=1, show_default=True,
+        "--slots", type=click.IntRange(1, 1024), default=_USUAL.slots, show_default=True,
         help="Jobs at a time on a machine without a GPU; with GPUs it is one for each.",
     ),
     click.option(
-        "--idle-timeout", type=click.FloatRange(0), default=900.0, show_default=True, metavar="SECONDS",
+        "--idle-timeout", type=click.FloatRange(0), default=_USUAL.idle_timeout, show_default=True, metavar="SECONDS",
         help="How long a container without work stays warm.",
     ),
     click.option(
-        "--drain-timeout", type=click.FloatRange(0, 86400), default=30.0, show_default=True, metavar="SECONDS",
+        "--drain-timeout", type=click.FloatRange(0, 86400), default=_USUAL.drain_timeout, show_default=True, metavar="SECONDS",
         help="How long running jobs may go on when the worker is stopped; then they go back to the queue.",
     ),
     click.option("--shm-size", type=Size(), default="1g", show_default=True, help="/dev/shm of each container."),

@@ -44,7 +44,7 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     ca_file: Path | None = None
 
 
-class _Stored(msgspec.Struct, frozen=True):
+class _Membership(msgspec.Struct, frozen=True):
     url: str
     worker_id: str
     token: str
@@ -78,7 +78,7 @@ def load(name: str) -> WorkerConfig | None:
     folder = folder_of(name)
     path = folder / _CONFIG
     try:
-        stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
+        stored = msgspec.json.decode(path.read_bytes(), type=_Membership)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -131,7 +131,7 @@ def register(
     own_ca = ca_file is not None and server.scheme == "https"
     if ca_file is not None and own_ca:
         _write(folder / _CA, ca_file.read_bytes())
-    _write(folder / _CONFIG, msgspec.json.encode(_Stored(server.url, made.id, made.token, own_ca)))
+    _write(folder / _CONFIG, msgspec.json.encode(_Membership(server.url, made.id, made.token, own_ca)))
     return WorkerConfig(name, server.url, made.id, made.token, folder, folder / _CA if own_ca else None)
 
 

@@ -1,6 +1,6 @@
 """Which NVIDIA cards this machine has, and whether they still answer, as the driver's library (NVML) tells.
 
-`discover` is called by `hecaton-gpu run`, `Watch` by `agent`.
+`discover` is called by `hecaton-gpu run`, `CardWatch` by `agent`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def discover(deadline: float = DEADLINE) -> Discovery:
     return found[0] if found else Discovery((), f"the NVIDIA driver did not answer within {deadline:g} s")
 
 
-class Watch:
+class CardWatch:
     """Tells, once for each card, that it can be used no more: it fell off the bus, or needs a reset.
 
     All talk with the driver is on a thread of its own: it may hang there for ever and hold up nobody. The library
@@ -172,4 +172,4 @@ def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-__all__ = ["DEADLINE", "Discovery", "Watch", "discover"]
+__all__ = ["DEADLINE", "CardWatch", "Discovery", "discover"]

@@ -15,7 +15,7 @@ from hecaton.store.sqlite.statements import Statements
 from hecaton.store.sqlite.verbs.queue import HELD_STATES
 
 
-class _HeldJob(msgspec.Struct, gc=False):
+class _ClaimedJob(msgspec.Struct, gc=False):
     """The job that a worker says it holds."""
 
     seq: int
@@ -36,7 +36,7 @@ class _LostAttempt(msgspec.Struct, gc=False):
     charged: str
 
 
-_CLAIMED = f"SELECT {Columns(_HeldJob, 'job').sql} FROM job WHERE id = ?"  # noqa: S608
+_CLAIMED = f"SELECT {Columns(_ClaimedJob, 'job').sql} FROM job WHERE id = ?"  # noqa: S608
 _LOST = f"SELECT {Columns(_LostAttempt, 'attempt').sql} FROM attempt WHERE seq = ? AND number = ? AND worker_id = ?"  # noqa: S608
 
 _GIVE_BACK = """
@@ -61,7 +61,7 @@ class ReturnVerbs:
         row = self._first(_CLAIMED, ref.job)
         if row is None:
             return None
-        job = _HeldJob(*row)
+        job = _ClaimedJob(*row)
         if job.attempt != ref.attempt:
             return None
         state = STATE[job.state]
