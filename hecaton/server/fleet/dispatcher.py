@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -40,22 +40,22 @@ class Dispatcher:
 
     def kick(self) -> None:
         """Dispatch soon, for callers that need not wait for it."""
-        self._soon(self.dispatch())
+        self._soon(self.dispatch)
 
-    def _soon(self, work: Awaitable[object]) -> None:
+    def _soon(self, work: Callable[[], Awaitable[object]]) -> None:
         self._tasks.start(self._logged(work))
 
-    async def _logged(self, work: Awaitable[object]) -> None:
+    async def _logged(self, work: Callable[[], Awaitable[object]]) -> None:
         """If the store fails, `duties` looks again for what waits."""
         try:
-            await work
+            await work()
         except HecatonError as error:
             _log.warning("Could not hand out jobs", error=str(error))
 
     def wait_again(self, lane: int, delay: float) -> None:
         """A job of this lane waits again, and may be assigned after `delay` seconds."""
         if not self._scheduler.knows(lane):
-            self._soon(self.read_waiting())
+            self._soon(self.read_waiting)
         elif delay > 0:
             self._wait_later(lane, delay)
         else:
