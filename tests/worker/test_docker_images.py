@@ -20,7 +20,7 @@ from hecaton.worker.runtimes import docker_images, port
 from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.runtimes.docker_faults import pull_fault
 from hecaton.worker.runtimes.docker_images import repository
-from hecaton.worker.runtimes.docker_logins import Login, login_for
+from hecaton.worker.runtimes.docker_logins import RegistryLogin, login_for
 from hecaton.worker.runtimes.port import RuntimeFault
 from tests.contracts.runtime_contract import WORKER, reference, until
 from tests.engine.daemon import docker
@@ -256,7 +256,7 @@ def test_repository_of_a_name(name: str, expected: str) -> None:
     assert repository(name) == expected
 
 
-def said(login: Login) -> dict[str, str] | None:
+def said(login: RegistryLogin) -> dict[str, str] | None:
     """What the registry is told."""
     header = login.headers.get("X-Registry-Auth")
     return None if header is None else dict(json.loads(base64.urlsafe_b64decode(header)))
@@ -341,7 +341,7 @@ async def test_a_credential_helper_that_fails_is_named(docker_config: Callable[.
 @pytest.mark.parametrize("text", ["no basic auth credentials", "unauthorized: authentication required", "denied: no"])
 def test_no_access_is_said_as_such(text: str) -> None:
     """With what the engine says for registries of each kind: basic (ECR, GitLab, htpasswd) and bearer."""
-    fault = pull_fault("ghcr.io/a:1", DockerError(500, f'Head "https://ghcr.io/v2/": {text}'), Login("ghcr.io"))
+    fault = pull_fault("ghcr.io/a:1", DockerError(500, f'Head "https://ghcr.io/v2/": {text}'), RegistryLogin("ghcr.io"))
     assert (fault.reason, fault.message.startswith("no access to ghcr.io/a:1: ")) == (Reason.IMAGE_DENIED, True)
     assert "run `docker login ghcr.io` on the worker as " in (fault.hint or "")
 

@@ -115,7 +115,8 @@ _WORKER_OPTIONS = (
         help="How long a container without work stays warm.",
     ),
     click.option(
-        "--drain-timeout", type=click.FloatRange(0, 86400), default=_USUAL.drain_timeout, show_default=True, metavar="SECONDS",
+        "--drain-timeout", type=click.FloatRange(0, 86400), default=_USUAL.drain_timeout, show_default=True,
+        metavar="SECONDS",
         help="How long running jobs may go on when the worker is stopped; then they go back to the queue.",
     ),
     click.option("--shm-size", type=Size(), default="1g", show_default=True, help="/dev/shm of each container."),

@@ -7,7 +7,7 @@ from aiodocker import DockerError
 
 from hecaton.core.model import Reason
 from hecaton.worker.runtimes.docker_engine import NOT_FOUND
-from hecaton.worker.runtimes.docker_logins import Login
+from hecaton.worker.runtimes.docker_logins import RegistryLogin
 from hecaton.worker.runtimes.port import RuntimeFault
 
 PULL_HINT = (
@@ -27,7 +27,7 @@ _WILL_NOT_PASS = (
 )  # fmt: skip
 
 
-def pull_fault(name: str, error: DockerError, login: Login | None = None) -> RuntimeFault:
+def pull_fault(name: str, error: DockerError, login: RegistryLogin | None = None) -> RuntimeFault:
     """`login`: with which the registry was asked; None: it was not."""
     text = error.message.lower()
     if not any(word in text for word in _WILL_PASS):

@@ -16,7 +16,7 @@ from hecaton.core.model import Reason
 from hecaton.wire.channel import ImageRef
 from hecaton.worker.runtimes.docker_engine import NOT_FOUND, Engine
 from hecaton.worker.runtimes.docker_faults import PULL_HINT, pull_fault
-from hecaton.worker.runtimes.docker_logins import Login, login_for
+from hecaton.worker.runtimes.docker_logins import RegistryLogin, login_for
 from hecaton.worker.runtimes.port import Here, Prepared, RuntimeFault
 
 STALL_SECONDS = 60.0
@@ -63,7 +63,7 @@ class Images:
         except LookupError:
             raise RuntimeFault(Reason.IMAGE_PULL, f"the registry of {name} names no digest") from None
 
-    async def _distribution(self, name: str, login: Login) -> dict[str, Any]:
+    async def _distribution(self, name: str, login: RegistryLogin) -> dict[str, Any]:
         path = f"distribution/{_with_tag(name)}/json"
         async with self._engine.client._query(path, headers=login.headers) as response:
             answer: dict[str, Any] = await response.json()
@@ -147,7 +147,7 @@ class _Pull:
         if self._image.digest:
             await self._tag(source, name)
 
-    async def _messages(self, source: str, login: Login) -> AsyncIterator[dict[str, Any]]:
+    async def _messages(self, source: str, login: RegistryLogin) -> AsyncIterator[dict[str, Any]]:
         query = self._engine.client._query("images/create", "POST", params={"fromImage": source}, headers=login.headers)
         async with query as response:
             try:

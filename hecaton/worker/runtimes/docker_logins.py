@@ -25,7 +25,7 @@ _TOKEN_USER = "<token>"  # in the user's place: what follows is an identity toke
 _NOT_FOUND = "credentials not found"
 
 
-class Login(msgspec.Struct, frozen=True):
+class RegistryLogin(msgspec.Struct, frozen=True):
     """`header`: X-Registry-Auth; None: nobody has logged in. `problem`: why a helper that should know one did not say
     it."""
 
@@ -46,7 +46,7 @@ class Login(msgspec.Struct, frozen=True):
         return f"For a private registry run `docker login{hub}` on the worker {who}.{said}"
 
 
-async def login_for(name: str) -> Login:
+async def login_for(name: str) -> RegistryLogin:
     """For an image of this name. Read anew each time: a login holds from the next pull on."""
     registry = _registry(name)
     folder = Path(os.environ.get("DOCKER_CONFIG") or _home() / ".docker")
@@ -56,13 +56,13 @@ async def login_for(name: str) -> Login:
         helpers = config.get("credHelpers") or {}
         helper = next((helpers[key] for key in keys if key in helpers), None) or config.get("credsStore")
     except (OSError, ValueError, AttributeError):
-        return Login(registry)
+        return RegistryLogin(registry)
     problem = None
     if helper:
         found, problem = await _ask(str(helper), keys[0])
         if found is not None:
-            return Login(registry, _header(registry, found))
-    return Login(registry, _kept(registry, config), problem)
+            return RegistryLogin(registry, _header(registry, found))
+    return RegistryLogin(registry, _kept(registry, config), problem)
 
 
 def _registry(name: str) -> str:
@@ -140,4 +140,4 @@ def _header(registry: str, login: Mapping[str, str]) -> str:
     return base64.urlsafe_b64encode(json.dumps(said).encode()).decode()
 
 
-__all__ = ["Login", "login_for"]
+__all__ = ["RegistryLogin", "login_for"]
