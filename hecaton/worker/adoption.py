@@ -26,7 +26,8 @@ from hecaton.worker.containers import LiveContainer
 from hecaton.worker.doors.channel_folder import NotAPlainFile
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.link.logs import AttemptLog, LogFile
-from hecaton.worker.memory.journal import Ended, Given, Journal, Placed
+from hecaton.worker.memory.journal import Journal
+from hecaton.worker.memory.records import Ended, Given, Placed
 from hecaton.worker.runtimes.port import LABEL_CONTAINER, Found, RuntimeFault
 from hecaton.worker.site import Site
 

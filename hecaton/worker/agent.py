@@ -48,8 +48,9 @@ from hecaton.worker.link.link import Sender
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.live_containers import LiveContainers
 from hecaton.worker.memory.disk import Disk
-from hecaton.worker.memory.journal import Ended, Journal
+from hecaton.worker.memory.journal import Journal
 from hecaton.worker.memory.outbox import Outbox
+from hecaton.worker.memory.records import Ended
 from hecaton.worker.memory.spool import Spool
 from hecaton.worker.no_overlap import NoOverlapLease
 from hecaton.worker.runtimes.gpus import CardWatch
@@ -74,7 +75,7 @@ class Agent:
         bodies: Bodies,
         python: Path,
     ) -> None:
-        """Raises OSError for the worker's folder; Conflict when a newer release has written its journal."""
+        """Raises OSError for the worker's folder; NewerJournal."""
         self._runtime = runtime
         self._gpus = gpus
         self._cards: CardWatch | None = None

@@ -12,8 +12,9 @@ from hecaton.core.model import Gpu
 from hecaton.worker.agent import Agent
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link.bodies import Bodies
-from hecaton.worker.link.link import SUPERSEDED_EXIT, ServerLink, session
+from hecaton.worker.link.link import FINAL_EXIT, ServerLink, session
 from hecaton.worker.link.registration import WorkerConfig
+from hecaton.worker.memory.journal import NewerJournal
 from hecaton.worker.runtimes import python_mount
 from hecaton.worker.runtimes.port import Runtime
 
@@ -26,7 +27,7 @@ _log = structlog.get_logger("hecaton.worker")
 def run(config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], settings: WorkerSettings) -> int:
     """The worker, in the foreground, until SIGTERM, SIGINT or the server ends it. Returns the exit code.
 
-    Raises RuntimeFault when the engine does not answer at start, OSError for an unusable state folder."""
+    Raises RuntimeFault when the engine does not answer at start, OSError for an unusable state folder, NewerJournal."""
     import uvloop  # takes a while to load, and only a running worker needs it
 
     return uvloop.run(serve(config, runtime, gpus, settings))
@@ -76,4 +77,4 @@ def _stop(agent: Agent) -> None:
     agent.stop()
 
 
-__all__ = ["SUPERSEDED_EXIT", "WorkerSettings", "run", "serve"]
+__all__ = ["FINAL_EXIT", "NewerJournal", "WorkerSettings", "run", "serve"]

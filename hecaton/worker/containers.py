@@ -26,7 +26,7 @@ from hecaton.worker.doors.table import DOORS
 from hecaton.worker.doors.turns import Turns
 from hecaton.worker.link.bodies import BodyRefused
 from hecaton.worker.link.logs import AttemptLog, ContainerLog, LogFile
-from hecaton.worker.memory.journal import Given, Placed
+from hecaton.worker.memory.records import Given, Placed
 from hecaton.worker.runtimes.port import (
     LABEL_CONTAINER,
     LABEL_SLOT,

@@ -19,6 +19,7 @@ from hecaton.core.errors import Conflict
 from hecaton.wire.address import resolve
 from hecaton.worker.link import registration
 from hecaton.worker.link.registration import WorkerConfig
+from hecaton.worker.memory import journal
 from tests.worker.test_registration import Server, address, home, server
 
 __all__ = ["address", "home", "server"]
@@ -199,6 +200,16 @@ def test_the_service_may_take_as_long_to_stop_as_its_jobs_may(tmp_path: Path, ho
     service = gpu_worker.service(options("gpu.example.com", drain_timeout=3600.0), config)
     assert service.command[service.command.index("--drain-timeout") + 1] == "3600"
     assert service.stop_seconds > 3600
+
+
+def test_a_worker_whose_journal_is_newer_than_it_is_not_started_again_by_its_service(home: Path, address: str) -> None:
+    config = registration.register(resolve(f"http://{address}"), "box", token="user token")
+    (config.folder / "journal").write_bytes(journal.MAGIC + bytes((journal.VERSION + 1,)))
+    code, _, error = hecaton_gpu("run", address, "--name", "box", "--runtime", "process", "--handler", f"x={__file__}")
+    assert "was written by a newer release" in error
+    assert "Upgrade this worker" in error
+    assert code in gpu_worker.service(options(address), config).final_codes
+    assert code != 0
 
 
 def test_without_an_engine_it_says_what_to_do(home: Path, address: str) -> None:

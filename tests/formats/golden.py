@@ -16,7 +16,7 @@ from msgspec import inspect
 from hecaton.core.options import Options
 from hecaton.serverless import protocol
 from hecaton.wire import channel
-from hecaton.worker.memory import journal
+from hecaton.worker.memory import journal, records
 
 FOLDER = Path(__file__).with_name("golden")
 VERSIONS = {
@@ -55,7 +55,7 @@ def examples(format: str) -> dict[str, bytes]:
     if format == "container":
         return {name: protocol.encode({"type": name, **header}, body) for name, (header, body) in CONTAINER.items()}
     kinds = (
-        get_args(journal.Record) if format == "journal" else get_args(channel.ToWorker) + get_args(channel.FromWorker)
+        get_args(records.Record) if format == "journal" else get_args(channel.ToWorker) + get_args(channel.FromWorker)
     )
     return {kind.__name__: msgspec.msgpack.encode(example(kind)) for kind in kinds}
 

@@ -10,11 +10,11 @@ from msgspec import inspect
 
 from hecaton.serverless import protocol
 from hecaton.wire import channel
-from hecaton.worker.memory import journal
+from hecaton.worker.memory import records
 from tests.formats.golden import CONTAINER, FIRST, FOLDER, VERSIONS, examples, kept, path_of
 
 FRAMES = {kind.__name__: kind for kind in (*get_args(channel.ToWorker), *get_args(channel.FromWorker))}
-RECORDS = {kind.__name__: kind for kind in get_args(journal.Record)}
+RECORDS = {kind.__name__: kind for kind in get_args(records.Record)}
 SPOKEN = [
     (format, version)
     for format, (oldest, newest) in VERSIONS.items()

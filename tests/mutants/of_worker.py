@@ -108,7 +108,7 @@ MUTANTS = (
         "a journal that was written anew is there after a power cut",
         "worker/memory/journal.py",
         "            _sync_folder(self._path.parent)\n",
-        "",
+        "            pass\n",
         (_SYNCED + "test_a_journal_that_is_written_anew_is_on_the_disk_before_it_counts",),
     ),
     Mutant(

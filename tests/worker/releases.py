@@ -12,7 +12,7 @@ from hecaton.wire.channel import Hello
 from hecaton.worker import adoption, agent, containers
 from hecaton.worker.doors import exchange
 from hecaton.worker.memory import journal
-from hecaton.worker.memory.journal import Ended, Forgotten, Given, Gone, Placed
+from hecaton.worker.memory.records import Ended, Forgotten, Given, Gone, Placed
 
 
 class _PlacedBefore(msgspec.Struct, frozen=True, array_like=True, tag="placed"):

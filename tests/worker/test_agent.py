@@ -30,7 +30,7 @@ from hecaton.wire.channel import (
     Warm,
 )
 from hecaton.worker.agent import Agent
-from hecaton.worker.app import SUPERSEDED_EXIT, serve
+from hecaton.worker.app import FINAL_EXIT, serve
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link.bodies import Bodies
@@ -468,7 +468,7 @@ async def test_a_worker_whose_name_another_process_took_over_ends_and_does_not_c
     task = worker()
     await server.connected()
     await server.close(4409)
-    assert await asyncio.wait_for(task, PATIENCE) == SUPERSEDED_EXIT
+    assert await asyncio.wait_for(task, PATIENCE) == FINAL_EXIT
     assert len(server.hellos) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -21,7 +22,8 @@ from hecaton.core.options import Options
 from hecaton.wire.channel import Outcome
 from hecaton.worker.memory import journal as module
 from hecaton.worker.memory import tail
-from hecaton.worker.memory.journal import Ended, Given, Journal, Placed
+from hecaton.worker.memory.journal import Journal
+from hecaton.worker.memory.records import Ended, Given, Placed
 from tests.worker.brain import assignment, ref
 
 A, B = ref("a"), ref("b")
@@ -282,6 +284,44 @@ async def test_it_does_not_grow_without_bound(journal: Open, tmp_path: Path, mon
         first.forget(A)
     await first.flush()
     assert (tmp_path / "journal").stat().st_size < 120_000
+    assert set(journal().ended) == {B}
+
+
+async def test_one_that_cannot_be_written_anew_goes_on_as_it_is(
+    journal: Open, safe: list[AttemptRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COMPACT_SIZE", 1000)
+    (tmp_path / "journal.new").mkdir()  # as when the process may open no more files: it cannot be made
+    first = journal()
+    first.end(ended(A, b"1" * 2000))
+    await first.flush()
+    first.forget(A)
+    first.end(ended(B))
+    await first.flush()
+    assert safe == [A, B]
+    assert set(journal().ended) == {B}
+
+
+async def test_results_count_as_safe_only_once_the_name_of_a_new_file_is_on_the_disk(
+    journal: Open, safe: list[AttemptRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(module, "COMPACT_SIZE", 1000)
+    first = journal()
+    first.end(ended(A, b"1" * 2000))
+    await first.flush()
+    first.forget(A)
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "_sync_folder", fails)
+        await first.flush()
+        assert (tmp_path / "journal").stat().st_size < 1000
+        first.end(ended(B))
+        await first.flush()
+        assert safe == [A]
+    await first.flush()
+    assert safe == [A, B]
     assert set(journal().ended) == {B}
 
 

@@ -10,7 +10,8 @@ import pytest
 from hecaton.core.model import AttemptRef, Body, Kind, Reason
 from hecaton.wire.channel import Outcome
 from hecaton.worker.memory import journal as module
-from hecaton.worker.memory.journal import Ended, Journal
+from hecaton.worker.memory.journal import Journal
+from hecaton.worker.memory.records import Ended
 from hecaton.worker.memory.spool import Spool
 from tests.syncs import watching
 from tests.worker.brain import ref

@@ -17,7 +17,7 @@ from hecaton.wire import address
 from hecaton.wire.home import ENVIRONMENT
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link import registration
-from hecaton.worker.link.link import SUPERSEDED_EXIT
+from hecaton.worker.link.link import FINAL_EXIT
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.runtimes import gpus
 from hecaton.worker.runtimes.port import Runtime, RuntimeFault
@@ -50,7 +50,7 @@ def run_worker(options: WorkerOptions) -> int:
             )
         )
         from hecaton.cli.log_lines import log_to_stderr
-        from hecaton.worker.app import run
+        from hecaton.worker.app import NewerJournal, run
 
         log_to_stderr()
         settings = WorkerSettings(
@@ -60,6 +60,9 @@ def run_worker(options: WorkerOptions) -> int:
             return run(config, runtime, found.gpus, settings)
         except RuntimeFault as fault:
             raise HecatonError(fault.message, fault.hint) from fault
+        except NewerJournal as error:
+            output.show_error(error, as_json=False)
+            return FINAL_EXIT  # another start would end the same way: its service waits for an upgrade
 
 
 def install_worker(options: WorkerOptions) -> None:
@@ -91,7 +94,7 @@ def service(options: WorkerOptions, config: WorkerConfig) -> units.Service:
         stop_seconds=STOP_SECONDS + round(options.drain_timeout),
         after=("network-online.target", *runtime.services),
         oom_score_adjust=-900,  # a job that eats all memory must not take the worker along
-        final_codes=(0, SUPERSEDED_EXIT),  # 0: removed on the server, or asked to end
+        final_codes=(0, FINAL_EXIT),  # 0: removed on the server, or asked to end
         keeps_children=True,  # handlers of the process runtime; it stops them itself when it is stopped
     )
 

@@ -18,8 +18,8 @@ from hecaton.worker.doors import answers
 from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.doors.door import Answer, Door
 from hecaton.worker.link.logs import AttemptLog, ContainerLog
-from hecaton.worker.memory.journal import Given
 from hecaton.worker.memory.peers import Peer
+from hecaton.worker.memory.records import Given
 from hecaton.worker.memory.spool import file_name
 from hecaton.worker.site import Site
 

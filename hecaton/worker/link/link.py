@@ -83,8 +83,9 @@ class Sender(Protocol):
     def send(self, message: FromWorker) -> None: ...
 
 
-SUPERSEDED_EXIT = 3
-"""Exit code of a worker whose identity another process uses: to be started again by a person, not by systemd."""
+FINAL_EXIT = 3
+"""Exit code of a worker that only a person may start again, not systemd: another process is the same worker, or a newer
+release has written its journal."""
 
 
 class _Unwelcome(Exception):
@@ -245,7 +246,7 @@ class ServerLink:
         code = socket.close_code
         if code == channel.CLOSE_SUPERSEDED:
             listener.dismissed(
-                SUPERSEDED_EXIT,
+                FINAL_EXIT,
                 "another process connected as this worker and took over. If both are wanted, give one of them "
                 "another name: hecaton-gpu run SERVER --name NAME",
             )

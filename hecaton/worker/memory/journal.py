@@ -23,10 +23,7 @@ import structlog
 
 from hecaton.core.errors import Conflict
 from hecaton.core.model import AttemptRef
-from hecaton.core.options import NOTHING_ASKED, Options
-from hecaton.wire.channel import Assignment, Outcome
-from hecaton.worker.link.logs import FIRST
-from hecaton.worker.memory.peers import Peer
+from hecaton.worker.memory.records import Ended, Forgotten, Given, Gone, Placed, Record, ref_of, subject_of
 from hecaton.worker.memory.tail import FRAME, Tail
 
 VERSION = 3
@@ -47,71 +44,20 @@ COMPACT_SIZE = 4 * 1024 * 1024
 
 _log = structlog.get_logger("hecaton.worker.memory.journal")
 
-
-class Placed(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
-    """A container that the engine was asked to start. `first`: the job that it was started for, without its payload.
-
-    `boot`: of the machine; `at`: monotonic seconds, which hold within one boot. `layout`: of its channel folder.
-    `served`: which of its processes gets the jobs, as far as it is known."""
-
-    container: str
-    slot: int
-    gpu: str | None
-    first: Assignment
-    nonce: str | None
-    boot: str
-    at: float
-    layout: int = 1
-    served: Peer | None = None
-
-
-class Given(msgspec.Struct, frozen=True, array_like=True, tag="given"):
-    """An attempt that a container works on since `at` (monotonic seconds), or was given ahead. Of several the first
-    runs, or the first that has not ended. `log_start`: where its log begins. `log`: name of the file that has it."""
-
-    ref: AttemptRef
-    container: str
-    key: str
-    at: float
-    log_start: int = 0
-    options: Options = NOTHING_ASKED
-    log: str = FIRST
-
-
-class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
-    """`at`: seconds since the epoch, since the record outlives the monotonic clock. Log: where it lies, in bytes."""
-
-    outcome: Outcome
-    at: float
-    slot: int = 0
-    container: str | None = None
-    log_start: int = 0
-    log_end: int = 0
-    log: str = FIRST
-
-
-class Forgotten(msgspec.Struct, frozen=True, array_like=True, tag="forgotten"):
-    ref: AttemptRef
-
-
-class Gone(msgspec.Struct, frozen=True, array_like=True, tag="gone"):
-    """The container was removed."""
-
-    container: str
-
-
-Record = Placed | Given | Ended | Forgotten | Gone
-
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+
+
+class NewerJournal(Conflict):
+    """A newer release of Hecaton wrote the journal: only a person can go on from here."""
 
 
 class Journal:
     """`on_safe` hears which results are on disk, `on_refused` that the disk took nothing: it is tried again.
 
     The methods are called on the event loop and never block it. `_write` runs in the journal's own thread, which has
-    the file to itself (`_fd`, `_size`, `_outdated`) until `close`. A record is in memory as soon as it is noted, in
-    `_waiting` until it is being written, and in the tail until it has been."""
+    the file to itself (`_fd`, `_size`, `_outdated`, `_renamed`) until `close`. A record is in memory as soon as it is
+    noted, in `_waiting` until it is being written, and in the tail until it has been."""
 
     def __init__(
         self,
@@ -121,7 +67,7 @@ class Journal:
     ) -> None:
         """Reads the file: `placed`, `given` and `ended` are what an earlier process left.
 
-        Raises OSError; Conflict, with nothing changed on disk, for the journal of a newer release."""
+        Raises OSError; NewerJournal, with nothing changed on disk."""
         self._path = path
         self._on_safe = on_safe
         self._on_refused = on_refused
@@ -134,6 +80,7 @@ class Journal:
         self._writing: asyncio.Future[None] | None = None
         self._closed = False
         self._outdated = False  # the file is of the release before: it is written anew with the first batch
+        self._renamed = False  # the file is new, and its name is not on the disk yet
         self._thread = ThreadPoolExecutor(1, "journal")
         self._tail = Tail(path.with_suffix(".tail"), VERSION)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -198,7 +145,7 @@ class Journal:
             self._tail.clear()
 
     def _wait(self, record: Record) -> None:
-        self._waiting[type(record), _subject(record)] = record
+        self._waiting[type(record), subject_of(record)] = record
         if self._timer is None and self._writing is None:
             self._timer = asyncio.get_running_loop().call_later(LINGER, self._begin)
 
@@ -261,7 +208,7 @@ class Journal:
                 continue
             self._written.add(subject)
             if not self._holds(subject):  # the end was faster than the disk
-                end = Gone(record.container) if isinstance(record, Placed) else Forgotten(_ref(record))
+                end = Gone(record.container) if isinstance(record, Placed) else Forgotten(ref_of(record))
                 self._waiting.setdefault((type(end), subject), end)
             if isinstance(record, Ended):
                 safe.append(record.outcome.ref)
@@ -270,6 +217,7 @@ class Journal:
 
     def _write(self, batch: list[Record], live: list[Record]) -> None:
         """In the thread. After a failed write the file is cut back to its last whole record."""
+        self._sync_name()
         data = (b"" if self._size else _head()) + b"".join(map(_frame, batch))
         try:
             _write_at(self._fd, data, self._size)
@@ -288,18 +236,26 @@ class Journal:
         if len(data) * 2 > self._size and not self._outdated:
             return
         new = self._path.with_suffix(".new")
-        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = -1
         try:
+            fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with open(fd, "wb", closefd=False) as file:
                 file.write(data)
             os.fsync(fd)
             os.rename(new, self._path)
-            _sync_folder(self._path.parent)
         except OSError:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
             return  # the old file still holds; the next batch tries again
-        os.close(self._fd)
-        self._fd, self._size, self._outdated = fd, len(data), False
+        os.close(self._fd)  # whatever happens now: the name is the new file's
+        self._fd, self._size, self._outdated, self._renamed = fd, len(data), False, True
+        with contextlib.suppress(OSError):
+            self._sync_name()
+
+    def _sync_name(self) -> None:
+        if self._renamed:
+            _sync_folder(self._path.parent)
+            self._renamed = False
 
     # -- what an earlier process left ----------------------------------------------------------------
 
@@ -310,7 +266,7 @@ class Journal:
         written, unwritten = _version(data), self._tail.left
         versions = [version for version in (written, unwritten) if version is not None]
         if max(versions, default=0) > VERSION:
-            raise Conflict(
+            raise NewerJournal(
                 f"{self._path} was written by a newer release of Hecaton: this one does not know all that it says",
                 "Upgrade this worker; its containers run on. Or remove the file and its .tail: they are then stopped.",
             )
@@ -367,14 +323,6 @@ def _record(body: bytes) -> Record | None:
     except msgspec.DecodeError as error:
         _log.error("A record of the journal is not understood, and left out", error=str(error))
         return None
-
-
-def _subject(record: Record) -> Hashable:
-    return record.container if isinstance(record, Placed | Gone) else _ref(record)
-
-
-def _ref(record: Given | Ended | Forgotten) -> AttemptRef:
-    return record.outcome.ref if isinstance(record, Ended) else record.ref
 
 
 def _frame(record: Record) -> bytes:
