@@ -94,6 +94,10 @@ class Source:
     def read(self) -> bytes:
         return b"".join(self.pieces())
 
+    def start(self, size: int) -> bytes:
+        """Its first bytes. BadRequest as `pieces`."""
+        return next(self.pieces(), b"")[:size]
+
     def sha256(self) -> str:
         digest = hashlib.sha256()
         for piece in self.pieces():

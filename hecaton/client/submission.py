@@ -20,6 +20,7 @@ from hecaton.core.doors import WAYS, WITH_FILE, WITHOUT_FILE
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import INLINE_LIMIT, Kind, Mode
 from hecaton.core.options import checked, values_of
+from hecaton.core.scripts import LOOKED_AT, check
 from hecaton.wire.api import API, BatchItem, BlobRef, NewJob, Submitted
 
 Holder = TypeVar("Holder", NewJob, BatchItem)
@@ -80,8 +81,9 @@ def checked_key(key: str | None) -> str:
 
 
 def with_file(transport: Transport, request: NewJob, file: PathLike) -> NewJob:
-    """The handler or script is uploaded if the server lacks it."""
+    """The handler or script is uploaded if the server lacks it. BadRequest for what no image could run."""
     with payloads.open_source(file) as source:
+        check(request.file_name or source.name, source.start(LOOKED_AT), WAYS[request.mode].run_by)
         return msgspec.structs.replace(request, file=_upload(transport, source))
 
 

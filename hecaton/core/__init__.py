@@ -12,4 +12,5 @@
 - `options`: What a user may ask of a job besides payload and file, each option once.
 - `references`: Names of container images, by the grammar of the distribution project (`reference.go`), with Docker
   Hub's short forms.
+- `scripts`: Files that are run as programs: which ones can be, by what, and with which line ends.
 """

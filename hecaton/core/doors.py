@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from hecaton.core.model import Mode
+from hecaton.core.scripts import PYTHON
 
 DEFAULT = Mode.NATIVE
 """Of a job that says nothing of it."""
@@ -25,17 +26,19 @@ class Way(msgspec.Struct, frozen=True):
     and jobs with different files are alike.
 
     `takes_payload`: the job may have one beside its file; if not, the file is all that it is. `option`: of the command
-    line, by which it is asked for."""
+    line, by which it is asked for. `run_by`: the interpreters of a file that names none in its first line; none: they
+    go by its name."""
 
     needs_file: bool = False
     warm: bool = True
     takes_payload: bool = True
     option: str | None = None
+    run_by: tuple[str, ...] = ()
 
 
 WAYS: Mapping[Mode, Way] = {
     Mode.NATIVE: Way(),
-    Mode.HANDLER: Way(needs_file=True, option="handler"),
+    Mode.HANDLER: Way(needs_file=True, option="handler", run_by=PYTHON),
     Mode.SCRIPT: Way(needs_file=True, warm=False, takes_payload=False, option="script"),
 }
 

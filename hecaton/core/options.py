@@ -110,6 +110,13 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             by_worker=True, label="no overlap", meaning="a worker that loses the server stops it",
         ),
     ] = False  # fmt: skip
+    entrypoint: Annotated[
+        str,
+        _asks(
+            ValueKind.WORD, "Whether the image's ENTRYPOINT runs the command: none leaves it out.",
+            words=("image", "none"), changes=Changes.CONTAINER, by_worker=True, label="entrypoint",
+        ),
+    ] = "image"  # fmt: skip
 
 
 def _table() -> Mapping[str, Option]:

@@ -61,7 +61,7 @@ class ScriptedRuntime:
         await _held(self.script.hold_prepare)
         if self.script.prepare_fault is not None:
             raise self.script.prepare_fault
-        return Prepared(self.script.ids.get(image.name, image.name), {}, True)
+        return Prepared(self.script.ids.get(image.name, image.name), {})
 
     async def here(self, image: ImageRef) -> Here | None:
         return Here(self.script.ids.get(image.name, image.name), None)

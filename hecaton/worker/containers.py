@@ -16,11 +16,12 @@ import msgspec
 import structlog
 
 from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Reason
+from hecaton.core.scripts import with_unix_lines
 from hecaton.wire.channel import Assignment, FileRef, ImageRef, Pulled
 from hecaton.worker.brain import events as ev
 from hecaton.worker.doors import answers
 from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder, name_of
-from hecaton.worker.doors.door import Door
+from hecaton.worker.doors.door import Door, Unready
 from hecaton.worker.doors.exchange import Exchange
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.doors.turns import Turns
@@ -68,6 +69,7 @@ class LiveContainer:
         self._exchange: Exchange | None = None
         self._handle: str | None = None
         self._starting: asyncio.Task[str] | None = None
+        self._entrypoint: tuple[str, ...] = ()  # of the image; unknown of one that was adopted
         self._began = site.now()
         self._life: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
@@ -165,6 +167,7 @@ class LiveContainer:
             if image.digest is None and prepared.pulled is not None:
                 self._site.say(Pulled(image.name, prepared.pulled))
             self.image_id = prepared.image_id
+            self._entrypoint = prepared.entrypoint
             door = await self._make_ready()
             spec = self._spec(prepared, door)
             self._site.journal.place(self._placed(door.nonce))
@@ -199,7 +202,8 @@ class LiveContainer:
             await self._fetch_file(file.sha256)
         exchange = self._open_exchange(ChannelFolder(self._site.folder / self.id))
         for file in files:
-            exchange.folder.put(name_of(file), self._kept(file))
+            content = with_unix_lines(file.name, self._kept(file).read_bytes())
+            exchange.folder.put_program(name_of(file), content)
         await exchange.door.open()
         return exchange.door
 
@@ -274,7 +278,8 @@ class LiveContainer:
             exit = Exit(exit.code, error=f"it ended with exit code {exit.code} while the worker was away")
         words = await self._last_words(handle)
         never_began = () if self._exchange is None else self._exchange.withdraw()
-        self._post(ev.ContainerExited(self._now(), self.id, exit, words, never_began))
+        unready = self._exchange.door.unready(self._first, self._entrypoint) if self._exchange else Unready()
+        self._post(ev.ContainerExited(self._now(), self.id, exit, words, never_began, unready.how, unready.hint))
 
     async def _last_words(self, handle: str) -> str:
         written = "" if self._exchange is None else self._exchange.last_words(OUTPUT_LIMIT)

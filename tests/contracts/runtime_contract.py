@@ -54,6 +54,7 @@ def channel_folder(path: Path) -> Path:
     (path / "in").mkdir(parents=True)
     (path / "out").mkdir()
     (path / "out").chmod(0o1777)
+    (path / "python").mkdir()
     (path / "log").touch()
     (path / "log").chmod(0o666)
     path.chmod(0o755)

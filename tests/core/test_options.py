@@ -25,6 +25,7 @@ SENSELESS: dict[str, list[object]] = {
     "retries": [-1, 101, 1.5, 1.0, None, *NO_NUMBERS, *HUGE],
     "priority": [-1001, 1001, 0.5, 0.0, None, *NO_NUMBERS, *HUGE],
     "no_overlap": [1, "yes", None],
+    "entrypoint": ["", "None", "tini", None, True, 0, ["none"]],
 }
 SENSIBLE: dict[str, list[object]] = {
     "timeout": [None, 1e-9, 1, 90.5, 30 * 86400],
@@ -32,6 +33,7 @@ SENSIBLE: dict[str, list[object]] = {
     "retries": [0, 1, 100],
     "priority": [-1000, 0, 1000],
     "no_overlap": [False, True],
+    "entrypoint": ["image", "none"],
 }
 
 
@@ -79,12 +81,21 @@ WARM = {
 }
 
 
-@pytest.mark.parametrize("asked", [{}, *({name: values[-1]} for name, values in SENSIBLE.items())], ids=str)
+ALIKE = [{name: values[-1]} for name, values in SENSIBLE.items() if OPTIONS[name].changes is Changes.NOTHING]
+
+
+@pytest.mark.parametrize("asked", [{}, *ALIKE], ids=str)
 def test_no_key_that_is_stored_has_changed(asked: dict[str, Any]) -> None:
     for (owner, image, mode, file), key in KEYS.items():
         lane = lane_of(owner, image, JobSpec(mode, file or ("cd" * 32 if WAYS[mode].needs_file else None), **asked))
         assert lane.key() == key
         assert warm_key(lane, None, 3) == WARM[owner, image, mode, file]
+
+
+def test_a_container_without_the_entrypoint_of_its_image_is_another_one() -> None:
+    without, default = (lane_of(1, 2, JobSpec(entrypoint=word)) for word in ("none", "image"))
+    assert default.key() == KEYS[1, 2, Mode.NATIVE, None] != without.key()
+    assert warm_key(default, None, 3) != warm_key(without, None, 3)
 
 
 @pytest.mark.parametrize("changes", [Changes.CONTAINER, Changes.PLACEMENT])

@@ -79,8 +79,18 @@ def test_a_script_that_raises_shows_its_traceback_in_the_log(person: Person) -> 
     assert "line 2, in compute" in done.err
 
 
-def test_an_unknown_kind_of_file_is_refused_with_what_to_do(person: Person) -> None:
+def test_an_unknown_kind_of_file_is_refused_at_once_with_what_to_do(person: Person, admin: Client) -> None:
     person.write("notes.txt", "hello\n")
-    done = person.types(f"hecaton job new notes.txt {PYTHON} --script --wait", code=1)
+    before = admin.jobs()
+    done = person.types(f"hecaton job new notes.txt {PYTHON} --script --wait", code=2)
     assert "which interpreter runs 'notes.txt'" in done.err
     assert "#!/usr/bin/env python3" in done.err
+    assert admin.jobs() == before
+
+
+def test_lines_that_end_as_on_windows_run_as_they_read(person: Person) -> None:
+    person.write("job.sh", "set -e\r\ncp /no/such /x\r\necho done\r\n")
+    done = person.types(f"hecaton job new job.sh {PYTHON} --script --wait", code=1)
+    assert "cannot stat '/no/such'" in done.err
+    assert "invalid option" not in done.err
+    assert "done" not in done.err.split()

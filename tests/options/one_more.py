@@ -24,13 +24,13 @@ EDITS = (
     ("core/options.py", "\n\ndef _table() ->", FIELD + "\n\ndef _table() ->"),
     (
         "worker/runtimes/docker.py",
-        "    options: frozenset[str] = frozenset()\n",
-        '    options = frozenset({"network"})\n',
+        '    options = frozenset({"entrypoint"})\n',
+        '    options = frozenset({"entrypoint", "network"})\n',
     ),
     (
         "worker/runtimes/docker.py",
-        '            "Init": True,\n',
-        '            "Init": True, "NetworkMode": spec.options.network,\n',
+        '            "RestartPolicy": {"Name": "no"},\n',
+        '            "RestartPolicy": {"Name": "no"}, "NetworkMode": spec.options.network,\n',
     ),
 )
 """All that it takes: the option, and the runtime that carries it out."""

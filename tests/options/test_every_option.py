@@ -13,6 +13,7 @@ import pytest
 from hecaton.client import Client, JobHandle
 from hecaton.core.options import OPTIONS
 from hecaton.testing.cluster import LocalCluster
+from tests.engine.images import build_image
 
 IMAGE = "python:3.9-slim"
 PATIENCE = 60.0
@@ -26,7 +27,7 @@ def act(job):
     time.sleep(job.input.get("sleep", 0))
     if job.attempt <= job.input.get("fail", 0):
         raise ValueError("not yet")
-    return job.attempt
+    return os.environ.get("SEEN") if job.input.get("seen") else job.attempt
 
 start(act)
 """
@@ -36,11 +37,11 @@ Submit = Callable[..., JobHandle]
 
 class Site:
     def __init__(self, cluster: LocalCluster, client: Client, file: Path, docker: bool) -> None:
-        self.cluster, self.client = cluster, client
+        self.cluster, self.client, self.docker = cluster, client, docker
         self._way: dict[str, Any] = {"mode": "handler", "file": file} if docker else {}
 
-    def submit(self, order: dict[str, Any], **options: Any) -> JobHandle:
-        return self.client.submit(IMAGE, order, **self._way, **options)
+    def submit(self, order: dict[str, Any], image: str = IMAGE, **options: Any) -> JobHandle:
+        return self.client.submit(image, order, **self._way, **options)
 
     def begun(self, job: JobHandle) -> JobHandle:
         deadline = time.monotonic() + PATIENCE
@@ -109,12 +110,29 @@ def _no_overlap(site: Site) -> None:
     assert len(view.attempts) == 2, f"it was not stopped: {view.attempts}\n{worker.said()[len(before) :]}"
 
 
+def _entrypoint(site: Site) -> None:
+    """In an image whose ENTRYPOINT shows that it ran; a worker without images says that it does not do this."""
+    if not site.docker:
+        job = site.submit({}, entrypoint="none")
+        assert "does not carry out --entrypoint" in str(site.client.job(job.id).waiting)
+        site.client.cancel(job.id)
+        return
+    name = "hecaton-test/seen:1"
+    build_image(name, f'FROM {IMAGE}\nENTRYPOINT ["env", "SEEN=yes"]')
+    site.cluster.register(name)
+    assert [site.submit({"seen": True}, name, entrypoint=word).result(PATIENCE) for word in ("image", "none")] == [
+        "yes",
+        None,
+    ]
+
+
 HOLDS: dict[str, Callable[[Site], None]] = {
     "timeout": _timeout,
     "retries": _retries,
     "priority": _priority,
     "queue_ttl": _queue_ttl,
     "no_overlap": _no_overlap,
+    "entrypoint": _entrypoint,
 }
 
 

@@ -8,15 +8,25 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
 from hecaton.core.model import Reason
+from hecaton.core.options import Options
 from hecaton.wire.channel import ImageRef
 from hecaton.worker.runtimes import python_mount
-from hecaton.worker.runtimes.docker import DockerRuntime, configuration
-from hecaton.worker.runtimes.port import CHANNEL_TARGET, PYTHON_TARGET, ContainerSpec, Exit, RuntimeFault
-from tests.contracts.runtime_contract import ACTOR, SLEEP, WORKER, RuntimeContract, Start, reference, spec_for
+from hecaton.worker.runtimes.docker import DockerRuntime, configuration, is_init
+from hecaton.worker.runtimes.port import (
+    CHANNEL_TARGET,
+    PYTHON_TARGET,
+    CommandLine,
+    ContainerSpec,
+    Exit,
+    Prepared,
+    RuntimeFault,
+)
+from tests.contracts.runtime_contract import ACTOR, SLEEP, WORKER, RuntimeContract, Start, reference, spec_for, until
 from tests.engine.daemon import docker
 from tests.engine.images import build_image
 from tests.engine.registry import Registry
@@ -114,7 +124,7 @@ class TestPython:
 
     async def where(self, runtime: DockerRuntime, tmp_path: Path, dockerfile: str) -> str:
         build_image("hecaton-test/where:1", f"{dockerfile}\nCMD []")
-        commands = (("python", "-c", self.WHERE),)
+        commands = (CommandLine(("python", "-c", self.WHERE)),)
         spec = await spec_for(runtime, reference("hecaton-test/where:1"), tmp_path, commands=commands)
         exit, output = await run(runtime, spec)
         assert exit == Exit(0), output
@@ -148,34 +158,50 @@ class TestCommands:
         self, runtime: DockerRuntime, actor: ImageRef, tmp_path: Path
     ) -> None:
         for word in ("first", "second"):  # the second time the answer is known; the arguments are the new ones
-            commands = (("no-such-python", "-c", "x"), ("python3", "-c", f"print('{word}')"))
+            commands = tuple(
+                CommandLine((python, "-c", f"print('{word}')"))
+                for python in ("/no/such/python", "no-such-python", "python3")
+            )
             spec = await spec_for(runtime, actor, tmp_path, commands=commands)
             assert await run(runtime, spec) == (Exit(0), f"{word}\n")
 
     async def test_an_image_without_any_of_them_is_told_so(
         self, runtime: DockerRuntime, base_image: str, tmp_path: Path
     ) -> None:
-        spec = await spec_for(runtime, reference(base_image), tmp_path, commands=(("python3", "x"), ("python", "x")))
+        commands = (CommandLine(("python3", "x")), CommandLine(("python", "x")))
+        spec = await spec_for(runtime, reference(base_image), tmp_path, commands=commands)
         with pytest.raises(RuntimeFault, match="no python3 or python in hecaton-test/base") as fault:
             await runtime.start(spec)
         assert fault.value.reason == Reason.STARTUP_EXIT
         assert await runtime.found() == []
 
-    async def test_scripts_go_through_the_launcher(
-        self, runtime: DockerRuntime, actor: ImageRef, tmp_path: Path
+    async def test_the_entrypoint_runs_what_it_is_given_or_is_left_out(
+        self, runtime: DockerRuntime, base_image: str, tmp_path: Path
     ) -> None:
-        command = ("python3", f"{PYTHON_TARGET}/launch.py", f"{CHANNEL_TARGET}/in/train.py", "--fast")
-        spec = await spec_for(runtime, actor, tmp_path, commands=(command,))
-        (Path(spec.folder) / "in/train.py").write_text("import sys; print(sys.argv[1:]); sys.exit(4)")
-        assert await run(runtime, spec) == (Exit(4), "['--fast']\n")
-        assert (Path(spec.folder) / "log").read_text() == "['--fast']\n"
+        image = reference("hecaton-test/env-entrypoint:1")
+        build_image(
+            image.name, f'FROM {base_image}\nENTRYPOINT ["env", "MADE=yes"]\nCMD ["sh", "-c", "echo own $MADE"]'
+        )
+        own, shell, direct = (
+            None,
+            CommandLine(("sh", "-c", "echo $MADE"), True),
+            CommandLine(("sh", "-c", "echo $MADE")),
+        )
+        for asked, command, said in (
+            ("image", own, "own yes"), ("image", shell, "yes"), ("image", direct, ""),
+            ("none", own, "own"), ("none", shell, ""),
+        ):  # fmt: skip
+            commands = None if command is None else (command,)
+            options = Options(entrypoint=asked)
+            spec = await spec_for(runtime, image, tmp_path, commands=commands, options=options)
+            assert await run(runtime, spec) == (Exit(0), f"{said}\n"), (asked, command)
 
     async def test_an_image_without_a_command_gets_a_hint(
         self, runtime: DockerRuntime, engine: str, tmp_path: Path
     ) -> None:
         build_image("hecaton-test/empty:1", "FROM scratch\nCOPY x /x", {"x": b"x"})
         spec = await spec_for(runtime, reference("hecaton-test/empty:1"), tmp_path)
-        assert not spec.image.has_command
+        assert spec.image.command == spec.image.entrypoint == ()
         with pytest.raises(RuntimeFault, match="no command of its own") as fault:
             await runtime.start(spec)
         assert fault.value.reason == Reason.STARTUP_EXIT
@@ -197,6 +223,41 @@ class TestCommands:
             await runtime.start(await spec_for(runtime, reference("hecaton-test/user:1"), tmp_path))
         assert fault.value.reason == Reason.STARTUP_EXIT
         assert await runtime.found() == []
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "command", "init"),
+    [
+        ((), ("python", "x.py"), True),
+        (("/init",), (), False),
+        (("/usr/bin/tini", "-g", "--"), ("python", "x.py"), False),
+        (("dumb-init", "--"), (), False),
+        (("/entrypoint.sh",), ("/init",), True),
+        ((), ("/sbin/my_init",), False),
+    ],
+)
+async def test_an_entrypoint_that_is_an_init_process_is_process_1(
+    runtime: DockerRuntime, actor: ImageRef, tmp_path: Path, entrypoint: tuple[str, ...], command: tuple[str, ...],
+    init: bool,
+) -> None:  # fmt: skip
+    spec = await spec_for(runtime, actor, tmp_path)
+    spec = msgspec.structs.replace(spec, image=Prepared("id", {}, entrypoint, command))
+    assert configuration(spec, WORKER, 1 << 20)["HostConfig"]["Init"] is init
+    left_out = msgspec.structs.replace(spec, options=Options(entrypoint="none"))
+    assert configuration(left_out, WORKER, 1 << 20)["HostConfig"]["Init"] is not is_init(command)
+
+
+async def test_a_stop_reaches_what_a_shell_waits_for(runtime: DockerRuntime, actor: ImageRef, tmp_path: Path) -> None:
+    """bash waits for its child before it looks at a signal, and most do not forward it."""
+    child = "import signal, sys; signal.signal(15, lambda *_: print('saved', flush=True) or sys.exit()); " + SLEEP
+    script = 'trap "echo shell told; exit 3" TERM; python -c "$CHILD"; exit 4'
+    commands = (CommandLine(("bash", "-c", script)),)
+    spec = await spec_for(runtime, actor, tmp_path, commands=commands, env={"CHILD": "import os; " + child})
+    handle = await runtime.start(spec)
+    await until((Path(spec.folder) / "out/up").exists)
+    docker("kill", "--signal", "TERM", handle)
+    assert await runtime.wait(handle) == Exit(3)
+    assert (await runtime.output(handle, 1000)).split() == [b"saved", b"shell", b"told"]
 
 
 async def test_a_container_asks_for_its_own_card_only(runtime: DockerRuntime, actor: ImageRef, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class TestPulls:
         notes: list[str] = []
         image = await runtime.prepare(reference(full, digest), notes.append)
         assert image.env["WORD"] == "one"
-        assert image.has_command
+        assert image.command
         assert notes[0] == f"pulling {full}"
         assert image.image_id == image_id(f"{repository(full)}@{digest}") == image_id(full)  # people find it by its tag
 

@@ -42,7 +42,7 @@ def test_a_door_agrees_with_the_row_of_its_way(mode: Mode, tmp_path: Path) -> No
     commands = made(mode, folder).commands(job, lambda file: kept)
     folder.close()
     assert (commands is not None) == way.needs_file
-    assert all("/run/hecaton/in/my_file.py" in command for command in commands or ())
+    assert all("/run/hecaton/in/my_file.py" in command.words for command in commands or ())
 
 
 @pytest.mark.parametrize("mode", DOORS)

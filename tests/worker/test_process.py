@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from hecaton.core.model import Reason
 from hecaton.wire.channel import ImageRef
-from hecaton.worker.runtimes.port import RuntimeFault
+from hecaton.worker.runtimes.port import CommandLine, RuntimeFault
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.contracts.runtime_contract import ACTOR, WORKER, RuntimeContract, Start, reference, spec_for, until
 
@@ -112,7 +112,7 @@ async def test_names_what_it_has_when_asked_for_something_else(runtime: ProcessR
 
 
 async def test_runs_no_other_command(runtime: ProcessRuntime, actor: ImageRef, tmp_path: Path) -> None:
-    spec = await spec_for(runtime, actor, tmp_path, commands=(("python3", "-c", "print()"),))
+    spec = await spec_for(runtime, actor, tmp_path, commands=(CommandLine(("python3", "-c", "print()")),))
     with pytest.raises(RuntimeFault, match="only the handler files it was given") as fault:
         await runtime.start(spec)
     assert fault.value.reason == Reason.IMAGE_DENIED

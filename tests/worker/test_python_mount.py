@@ -1,4 +1,4 @@
-"""The mounted folder brings `hecaton.serverless` along, gives way to an installed one, and launches scripts."""
+"""The mounted folder brings `hecaton.serverless` along and no other name; it gives way to a package from 2.0 on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 import hecaton
 from hecaton.worker.runtimes import python_mount
+from hecaton.worker.runtimes.port import PYTHON_TARGET
+from hecaton.worker.runtimes.python_mount import SHELL_LAUNCHER
 
+LAUNCHER = Path(SHELL_LAUNCHER).relative_to(PYTHON_TARGET)
 WHERE = "import hecaton, hecaton.serverless as s; print(hecaton.__version__, s.__file__)"
 
 
@@ -43,6 +48,35 @@ def test_gives_way_to_the_images_own_package(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "installed", "older"),
+    [
+        ("__version__ = '1.0.1'", None, True),
+        ('from hecaton.all import *\n__version__: str = "0.9"', None, True),
+        ("raise SystemExit('never run')", "1.0.1.dist-info", True),
+        ("raise SystemExit('never run')", "1.0-py3.9.egg-info", True),
+        ("from importlib.metadata import version\n__version__ = version('hecaton')", "1.0.1.dist-info", True),
+        ("", "2.0.0.dist-info", False),
+        ("__version__ = '2.1'", "1.0.1.dist-info", False),
+        ("", None, False),
+    ],
+)
+def test_passes_over_one_that_is_older_than_2(tmp_path: Path, text: str, installed: str | None, older: bool) -> None:
+    """Read, not run. What says no version is somebody's own package."""
+    own = tmp_path / "site"
+    (own / "hecaton/serverless").mkdir(parents=True)
+    (own / "hecaton/__init__.py").write_text(text)
+    (own / "hecaton/serverless/__init__.py").write_text("")
+    if installed is not None:
+        (own / f"hecaton-{installed}").mkdir()
+    mount = python_mount.build(tmp_path)
+    assert run("import hecaton.serverless as s; print(s.__file__)", mount, own).startswith(str(mount if older else own))
+
+
+def test_puts_no_name_on_the_path_but_its_own(tmp_path: Path) -> None:
+    assert os.listdir(python_mount.build(tmp_path)) == ["hecaton"]
+
+
 def test_is_not_fooled_by_a_folder_that_happens_to_be_called_hecaton(tmp_path: Path) -> None:
     (tmp_path / "app/hecaton").mkdir(parents=True)
     mount = python_mount.build(tmp_path)
@@ -68,15 +102,15 @@ def test_is_built_once_and_whole_also_by_two_workers_at_once(tmp_path: Path) -> 
         thread.join()
     assert len(built) == 8
     assert [str(path) for path in built[0].parent.iterdir()] == [str(built[0])]
-    assert (built[0] / python_mount.LAUNCHER).exists()
+    assert (built[0] / LAUNCHER).exists()
 
 
 def test_is_made_again_where_a_power_cut_has_emptied_its_files(tmp_path: Path) -> None:
     mount = python_mount.build(tmp_path)
     (mount / "hecaton/serverless/__init__.py").write_bytes(b"")
-    (mount / python_mount.LAUNCHER).unlink()
+    (mount / LAUNCHER).unlink()
     assert python_mount.build(tmp_path) == mount
-    assert (mount / python_mount.LAUNCHER).exists()
+    assert (mount / LAUNCHER).exists()
     assert str(mount) in run(WHERE + "; s.start", mount)
 
 
@@ -85,20 +119,3 @@ def test_another_content_gets_another_folder(tmp_path: Path) -> None:
     mount = python_mount.build(tmp_path)
     assert mount.name.startswith(f"{hecaton.__version__}-")
     assert len(mount.name) == len(hecaton.__version__) + 1 + 16
-
-
-def test_the_launcher_appends_a_scripts_output_to_the_log(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import os, sys\nassert __name__ == '__main__'\nprint(sys.argv)\nsys.stderr.write('warn\\n')\n"
-        "os.write(1, b'raw\\n')\nsys.exit(5)"
-    )
-    log = tmp_path / "log"
-    log.write_text("before\n")
-    done = subprocess.run(
-        [sys.executable, python_mount.build(tmp_path) / python_mount.LAUNCHER, script, "--epochs", "3"],
-        env={"HECATON_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
-        capture_output=True,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (5, b"", b"")
-    assert log.read_text() == f"before\n['{script}', '--epochs', '3']\nwarn\nraw\n"

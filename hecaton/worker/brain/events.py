@@ -12,6 +12,7 @@ import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Failure, Reason
 from hecaton.wire.channel import Assignment, FromWorker, Outcome
+from hecaton.worker.brain.failures import NEVER_ASKED, NO_START_HINT
 from hecaton.worker.runtimes.port import Exit
 
 M = TypeVar("M", bound=msgspec.Struct)
@@ -121,12 +122,14 @@ class Withdrawn(Event, frozen=True):
 
 class ContainerExited(Event, frozen=True):
     """Its process ended; the container is still to be removed. `output`: the last lines that it wrote. `never_began`:
-    what it had ahead."""
+    what it had ahead. `how` and `hint`: of one that was never ready for work (`failures.startup_failure`)."""
 
     container: str
     exit: Exit
     output: str = ""
     never_began: tuple[AttemptRef, ...] = ()
+    how: str = NEVER_ASKED
+    hint: str = NO_START_HINT
 
 
 class ContainerGone(Event, frozen=True):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 from hecaton.core.model import Failure, Reason
 from hecaton.worker.runtimes.port import Exit
 
+PID_1_HINT = (
+    "Its ENTRYPOINT wants to be process 1, which it is if the image names it so: /init, tini, dumb-init and the like, "
+    "not a script that runs them. --entrypoint none leaves it out."
+)
+NEVER_ASKED = "without ever asking for work"
 NO_START_HINT = (
     "The image's command must call hecaton.serverless.start(handler). "
     "To run a plain script use --script, a handler file --handler."
@@ -31,15 +37,17 @@ def exit_failure(exit: Exit, output: str) -> tuple[Reason, Failure]:
     )
 
 
-def startup_failure(exit: Exit, output: str) -> tuple[Reason, Failure]:
-    """Why a job failed whose container ended before it asked for work."""
+def startup_failure(exit: Exit, output: str, how: str, hint: str) -> tuple[Reason, Failure]:
+    """Why a job failed whose container ended before it was ready for work. `how` completes the sentence."""
     if exit.error or exit.oom:
         return exit_failure(exit, output)
     if exit.code == 128 + signal.SIGKILL:
         # Nothing in the image did that: unlike every other end before the start, the next attempt may go well.
         return Reason.HANDLER_EXIT, Failure("the container was killed (SIGKILL) from outside before it asked for work")
-    message = _with_lines(f"the container ended with {_code(exit.code)} without ever asking for work", output)
-    return Reason.STARTUP_EXIT, Failure(message, hint=NO_START_HINT)
+    return Reason.STARTUP_EXIT, Failure(
+        _with_lines(f"the container ended with {_code(exit.code)} {how}", output),
+        hint=PID_1_HINT if re.search(r"\bpid 1\b", output, re.IGNORECASE) else hint,
+    )
 
 
 def no_hello_failure(seconds: float) -> Failure:

@@ -284,7 +284,7 @@ class WorkerState:
             begun = [] if first is None else [first]
             for job in begun:
                 job.image = container.runs
-            reason, failure = startup_failure(event.exit, event.output)
+            reason, failure = startup_failure(event.exit, event.output, event.how, event.hint)
         for job in begun:
             if job.ending is None:
                 self._ends.finish(

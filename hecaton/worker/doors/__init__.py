@@ -2,11 +2,14 @@
 
 - `answers`: From what a container answered to the body of a result: kept on disk where it is large, and checked.
 - `channel_folder`: The folder that a container and the worker share: socket, log, in/, out/, turns (see
-  `hecaton.serverless.protocol`).
+  `hecaton.serverless.protocol`); a pipe in which the launcher of a job's file says that it runs, and the place of the
+  mount at PYTHON_TARGET.
 - `door`: The door to a running container: how it is given work and how it answers.
 - `exchange`: Jobs into one container and answers out of it, through its door: payloads, logs, results.
-- `handler`: The door to a handler file: it calls `hecaton.serverless.start` as a native image does, but the image's
-  Python runs it.
+- `handler`: The door to a handler file: it calls `hecaton.serverless.start` as a native image does, but it comes with
+  the job, and the image's Python, or what its first line names, runs it.
+- `launch`: How a job's file is run: by a launcher of ours, which the image's ENTRYPOINT runs as it would any other
+  command, and which says in the channel folder that it does.
 - `native`: The door to a container that calls `hecaton.serverless.start`: frames over the Unix socket in the channel
   folder.
 - `script`: The door to a script: a fresh container is the job, its exit code the verdict, a JSON file its result.

@@ -1,4 +1,5 @@
-"""The folder that a container and the worker share: socket, log, in/, out/, turns (see `hecaton.serverless.protocol`).
+"""The folder that a container and the worker share: socket, log, in/, out/, turns (see `hecaton.serverless.protocol`);
+a pipe in which the launcher of a job's file says that it runs, and the place of the mount at PYTHON_TARGET.
 
 The container may be root in there and may replace every name with a link, a pipe or a device. So the worker keeps the
 inner folders and the log open from the start, works relative to them, and opens only plain files.
@@ -7,19 +8,27 @@ inner folders and the log open from the start, works relative to them, and opens
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import posixpath
 import re
 import shutil
 import stat
 from pathlib import Path
+from typing import IO
 
 from hecaton.serverless.protocol import IN_NAME, LOG_NAME, OUT_NAME, TURNS_NAME
 from hecaton.wire.channel import FileRef
-from hecaton.worker.runtimes.port import CHANNEL_TARGET
+from hecaton.worker.runtimes.port import CHANNEL_TARGET, PYTHON_TARGET
 
-LAYOUT = 2
+LAUNCHED_NAME = "launched"
+
+LAYOUT = 3
 """Goes up with every name that is added. A container keeps the folder that it was started with, so an upgraded worker
-finds those of the release before, and does without what they lack. 1: without `turns`."""
+finds those of the release before, and does without what they lack. 1: without `turns`. 2: without `launched`."""
+
+_PIPES = {TURNS_NAME: 0o644, LAUNCHED_NAME: 0o666}
+"""And what a container may do with them. `launched` is opened for reading too, which never waits for us."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -43,9 +52,10 @@ class ChannelFolder:
             if made is None:
                 self._make()
             else:
-                if made < LAYOUT:  # its container never looks at it: it has nothing ahead of its turn
-                    with contextlib.suppress(FileExistsError):
-                        os.mkfifo(self.path / TURNS_NAME, 0o600)
+                if made < LAYOUT:  # its container never looks at them
+                    for name in _PIPES:
+                        with contextlib.suppress(FileExistsError):
+                            os.mkfifo(self.path / name, 0o600)
                 self._open()
         except BaseException:
             self.close()
@@ -56,13 +66,16 @@ class ChannelFolder:
         self.path.chmod(0o755)
         (self.path / IN_NAME).mkdir()
         (self.path / OUT_NAME).mkdir()
+        (self.path / posixpath.basename(PYTHON_TARGET)).mkdir()
         (self.path / LOG_NAME).touch(0o600, exist_ok=False)
-        os.mkfifo(self.path / TURNS_NAME, 0o600)
+        for name in _PIPES:
+            os.mkfifo(self.path / name, 0o600)
         self._open()
         os.fchmod(self._in, 0o755)
         os.fchmod(self._out, 0o1777)
         os.fchmod(self.log_fd, 0o666)
-        os.fchmod(self.turns_fd, 0o644)
+        os.fchmod(self.turns_fd, _PIPES[TURNS_NAME])
+        os.fchmod(self.launched_fd, _PIPES[LAUNCHED_NAME])
 
     def _open(self) -> None:
         """By now a container may have put anything in the place of each name."""
@@ -73,11 +86,19 @@ class ChannelFolder:
         self.log_fd = self._keep(os.open(LOG_NAME, flags, dir_fd=folder))
         if not stat.S_ISREG(os.fstat(self.log_fd).st_mode):
             raise NotAPlainFile(f"{LOG_NAME} is not a plain file")
-        # For reading too: numbers are withdrawn, and without a reader it could not be opened.
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        self.turns_fd = self._keep(os.open(TURNS_NAME, flags, dir_fd=folder))
-        if not stat.S_ISFIFO(os.fstat(self.turns_fd).st_mode):
-            raise NotAPlainFile(f"{TURNS_NAME} is not a pipe")
+        self.turns_fd = self._open_pipe(TURNS_NAME, folder)
+        self.launched_fd = self._open_pipe(LAUNCHED_NAME, folder)
+
+    def _open_pipe(self, name: str, folder: int) -> int:
+        """For reading and writing: numbers are withdrawn from `turns`, and neither end has to wait for the other."""
+        fd = self._keep(os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder))
+        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+            raise NotAPlainFile(f"{name} is not a pipe")
+        return fd
+
+    def put_program(self, name: str, content: bytes) -> None:
+        """Make a file appear in in/ that the kernel may be asked to run. Raises OSError."""
+        self._write(name, 0o755, io.BytesIO(content))
 
     def put(self, name: str, source: Path, *, move: bool = False) -> None:
         """Make `source` appear in in/: moved, if nobody else needs it, else copied. Raises OSError."""
@@ -85,10 +106,14 @@ class ChannelFolder:
             os.chmod(source, 0o644)
             os.rename(source, name, dst_dir_fd=self._in)
             return
+        with open(source, "rb") as reader:
+            self._write(name, 0o644, reader)
+
+    def _write(self, name: str, mode: int, source: IO[bytes]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(source, "rb") as reader, open(os.open(name, flags, 0o644, dir_fd=self._in), "wb") as writer:
-            os.fchmod(writer.fileno(), 0o644)
-            shutil.copyfileobj(reader, writer, 1 << 20)
+        with open(os.open(name, flags, mode, dir_fd=self._in), "wb") as writer:
+            os.fchmod(writer.fileno(), mode)
+            shutil.copyfileobj(source, writer, 1 << 20)
 
     def has_result(self, name: str) -> bool:
         """Whether there is anything of this name in out/, other than an empty file."""

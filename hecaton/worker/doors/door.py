@@ -12,6 +12,7 @@ import msgspec
 
 from hecaton.core.model import AttemptRef, Failure, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, FileRef
+from hecaton.worker.brain.failures import NEVER_ASKED, NO_START_HINT
 from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands, Exit
@@ -34,6 +35,14 @@ class Answer(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     log_end: int | None = None
     next_log: str | None = None
+
+
+class Unready(msgspec.Struct, frozen=True):
+    """Why a container may have ended, or run too long, before it was ready for work. `how` completes "the container
+    ended with exit code 1 ..."."""
+
+    how: str = NEVER_ASKED
+    hint: str = NO_START_HINT
 
 
 class Visitor(Protocol):
@@ -114,6 +123,10 @@ class Door(Protocol):
 
     def acknowledge(self, ref: AttemptRef) -> None:
         """The result is safe: the container need not keep it."""
+
+    def unready(self, job: Assignment, entrypoint: Sequence[str]) -> Unready:
+        """Asked when the container has ended. `job`: as in `of`. `entrypoint`: of the image; empty also if unknown."""
+        ...
 
     def ended(self, exit: Exit) -> Answer | None:
         """The container ended by itself: its last answer, if its end is one."""

@@ -1,14 +1,20 @@
-"""The door to a handler file: it calls `hecaton.serverless.start` as a native image does, but the image's Python runs
-it.
+"""The door to a handler file: it calls `hecaton.serverless.start` as a native image does, but it comes with the job,
+and the image's Python, or what its first line names, runs it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
+
+from hecaton.core.doors import WAYS
 from hecaton.core.model import Mode
 from hecaton.wire.channel import Assignment, FileRef
-from hecaton.worker.doors.channel_folder import seen_inside
-from hecaton.worker.doors.door import Kept
+from hecaton.worker.doors import launch
+from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.doors.door import Kept, Unready, Visitor
 from hecaton.worker.doors.native import NativeDoor
+from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands
 
 
@@ -16,10 +22,34 @@ class HandlerDoor(NativeDoor):
     """As the native one: another file lies in the container, and another command runs there."""
 
     mode = Mode.HANDLER
+    _launched: launch.Launched
+
+    @classmethod
+    def of(
+        cls,
+        job: Assignment,
+        folder: ChannelFolder,
+        visitor: Visitor,
+        max_result: int,
+        nonce: str | None = None,
+        served: Peer | None = None,
+    ) -> Self:
+        door = super().of(job, folder, visitor, max_result, nonce, served)
+        door._launched = launch.Launched(folder.launched_fd)
+        return door
 
     @classmethod
     def files(cls, job: Assignment) -> tuple[FileRef, ...]:
         return () if job.file is None else (job.file,)
 
     def commands(self, job: Assignment, kept: Kept) -> Commands | None:
-        return tuple((python, seen_inside(file)) for python in ("python3", "python") for file in self.files(job))
+        run_by = WAYS[self.mode].run_by
+        return tuple(line for file in self.files(job) for line in launch.commands(file, kept, (), run_by=run_by))
+
+    def adopted(self, handle: str) -> None:
+        self._launched.assume()
+
+    def unready(self, job: Assignment, entrypoint: Sequence[str]) -> Unready:
+        if not self._launched.said():
+            return launch.unready(job, entrypoint, "handler file")
+        return Unready(hint="The handler file must call hecaton.serverless.start(handler).")

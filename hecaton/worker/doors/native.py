@@ -21,7 +21,7 @@ from hecaton.core.model import AttemptRef, Failure, JobId, Kind, Mode, Reason
 from hecaton.serverless import protocol
 from hecaton.wire.channel import Assignment, FileRef
 from hecaton.worker.doors.channel_folder import ChannelFolder
-from hecaton.worker.doors.door import Answer, Door, Kept, Visitor
+from hecaton.worker.doors.door import Answer, Door, Kept, Unready, Visitor
 from hecaton.worker.doors.turns import Turns
 from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands, Exit
@@ -147,6 +147,9 @@ class NativeDoor(Door):
         self._acks.append(_encode({"type": "ack", "job": ref.job, "attempt": ref.attempt}))
         if self._ack_timer is None:
             self._ack_timer = asyncio.get_running_loop().call_later(ACK_SECONDS, self._flush_acks)
+
+    def unready(self, job: Assignment, entrypoint: Sequence[str]) -> Unready:
+        return Unready()
 
     def ended(self, exit: Exit) -> Answer | None:
         return None

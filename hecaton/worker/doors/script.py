@@ -1,32 +1,30 @@
 """The door to a script: a fresh container is the job, its exit code the verdict, a JSON file its result.
 
-The image knows nothing of Hecaton: the file's name and first line say which of its interpreters runs it.
+The image knows nothing of Hecaton: the kernel reads the script's first line, or its name says what runs it.
 """
 
 from __future__ import annotations
 
-import re
+import asyncio
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
 from typing import Self
 
+from hecaton.core.doors import WAYS
 from hecaton.core.model import AttemptRef, Kind, Mode, Reason
 from hecaton.serverless.protocol import OUT_NAME
 from hecaton.wire.channel import Assignment, FileRef
-from hecaton.worker.doors.channel_folder import ChannelFolder, seen_inside
-from hecaton.worker.doors.door import Answer, Door, Kept, Visitor
+from hecaton.worker.doors import launch
+from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.doors.door import Answer, Door, Kept, Unready, Visitor
 from hecaton.worker.memory.peers import Peer
-from hecaton.worker.runtimes.port import CHANNEL_TARGET, PYTHON_TARGET, Commands, Exit, RuntimeFault
-from hecaton.worker.runtimes.python_mount import LAUNCHER
+from hecaton.worker.runtimes.port import CHANNEL_TARGET, Commands, Exit
 
 RESULT_FILE = "result.json"
 
-_TO_LOG = 'exec >>"$HECATON_DIR/log" 2>&1; exec {shell} "$0" "$@"'
-
 
 class ScriptDoor(Door):
-    """Nothing listens and nothing is said: a script does not ask for work, and has all of it when it starts. So its job
-    begins with the container, and the door has no state of its own."""
+    """A script does not ask for work, and has all of it when it starts. So its job begins when the launcher says that
+    it runs: what the image's ENTRYPOINT does before is the start of the container."""
 
     mode = Mode.SCRIPT
     begins_at_start = True
@@ -36,6 +34,8 @@ class ScriptDoor(Door):
         self._job = job
         self._folder = folder
         self._visitor = visitor
+        self._launched = launch.Launched(folder.launched_fd)
+        self._listens = self._begun = False
 
     @classmethod
     def of(
@@ -54,8 +54,13 @@ class ScriptDoor(Door):
         return () if job.file is None else (job.file,)
 
     def commands(self, job: Assignment, kept: Kept) -> Commands | None:
-        """Raises RuntimeFault when the interpreter is unknown."""
-        return tuple(command for file in self.files(job) for command in _commands(file, kept(file), job.args))
+        """Raises RuntimeFault when no image could run it."""
+        run_by = WAYS[self.mode].run_by
+        return tuple(
+            line
+            for file in self.files(job)
+            for line in launch.commands(file, kept, job.args, run_by=run_by, output=launch.LOG)
+        )
 
     def environment(self, job: Assignment) -> dict[str, str]:
         return {
@@ -67,16 +72,23 @@ class ScriptDoor(Door):
         }
 
     async def open(self) -> None:
-        """Nothing listens."""
+        asyncio.get_running_loop().add_reader(self._launched.fd, self._begin)
+        self._listens = True
 
     def started(self, handle: str) -> None:
-        self._visitor.asks_for_work((), False)
+        """Nothing to do: the launcher says when."""
 
     def adopted(self, handle: str) -> None:
-        """Nothing to do: it goes on."""
+        self._launched.assume()
+        self._begun = True
+
+    def _begin(self) -> None:
+        if self._launched.said() and not self._begun:
+            self._begun = True
+            self._visitor.asks_for_work((), False)
 
     def give(self, job: Assignment, payload: bytes, file: str | None) -> None:
-        """It has been at work since its container started."""
+        """It is at work."""
 
     def give_ahead(self, jobs: Sequence[Assignment]) -> None:
         """It takes none."""
@@ -87,37 +99,17 @@ class ScriptDoor(Door):
     def acknowledge(self, ref: AttemptRef) -> None:
         """Nobody waits for it."""
 
+    def unready(self, job: Assignment, entrypoint: Sequence[str]) -> Unready:
+        return launch.unready(job, entrypoint, "script")
+
     def ended(self, exit: Exit) -> Answer | None:
-        if exit.code != 0 or exit.oom or exit.error:
+        self._begin()
+        if exit.code != 0 or exit.oom or exit.error or not self._begun:
             return None
         file = RESULT_FILE if self._folder.has_result(RESULT_FILE) else None
         return Answer(self._job.ref, Reason.OK, Kind.JSON, b"" if file else b"null", file)
 
     async def close(self) -> None:
-        """Nothing to close."""
-
-
-def _commands(file: FileRef, path: Path, args: tuple[str, ...]) -> Commands:
-    with open(path, "rb") as script:
-        first = script.readline(256)
-    kind = _interpreter(first, PurePosixPath(file.name).suffix.lower())
-    if kind == "python":
-        launcher = f"{PYTHON_TARGET}/{LAUNCHER}"
-        return tuple((python, launcher, seen_inside(file), *args) for python in ("python3", "python"))
-    if kind == "shell":
-        shells = ("sh", "bash") if re.match(rb"#!.*[/ ]sh\b", first) else ("bash", "sh")
-        return tuple((shell, "-c", _TO_LOG.format(shell=shell), seen_inside(file), *args) for shell in shells)
-    raise RuntimeFault(
-        Reason.STARTUP_EXIT,
-        f"it is not clear which interpreter runs {file.name!r}",
-        "Name it .py or .sh, or begin it with #!/usr/bin/env python3 or #!/bin/sh.",
-    )
-
-
-def _interpreter(first_line: bytes, suffix: str) -> str | None:
-    if first_line.startswith(b"#!"):
-        if b"python" in first_line:
-            return "python"
-        if re.search(rb"\b(ba|da|)sh\b", first_line):
-            return "shell"
-    return {".py": "python", ".sh": "shell", ".bash": "shell"}.get(suffix)
+        if self._listens:
+            self._listens = False
+            asyncio.get_running_loop().remove_reader(self._launched.fd)

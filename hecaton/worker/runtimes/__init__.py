@@ -11,8 +11,8 @@
 - `gpus`: Which NVIDIA cards this machine has, and whether they still answer, as the driver's library (NVML) tells.
 - `port`: The port to what runs containers.
 - `process`: Runs named handler files as child processes: for development and machines without a container engine.
-- `python_mount`: The folder that appears read-only at PYTHON_TARGET in every container: `hecaton.serverless` for images
-  that lack it, and the launcher of scripts.
+- `python_mount`: The folder that appears read-only at PYTHON_TARGET in every container, and puts one name on its
+  Python's path: `hecaton`, for images that lack it or have one older than 2.0.
 - `starting`: What every runtime does alike when it starts a container: its environment, its command, its limits.
 - `table`: Which runtimes a worker can be told to use: one row each.
 """

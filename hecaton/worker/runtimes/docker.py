@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import posixpath
 import struct
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from hecaton.worker.runtimes.port import (
     LABEL_CONTAINER,
     LABEL_WORKER,
     PYTHON_TARGET,
+    CommandLine,
     ContainerSpec,
     Exit,
     Found,
@@ -40,6 +42,7 @@ _ALREADY_STOPPED = (NOT_FOUND, CONFLICT)
 _RUNNING = ("running", "paused", "restarting")
 _ENDED = ("exited", "dead")
 _FRAME = struct.Struct("!4xI")
+_INITS = frozenset({"init", "tini", "tini-static", "docker-init", "dumb-init", "catatonit", "my_init", "systemd"})
 
 T = TypeVar("T")
 
@@ -51,7 +54,7 @@ class DockerRuntime:
     name = "docker"
     serves = None
     doors = frozenset(Mode)
-    options: frozenset[str] = frozenset()
+    options = frozenset({"entrypoint"})
 
     def __init__(self, worker_id: str, *, shm_size: int = DEFAULT_SHM_SIZE) -> None:
         self._worker_id = worker_id
@@ -173,7 +176,7 @@ class DockerRuntime:
             raise RuntimeFault(fault.reason, fault.message, fault.hint) from fault
         return container.id
 
-    async def _create(self, spec: ContainerSpec, command: tuple[str, ...] | None) -> DockerContainer:
+    async def _create(self, spec: ContainerSpec, command: CommandLine | None) -> DockerContainer:
         config = configuration(spec, self._worker_id, self._shm_size, command)
         containers = self._engine.client.containers
         try:
@@ -187,7 +190,7 @@ class DockerRuntime:
         except DockerError as error:
             raise _start_fault(spec, error) from error
 
-    async def _find_command(self, container: DockerContainer, spec: ContainerSpec) -> tuple[str, ...]:
+    async def _find_command(self, container: DockerContainer, spec: ContainerSpec) -> CommandLine:
         """Before the start: with an init process in front, a missing executable is no error of the engine."""
 
         async def exists(file: str) -> bool:
@@ -223,17 +226,20 @@ class DockerRuntime:
 
 
 def configuration(
-    spec: ContainerSpec, worker_id: str, shm_size: int, command: tuple[str, ...] | None = None
+    spec: ContainerSpec, worker_id: str, shm_size: int, command: CommandLine | None = None
 ) -> dict[str, Any]:
     """What the engine is asked for. Nothing of the host but the two folders, and one card or none."""
+    entrypoint, words = run_by(spec, command)
     config: dict[str, Any] = {
         "Image": spec.image.image_id,
+        "Entrypoint": entrypoint,
+        "Cmd": words,
         "Env": [f"{key}={value}" for key, value in _environment(spec).items()],
         "Labels": spec.labels | {LABEL_WORKER: worker_id, LABEL_CONTAINER: spec.id},
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},  # the channel tells whether it works
         "HostConfig": {
-            "Init": True,
+            "Init": not is_init(entrypoint or words),
             "SecurityOpt": ["no-new-privileges", "label=disable"],
             "CapDrop": ["NET_RAW"],
             "PidsLimit": PIDS_LIMIT,
@@ -247,15 +253,27 @@ def configuration(
             ],
         },
     }
-    if command:
-        config |= {"Entrypoint": [command[0]], "Cmd": list(command[1:])}
     return config
+
+
+def run_by(spec: ContainerSpec, command: CommandLine | None) -> tuple[list[str], list[str]]:
+    """Entrypoint and command of a container. `command`: None: the image's own."""
+    words = list(spec.image.command if command is None else command.words)
+    asked_for = spec.options.entrypoint == "image" and (command is None or command.by_entrypoint)
+    return list(spec.image.entrypoint) if asked_for else [], words
+
+
+def is_init(words: Sequence[str]) -> bool:
+    """Whether this process reaps and forwards signals itself, and may insist on being process 1."""
+    return bool(words) and posixpath.basename(words[0]) in _INITS
 
 
 def _environment(spec: ContainerSpec) -> dict[str, str]:
     variables = environment(spec, spec.image.env, CHANNEL_TARGET, PYTHON_TARGET)
     # Where the nvidia runtime is the engine's default it obeys this variable, which CUDA images set to "all".
     variables["NVIDIA_VISIBLE_DEVICES"] = spec.gpu or "void"
+    # To the engine's init process, which is tini: a signal is for the whole group, not for a shell that waits.
+    variables.setdefault("TINI_KILL_PROCESS_GROUP", "1")
     return variables
 
 

@@ -225,7 +225,8 @@ def _prepared(image: dict[str, Any], pulled: str | None) -> Prepared:
     return Prepared(
         image_id=image["Id"],
         env={key: value for key, _, value in pairs},
-        has_command=bool(config.get("Cmd") or config.get("Entrypoint")),
+        entrypoint=tuple(config.get("Entrypoint") or ()),
+        command=tuple(config.get("Cmd") or ()),
         pulled=pulled,
     )
 

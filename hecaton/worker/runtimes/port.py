@@ -20,8 +20,9 @@ from hecaton.wire.channel import ImageRef
 CHANNEL_TARGET = "/run/hecaton"
 """Where the channel folder (socket, log, in/, out/) appears inside a container."""
 
-PYTHON_TARGET = "/opt/hecaton"
-"""Where the worker's own `hecaton.serverless` is mounted, read-only, for images that lack it."""
+PYTHON_TARGET = f"{CHANNEL_TARGET}/python"
+"""Where the worker's own `hecaton.serverless` is mounted, read-only, for images that lack it. Below the one name that
+is ours: a mount hides what the image has there."""
 
 LABEL_WORKER = "hecaton.worker"
 LABEL_SLOT = "hecaton.slot"
@@ -78,7 +79,8 @@ class Prepared(msgspec.Struct, frozen=True):
 
     image_id: str
     env: dict[str, str]
-    has_command: bool
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
     pulled: str | None = None
 
 
@@ -89,8 +91,16 @@ class Here(msgspec.Struct, frozen=True):
     made: float | None
 
 
-Commands = tuple[tuple[str, ...], ...]
-"""Command lines, to be tried in turn while the engine says that the executable is not in the image."""
+class CommandLine(msgspec.Struct, frozen=True):
+    """Executable and arguments. `by_entrypoint`: the image's ENTRYPOINT runs it, as `docker run IMAGE WORDS` does; else
+    it takes its place."""
+
+    words: tuple[str, ...]
+    by_entrypoint: bool = False
+
+
+Commands = tuple[CommandLine, ...]
+"""To be tried in turn while the engine says that the executable is not in the image."""
 
 
 class ContainerSpec(msgspec.Struct, frozen=True):

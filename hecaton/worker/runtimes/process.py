@@ -111,7 +111,7 @@ class ProcessRuntime:
                 f"this worker's process runtime has no handler for {image.name}; it has: {known}",
                 f"Start the worker with --handler {image.name}=handler.py, or use the docker runtime.",
             )
-        return Prepared(image_id=await asyncio.to_thread(self._identity, image.name), env={}, has_command=True)
+        return Prepared(image_id=await asyncio.to_thread(self._identity, image.name), env={})
 
     def _identity(self, name: str) -> str:
         """Of what the handler file says now: an edited one is another image."""

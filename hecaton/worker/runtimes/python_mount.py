@@ -1,5 +1,5 @@
-"""The folder that appears read-only at PYTHON_TARGET in every container: `hecaton.serverless` for images that lack it,
-and the launcher of scripts.
+"""The folder that appears read-only at PYTHON_TARGET in every container, and puts one name on its Python's path:
+`hecaton`, for images that lack it or have one older than 2.0. The launchers of scripts and handler files lie in it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,21 @@ import tempfile
 from pathlib import Path
 
 import hecaton
+from hecaton.worker.runtimes.port import PYTHON_TARGET
 
-LAUNCHER = "launch.py"
-"""Name of the script launcher in the folder: `python PYTHON_TARGET/launch.py FILE ARGUMENTS...`."""
+SHELL_LAUNCHER = f"{PYTHON_TARGET}/hecaton/launch.sh"
+"""Run as `sh LAUNCHER OUTPUT INTERPRETERS FILE ARGUMENTS...`. OUTPUT: path of a file that what is printed is appended
+to. INTERPRETERS: for a file that names none, the first that is there, with commas between. Either may be "-": none.
+Neither is empty or has a blank, since an ENTRYPOINT may end in `exec $@`."""
 
-# The mount comes before site-packages on the image's sys.path, so this file has to step aside for an installed hecaton:
-# an image may have pinned another version. Python 3.8 syntax and the standard library only.
+PYTHON_LAUNCHER = f"{PYTHON_TARGET}/hecaton/launch.py"
+"""The same for images without a shell, run by their Python."""
+
+# The mount comes first on the image's sys.path: before what the image or the user has put on PYTHONPATH, which may hold
+# a hecaton that is older than 2.0, of another protocol. From 2.0 on the image's own is taken: it was chosen, and
+# speaks ours. Python 3.8 syntax and the standard library only.
 _SHIM = '''\
-"""Mounted by the Hecaton worker; gives way to a hecaton package that the image itself has."""
+"""Mounted by the Hecaton worker; gives way to a hecaton package of the image's own from 2.0 on."""
 
 import importlib  # `importlib.util` has the same two names, but imports typing: 3 ms of every start
 import os
@@ -31,30 +38,98 @@ def _load_the_images_own():
     mount = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     rest = [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != mount]
     spec = importlib._bootstrap_external.PathFinder.find_spec("hecaton", rest)
-    if spec is None or spec.loader is None or not spec.origin:
+    if spec is None or spec.loader is None or not spec.origin or _is_old(spec.origin, rest):
         return
     module = importlib._bootstrap.module_from_spec(spec)
     sys.modules["hecaton"] = module  # the import system hands out what it finds here when this file has run
     spec.loader.exec_module(module)
 
 
+def _is_old(origin, path):
+    """Read, not run: an old one may import whatever it likes. One that says no version is somebody's own."""
+    try:
+        with open(origin, encoding="utf-8") as file:
+            said = [line.partition("=")[2].strip(" '\\"") for line in file if line.startswith("__version__")]
+        folders = [entry or os.curdir for entry in path if os.path.isdir(entry or os.curdir)]
+        installed = [name[8:] for entry in folders for name in os.listdir(entry) if name.startswith("hecaton-")]
+    except (OSError, ValueError):
+        return False
+    return next((version[:2] in ("0.", "1.") for version in said + installed if version[:1].isdigit()), False)
+
+
 _load_the_images_own()
 '''
 
-# The interpreter is started anew rather than the script run in this one: then __main__, sys.argv, tracebacks and
-# multiprocessing are exactly as without a launcher.
-_LAUNCH = '''\
-"""Runs a Python file with its output appended to the job's log: launch.py FILE ARGUMENTS..."""
+# POSIX only: dash, bash and busybox read it. It says that it runs before anything can go wrong here, by a pipe that is
+# opened for both directions, which waits for nobody. Then whatever runs takes its place: exit codes and signals are the
+# program's own, and to Python it looks as if there were no launcher.
+_SHELL_LAUNCHER = """\
+output=$1 interpreters=$2 file=$3
+shift 3
+mount=${0%/hecaton/*}
+folder=${mount%/*}
+[ "$output" = - ] || exec >>"$output" 2>&1
+echo 1<>"$folder/launched"
 
+fail() {
+    echo "hecaton: $*" >&2
+    exit 127
+}
+
+[ "$HECATON_DIR" = "$folder" ] || fail "the image's ENTRYPOINT took the variables of the job out of the environment:" \\
+    "--entrypoint none runs it without"
+case :$PYTHONPATH: in
+*:"$mount":*) ;;
+*) export PYTHONPATH="$mount${PYTHONPATH:+:$PYTHONPATH}" ;;
+esac
+
+IFS= read -r first <"$file"
+case $first in
+'#!'*)
+    first=${first#??}
+    first=${first#"${first%%[! 	]*}"}
+    interpreter=${first%%[ 	]*}
+    [ -x "$interpreter" ] || fail "the first line of ${file##*/} asks for $interpreter, which is not in this image"
+    [ -x "$file" ] || fail "the worker's folder is on a file system that is mounted noexec: ask the worker's admin"
+    exec "$file" "$@"
+    ;;
+esac
+IFS=,
+for interpreter in $interpreters; do
+    command -v "$interpreter" >/dev/null && exec "$interpreter" "$file" "$@"
+done
+IFS=' '
+fail "none of these is in this image, in PATH=$PATH: $interpreters"
+"""
+
+_PYTHON_LAUNCHER = """\
 import os
 import sys
 
-log = os.open(os.path.join(os.environ["HECATON_DIR"], "log"), os.O_WRONLY | os.O_APPEND)
-os.dup2(log, 1)
-os.dup2(log, 2)
-os.close(log)
-os.execv(sys.executable, [sys.executable] + sys.argv[1:])
-'''
+output, interpreters, file = sys.argv[1:4]
+mount = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if output != "-":
+    log = os.open(output, os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+pipe = os.open(os.path.join(os.path.dirname(mount), "launched"), os.O_RDWR)
+os.write(pipe, b"\\n")
+os.close(pipe)
+with open(file, "rb") as program:
+    first = program.readline(256)
+if first.startswith(b"#!"):
+    command = [file]
+elif "python" in interpreters:
+    command = [sys.executable, file]
+else:
+    sys.exit("hecaton: none of these is in this image: " + interpreters)
+try:
+    os.execv(command[0], command + sys.argv[4:])
+except OSError as error:
+    sys.stderr.write("hecaton: cannot run {}: {}; it begins with {!r}\\n".format(file, error.strerror, first))
+    sys.exit(127)
+"""
 
 
 def build(state: Path) -> Path:
@@ -87,7 +162,8 @@ def _files() -> dict[str, bytes]:
     source = Path(hecaton.__file__).parent / "serverless"
     files = {f"hecaton/serverless/{path.name}": path.read_bytes() for path in sorted(source.glob("*.py"))}
     files["hecaton/__init__.py"] = _SHIM.format(version=hecaton.__version__).encode()
-    files[LAUNCHER] = _LAUNCH.encode()
+    for launcher, text in ((SHELL_LAUNCHER, _SHELL_LAUNCHER), (PYTHON_LAUNCHER, _PYTHON_LAUNCHER)):
+        files[os.path.relpath(launcher, PYTHON_TARGET)] = text.encode()
     return files
 
 
@@ -115,4 +191,4 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
         os.chmod(directory, 0o755)
 
 
-__all__ = ["LAUNCHER", "build"]
+__all__ = ["PYTHON_LAUNCHER", "SHELL_LAUNCHER", "build"]

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Awaitable, Callable, Mapping
 
 from hecaton.core.model import Reason
-from hecaton.worker.runtimes.port import ContainerSpec, RuntimeFault
+from hecaton.worker.runtimes.port import CommandLine, ContainerSpec, RuntimeFault
 
 DEFAULT_SHM_SIZE = 1 << 30
 """Bytes of /dev/shm per container. Docker's 64 MiB break PyTorch's data loaders; unused, it costs nothing."""
@@ -21,7 +21,7 @@ def environment(spec: ContainerSpec, around: Mapping[str, str], folder: str, pyt
     """What is set beside `around`, which the container has in any case. `folder`, `python`: where the channel folder
     and the worker's `hecaton.serverless` are for what runs there."""
     own_path = spec.env.get("PYTHONPATH") or around.get("PYTHONPATH")
-    return {**spec.env, "HECATON_DIR": folder, "PYTHONPATH": f"{own_path}:{python}" if own_path else python}
+    return {**spec.env, "HECATON_DIR": folder, "PYTHONPATH": f"{python}:{own_path}" if own_path else python}
 
 
 class Executables:
@@ -31,26 +31,27 @@ class Executables:
     def __init__(self) -> None:
         self._known: dict[tuple[str, ...], str] = {}
 
-    def known(self, spec: ContainerSpec) -> tuple[str, ...] | None:
+    def known(self, spec: ContainerSpec) -> CommandLine | None:
         """The command whose executable was found in this image before."""
         executable = self._known.get(_question(spec))
-        return next((command for command in spec.commands or () if command[0] == executable), None)
+        return next((command for command in spec.commands or () if command.words[0] == executable), None)
 
-    async def find(self, spec: ContainerSpec, exists: Callable[[str], Awaitable[bool]]) -> tuple[str, ...]:
+    async def find(self, spec: ContainerSpec, exists: Callable[[str], Awaitable[bool]]) -> CommandLine:
         """`exists`: whether there is a file of this path in the image. Raises RuntimeFault: none of them is there."""
         path = spec.env.get("PATH") or spec.image.env.get("PATH") or _DEFAULT_PATH
         for command in spec.commands or ():
-            for folder in path.split(":"):
-                if await exists(posixpath.join(folder or "/", command[0])):
-                    self._known[_question(spec)] = command[0]
+            executable = command.words[0]
+            for folder in ("/",) if posixpath.isabs(executable) else path.split(":"):
+                if await exists(posixpath.join(folder or "/", executable)):
+                    self._known[_question(spec)] = executable
                     return command
-        missing = " or ".join(command[0] for command in spec.commands or ())
+        missing = " or ".join(command.words[0] for command in spec.commands or ())
         raise RuntimeFault(
             Reason.STARTUP_EXIT,
             f"there is no {missing} in {spec.image_name}",
-            "A script or a handler file needs an image with its interpreter in PATH, such as python:3.9-slim.",
+            "A script or a handler file needs an image with a shell, or with Python in PATH, such as python:3.9-slim.",
         )
 
 
 def _question(spec: ContainerSpec) -> tuple[str, ...]:
-    return (spec.image.image_id, *(command[0] for command in spec.commands or ()))
+    return (spec.image.image_id, *(command.words[0] for command in spec.commands or ()))

@@ -1,0 +1,142 @@
+"""What runs a job's file in its container: real shells and a real Python, without a container around them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.doors.launch import Launched
+from hecaton.worker.runtimes import python_mount
+from hecaton.worker.runtimes.port import PYTHON_TARGET
+from hecaton.worker.runtimes.python_mount import PYTHON_LAUNCHER, SHELL_LAUNCHER
+
+SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "python": [sys.executable]}
+PRINTS = "import os, sys\nprint(sys.argv)\nsys.stderr.write('warn\\n')\nos.write(1, b'raw\\n')\nsys.exit(5)\n"
+
+
+class Site:
+    """A channel folder with the mount in it, as a container sees them."""
+
+    def __init__(self, folder: Path, launcher: list[str]) -> None:
+        self.channel = ChannelFolder(folder)
+        self.folder = folder
+        mount = folder / "python"
+        mount.rmdir()
+        shutil.copytree(python_mount.build(folder.parent / "state"), mount)
+        self.mount = mount
+        file = PYTHON_LAUNCHER if launcher == SHELLS["python"] else SHELL_LAUNCHER
+        self._command = [*launcher, str(mount / Path(file).relative_to(PYTHON_TARGET))]
+        self.launched = Launched(self.channel.launched_fd)
+
+    def file(self, text: str, name: str = "my file.py") -> str:
+        self.channel.put_program(name, text.encode())
+        return str(self.folder / "in" / name)
+
+    def command(self, file: str, *args: str, by: str = "python3,python", output: str | None = None) -> list[str]:
+        return [*self._command, output or str(self.folder / "log"), by, file, *args]
+
+    def run(self, command: list[str], **changes: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": os.environ["PATH"], "HECATON_DIR": str(self.folder), **changes}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+@pytest.fixture(params=SHELLS)
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path / "c", SHELLS[request.param])
+    yield site
+    site.channel.close()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path / "c", SHELLS["dash"])
+    yield site
+    site.channel.close()
+
+
+def test_the_file_runs_as_if_there_were_no_launcher(site: Site) -> None:
+    file = site.file(PRINTS)
+    assert not site.launched.said()
+    done = site.run(site.command(file, "a b", "", "$HOME"), PYTHONUNBUFFERED="1")
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", "")
+    assert site.log == f"{[file, 'a b', '', '$HOME']}\nwarn\nraw\n"
+    assert site.launched.said()
+
+
+def test_output_that_is_asked_for_nowhere_stays_where_it_is(site: Site) -> None:
+    done = site.run(site.command(site.file("print('seen')"), output="-"))
+    assert (done.stdout, site.log) == ("seen\n", "")
+
+
+def test_the_kernel_reads_the_first_line(site: Site) -> None:
+    file = site.file("#!/bin/bash -e\ncp /no/such /x\necho trained\n", "train.sh")
+    assert site.run(site.command(file)).returncode == 1
+    assert "trained" not in site.log
+    file = site.file(f"#!{sys.executable} -I\nimport sys; print(sys.flags.isolated)", "isolated")
+    assert site.run(site.command(file, by="-")).returncode == 0
+    assert site.log.endswith("1\n")
+    file = site.file("#! /usr/bin/perl\nprint 'from perl'", "job.py")
+    assert site.run(site.command(file)).returncode == 0
+    assert site.log.endswith("from perl")
+
+
+def test_an_interpreter_that_is_not_there_is_named(site: Site) -> None:
+    file = site.file("#!/no/such/python -u\n")
+    assert site.run(site.command(file)).returncode == 127
+    assert "/no/such/python" in site.log
+    assert site.launched.said()
+
+
+def test_none_of_the_interpreters_is_there(shell: Site) -> None:
+    done = shell.run([shutil.which("dash") or "", *shell.command(shell.file("x"))[1:]], PATH="/no/where")
+    assert done.returncode == 127
+    assert shell.log == "hecaton: none of these is in this image, in PATH=/no/where: python3,python\n"
+
+
+def test_a_script_of_the_shell_in_an_image_without_one(tmp_path: Path) -> None:
+    site = Site(tmp_path / "c", SHELLS["python"])
+    assert site.run(site.command(site.file("echo", "job.sh"), by="bash,sh")).returncode == 1
+    assert "none of these is in this image: bash,sh" in site.log
+    site.channel.close()
+
+
+def test_an_entrypoint_that_empties_the_environment_is_told_of(shell: Site) -> None:
+    done = shell.run(["env", "-i", *shell.command(shell.file("print('ran')"))])
+    assert done.returncode == 127
+    assert "took the variables of the job out of the environment" in shell.log
+    assert "--entrypoint none" in shell.log
+    assert "ran\n" not in shell.log
+
+
+@pytest.mark.parametrize("own", [{}, {"PYTHONPATH": "/of/the/entrypoint"}])
+def test_an_entrypoint_that_sets_its_own_python_path_hides_nothing_of_ours(shell: Site, own: dict[str, str]) -> None:
+    file = shell.file("import sys, hecaton.serverless as s; print(s.__file__, *sys.path[1:3])")
+    shell.run(shell.command(file), **own)
+    first, second, *rest = shell.log.split()
+    assert (first, second) == (f"{shell.mount}/hecaton/serverless/__init__.py", str(shell.mount))
+    assert rest[: len(own)] == list(own.values())
+
+
+def test_a_launcher_waits_for_no_worker(shell: Site) -> None:
+    """One that is being restarted, say: nobody has the pipe open."""
+    file = shell.file("print('ran')")
+    shell.channel.close()
+    assert shell.run(shell.command(file)).returncode == 0
+    assert shell.log == "ran\n"
+
+
+def test_signals_are_the_files_own(shell: Site) -> None:
+    file = shell.file("import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+    assert shell.run(shell.command(file)).returncode == -signal.SIGTERM
