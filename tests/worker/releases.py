@@ -11,7 +11,7 @@ from hecaton.wire import channel
 from hecaton.wire.channel import Hello
 from hecaton.worker import adoption, agent, containers
 from hecaton.worker.doors import exchange
-from hecaton.worker.memory import journal
+from hecaton.worker.memory import journal, records
 from hecaton.worker.memory.records import Ended, Forgotten, Given, Gone, Placed
 
 
@@ -64,8 +64,7 @@ def _patch(name: str, kind: Any, *modules: Any) -> None:
 def _before() -> None:
     """Its process is only ever the first: it never reads what another one wrote."""
     journal.VERSION -= 1
-    _patch("Placed", _PlacedBefore, journal)
-    _patch("Placed", _PlacedBefore, containers)
+    _patch("Placed", _PlacedBefore, journal, records, containers)
     _patch("is_served_by", lambda visitor, peer: None, exchange.Exchange)
 
 
