@@ -43,8 +43,19 @@ class Registry:
 @contextmanager
 def running_registry(folder: Path) -> Iterator[Registry]:
     """Run Debian's docker-registry with its storage in the folder until the block ends."""
-    require("docker-registry")
     port = _free_port()
+    process = start_registry(folder, port)
+    try:
+        _wait_until_ready(process, port, folder / "registry.log")
+        yield Registry(f"localhost:{port}")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def start_registry(folder: Path, port: int, network: Path | None = None) -> subprocess.Popen[bytes]:
+    """Over what an earlier one has left in the folder. `network`: the namespace on whose loopback it listens."""
+    require("docker-registry")
     config = {
         "version": "0.1",
         "log": {"level": "warn"},
@@ -52,20 +63,15 @@ def running_registry(folder: Path) -> Iterator[Registry]:
         "http": {"addr": f"127.0.0.1:{port}"},
     }
     (folder / "config.yml").write_text(json.dumps(config))
-    with (folder / "registry.log").open("wb") as log:
-        process = subprocess.Popen(
-            [find("docker-registry") or "docker-registry", "serve", str(folder / "config.yml")],
+    within = [] if network is None else ["nsenter", f"--net={network}", "--"]
+    with (folder / "registry.log").open("ab") as log:
+        return subprocess.Popen(
+            [*within, find("docker-registry") or "docker-registry", "serve", str(folder / "config.yml")],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env={"PATH": SEARCH_PATH},
         )
-    try:
-        _wait_until_ready(process, port, folder / "registry.log")
-        yield Registry(f"localhost:{port}")
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def _free_port() -> int:

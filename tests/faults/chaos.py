@@ -1,4 +1,5 @@
-"""Jobs through a server, workers and a Docker engine that are killed and paused at random: `make chaos`.
+"""Jobs through a server, workers and a Docker engine that are killed and paused at random, beside a registry that comes
+and goes and a worker's disk that fills: `make chaos`.
 
 `python -m tests.faults.chaos --jobs 10000 --faults 200`; `--seed N` plays the same plan of faults again. The exit
 code is 0 if no acknowledged job is lost, none has a wrong or a second result or the line of another one in its log, and
@@ -62,8 +63,10 @@ class Outcome:
             ("lost", str(len(verdict.lost))),
             ("duplicate results", str(len(verdict.duplicates))),
             ("wrong results", str(len(verdict.wrong))),
+            ("failed for the machines' sake", str(len(verdict.failed))),
             ("mixed logs", str(len(verdict.mixed))),
             ("attempts executed twice", str(len(verdict.repeated))),
+            ("overlaps of jobs that may not", str(len(verdict.overlaps))),
             ("extra executions", f"{verdict.extra} ({verdict.extra_percent:.2f} %; at most {EXTRA_PERCENT:.0f} %)"),
             ("left behind", str(len(self.left))),
             *(("note", note) for note in self.notes),

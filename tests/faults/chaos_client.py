@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from hecaton.client import Client
 from hecaton.core.errors import HecatonError
@@ -25,6 +26,8 @@ SHORT = (0.0, 0.0, 0.01, 0.05, 0.1, 0.3)
 LONG, LONG_SHARE = 2.0, 0.015
 """Seconds: long enough to run twice at once, when a worker was given up and is back. Without fencing the wrong one
 counts."""
+ALONE, ALONE_SHARE = 7.0, 0.008
+"""Seconds of jobs that may not overlap: longer than the lease of a worker that is gone."""
 
 RETRIES = 5
 """A handler that was killed from outside looks like one that ended itself: that is charged to the user."""
@@ -106,12 +109,13 @@ class Submitting:
             docker = n % task.docker_every == 0
             draw = random.Random(f"{task.seed} {n}")
             sleep = LONG if draw.random() < LONG_SHARE else draw.choice(SHORT)
+            options: dict[str, Any] = {"sleep": sleep, "retries": RETRIES}
+            if draw.random() < ALONE_SHARE:
+                options |= {"sleep": ALONE, "no_overlap": True}
             if docker:
-                job = self._ledger.submit(
-                    self._client, task.docker_image, n, sleep=sleep, mode="handler", file=HANDLER, retries=RETRIES
-                )
-            else:
-                job = self._ledger.submit(self._client, task.process_image, n, sleep=sleep, retries=RETRIES)
+                options |= {"mode": "handler", "file": HANDLER}
+            image = task.docker_image if docker else task.process_image
+            job = self._ledger.submit(self._client, image, n, **options)
             self._submitted[docker].put(job.id)
 
     def _read(self, submitted: queue.SimpleQueue[str | None]) -> None:

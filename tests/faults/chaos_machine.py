@@ -8,6 +8,7 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -21,19 +22,25 @@ from tests.engine.needs import EngineError
 from tests.engine.private import PrivateEngine
 from tests.faults.chaos_plan import (
     CONTAINERS,
+    DISK,
     ENGINE,
     HANDLERS,
     PROCESS_WORKERS,
+    REGISTRY,
     SERVER,
     WORKERS,
     Fault,
     Kind,
 )
+from tests.faults.chaos_registry import EngineRegistry
 from tests.faults.ledger import HANDLER
 
 PROCESS_IMAGE = "work"
 SLOTS = 2
 OPTIONS = ("--slots", str(SLOTS))
+SMALL_DISK = PROCESS_WORKERS[-1]
+"""This worker's folder is on a disk of its own, which fills."""
+DISK_SIZE, DISK_LEFT = 48 * 2**20, 128 * 2**10
 RESTART_SECONDS = 1.0
 """Until a supervisor starts again what ended by itself."""
 
@@ -47,6 +54,8 @@ class Machine:
         self.cluster = cluster
         self.docker_image = docker_image
         self._engine = engine
+        self._registry = EngineRegistry(engine, cluster.folder / "registry")
+        self._disk = cluster.folder / "worker" / SMALL_DISK
         self._listening = listening
         self._live_restore = False
         self._later: list[tuple[float, int, Callable[[], None]]] = []
@@ -60,6 +69,9 @@ class Machine:
 
     def start(self) -> None:
         self._build()
+        self._disk.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", "tmpfs", str(self._disk)], check=True)
+        self.docker_image = self._registry.offer(self.docker_image, "python:3")
         self.cluster.register(PROCESS_IMAGE, self.docker_image)
         self.cluster.client().update_image(self.docker_image, env=self._listening)
         for name in WORKERS:
@@ -89,6 +101,12 @@ class Machine:
             self._strike_one(fault)
         elif target == ENGINE:
             self._strike_engine(fault)
+        elif target == REGISTRY:
+            self._registry.go_while_needed(self.docker_image)
+            self._in(fault.seconds, self._registry.come)
+        elif target == DISK:
+            self._fill_disk()
+            self._in(fault.seconds, self._ballast.unlink)
         else:
             self._strike_process(fault)
 
@@ -118,10 +136,12 @@ class Machine:
             self.cluster.wait_connected(name, 60)
 
     def close(self) -> None:
-        """After a run that broke off: nobody else would end the handlers of a worker that is down."""
+        """Also after a run that broke off: nobody else would end the handlers of a worker that is down."""
         self._aside.shutdown()
+        self._registry.go()
         for pid in self._handlers():
             self._signal(pid, signal.SIGKILL)
+        subprocess.run(["umount", "--lazy", str(self._disk)], check=False)
 
     def _strike_process(self, fault: Fault) -> None:
         process = self._process(fault.target)
@@ -142,6 +162,17 @@ class Machine:
         else:
             self._engine.kill()
             self._in(fault.seconds, lambda: self._start_engine(fault.live_restore))
+
+    @property
+    def _ballast(self) -> Path:
+        return self._disk / "ballast"
+
+    def _fill_disk(self) -> None:
+        """But for what small jobs need for a moment."""
+        with self._ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(2**20))
+        os.truncate(self._ballast, max(0, self._ballast.stat().st_size - DISK_LEFT))
 
     def _start_engine(self, live_restore: bool) -> None:
         """Aside: it may take ten seconds, because it first ends what its predecessor ran."""

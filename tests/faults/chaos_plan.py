@@ -15,14 +15,22 @@ SERVER = "server"
 ENGINE = "dockerd"
 HANDLERS = "handlers"
 CONTAINERS = "containers"
+REGISTRY = "registry"
+DISK = "worker's disk"
 
 ENGINE_RETURNS = 12.0
 """Seconds that an engine may need after kill -9: it first ends what ran under its predecessor."""
 
 
+ON_THE_ENGINE = (CONTAINERS, REGISTRY)
+"""Striking them takes an engine that answers."""
+
+
 class Kind(StrEnum):
     KILL = "kill -9"
     PAUSE = "SIGSTOP"
+    AWAY = "away"
+    FULL = "full"
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ WEIGHTS = {
     **{(Kind.PAUSE, name): 3 for name in WORKERS},
     (Kind.PAUSE, HANDLERS): 4,
     (Kind.PAUSE, ENGINE): 5,
+    (Kind.AWAY, REGISTRY): 6,
+    (Kind.FULL, DISK): 4,
 }
 
 
@@ -67,7 +77,7 @@ def make_plan(seed: int, faults: int, seconds: float) -> tuple[Fault, ...]:
         free = [
             (choice, weight)
             for choice, weight in WEIGHTS.items()
-            if busy[choice[1]] <= at and not (choice[1] == CONTAINERS and busy[ENGINE] > at)
+            if busy[choice[1]] <= at and not (choice[1] in ON_THE_ENGINE and busy[ENGINE] > at)
         ]
         ((kind, target),) = draw.choices([choice for choice, _ in free], [weight for _, weight in free])
         fault = Fault(at, kind, target, _seconds(draw, kind, target), draw.random(), draw.random() < 0.5)
@@ -80,6 +90,8 @@ def make_plan(seed: int, faults: int, seconds: float) -> tuple[Fault, ...]:
 def _seconds(draw: random.Random, kind: Kind, target: str) -> float:
     if kind is Kind.PAUSE:
         return draw.uniform(1.0, 6.0)
+    if kind in (Kind.AWAY, Kind.FULL):
+        return draw.uniform(3.0, 9.0)
     if target in (HANDLERS, CONTAINERS):
         return 0.0
     # Most services are started again at once; now and then one stays away for longer than its leases last.

@@ -25,6 +25,8 @@ PATIENCE = 20.0
 """Seconds to go on trying while the ledger does not answer: an engine that restarts takes its bridge away for a
 moment."""
 
+BEAT_SECONDS = 0.2
+
 LEAVES_A_CHILD = 40
 """One of so many jobs leaves a process behind, which prints when the job may have ended, and others run."""
 
@@ -32,7 +34,8 @@ _connection: socket.socket | None = None
 
 
 def work(data: ServerLessInput) -> dict[str, Any]:
-    """Input: {"n": a number, "sleep": seconds}. The result differs from one execution to the next in "execution"."""
+    """Input: {"n": a number, "sleep": seconds, "beats": whether it says meanwhile that it is there}. The result differs
+    from one execution to the next in "execution"."""
     order = data.input
     execution = uuid.uuid4().hex
     _record(data, execution, "begin")
@@ -41,7 +44,12 @@ def work(data: ServerLessInput) -> dict[str, Any]:
     if order["n"] % LEAVES_A_CHILD == 1:
         left = line_of(data.job_id, data.attempt, execution, "left over")
         subprocess.Popen(["sh", "-c", "sleep 0.3; echo " + left])
-    if order.get("sleep"):
+    if order.get("beats"):
+        end = time.monotonic() + order["sleep"]
+        while time.monotonic() < end:
+            time.sleep(BEAT_SECONDS)
+            _record(data, execution, "beat")
+    elif order.get("sleep"):
         time.sleep(order["sleep"])
     result = {"value": value_of(order["n"]), "attempt": data.attempt, "execution": execution}
     _record(data, execution, "end")

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,13 +39,15 @@ OF_THE_SDK = "hecaton.serverless: "
 
 @dataclass(frozen=True)
 class Execution:
-    """One call of the handler. Times are of the machine's monotonic clock; `ended` is None for one that was killed."""
+    """One call of the handler. Times are of the machine's monotonic clock; `ended` is None for one that was killed.
+    `seen`: its last sign of life."""
 
     job: str
     attempt: int
     where: str
     began: float
     ended: float | None
+    seen: float
 
 
 class Ledger:
@@ -74,7 +76,7 @@ class Ledger:
         with socketserver.ThreadingTCPServer(("", 0), _taker(self._executed), bind_and_activate=False) as server:
             if network is not None:
                 server.socket.close()
-                server.socket = _socket_in(network)
+                server.socket = socket_in(network)
             server.server_bind()
             server.server_activate()
             server.daemon_threads = True
@@ -87,25 +89,29 @@ class Ledger:
 
     # -- the client's side ------------------------------------------------------------------------------
 
-    def submit(self, client: Client, image: str, n: int, *, sleep: float = 0.0, **options: Any) -> JobHandle:
-        """Submit one job for the handler, and note it as soon as it was acknowledged.
+    def submit(
+        self, client: Client, image: str, n: int, *, sleep: float = 0.0, no_overlap: bool = False, **options: Any
+    ) -> JobHandle:
+        """Submit one job for the handler, and note it as soon as it was acknowledged. One that may not overlap says all
+        the time that it is there.
 
         Goes on over every error that leaves open whether the job was taken: the key stays, so it is one job."""
         key = str(uuid.uuid4())
         while True:
             try:
-                job = client.submit(image, {"n": n, "sleep": sleep}, key=key, **options)
+                order = {"n": n, "sleep": sleep, "beats": no_overlap}
+                job = client.submit(image, order, key=key, no_overlap=no_overlap, **options)
             except HecatonError as error:
                 if not may_pass(error):
                     raise
                 time.sleep(0.2)
             else:
-                self.acknowledged(job.id, key, n)
+                self.acknowledged(job.id, key, n, no_overlap=no_overlap)
                 return job
 
-    def acknowledged(self, job: str, key: str, n: int) -> None:
+    def acknowledged(self, job: str, key: str, n: int, *, no_overlap: bool = False) -> None:
         """To be called right after the server has acknowledged, before anything else."""
-        _append(self._acknowledged, {"job": job, "key": key, "n": n})
+        _append(self._acknowledged, {"job": job, "key": key, "n": n, "no_overlap": no_overlap})
 
     def read(self, view: JobView, result: Any) -> None:
         """A client has seen the job's end; `result` is what it read, None when the job has none."""
@@ -159,14 +165,16 @@ class Ledger:
         """All that began, or those of one job, in that order."""
         begun: dict[str, Mapping[str, Any]] = {}
         ended: dict[str, float] = {}
+        seen: dict[str, float] = {}
         for record in _records(self._executed):
             if job is None or record["job"] == job:
+                seen[record["execution"]] = record["time"]
                 if record["what"] == "begin":
                     begun.setdefault(record["execution"], record)
-                else:
+                elif record["what"] == "end":
                     ended[record["execution"]] = record["time"]
         made = [
-            Execution(record["job"], record["attempt"], record["where"], record["time"], ended.get(name))
+            Execution(record["job"], record["attempt"], record["where"], record["time"], ended.get(name), seen[name])
             for name, record in begun.items()
         ]
         return sorted(made, key=lambda execution: execution.began)
@@ -205,6 +213,7 @@ class Ledger:
             executions=len(executions),
             lost=[f"{job}: {_last(reads[job])}" for job in expected if not _is_read(reads[job])],
             wrong=[f"{job}: {why}" for job in expected for why in _wrong(reads[job], expected[job], names)],
+            failed=[f"{job}: {why}" for job in expected for why in _failed(reads[job])],
             duplicates=[
                 *(
                     f"{key}: the key made jobs {', '.join(jobs)}"
@@ -214,24 +223,28 @@ class Ledger:
             ],
             mixed=[f"{job}: {why}" for job, why in self._mixed(reads, {r["job"]: r["n"] for r in acknowledged})],
             repeated=[f"{job}, attempt {attempt}: {n} times" for (job, attempt), n in same_attempt.items() if n > 1],
+            overlaps=list(_overlaps(executions, {record["job"] for record in acknowledged if record["no_overlap"]})),
             extra=sum(count - 1 for count in runs.values()),
         )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`lost`: acknowledged, but not terminal or not to be read. `duplicates`: a result or an end that changed after
-    it was read, or a key that made two jobs. `mixed`: logs that are not what their attempt printed. `repeated`:
-    attempts that were executed twice. `extra`: executions beyond one per job.
+    """`lost`: acknowledged, but not terminal or not to be read. `failed`: the handler never fails by itself, so these
+    did for the machines' sake. `duplicates`: a result or an end that changed after it was read, or a key that made two
+    jobs. `mixed`: logs that are not what their attempt printed. `repeated`: attempts that were executed twice.
+    `overlaps`: jobs that may not, and were alive in two places at once. `extra`: executions beyond one per job.
     """
 
     jobs: int
     executions: int
     lost: Sequence[str]
     wrong: Sequence[str]
+    failed: Sequence[str]
     duplicates: Sequence[str]
     mixed: Sequence[str]
     repeated: Sequence[str]
+    overlaps: Sequence[str]
     extra: int
 
     @property
@@ -241,7 +254,7 @@ class Verdict:
     def faults(self, extra_percent: float = 0.0) -> list[str]:
         """What breaks the contract, in words; `extra_percent`: executions that faults may cost."""
         found = []
-        for what in ("lost", "wrong", "duplicates", "mixed", "repeated"):
+        for what in ("lost", "wrong", "failed", "duplicates", "mixed", "repeated", "overlaps"):
             if lines := getattr(self, what):
                 found += [f"{len(lines)} {what}:", *(f"  {line}" for line in lines[:SHOWN])]
         if self.extra_percent > extra_percent:
@@ -257,8 +270,9 @@ class Verdict:
         return (
             f"{self.jobs} jobs, {self.executions} executions ({self.extra} extra: {self.extra_percent:.2f} %), "
             f"{len(self.lost)} lost, {len(self.duplicates)} duplicates, {len(self.wrong)} wrong, "
+            f"{len(self.failed)} failed, "
             f"{len(self.mixed)} logs mixed, "
-            f"{len(self.repeated)} attempts executed twice"
+            f"{len(self.repeated)} attempts executed twice, {len(self.overlaps)} overlaps"
         )
 
 
@@ -272,16 +286,32 @@ def _last(reads: Sequence[Mapping[str, Any]]) -> str:
 
 def _wrong(reads: Iterable[Mapping[str, Any]], value: str, executions: set[str]) -> Iterator[str]:
     for record in reads:
-        if "error" in record:
+        if "error" in record or record["state"] != JobState.FINISHED:
             continue
-        if record["state"] != JobState.FINISHED:
-            yield f"{record['state']} ({record['reason']}) in attempt {record['attempt']}"
-        elif not isinstance(record["result"], dict) or record["result"].get("value") != value:
+        if not isinstance(record["result"], dict) or record["result"].get("value") != value:
             yield f"{record['result']} in place of {value}"
         elif record["result"]["execution"] not in executions:
             yield f"the result of an execution that nobody saw end: {record['result']}"
         elif record["result"]["attempt"] != record["attempt"]:
             yield f"attempt {record['attempt']} has the result of attempt {record['result']['attempt']}"
+
+
+def _failed(reads: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for record in reads:
+        if "error" not in record and record["state"] != JobState.FINISHED:
+            yield f"{record['state']} ({record['reason']}) in attempt {record['attempt']}"
+
+
+def _overlaps(executions: Iterable[Execution], jobs: Set[str]) -> Iterator[str]:
+    """`executions`: in the order in which they began."""
+    latest: dict[str, Execution] = {}
+    for execution in executions:
+        before = latest.get(execution.job)
+        if before is not None and execution.job in jobs and before.seen > execution.began:
+            both = f"attempts {before.attempt} and {execution.attempt}"
+            yield f"{execution.job}: {both} for {before.seen - execution.began:.1f} s"
+        if before is None or execution.seen > before.seen:
+            latest[execution.job] = execution
 
 
 def _changed(reads: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -313,7 +343,7 @@ def _records(path: Path) -> Iterator[Mapping[str, Any]]:
             yield json.loads(line)
 
 
-def _socket_in(network: Path) -> socket.socket:
+def socket_in(network: Path) -> socket.socket:
     """A socket stays in the network of the thread that made it."""
     with network.open() as namespace, ThreadPoolExecutor(1) as thread:
         return thread.submit(_enter_and_make, namespace.fileno()).result()

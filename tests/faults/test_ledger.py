@@ -23,19 +23,25 @@ EXECUTION = "e0"
 RESULT = {"value": value_of(7), "attempt": 1, "execution": EXECUTION}
 
 
-def ran(ledger: Ledger, job: str = "j", attempt: int = 1, execution: str = EXECUTION) -> None:
+def says(
+    ledger: Ledger, what: str, at: float = 1.0, attempt: int = 1, execution: str = EXECUTION, job: str = "j"
+) -> None:
+    record = {
+        "job": job,
+        "attempt": attempt,
+        "execution": execution,
+        "what": what,
+        "key": "key",
+        "where": "here:1",
+        "time": at,
+    }
+    with open(ledger.environment["LEDGER"], "a", encoding="ascii") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def ran(ledger: Ledger, attempt: int = 1, execution: str = EXECUTION, job: str = "j") -> None:
     for what in ("begin", "end"):
-        record = {
-            "job": job,
-            "attempt": attempt,
-            "execution": execution,
-            "what": what,
-            "key": "key",
-            "where": "here:1",
-            "time": 1.0,
-        }
-        with open(ledger.environment["LEDGER"], "a", encoding="ascii") as file:
-            file.write(json.dumps(record) + "\n")
+        says(ledger, what, attempt=attempt, execution=execution, job=job)
 
 
 def view(job: str = "j", state: JobState = JobState.FINISHED, attempt: int = 1) -> JobView:
@@ -98,6 +104,24 @@ def test_an_acknowledged_job_that_nobody_can_read_is_lost(ledger: Ledger) -> Non
         ledger.verdict().check()
 
 
+def test_a_job_that_failed_did_so_for_the_machines_sake(ledger: Ledger) -> None:
+    ledger.acknowledged("j", "key", 7)
+    ran(ledger)
+    ledger.read(view(state=JobState.FAILED), None)
+    with pytest.raises(AssertionError, match="1 failed"):
+        ledger.verdict().check()
+
+
+@pytest.mark.parametrize(("no_overlap", "overlaps"), [(True, 1), (False, 0)])
+def test_a_job_that_may_not_overlap_and_lives_on_beside_its_next_attempt_is_found(
+    ledger: Ledger, no_overlap: bool, overlaps: int
+) -> None:
+    ledger.acknowledged("j", "key", 7, no_overlap=no_overlap)
+    for attempt, what, at in ((1, "begin", 1.0), (2, "begin", 5.0), (1, "beat", 6.0), (2, "end", 7.0)):
+        says(ledger, what, at, attempt, str(attempt))
+    assert len(ledger.verdict().overlaps) == overlaps
+
+
 @pytest.mark.parametrize(
     ("read", "result"),
     [
@@ -105,7 +129,6 @@ def test_an_acknowledged_job_that_nobody_can_read_is_lost(ledger: Ledger) -> Non
         (view(), {**RESULT, "execution": "one that nobody saw"}),
         (view(attempt=2), RESULT),
         (view(), None),
-        (view(state=JobState.FAILED), None),
     ],
 )
 def test_a_result_of_other_input_execution_or_attempt_is_wrong(ledger: Ledger, read: JobView, result: Any) -> None:
@@ -162,7 +185,7 @@ def test_it_sees_what_processes_execute(tmp_path: Path, ledger: Ledger) -> None:
         assert worker.child.poll() is None
         slow.cancel()
         ledger.read_all(client, 30)
-        assert ledger.verdict().wrong == [f"{slow.id}: CANCELLED (cancelled) in attempt 1"]
+        assert ledger.verdict().failed == [f"{slow.id}: CANCELLED (cancelled) in attempt 1"]
         assert ledger.jobs() == [*(job.id for job in jobs), slow.id]
 
 
