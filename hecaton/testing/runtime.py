@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,9 @@ class ScriptedRuntime:
 
     async def output(self, handle: str, limit: int) -> bytes:
         return self.script.output[-limit:]
+
+    async def follow(self, handle: str) -> AsyncIterator[bytes]:
+        yield self.script.output
 
     async def found(self) -> list[Found]:
         return [Found(handle, container.spec.labels, True) for handle, container in self.containers.items()]

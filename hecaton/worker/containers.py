@@ -45,6 +45,9 @@ from hecaton.worker.site import Site
 OUTPUT_LIMIT = 4 * 1024
 """Bytes of last words that go into a failure's message; the whole log is kept beside."""
 
+OPENING_SECONDS = 5.0
+"""How long what an ended container has said while it started may be on its way from the engine."""
+
 STOP_RETRY = 2.0
 """Seconds until the next try when the engine could not stop a container."""
 
@@ -73,6 +76,7 @@ class LiveContainer:
         self._began = site.now()
         self._life: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
         self.image_id = ""  # of the engine; empty: not known yet
         self.gone = False
 
@@ -129,6 +133,13 @@ class LiveContainer:
             if self._exchange.talks_in_doubt():
                 self.withdraw()
             self._exchange.log.trim_idle()
+            if self._opening is not None and not self._exchange.log.opens:
+                self._opening.cancel()
+
+    @property
+    def opens(self) -> bool:
+        """Whether it may still say something elsewhere that goes into its log."""
+        return self._opening is not None and not self._opening.done() and self.log is not None and self.log.opens
 
     def acknowledge(self, ref: AttemptRef) -> None:
         if self._exchange is not None:
@@ -140,7 +151,7 @@ class LiveContainer:
 
     async def close(self) -> None:
         """At the end of the worker: leave no task behind, whatever state this is in."""
-        for task in (self._life, self._end):
+        for task in (self._life, self._end, self._opening):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
@@ -169,6 +180,8 @@ class LiveContainer:
             self.image_id = prepared.image_id
             self._entrypoint = prepared.entrypoint
             door = await self._make_ready()
+            if self._exchange is not None and not door.begins_at_start:
+                self._exchange.begin_early(self._first.ref)
             spec = self._spec(prepared, door)
             self._site.journal.place(self._placed(door.nonce))
             self._post(ev.ImageReady(self._now(), self.id, image.digest or prepared.image_id))
@@ -192,6 +205,8 @@ class LiveContainer:
         seconds = self._now() - self._began
         _log.info(f"Started a container in {seconds:.2f} s", image=self._first.image.name, container=self.id)
         self._post(ev.ContainerStarted(self._now(), self.id))
+        if self._exchange is not None and not self._exchange.door.begins_at_start:
+            self._opening = asyncio.get_running_loop().create_task(self._hear_start(self._exchange, self._handle))
         if self._exchange is not None:
             self._exchange.door.started(self._handle)
         await self._watch(self._handle)
@@ -276,10 +291,22 @@ class LiveContainer:
             await self._exchange.store(answer)
         elif unseen and not exit.oom and exit.code in STOPPED_CODES:
             exit = Exit(exit.code, error=f"it ended with exit code {exit.code} while the worker was away")
+        if self._opening is not None and self.opens:
+            await asyncio.wait([self._opening], timeout=OPENING_SECONDS)
         words = await self._last_words(handle)
         never_began = () if self._exchange is None else self._exchange.withdraw()
         unready = self._exchange.door.unready(self._first, self._entrypoint) if self._exchange else Unready()
         self._post(ev.ContainerExited(self._now(), self.id, exit, words, never_began, unready.how, unready.hint))
+
+    async def _hear_start(self, exchange: Exchange, handle: str) -> None:
+        """What it says before `start` turns its output into the log is the beginning of the log of its first job."""
+        words = b""
+        async for text in self._site.runtime.follow(handle):
+            if not exchange.log.opens:
+                return
+            exchange.log.add(text)
+            words = (words + text)[-OUTPUT_LIMIT:]
+            self._post(ev.ContainerSaid(self._now(), self.id, words.decode("utf-8", "replace")))
 
     async def _last_words(self, handle: str) -> str:
         written = "" if self._exchange is None else self._exchange.last_words(OUTPUT_LIMIT)

@@ -34,9 +34,10 @@ class LiveContainers:
 
     def add(self, container: LiveContainer) -> None:
         self.by_id[container.id] = container
+        self.look_soon()
 
     def look_soon(self) -> None:
-        """A job begins."""
+        """A job begins, or a container that may have something to say."""
         if self._timer is None or self._looks_seldom:
             self._look_in(LOG_INTERVAL)
 
@@ -75,6 +76,7 @@ class LiveContainers:
             container.look_at_log()
         self._outbox.tick()
         at_work = any(job.started_at is not None for job in self._holdings.jobs.values())
+        at_work = at_work or any(container.opens for container in self.by_id.values())
         if self.by_id:
             self._look_in(LOG_INTERVAL if at_work else IDLE_INTERVAL)
 

@@ -122,6 +122,20 @@ class RuntimeContract:
         assert b"No module named 'no_such_module'\n" in output  # the order of the two streams is not promised
         assert await runtime.output(handle, 15) == output[-15:]
 
+    async def test_gives_the_output_as_it_comes(self, runtime: Runtime, start: Start, channel: Path) -> None:
+        program = (
+            "import time; os.write(1, b'loading\\n'); go = os.environ['HECATON_DIR'] + '/out/go'\n"
+            "while not os.path.exists(go): time.sleep(0.02)\n"
+            "os.write(2, b'loaded\\n')"
+        )
+        following = runtime.follow(await start(program))
+        async with asyncio.timeout(20):
+            heard = b""
+            while heard != b"loading\n":
+                heard += await anext(following)
+            (channel / "out/go").touch()
+            assert b"".join([text async for text in following]) == b"loaded\n"
+
     async def test_output_that_nobody_reads_blocks_nothing(self, runtime: Runtime, start: Start) -> None:
         handle = await start("for _ in range(1000): os.write(1, b'x' * 999 + b'\\n')")
         assert await runtime.wait(handle) == Exit(0)

@@ -82,6 +82,16 @@ HANDLER = """
     start(handler)
 """
 
+LOADS = """
+    import os, time
+    from hecaton.serverless import start
+    print("loading the model", flush=True)
+    while not os.path.exists(os.path.dirname(__file__) + "/loaded"):
+        time.sleep(0.01)
+    print("loaded")
+    start(lambda data: print("job", data.input))
+"""
+
 Serve = Callable[..., "asyncio.Task[int]"]
 
 
@@ -106,7 +116,9 @@ async def worker(server: ScriptedServer, handler: Path, tmp_path: Path) -> Async
     def start(settings: WorkerSettings | None = None, ca_file: Path | None = None) -> asyncio.Task[int]:
         crash = tmp_path / "crash.py"
         crash.write_text("print('no start() in here')\n")
-        runtime = ProcessRuntime(WORKER, {"echo": handler, "crash": crash})
+        loads = tmp_path / "loads.py"
+        loads.write_text(textwrap.dedent(LOADS))
+        runtime = ProcessRuntime(WORKER, {"echo": handler, "crash": crash, "loads": loads})
         config = server.config(tmp_path / "state", ca_file)
         task = asyncio.create_task(serve(config, runtime, (), settings or WorkerSettings(grace=2.0, drain_timeout=10)))
         started.append(task)
@@ -135,7 +147,7 @@ async def test_a_job_runs_in_a_container_and_its_result_and_log_come_back(
     worker()
     hello = await server.connected()
     assert hello.runtime == "process"
-    assert hello.serves == ("echo", "crash")
+    assert hello.serves == ("echo", "crash", "loads")
     assert hello.doors == ("native",)
     await server.assign(json_job("a", '"print"'))
     outcome = await server.outcome(A)
@@ -194,6 +206,32 @@ async def test_an_image_that_never_calls_start_fails_its_job_at_once(server: Scr
     assert "no start() in here" in outcome.failure.message
     assert "--handler" in str(outcome.failure.hint)
     assert b"no start() in here" in server.log(A)
+
+
+async def test_what_it_says_before_its_first_job_is_seen_live_and_is_the_beginning_of_that_ones_log(
+    server: ScriptedServer, worker: Serve, tmp_path: Path
+) -> None:
+    worker()
+    await server.connected()
+    await server.assign(json_job("a", "1", image="loads"), json_job("b", "2", image="loads"))
+    await server.until(lambda: server.log(A) == b"loading the model\n", "what it says while it starts")
+    (tmp_path / "loaded").touch()
+    for job in (A, B):
+        assert (await server.outcome(job)).reason is Reason.OK
+    assert [server.log(job) for job in (A, B)] == [b"loading the model\nloaded\njob 1\n", b"job 2\n"]
+
+
+async def test_one_that_never_asks_for_work_is_given_up_with_its_last_lines(
+    server: ScriptedServer, worker: Serve
+) -> None:
+    worker(WorkerSettings(startup_timeout=1.0, grace=2.0))
+    await server.connected()
+    await server.assign(json_job("a", "1", image="loads"))
+    outcome = await server.outcome(A)
+    assert outcome.reason is Reason.STARTUP_EXIT
+    assert outcome.failure is not None
+    assert "Its last lines:\nloading the model" in outcome.failure.message
+    assert server.log(A) == b"loading the model\n"
 
 
 async def test_an_image_that_the_runtime_does_not_have_is_denied(server: ScriptedServer, worker: Serve) -> None:

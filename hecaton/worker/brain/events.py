@@ -93,6 +93,13 @@ class ContainerNote(Event, frozen=True):
     text: str
 
 
+class ContainerSaid(Event, frozen=True):
+    """Before it asked for work, outside of its log: its last lines."""
+
+    container: str
+    text: str
+
+
 class ContainerFailed(Event, frozen=True):
     """It could not be prepared or started, and nothing of it is left."""
 

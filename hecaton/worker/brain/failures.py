@@ -50,8 +50,9 @@ def startup_failure(exit: Exit, output: str, how: str, hint: str) -> tuple[Reaso
     )
 
 
-def no_hello_failure(seconds: float) -> Failure:
-    return Failure(f"the container ran for {seconds:g} s without asking for work", hint=NO_START_HINT)
+def no_hello_failure(seconds: float, output: str) -> Failure:
+    message = f"the container ran for {seconds:g} s without asking for work"
+    return Failure(_with_lines(message, output), hint=NO_START_HINT)
 
 
 def timeout_failure(seconds: float) -> Failure:

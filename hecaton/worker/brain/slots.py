@@ -86,6 +86,7 @@ class Container:
     pace: float | None = None
     served: bool = False  # has been given a job
     runs: str | None = None  # digest or id of its image
+    words: str = ""  # the last ones before it asked for work
     outdated: bool = False  # its image's name means another one now: it takes nothing that it was not given
 
     def suits(self, job: HeldJob) -> bool:

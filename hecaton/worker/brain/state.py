@@ -70,6 +70,7 @@ class WorkerState:
             row(ev.ImageMoved, self._on_image_moved),
             row(ev.ContainerStarted, self._on_started),
             row(ev.ContainerNote, self._on_note),
+            row(ev.ContainerSaid, self._steps.said),
             row(ev.ContainerFailed, self._on_failed),
             row(ev.ContainerReady, self._on_ready),
             row(ev.JobAnswered, self._on_answered),
@@ -381,7 +382,7 @@ class WorkerState:
     def _give_up_start(self, container: Container, now: float) -> None:
         job = self.holdings.find(container.started_for)
         if job is not None and job.ending is None:
-            failure = no_hello_failure(self.settings.startup_timeout)
+            failure = no_hello_failure(self.settings.startup_timeout, container.words)
             self._ends.finish(job, Reason.STARTUP_EXIT, now, failure, container=container.id)
 
     def _container_deadline(self, container: Container) -> float | None:

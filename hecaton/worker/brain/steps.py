@@ -37,6 +37,11 @@ class Steps:
         if container.running is not None and len(slot.jobs) > len(container.ahead) + 1:
             self._give_ahead(container, container.running, slot, now)
 
+    def said(self, event: ev.ContainerSaid) -> None:
+        container = self._holdings.containers.get(event.container)
+        if container is not None:
+            container.words = event.text
+
     def _give_next(self, container: Container, job: HeldJob | None, now: float) -> None:
         leaving = self._holdings.leaving is not None
         if job is None:

@@ -55,6 +55,10 @@ class Exchange:
         self._ahead.extend(rest)
         self._track(self.log.go_on(first.ref, first.log, first.log_start))
 
+    def begin_early(self, ref: AttemptRef) -> None:
+        """Of the job that the container is started for: what it says until it asks for work is seen live."""
+        self._site.outbox.track(self.log.begin_early(ref))
+
     # -- in ------------------------------------------------------------------------------------------
 
     def give(self, job: Assignment) -> None:
@@ -204,6 +208,7 @@ class Exchange:
         if self._given_file is not None:
             self.folder.discard(self._given_file)
         self._given = None
+        self.log.opens = False
         if self._ahead:
             self._next_begins(log_start)
         self._post(ev.JobAnswered(self._now(), self._container, answer.ref, reason, body, failure))

@@ -192,12 +192,14 @@ class ContainerLog:
     """The log files of one container, and which attempts still need their part of them."""
 
     def __init__(self, folder: LogFolder, *, begun: bool = False) -> None:
-        """`begun`: an earlier process has given its container a job."""
+        """`begun`: an earlier process has given its container a job. `opens`: until the first job has ended, what the
+        container says elsewhere is the beginning of that one's log."""
         self._folder = folder
         self._first = self._now = LogFile(folder.log_fd)
         self._files: dict[str, LogFile] = {FIRST: self._first}
         self._needed: dict[AttemptRef, AttemptLog] = {}
         self._begun = begun
+        self.opens = not begun
 
     def begin(self, ref: AttemptRef, start: int | None = None) -> AttemptLog:
         """`start`: where the log of the job before ends, if the container has begun this one by itself.
@@ -213,8 +215,8 @@ class ContainerLog:
         return self._add(AttemptLog(ref, self._first, 0))
 
     def add(self, text: bytes) -> None:
-        """What the container has said outside of its log while it starts."""
-        if not self._begun:
+        """What the container has said elsewhere, while its log opens."""
+        if self.opens:
             os.write(self._first.fd, text)
 
     def go_on(self, ref: AttemptRef, name: str, start: int, end: int | None = None) -> AttemptLog:

@@ -7,7 +7,7 @@ import json
 import posixpath
 import struct
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -136,7 +136,15 @@ class DockerRuntime:
             if error.status == NOT_FOUND:
                 return b""
             raise _refused(error) from error
-        return _demultiplexed(raw)[-limit:] if limit > 0 else b""
+        return b"".join(_Streams().feed(raw))[-limit:] if limit > 0 else b""
+
+    async def follow(self, handle: str) -> AsyncIterator[bytes]:
+        params = {"stdout": "1", "stderr": "1", "follow": "1"}
+        streams = _Streams()
+        with suppress(DockerError, aiohttp.ClientError, OSError, ValueError):  # the engine went away: so does this
+            async for raw in self._engine.stream(f"containers/{handle}/logs", params):
+                for text in streams.feed(raw):
+                    yield text
 
     async def found(self) -> list[Found]:
         filters = json.dumps({"label": [f"{LABEL_WORKER}={self._worker_id}"]})
@@ -284,14 +292,21 @@ def _exit(state: dict[str, Any], interrupted: bool) -> Exit:
     return Exit(int(state["ExitCode"]), oom=bool(state.get("OOMKilled")), error=error)
 
 
-def _demultiplexed(raw: bytes) -> bytes:
+class _Streams:
     """Frames of (stream, 0, 0, 0, length as 4 bytes) as the engine sends them for containers without a terminal."""
-    pieces = []
-    while len(raw) >= _FRAME.size:
-        (length,) = _FRAME.unpack_from(raw)
-        pieces.append(raw[_FRAME.size : _FRAME.size + length])
-        raw = raw[_FRAME.size + length :]
-    return b"".join(pieces)
+
+    def __init__(self) -> None:
+        self._raw = bytearray()
+
+    def feed(self, raw: bytes) -> Iterator[bytes]:
+        """What is in the frames that are complete with it."""
+        self._raw += raw
+        while len(self._raw) >= _FRAME.size:
+            end = _FRAME.size + _FRAME.unpack_from(self._raw)[0]
+            if len(self._raw) < end:
+                return
+            yield bytes(self._raw[_FRAME.size : end])
+            del self._raw[:end]
 
 
 def _refused(error: DockerError) -> RuntimeFault:

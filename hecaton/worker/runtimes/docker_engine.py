@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
@@ -66,6 +66,12 @@ class Engine:
         """A raw answer that aiodocker would decode or keep whole as text."""
         async with self.client._query(path, params=dict(params)) as response:
             return await response.read()
+
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """A raw answer, piece by piece, however long it takes."""
+        async with self.client._query(path, params=dict(params), timeout=aiohttp.ClientTimeout()) as response:
+            async for piece in response.content.iter_any():
+                yield piece
 
     async def exists(self, container: str, path: str) -> bool:
         """Whether a file is in a container, running or not."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -194,6 +194,10 @@ class Runtime(Protocol):
 
     async def output(self, handle: str, limit: int) -> bytes:
         """The last bytes of what it wrote outside its log (start-up errors). Before `stop`."""
+        ...
+
+    def follow(self, handle: str) -> AsyncIterator[bytes]:
+        """What it writes outside its log, from its start on, as it comes; ends with the container."""
         ...
 
     async def found(self) -> list[Found]:

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 from hecaton.core.model import Mode, Reason
@@ -48,6 +48,7 @@ class _Child:
         self.labels = labels
         self.exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.tail = bytearray()
+        self.followers: list[asyncio.Queue[bytes]] = []  # each gets what is read, and nothing as the end
         self._output = output
         self._pidfd = os.pidfd_open(process.pid)
         os.set_blocking(output, False)
@@ -62,10 +63,14 @@ class _Child:
             del self.tail[:-_KEPT_OUTPUT]
             if not data:
                 asyncio.get_running_loop().remove_reader(self._output)
+            for follower in self.followers:
+                follower.put_nowait(data)
 
     def _ended(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         self._read()
+        for follower in self.followers:  # a child of the process may hold the pipe open for long
+            follower.put_nowait(b"")
         code = self.process.wait()
         if not self.exit.done():
             self.exit.set_result(Exit(code if code >= 0 else 128 - code))
@@ -206,6 +211,22 @@ class ProcessRuntime:
     async def output(self, handle: str, limit: int) -> bytes:
         child = self._children.get(handle)
         return bytes(child.tail[-limit:]) if child and limit > 0 else b""
+
+    async def follow(self, handle: str) -> AsyncIterator[bytes]:
+        child = self._children.get(handle)
+        if child is None:
+            return
+        news: asyncio.Queue[bytes] = asyncio.Queue()
+        child.followers.append(news)
+        over = child.exit.done()
+        try:
+            text = bytes(child.tail)
+            if text:
+                yield text
+            while not over and (text := await news.get()):
+                yield text
+        finally:
+            child.followers.remove(news)
 
     async def found(self) -> list[Found]:
         # The environment of a process shows a moment after its start, and not after it was given a new one: this
