@@ -145,7 +145,7 @@ class ScriptedContainer:
             os.close(folder_fd)
         try:
             hello = {"type": "hello", "protocol": protocol.PROTOCOL_VERSION, "pending": [], "sdk": "0", "pid": 1}
-            self.send({**hello, "nonce": self.spec.env["HECATON_NONCE"]})
+            self.send({**hello, "nonce": self.spec.env.get("HECATON_NONCE") or self.spec.env["HECATON_FILE_NONCE"]})
             decoder = protocol.FrameDecoder()
             while data := await reader.read(1 << 20):
                 for header, body in decoder.feed(data):

@@ -65,7 +65,7 @@ def python_image() -> str:
             f"This engine has a {NAME} that the tests did not make. They need the name for a stand-in and do not"
             f" replace yours: give it another name (docker tag {NAME} NAME; docker rmi {NAME}) and run them again."
         )
-    runtime = _runtime_image()
+    runtime = runtime_image()
     key = key_of(DOCKERFILE, PIP_CONF, image_id(runtime), *_source_contents())
     if found != key:
         with exclusive():
@@ -101,7 +101,7 @@ def build_wheel(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def _runtime_image() -> str:
+def runtime_image() -> str:
     base = base_image()
     executable = _python39()
     key = key_of(RUNTIME_DOCKERFILE, *NOT_IN_IMAGE, image_id(base), str(executable), _ask(executable, "sys.version"))

@@ -129,6 +129,13 @@ def test_an_entrypoint_that_sets_its_own_python_path_hides_nothing_of_ours(shell
     assert rest[: len(own)] == list(own.values())
 
 
+def test_only_the_file_is_handed_what_it_needs_to_be_given_work(site: Site) -> None:
+    file = site.file("import os; print(*(os.environ.get('HECATON_' + name) for name in ('NONCE', 'FILE_NONCE')))")
+    site.run(site.command(file), HECATON_FILE_NONCE="ab")
+    site.run(site.command(file))
+    assert site.log == "ab None\nNone None\n"
+
+
 def test_a_launcher_waits_for_no_worker(shell: Site) -> None:
     """One that is being restarted, say: nobody has the pipe open."""
     file = shell.file("print('ran')")

@@ -46,6 +46,10 @@ class HandlerDoor(NativeDoor):
         run_by = WAYS[self.mode].run_by
         return tuple(line for file in self.files(job) for line in launch.commands(file, kept, (), run_by=run_by))
 
+    def environment(self, job: Assignment) -> dict[str, str]:
+        """The launcher hands the nonce to the file, so that nothing else in the image gets the file's jobs."""
+        return {"HECATON_FILE_NONCE": self.nonce}
+
     def adopted(self, handle: str) -> None:
         self._launched.assume()
 

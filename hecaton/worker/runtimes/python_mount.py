@@ -62,7 +62,8 @@ _load_the_images_own()
 
 # POSIX only: dash, bash and busybox read it. It says that it runs before anything can go wrong here, by a pipe that is
 # opened for both directions, which waits for nobody. Then whatever runs takes its place: exit codes and signals are the
-# program's own, and to Python it looks as if there were no launcher.
+# program's own, and to Python it looks as if there were no launcher. HECATON_FILE_NONCE is what a handler file needs to
+# be given work: an image whose ENTRYPOINT starts a handler of its own, whatever it is given, would do the work instead.
 _SHELL_LAUNCHER = """\
 output=$1 interpreters=$2 file=$3
 shift 3
@@ -78,6 +79,8 @@ fail() {
 
 [ "$HECATON_DIR" = "$folder" ] || fail "the image's ENTRYPOINT took the variables of the job out of the environment:" \\
     "--entrypoint none runs it without"
+[ -z "$HECATON_FILE_NONCE" ] || export HECATON_NONCE="$HECATON_FILE_NONCE"
+unset HECATON_FILE_NONCE
 case :$PYTHONPATH: in
 *:"$mount":*) ;;
 *) export PYTHONPATH="$mount${PYTHONPATH:+:$PYTHONPATH}" ;;
@@ -116,6 +119,9 @@ if output != "-":
 pipe = os.open(os.path.join(os.path.dirname(mount), "launched"), os.O_RDWR)
 os.write(pipe, b"\\n")
 os.close(pipe)
+nonce = os.environ.pop("HECATON_FILE_NONCE", None)
+if nonce:
+    os.environ["HECATON_NONCE"] = nonce
 with open(file, "rb") as program:
     first = program.readline(256)
 if first.startswith(b"#!"):
