@@ -11,6 +11,10 @@ All on one event loop. What of it runs in a thread says so.
 - `image_watch`: What names of images mean on this machine: keeps warm containers from going on with an image that their
   name has left, answers the server's questions, and says when something is here that could not be had before.
 - `live_containers`: The containers of this process, and what is left of those that are gone.
+- `control`: The control socket in a worker's folder: whoever may enter that folder asks the worker's process to leave
+  what runs to its next process, and waits until it has.
+- `endings`: What is meant by a SIGTERM: stop, or leave what runs to the next process of this worker, or be gone with
+  the machine.
 - `no_overlap`: Until when this worker may run no-overlap jobs (`--no-overlap`): soon after, the server may give them to
   another one.
 - `site`: What all containers of a worker share.

@@ -136,16 +136,12 @@ class Agent:
             boot=self._boot,
             disk_full=self._disk.refused,
             look_at_cards=self._look_at_cards,
-            grace=self._grace,
             max_result=self._largest_result,
             miss=self._images.miss,
             say=self._images.say,
             post=self.post,
             now=self._loop.time,
         )
-
-    def _grace(self) -> float:
-        return min(self.state.settings.grace, self._lost_after / 8)
 
     def _largest_result(self) -> int:
         return self._max_result
@@ -208,10 +204,6 @@ class Agent:
             self._handling = False
         self._set_timer()
 
-    def stop(self) -> None:
-        """SIGTERM."""
-        self.post(ev.StopAsked(self._loop.time()))
-
     def _set_timer(self) -> None:
         due = self.state.deadline()
         if due is None or (self._timer is not None and self._timer_at <= due):
@@ -268,7 +260,7 @@ class Agent:
 
     def assured(self, at: float) -> None:
         self._lease.renew(at, self._lost_after)
-        self.post(ev.Assured(self._loop.time(), self._lease.until))
+        self.post(ev.Assured(self._loop.time(), self._lease.until, self._lease.grace))
 
     def hear(self, message: ToWorker) -> None:
         now = self._loop.time()
@@ -329,7 +321,7 @@ class Agent:
         self._live.by_id[action.container].acknowledge(action.ref)
 
     def _stop_container(self, action: ev.StopContainer) -> None:
-        self._live.by_id[action.container].stop()
+        self._live.by_id[action.container].stop(action.grace)
 
     def _report(self, action: ev.Report) -> None:
         self._link.send(action.message)

@@ -10,7 +10,10 @@ import structlog
 import hecaton
 from hecaton.core.model import Gpu
 from hecaton.worker.agent import Agent
+from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.control import Control
+from hecaton.worker.endings import Meant, meant_by_sigterm
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.link import FINAL_EXIT, ServerLink, session
 from hecaton.worker.link.registration import WorkerConfig
@@ -34,16 +37,17 @@ def run(config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], settings:
 
 
 async def serve(config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], settings: WorkerSettings) -> int:
-    """`run` on an event loop that is there already. A signal drains, a second one stops at once."""
+    """`run` on an event loop that is there already."""
     loop = asyncio.get_running_loop()
     python = await asyncio.to_thread(python_mount.build, config.folder)
     async with session(config) as http:
         link = ServerLink(config, http)
         agent = Agent(config, runtime, gpus, settings, link, Bodies(config.url, http), python)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _stop, agent)
+        signals = Signals(agent)
+        control = Control(config.folder, signals.leave)
         try:
             await agent.start()
+            await control.open()
             cards = f"GPU slots: {len(gpus)}" if gpus else f"CPU-only, slots: {settings.slots}"
             _log.info(f"Worker {config.name} is up: {cards}", version=hecaton.__version__, runtime=runtime.name)
             talking = loop.create_task(link.run(agent))
@@ -52,10 +56,10 @@ async def serve(config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], s
             talking.cancel()
             await asyncio.wait([talking])
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+            signals.close()
             await agent.close()
             await runtime.close()
+            control.close()  # last: whoever asked it to leave waits for this
     _log.info(f"Worker {config.name} ended: {message}")
     return code
 
@@ -72,9 +76,45 @@ async def _until_left(agent: Agent, talking: asyncio.Task[None]) -> tuple[int, s
     return await agent.left
 
 
-def _stop(agent: Agent) -> None:
-    _log.info("Stopping: running jobs may finish, a second signal stops them at once")
-    agent.stop()
+class Signals:
+    """What makes a worker end. SIGINT (Ctrl-C) drains, SIGTERM does what is meant by it; a second one stops at once."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._loop = asyncio.get_running_loop()
+        self._asking: asyncio.Task[None] | None = None
+        self._loop.add_signal_handler(signal.SIGINT, self._stop)
+        self._loop.add_signal_handler(signal.SIGTERM, self._terminated)
+
+    def leave(self) -> None:
+        _log.info("Leaving what runs to the next process of this worker")
+        self._agent.post(ev.LeaveAsked(self._loop.time()))
+
+    def close(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+        if self._asking is not None:
+            self._asking.cancel()
+
+    def _stop(self) -> None:
+        _log.info("Stopping: running jobs may finish, a second signal stops them at once")
+        self._agent.post(ev.StopAsked(self._loop.time()))
+
+    def _terminated(self) -> None:
+        if self._asking is None:
+            self._asking = self._loop.create_task(self._obey())
+        else:
+            self._stop()
+
+    async def _obey(self) -> None:
+        meant = await asyncio.to_thread(meant_by_sigterm)
+        if meant is Meant.LEAVE:
+            self.leave()
+        elif meant is Meant.POWER_OFF:
+            _log.info("The machine goes down: running jobs are stopped and go back to the queue")
+            self._agent.post(ev.PowerOffAsked(self._loop.time()))
+        else:
+            self._stop()
 
 
 __all__ = ["FINAL_EXIT", "NewerJournal", "WorkerSettings", "run", "serve"]

@@ -145,9 +145,10 @@ class LiveContainer:
         if self._exchange is not None:
             self._exchange.acknowledge(ref)
 
-    def stop(self) -> None:
+    def stop(self, grace: float) -> None:
+        """`grace`: seconds between SIGTERM and SIGKILL."""
         if self._end is None:
-            self._end = asyncio.get_running_loop().create_task(self._stop())
+            self._end = asyncio.get_running_loop().create_task(self._stop(grace))
 
     async def close(self) -> None:
         """At the end of the worker: leave no task behind, whatever state this is in."""
@@ -320,7 +321,7 @@ class LiveContainer:
         folder = None if self._exchange is None else self._exchange.folder
         return "" if folder is None else AttemptLog(self._first.ref, LogFile(folder.log_fd), 0).tail(OUTPUT_LIMIT)
 
-    async def _stop(self) -> None:
+    async def _stop(self, grace: float) -> None:
         if self._starting is not None:
             await asyncio.wait([self._starting])
             if not self._starting.cancelled() and self._starting.exception() is None:
@@ -332,7 +333,7 @@ class LiveContainer:
             await self._exchange.cut_off()
         while self._handle is not None:
             try:
-                await self._site.runtime.stop(self._handle, self._site.grace())
+                await self._site.runtime.stop(self._handle, grace)
                 break
             except RuntimeFault as fault:
                 _log.error(f"Could not stop a container: trying again in {STOP_RETRY:g} s", error=fault.message)

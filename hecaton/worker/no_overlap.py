@@ -23,12 +23,13 @@ class _Kept(msgspec.Struct, array_like=True):
 
 
 class NoOverlapLease:
-    """`until`: monotonic seconds; 0 where nothing is known, such as after a reboot. Raises OSError.
+    """`until`: monotonic seconds; 0 where nothing is known, such as after a reboot. `grace`: seconds between SIGTERM
+    and SIGKILL after that. Raises OSError.
 
     It never says more than the server grants. On the loop: what is written is not synced."""
 
     def __init__(self, folder: Path, boot: str) -> None:
-        self.until = 0.0
+        self.until = self.grace = 0.0
         self._boot = boot
         self._fd = os.open(folder / "lease", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with contextlib.suppress(msgspec.DecodeError):
@@ -39,6 +40,7 @@ class NoOverlapLease:
     def renew(self, at: float, lost_after: float) -> None:
         """The server heard this worker not before `at`. On a full disk the next process knows of an earlier time."""
         self.until = at + SHARE * lost_after
+        self.grace = (1 - SHARE) / 2 * lost_after
         with contextlib.suppress(OSError):
             os.pwrite(self._fd, msgspec.json.encode(_Kept(self._boot, self.until)).ljust(100), 0)
 

@@ -26,7 +26,6 @@ class Site(msgspec.Struct, frozen=True):
     outbox: Outbox
     journal: Journal
     boot: str
-    grace: Callable[[], float]
     max_result: Callable[[], int]
     disk_full: Callable[[], None]
     look_at_cards: Callable[[], Awaitable[None]]  # what was found, the brain knows when it returns

@@ -48,6 +48,8 @@ def options(server: str, **changes: object) -> WorkerOptions:
         "slots": 1,
         "idle_timeout": 900.0,
         "drain_timeout": 30.0,
+        "startup_timeout": 600.0,
+        "grace": 30.0,
         "shm_size": 1 << 30,
         "ca_file": None,
         "token": None,

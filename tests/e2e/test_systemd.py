@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from hecaton.client import Client
-from hecaton.core.model import Role
+from hecaton.core.model import Charged, JobState, Reason, Role
 from hecaton.testing.cluster import LocalCluster
 from hecaton.wire.api import WorkerView
+from tests.engine.daemon import docker
 from tests.engine.needs import EngineError
 from tests.engine.systemd import SystemdContainer, systemd_container
 
@@ -55,6 +56,10 @@ class Machine:
 
     def write(self, path: str, content: bytes) -> None:
         self._container.run("sh", "-c", f"cat > {path}", stdin=content)
+
+    def until_off(self) -> None:
+        """EngineError if it does not go down."""
+        docker("wait", self._container.name, timeout=90)
 
     def follow_logs(self) -> subprocess.Popen[str]:
         command = ["docker", "exec", self._container.name, "hecaton-gpu", "logs", "-f", "-n", "0"]
@@ -153,6 +158,49 @@ def test_a_handler_outlives_its_worker_that_is_killed(
     assert job.result(timeout=60) == {"got": {"wait": "/tmp/go"}}
     assert job.view().attempt == 1
     assert machine.sh("cat /tmp/go.seen") == "begun"
+
+
+@pytest.mark.parametrize(
+    "restart", ["hecaton-gpu restart", "systemctl restart hecaton-gpu", "{install} --grace 20 </dev/null"]
+)
+def test_a_restart_is_no_stop(cluster: LocalCluster, machine: Machine, login: str, install: str, restart: str) -> None:
+    """Whoever orders it: the job that runs goes on, and its process is the next worker's."""
+    client = cluster.client()
+    machine.sh(f"{login} {install} --drain-timeout 0")
+    job = client.submit("demo:1", {"wait": "/tmp/go"})
+    machine.sh("until test -e /tmp/go.seen; do sleep 0.1; done")
+    before = json.loads(machine.sh("hecaton-gpu status --json"))["pid"]
+    machine.sh(restart.format(install=install))
+    assert json.loads(machine.sh("hecaton-gpu status --json"))["pid"] != before
+    machine.sh("touch /tmp/go")
+    assert job.result(timeout=60) == {"got": {"wait": "/tmp/go"}}
+    assert job.view().attempt == 1
+    assert machine.sh("cat /tmp/go.seen") == "begun"
+
+
+def test_a_stop_is_no_restart(cluster: LocalCluster, machine: Machine, login: str, install: str) -> None:
+    client = cluster.client()
+    machine.sh(f"{login} {install} --drain-timeout 0")
+    job = client.submit("demo:1", {"wait": "/tmp/go"})
+    machine.sh("until test -e /tmp/go.seen; do sleep 0.1; done")
+    machine.sh("systemctl stop hecaton-gpu")
+    assert machine.sh("grep --text --files-with-matches '[h]andler.py' /proc/[1-9]*/cmdline || echo none") == "none"
+    assert job.view().state is JobState.IN_QUEUE
+    assert [attempt.charged for attempt in job.view().attempts] == [Charged.NONE]
+
+
+def test_a_machine_that_goes_down_is_not_held_up_and_nobody_pays(
+    cluster: LocalCluster, machine: Machine, login: str, install: str
+) -> None:
+    """With a drain time-out of a day."""
+    client = cluster.client()
+    machine.sh(f"{login} {install} --drain-timeout 86400")
+    job = client.submit("demo:1", {"wait": "/tmp/go"})
+    machine.sh("until test -e /tmp/go.seen; do sleep 0.1; done")
+    machine.sh("systemctl poweroff --no-block")
+    machine.until_off()
+    assert job.view().state is JobState.IN_QUEUE
+    assert [(attempt.reason, attempt.charged) for attempt in job.view().attempts] == [(Reason.RELEASED, Charged.NONE)]
 
 
 def test_the_login_is_kept_nowhere(cluster: LocalCluster, machine: Machine, login: str, install: str) -> None:

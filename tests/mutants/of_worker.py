@@ -82,7 +82,7 @@ MUTANTS = (
     Mutant(
         "timeout-off",
         "a job over its time-out is stopped",
-        "worker/brain/state.py",
+        "worker/brain/limits.py",
         "return job.started_at + job.assignment.options.timeout",
         "return None",
         (_STATE + "TestTimeout::test_a_job_is_stopped_after_its_timeout_and_ends_when_its_container_is_gone",),

@@ -18,7 +18,7 @@ import pytest
 from hecaton.core.errors import Conflict
 from hecaton.core.model import AttemptRef, Body, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, FileRef, Hello, Started
-from hecaton.worker import adoption, agent
+from hecaton.worker import adoption, agent, control
 from hecaton.worker.app import serve
 from hecaton.worker.runtimes.port import LABEL_CONTAINER, LABEL_WORKER, Found
 from tests.engine.daemon import docker
@@ -98,6 +98,13 @@ class Site:
         assert self.process is not None
         self.process.kill()
         await self.process.wait()
+        self.server.heard.clear()
+
+    async def leaves(self) -> None:
+        """As it is restarted: by its own decision, and its containers stay."""
+        assert self.process is not None
+        assert await asyncio.to_thread(control.leave, self.folder)
+        assert await self.process.wait() == 0
         self.server.heard.clear()
 
     async def comes_back(self) -> Hello:
@@ -352,6 +359,30 @@ class TestAWorkerThatWasKilled:
         assert phases(hello) == {A: "done"}
         assert (await site.server.outcome(A)).reason is Reason.RELEASED  # charged to nobody
         assert await site.found() == []
+
+
+class TestAWorkerThatIsRestarted:
+    """An orderly end costs no more than one by force."""
+
+    async def test_goes_on_with_the_job_that_runs_and_hands_back_what_waits(self, site: Site) -> None:
+        await site.comes()
+        await site.begins(site.job("a"))
+        await site.server.assign(site.job("b", "me"))
+        await site.leaves()
+        assert phases(await site.comes_back()) == {A: "running"}
+        site.let_go()
+        assert (await site.server.outcome(A)).reason is Reason.OK
+        assert site.executions() == 1
+        assert site.server.log(A) == b"began\nended\n"
+
+    async def test_gives_the_next_job_to_the_container_that_is_warm(self, site: Site) -> None:
+        await site.comes()
+        await site.server.assign(site.job("a", "me"))
+        before = (await site.server.outcome(A)).body
+        await site.leaves()
+        await site.comes_back()
+        await site.server.assign(site.job("b", "me"))
+        assert (await site.server.outcome(B)).body == before
 
 
 class TestAnotherRelease:

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from hecaton.core.model import AttemptRef, Gpu, Reason
 from hecaton.wire.channel import Released
 from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.departure import HANDOVER_SECONDS
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.runtimes.port import Exit
 from tests.faults.figures import figure
@@ -45,6 +46,9 @@ class Machine(RuleBasedStateMachine):
         self.fetching: list[AttemptRef] = []
         self.left = False
         self.stopping = False
+        self.stays = False  # what runs is for the next process of the worker
+        self.asked_at = 0.0
+        self.down = False  # the machine goes down, and waits for nothing
 
     # -- what the brain orders -----------------------------------------------------------------------
 
@@ -89,7 +93,10 @@ class Machine(RuleBasedStateMachine):
                 at_work = {job for jobs in self.at_work.values() for job in jobs}
                 assert not at_work & set(action.message.refs), "handed back, and it may still run here"
         elif isinstance(action, ev.Leave):
-            assert not self.alive, "it leaves and containers are still there"
+            assert not self.alive or self.stays or self.down, "it leaves and containers are still there"
+            steady = set(self.alive.values()) <= {"up", "ready"}
+            late = self.brain.now >= self.asked_at + HANDOVER_SECONDS
+            assert not self.stays or self.down or late or steady, "it leaves in the midst of a change"
             self.left = True
 
     def give(self, container: str, job: AttemptRef) -> None:
@@ -293,6 +300,22 @@ class Machine(RuleBasedStateMachine):
             self.stopping = True
             self.hear(ev.StopAsked(self.brain.now, at_once=pick % 100 == 7))
 
+    @precondition(lambda self: not self.left)
+    @rule(pick=_pick)
+    def leaves(self, pick: int) -> None:
+        if pick % 50 == 7:
+            if not self.stopping:
+                self.stays, self.asked_at = True, self.brain.now
+            self.stopping = True
+            self.hear(ev.LeaveAsked(self.brain.now))
+
+    @precondition(lambda self: not self.left)
+    @rule(pick=_pick)
+    def machine_goes_down(self, pick: int) -> None:
+        if pick % 50 == 7:
+            self.stopping = self.down = True
+            self.hear(ev.PowerOffAsked(self.brain.now))
+
     @precondition(lambda self: self.left)
     @rule()
     def nothing_more(self) -> None:
@@ -320,7 +343,7 @@ class Machine(RuleBasedStateMachine):
                 self.time_passes(40.0)
             if not self.brain.state.holdings.jobs and all(phase == "ready" for phase in self.alive.values()):
                 break
-        assert not self.brain.state.holdings.jobs, "a job never ended"
+        assert self.left or not self.brain.state.holdings.jobs, "a job never ended"
         if not self.left:
             assert self.open <= set(self.brain.state.holdings.done), "the server was never told what became of a job"
 

@@ -85,14 +85,19 @@ def start(name: str | None) -> None:
 @cli.command()
 @service_option
 def stop(name: str | None) -> None:
-    """Stop the worker service until the next boot. Running jobs get its drain timeout to end."""
+    """Stop the worker service until the next boot. Running jobs get its drain timeout to end, then its grace."""
     _control("stop", name)
 
 
 @cli.command()
 @service_option
 def restart(name: str | None) -> None:
-    """Restart the worker service."""
+    """Restart the worker service. What runs goes on, and what is warm stays warm: the new process takes it over."""
+    from hecaton.cli import units
+    from hecaton.cli.hecaton_gpu.worker import leave_to_next
+
+    units.require("hecaton-gpu restart")
+    leave_to_next(_unit(name))
     _control("restart", name)
 
 

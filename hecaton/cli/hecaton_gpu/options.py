@@ -33,6 +33,8 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     slots: int
     idle_timeout: float
     drain_timeout: float
+    startup_timeout: float
+    grace: float
     shm_size: int
     ca_file: Path | None
     token: str | None
@@ -118,6 +120,14 @@ _WORKER_OPTIONS = (
         "--drain-timeout", type=click.FloatRange(0, 86400), default=_USUAL.drain_timeout, show_default=True,
         metavar="SECONDS",
         help="How long running jobs may go on when the worker is stopped; then they go back to the queue.",
+    ),
+    click.option(
+        "--startup-timeout", type=click.FloatRange(1, 86400), default=600.0, show_default=True, metavar="SECONDS",
+        help="How long a container may take from its start until it asks for work, such as to load a model.",
+    ),
+    click.option(
+        "--grace", type=click.FloatRange(0, 3600), default=30.0, show_default=True, metavar="SECONDS",
+        help="Between SIGTERM and SIGKILL, for a job that is stopped to save its work.",
     ),
     click.option("--shm-size", type=Size(), default="1g", show_default=True, help="/dev/shm of each container."),
 )  # fmt: skip

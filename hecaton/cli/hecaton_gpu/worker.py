@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+from pathlib import Path
 
 import click
 
@@ -15,6 +16,7 @@ from hecaton.cli.hecaton_gpu.options import WorkerOptions
 from hecaton.core.errors import BadRequest, Conflict, HecatonError
 from hecaton.wire import address
 from hecaton.wire.home import ENVIRONMENT
+from hecaton.worker import control
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link import registration
 from hecaton.worker.link.link import FINAL_EXIT
@@ -27,7 +29,8 @@ CONNECT_SECONDS = 20.0
 """How long `install` watches the new service to tell how it went."""
 
 STOP_SECONDS = 60
-"""Seconds that the end of a worker may take beyond its drain timeout: containers are stopped, results delivered."""
+"""Seconds that the end of a worker may take beyond its drain timeout and its grace: containers are removed, results
+delivered."""
 
 
 def run_worker(options: WorkerOptions) -> int:
@@ -54,7 +57,11 @@ def run_worker(options: WorkerOptions) -> int:
 
         log_to_stderr()
         settings = WorkerSettings(
-            slots=options.slots, idle_timeout=options.idle_timeout, drain_timeout=options.drain_timeout
+            slots=options.slots,
+            idle_timeout=options.idle_timeout,
+            drain_timeout=options.drain_timeout,
+            startup_timeout=options.startup_timeout,
+            grace=options.grace,
         )
         try:
             return run(config, runtime, found.gpus, settings)
@@ -70,10 +77,32 @@ def install_worker(options: WorkerOptions) -> None:
     units.require(f"hecaton-gpu install {options.server}")
     config = identity(options)
     _check(_runtime(options, config))
+    leave_to_next(options.unit)
     units.install(service(options, config))
     output.say(f"Installed the service {options.unit} as worker {config.name!r} of {config.url}.")
     output.say(_first_state(options.unit))
     output.say(f"Its log: hecaton-gpu logs -f{'' if options.unit == 'hecaton-gpu' else f' --name {options.name}'}")
+
+
+def leave_to_next(unit: str) -> None:
+    """Before the service's process is replaced: what runs goes on in the next one. Does nothing where none runs. One
+    that does not hear of it here learns from systemd that it is restarted."""
+    pid = units.status(unit).pid if unit in units.installed(unit) else 0
+    folder = _folder_of_process(pid) if pid else None
+    if folder is not None:
+        control.leave(folder)
+
+
+def _folder_of_process(pid: int) -> Path | None:
+    """Where a worker that runs keeps its state, by what it was started with."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        variables = dict(item.partition("=")[::2] for item in Path(f"/proc/{pid}/environ").read_text().split("\0"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    if ENVIRONMENT not in variables or "--name" not in words[:-1]:
+        return None
+    return registration.folder_of(words[words.index("--name") + 1], Path(variables[ENVIRONMENT]))
 
 
 def service(options: WorkerOptions, config: WorkerConfig) -> units.Service:
@@ -82,7 +111,9 @@ def service(options: WorkerOptions, config: WorkerConfig) -> units.Service:
     for name, path in options.handlers.items():
         arguments += ["--handler", f"{name}={path}"]
     arguments += ["--slots", str(options.slots), "--idle-timeout", f"{options.idle_timeout:g}"]
-    arguments += ["--drain-timeout", f"{options.drain_timeout:g}", "--shm-size", str(options.shm_size)]
+    arguments += ["--drain-timeout", f"{options.drain_timeout:g}"]
+    arguments += ["--startup-timeout", f"{options.startup_timeout:g}", "--grace", f"{options.grace:g}"]
+    arguments += ["--shm-size", str(options.shm_size)]
     environment = {ENVIRONMENT: str(registration.worker_home()), "PYTHONUNBUFFERED": "1"}
     runtime = RUNTIMES[options.runtime]
     environment |= {name: os.environ[name] for name in runtime.variables if os.environ.get(name)}
@@ -91,7 +122,7 @@ def service(options: WorkerOptions, config: WorkerConfig) -> units.Service:
         description=f"Hecaton GPU worker {config.name}",
         command=units.python_command("hecaton.cli.hecaton_gpu.main", *arguments),
         environment=environment,
-        stop_seconds=STOP_SECONDS + round(options.drain_timeout),
+        stop_seconds=STOP_SECONDS + round(options.drain_timeout + options.grace),
         after=("network-online.target", *runtime.services),
         oom_score_adjust=-900,  # a job that eats all memory must not take the worker along
         final_codes=(0, FINAL_EXIT),  # 0: removed on the server, or asked to end

@@ -6,6 +6,7 @@
 - `failures`: The words for a job that ended without an answer of its container.
 - `holdings`: What the worker holds: slots, containers, jobs, results, and the small moves that keep it consistent.
 - `invariants`: What must hold in the worker's brain after every event.
+- `limits`: Times that run out: of a start, of a job, of a container without work, and of what the server has heard.
 - `orders`: What the brain has decided about the event that it handles.
 - `settings`: How a worker behaves.
 - `slots`: The things that the worker's brain keeps in mind: held jobs, containers, slots, results to deliver.

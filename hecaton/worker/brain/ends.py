@@ -40,10 +40,15 @@ class Ends:
         if slot.container is not None and job in slot.container.ahead:
             self._steps.withdraw(slot.container)
         elif slot.container is not None and self._holdings.may_have_started(job):
-            self._steps.stop(slot.container)
+            self._steps.stop(slot.container, self._grace(job, ending))
         else:
             self._settle(job, now)
             self._steps.advance(slot, now)
+
+    def _grace(self, job: HeldJob, ending: EarlyEnd) -> float:
+        """That of a no-overlap job which others may get is the rest of its lease."""
+        hurried = job.assignment.options.no_overlap and ending in (EarlyEnd.UNHEARD, EarlyEnd.DROPPED)
+        return min(self._holdings.grace, self._holdings.no_overlap_grace) if hurried else self._holdings.grace
 
     def _settle(self, job: HeldJob, now: float, container: str | None = None) -> None:
         """End a job for the reason for which it was stopped."""

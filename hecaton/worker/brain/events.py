@@ -56,9 +56,11 @@ class Welcomed(Event, frozen=True):
 
 
 class Assured(Event, frozen=True):
-    """The server has heard this worker: no-overlap jobs may run until then (monotonic seconds)."""
+    """The server has heard this worker: no-overlap jobs may run until then (monotonic seconds), and then have `grace`
+    seconds to end."""
 
     until: float
+    grace: float = 0.0
 
 
 class LinkLost(Event, frozen=True):
@@ -220,6 +222,14 @@ class StopAsked(Event, frozen=True):
     at_once: bool = False
 
 
+class LeaveAsked(Event, frozen=True):
+    """A next process of this worker follows: leave it what runs, and everything that is warm."""
+
+
+class PowerOffAsked(Event, frozen=True):
+    """The machine goes down: stop what runs and hand it back, within `POWER_OFF_SECONDS`."""
+
+
 class ShutdownAsked(Event, frozen=True):
     """The server wants nothing of this worker any more: stop everything, report nothing, exit."""
 
@@ -249,9 +259,11 @@ class StartContainer(Action, frozen=True):
 
 
 class StopContainer(Action, frozen=True):
-    """Wherever it is on its way; also removes one that ended by itself. Answered by `ContainerGone`."""
+    """Wherever it is on its way; also removes one that ended by itself. Answered by `ContainerGone`. `grace`: seconds
+    between SIGTERM and SIGKILL."""
 
     container: str
+    grace: float
 
 
 class GiveJob(Action, frozen=True):

@@ -23,7 +23,9 @@ class Holdings:
     - unless the worker leaves, a slot with jobs has a container, and one that can begin has begun.
 
     `done`: results that the server has not accepted. `no_overlap`: those of `jobs` that ask for it. `leaving`: exit
-    code and message; not None: nothing new is started."""
+    code and message; not None: nothing new is started. `stays`: it leaves what runs and what is warm to the next
+    process of this worker. `grace`: seconds that a container gets between SIGTERM and SIGKILL; `no_overlap_grace`: that
+    of a job which another worker may get soon."""
 
     def __init__(self, gpus: tuple[Gpu, ...], settings: WorkerSettings, done: Iterable[Done]) -> None:
         cards: tuple[Gpu | None, ...] = gpus or (None,) * settings.slots
@@ -33,6 +35,9 @@ class Holdings:
         self.done: dict[AttemptRef, Done] = {result.outcome.ref: result for result in done}
         self.no_overlap: set[JobId] = set()
         self.leaving: tuple[int, str] | None = None
+        self.stays = False
+        self.grace = settings.grace
+        self.no_overlap_grace = 0.0
 
     # -- moves ---------------------------------------------------------------------------------------
 

@@ -10,10 +10,10 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
     `slots`: without a card; with cards there is one slot per card. `idle_timeout`: a warm container without work is
     stopped after this. `startup_timeout`: a container that has not asked for work by then is given up.
-    `grace`: between SIGTERM and SIGKILL."""
+    `grace`: between SIGTERM and SIGKILL, for what runs in a container to save its work."""
 
     slots: int = 1
     idle_timeout: float = 900.0
     drain_timeout: float = 30.0
     startup_timeout: float = 600.0
-    grace: float = 5.0
+    grace: float = 30.0

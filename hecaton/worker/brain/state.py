@@ -16,8 +16,9 @@ from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.departure import Departure
 from hecaton.worker.brain.ends import Ends
 from hecaton.worker.brain.events import row
-from hecaton.worker.brain.failures import exit_failure, no_hello_failure, payload_failure, startup_failure
+from hecaton.worker.brain.failures import exit_failure, payload_failure, startup_failure
 from hecaton.worker.brain.holdings import Holdings
+from hecaton.worker.brain.limits import Limits
 from hecaton.worker.brain.orders import Orders
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, Phase, WorkerSlot
@@ -43,13 +44,15 @@ class WorkerState:
         self._steps = Steps(self.holdings, self._orders, prefix)
         self._ends = Ends(self.holdings, self._orders, self._steps)
         self._departure = Departure(self.holdings, self._orders, self._steps, self._ends, settings.drain_timeout)
-        self._no_overlap_until = no_overlap_until
+        self._limits = Limits(self.holdings, settings, self._steps, self._ends, no_overlap_until)
         self._disk_full = False  # nothing new is taken
         self._table: dict[type[msgspec.Struct], Callable[[Any], None]] = dict(self._rows())
 
     def handle(self, event: ev.Event) -> list[ev.Action]:
         """What to do now, in this order."""
         # hot: benchmarks/throughput.py
+        if self._departure.left:
+            return []
         self._table[type(event)](event)
         if self.holdings.leaving is not None:
             self._departure.leave_if_done(event.now)
@@ -64,7 +67,7 @@ class WorkerState:
             row(ev.CancelAsked, self._on_cancel),
             row(ev.ResultsAccepted, self._on_accepted),
             row(ev.Welcomed, self._on_welcomed),
-            row(ev.Assured, self._on_assured),
+            row(ev.Assured, self._limits.assured),
             row(ev.LinkLost, self._on_link_lost),
             row(ev.ImageReady, self._on_image_ready),
             row(ev.ImageMoved, self._on_image_moved),
@@ -86,6 +89,8 @@ class WorkerState:
             row(ev.ResultsSafe, self._on_safe),
             row(ev.Tick, self._on_tick),
             row(ev.StopAsked, self._departure.stop),
+            row(ev.LeaveAsked, self._departure.leave),
+            row(ev.PowerOffAsked, self._departure.power_off),
             row(ev.ShutdownAsked, self._departure.shut_down),
         )
 
@@ -96,14 +101,9 @@ class WorkerState:
     def deadline(self) -> float | None:
         """When a `Tick` is due at the latest; None: never, as things stand."""
         # hot: benchmarks/throughput.py
-        held = self.holdings
-        due = [] if held.leaving is None else self._departure.due()
-        if held.no_overlap and any(held.jobs[name].ending is None for name in held.no_overlap):
-            due.append(self._no_overlap_until)
-        for container in held.containers.values():
-            at = self._container_deadline(container)
-            if at is not None:
-                due.append(at)
+        due = self._limits.due()
+        if self.holdings.leaving is not None:
+            due += self._departure.due()
         return min(due, default=None)
 
     # -- from the server -----------------------------------------------------------------------------
@@ -186,9 +186,6 @@ class WorkerState:
         self._orders.report_refs(Started, started)
         for done in list(self.holdings.done.values()):
             self._ends.deliver_again(done, event.now)
-
-    def _on_assured(self, event: ev.Assured) -> None:
-        self._no_overlap_until = event.until
 
     def _on_link_lost(self, event: ev.LinkLost) -> None:
         self._orders.connected = False
@@ -363,36 +360,5 @@ class WorkerState:
                 self._ends.acknowledge(done)
 
     def _on_tick(self, event: ev.Tick) -> None:
-        now = event.now
-        for container in list(self.holdings.containers.values()):
-            due = self._container_deadline(container)
-            if due is None or now < due:
-                continue
-            if container.running is not None:
-                self._ends.end_early(container.running, EarlyEnd.TIMEOUT, now)
-            else:
-                if container.phase is Phase.BOOTING:
-                    self._give_up_start(container, now)
-                self._steps.stop(container)
-        if now >= self._no_overlap_until:
-            for job in [self.holdings.jobs[name] for name in self.holdings.no_overlap]:
-                self._ends.end_early(job, EarlyEnd.UNHEARD, now)
-        self._departure.tick(now)
-
-    def _give_up_start(self, container: Container, now: float) -> None:
-        job = self.holdings.find(container.started_for)
-        if job is not None and job.ending is None:
-            failure = no_hello_failure(self.settings.startup_timeout, container.words)
-            self._ends.finish(job, Reason.STARTUP_EXIT, now, failure, container=container.id)
-
-    def _container_deadline(self, container: Container) -> float | None:
-        if container.phase is Phase.BOOTING:
-            return container.since + self.settings.startup_timeout
-        if container.phase is not Phase.READY:
-            return None
-        job = container.running
-        if job is None:
-            return None if self.holdings.slots[container.slot].jobs else container.since + self.settings.idle_timeout
-        if job.assignment.options.timeout is None or job.started_at is None:
-            return None
-        return job.started_at + job.assignment.options.timeout
+        self._limits.tick(event.now)
+        self._departure.tick(event.now)

@@ -43,10 +43,11 @@ class Steps:
             container.words = event.text
 
     def _give_next(self, container: Container, job: HeldJob | None, now: float) -> None:
-        leaving = self._holdings.leaving is not None
+        leaving, stays = self._holdings.leaving is not None, self._holdings.stays
         if job is None:
             # A container that is not up and that nobody waits for, or that nobody can ever use again.
-            if container.phase < Phase.READY or container.shared is None or leaving:
+            useless = container.phase < Phase.READY or container.shared is None or leaving
+            if container.phase is Phase.PREPARING if stays else useless:
                 self.stop(container)
         elif not container.suits(job):
             self.stop(container)
@@ -87,12 +88,13 @@ class Steps:
         self._holdings.place(Container(name, slot.index, job.warm_key, job.assignment.image.name, job.ref, now))
         self._orders.do(ev.StartContainer(name, slot.index, job.assignment))
 
-    def stop(self, container: Container) -> None:
+    def stop(self, container: Container, grace: float | None = None) -> None:
+        """`grace`: seconds between SIGTERM and SIGKILL, other than what all get."""
         if container.phase is not Phase.STOPPING:
             container.phase = Phase.STOPPING
             if container.ahead:
                 self.withdraw(container)
-            self._orders.do(ev.StopContainer(container.id))
+            self._orders.do(ev.StopContainer(container.id, self._holdings.grace if grace is None else grace))
 
     def withdraw(self, container: Container) -> None:
         """All that it has ahead; once."""

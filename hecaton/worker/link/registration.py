@@ -63,14 +63,15 @@ def default_name() -> str:
     return re.sub(r"[^A-Za-z0-9_.@-]", "-", socket.gethostname())[:64].lstrip(".-") or "worker"
 
 
-def folder_of(name: str) -> Path:
-    """Where the worker of this name keeps its state; it need not exist. BadRequest for what is no name."""
+def folder_of(name: str, home: Path | None = None) -> Path:
+    """Where the worker of this name keeps its state; it need not exist. `home`: other than that of this process.
+    BadRequest for what is no name."""
     if not _NAME.fullmatch(name):
         raise BadRequest(
             f"{name[:80]!r} is not a name for a worker",
             "Use letters, digits, '.', '_', '@' and '-', at most 64, beginning with a letter or digit.",
         )
-    return worker_home() / "worker" / name
+    return (home or worker_home()) / "worker" / name
 
 
 def load(name: str) -> WorkerConfig | None:
