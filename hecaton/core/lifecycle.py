@@ -10,10 +10,11 @@ import enum
 
 import msgspec
 
-from hecaton.core.model import Charged, JobState, Reason
+from hecaton.core.model import Charged, Failure, JobState, Reason
 
 INFRA_LIMIT = 3
-"""Attempts lost to infrastructure before a job is stopped as poison (docs/reliability.md, C5)."""
+"""Attempts lost to infrastructure before a job is stopped; as poison, if a worker was lost each time
+(docs/reliability.md, C5)."""
 
 EXCUSED_LIMIT = 10
 """Losses of a worker, counting those that were not its job's fault, after which no excuse holds any more: jobs that
@@ -56,9 +57,10 @@ def sources(event: Event) -> tuple[JobState, ...]:
     return tuple(state for (state, e) in TRANSITIONS if e is event)
 
 
-INFRA = frozenset({Reason.WORKER_LOST, Reason.WORKER_ERROR, Reason.GPU_LOST, Reason.IMAGE_PULL})
-_FREE = frozenset({Reason.OK, Reason.RELEASED, Reason.CANCELLED})
-_HOPELESS = frozenset({Reason.IMAGE_DENIED, Reason.STARTUP_EXIT})
+INFRA = frozenset({Reason.WORKER_LOST, Reason.WORKER_ERROR, Reason.GPU_LOST})
+_FREE = frozenset({Reason.OK, Reason.RELEASED, Reason.CANCELLED, Reason.IMAGE_PULL})
+NO_IMAGE = frozenset({Reason.IMAGE_PULL, Reason.IMAGE_DENIED})
+_HOPELESS = frozenset({Reason.IMAGE_PULL, Reason.IMAGE_DENIED, Reason.STARTUP_EXIT})
 """Another attempt would end the same way: never retried."""
 
 
@@ -80,7 +82,8 @@ class History(msgspec.Struct, frozen=True):
     user_failures: int
     infra_failures: int
     cancel_requested: bool
-    losses: int = 0  # attempts that ended with a lost worker; looked up for excused ones only
+    losses: int = 0  # attempts that ended with a lost worker; looked up where one is lost again
+    charged_losses: int = 0  # those of them that counted
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -90,14 +93,17 @@ class Verdict(msgspec.Struct, frozen=True):
     delay: float = 0.0  # seconds until the next attempt may be assigned
 
 
-def judge(history: History, reason: Reason, excused: bool = False) -> Verdict:
+def judge(history: History, reason: Reason, excused: bool = False, hope: bool = False) -> Verdict:
     """Where a job goes when its current attempt ended with `reason`. `excused`: its worker was lost by something that
-    no job of it can have caused, such as a power cut that took others too."""
+    no job of it can have caused, such as a power cut that took others too. `hope`: its image could not be had there and
+    then, but may be elsewhere or later; the scheduler knows where not to try it."""
     charged = charge(reason)
     if reason is Reason.OK:
         return Verdict(Event.FINISH, reason, charged)
     if history.cancel_requested or reason is Reason.CANCELLED:
         return Verdict(Event.CANCEL, Reason.CANCELLED, Charged.NONE)
+    if reason in NO_IMAGE and hope:
+        return Verdict(Event.REQUEUE, reason, Charged.NONE)
     if reason is Reason.RELEASED:
         return Verdict(Event.REQUEUE, reason, charged)
     if excused and history.losses < EXCUSED_LIMIT - 1:
@@ -105,9 +111,9 @@ def judge(history: History, reason: Reason, excused: bool = False) -> Verdict:
     if charged is Charged.INFRA:
         losses = history.infra_failures + 1
         if losses >= INFRA_LIMIT:
-            end = Reason.POISON if reason is Reason.WORKER_LOST else reason
-            return Verdict(Event.FAIL, end, charged)
-        # A lost worker has cost `lost_after` already; a registry or engine in trouble needs time to recover.
+            alone = reason is Reason.WORKER_LOST and history.charged_losses + 1 >= INFRA_LIMIT
+            return Verdict(Event.FAIL, Reason.POISON if alone else reason, charged)
+        # A lost worker has cost `lost_after` already; an engine in trouble needs time to recover.
         delay = 0.0 if reason is Reason.WORKER_LOST else _delay(losses)
         return Verdict(Event.REQUEUE, reason, charged, delay)
     failures = history.user_failures + 1
@@ -118,3 +124,18 @@ def judge(history: History, reason: Reason, excused: bool = False) -> Verdict:
 
 def _delay(nth: int) -> float:
     return RETRY_DELAY[min(nth, len(RETRY_DELAY)) - 1]
+
+
+def last_words(verdict: Verdict) -> Failure | None:
+    """For a job that failed and whose worker, which was lost, could say nothing."""
+    if verdict.event is not Event.FAIL or verdict.reason not in (Reason.POISON, Reason.WORKER_LOST):
+        return None
+    if verdict.reason is Reason.POISON:
+        return Failure(
+            "three workers were lost while they ran this job: it is stopped before it takes more of them down",
+            hint="What does it do to the machine's memory, disk or cards? hecaton job show lists the workers.",
+        )
+    return Failure(
+        "three attempts at this job were ended by the machines, the last one by the loss of its worker",
+        hint="hecaton job show lists them with their reasons; hecaton job retry runs the job again.",
+    )

@@ -72,6 +72,7 @@ class Want(msgspec.Struct, frozen=True):
     passed_over: float = 0.0  # since when its owner, with work waiting, got nothing
     shunned: frozenset[WorkerId] = frozenset()  # machines that failed its jobs a moment ago: others first
     asks: frozenset[str] = frozenset()  # options that its worker has to carry out, beyond those that all do
+    barred: frozenset[WorkerId] = frozenset()  # of the shunned, machines that cannot get its image now
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -124,6 +125,8 @@ def refusal(want: Want, host: Host) -> str | None:
         return "is draining: it finishes what it has and takes nothing new"
     if host.status is WorkerStatus.QUARANTINED:
         return f"is quarantined: {host.quarantine}"
+    if host.id in want.barred:
+        return "cannot get the image now"
     why = unable(want, host.ability)
     return None if why is None else f"uses the {host.runtime} runtime{why}"
 
@@ -212,7 +215,10 @@ class _Round:
     def _outranked(self, want: Want, host: Host) -> bool:
         """Does other waiting work have a better claim to this worker than a warm container gives?"""
         return any(
-            self.left[other.lane] > 0 and self._better(other, want) and unable(other, host.ability) is None
+            self.left[other.lane] > 0
+            and self._better(other, want)
+            and host.id not in other.barred
+            and unable(other, host.ability) is None
             for other in self.wants
             if other.lane != want.lane
         )
@@ -279,7 +285,11 @@ class _Round:
             other = slot.warm != want.warm
             return host.id in want.shunned, other, slot.warm is not None, position if other else -position
 
-        ready = [place for place, (host, _) in enumerate(self.idle) if unable(want, host.ability) is None]
+        ready = [
+            place
+            for place, (host, _) in enumerate(self.idle)
+            if host.id not in want.barred and unable(want, host.ability) is None
+        ]
         return (self.idle[position] for position in sorted(ready, key=badness))
 
     def _prefetch(self) -> None:

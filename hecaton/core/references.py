@@ -41,6 +41,12 @@ class Reference(msgspec.Struct, frozen=True):
         return f"{self.familiar}@{digest}"
 
 
+def registry_of(name: str) -> str:
+    """Of anything that may be the name of an image."""
+    first, slash, rest = name.partition("/")
+    return _split(first, rest)[0] if slash and rest else DOCKER_HUB
+
+
 def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 

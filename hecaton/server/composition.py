@@ -21,6 +21,7 @@ from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.channel import Channel
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.images.news import ImageNews
+from hecaton.server.fleet.images.pulls import Pulls
 from hecaton.server.fleet.images.versions import Versions
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Quarantine
@@ -50,14 +51,15 @@ class Composition:
         versions = Versions(self.fleet, clock.now)
         self.directory = Directory(database, passwords, clock, Resolver(check, versions, clock.now))
         self.hub = Hub()
-        self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now)
+        pulls = Pulls(clock.now, resources.settings.pull_patience)
+        self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now, pulls)
         self.dispatcher = Dispatcher(database, clock, self.scheduler)
         self.quarantine = Quarantine(resources, self.fleet, self.scheduler)
         self.attempts = Attempts(resources, self.fleet, self.scheduler, self.dispatcher, self.quarantine, self.hub)
         self.workers = Workers(resources, self.fleet, self.dispatcher, self.attempts, self.quarantine)
         self.jobs = Jobs(resources, self.directory, self.fleet, self.scheduler, self.attempts, self.hub)
         self.batches = Batches(resources, self.directory, self.scheduler, self.hub)
-        images = ImageNews(versions, self.directory.pin_image)
+        images = ImageNews(versions, pulls, self.directory.pin_image, self.dispatcher.kick)
         self.channel = Channel(
             self.workers, self.attempts, self.quarantine, self.fleet, clock, self.find_worker, images
         )

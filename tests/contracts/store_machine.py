@@ -61,7 +61,11 @@ class Expected:
 
     @property
     def history(self) -> History:
-        return History(self.new.spec.retries, self.user_failures, self.infra_failures, self.cancel_requested)
+        lost = [told.charged for told in self.ended.values() if told.reason is Reason.WORKER_LOST]
+        charged = lost.count(Charged.INFRA)
+        return History(
+            self.new.spec.retries, self.user_failures, self.infra_failures, self.cancel_requested, len(lost), charged
+        )
 
     def expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,15 +18,16 @@ from hecaton.core.lifecycle import (
     History,
     charge,
     judge,
+    last_words,
     sources,
 )
 from hecaton.core.model import Charged, JobState, Reason
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/lifecycle.md"
 # Written out, as docs/reliability.md promises them (C5): a list taken from the code would agree with any code.
-MACHINES = [Reason.GPU_LOST, Reason.IMAGE_PULL, Reason.WORKER_ERROR, Reason.WORKER_LOST]
+MACHINES = [Reason.GPU_LOST, Reason.WORKER_ERROR, Reason.WORKER_LOST]
 LOSSES = 3
-USER_FAULTS = sorted(set(Reason) - set(MACHINES) - {Reason.OK, Reason.RELEASED, Reason.CANCELLED})
+USER_FAULTS = sorted(set(Reason) - set(MACHINES) - {Reason.OK, Reason.RELEASED, Reason.CANCELLED, Reason.IMAGE_PULL})
 HOPELESS = [Reason.IMAGE_DENIED, Reason.STARTUP_EXIT]
 HELD = (JobState.ASSIGNED, JobState.IN_PROGRESS)
 PAYERS = {"nobody": Charged.NONE, "the user": Charged.USER, "the machines": Charged.INFRA}
@@ -140,8 +142,31 @@ def test_losses_to_the_machines_use_up_no_retries_and_end_after_three(reason: Re
         assert (verdict.event, verdict.charged) == (Event.REQUEUE, Charged.INFRA)
         assert (verdict.delay == 0) is (reason is Reason.WORKER_LOST)
     last = judge(fresh(retries=9, infra_failures=LOSSES - 1), reason)
-    assert last.event is Event.FAIL
-    assert last.reason is (Reason.POISON if reason is Reason.WORKER_LOST else reason)
+    assert (last.event, last.reason) == (Event.FAIL, reason)
+
+
+def test_poison_is_a_job_whose_worker_was_lost_each_time() -> None:
+    before = History(0, 0, LOSSES - 1, False, LOSSES - 1, LOSSES - 1)
+    assert judge(before, Reason.WORKER_LOST).reason is Reason.POISON
+    once = judge(msgspec.structs.replace(before, charged_losses=LOSSES - 2), Reason.WORKER_LOST)
+    assert (once.event, once.reason) == (Event.FAIL, Reason.WORKER_LOST)
+    for verdict, said in (
+        (judge(before, Reason.WORKER_LOST), "three workers were lost"),
+        (once, "ended by the machines"),
+    ):
+        words = last_words(verdict)
+        assert words is not None
+        assert said in words.message
+    assert last_words(judge(before, Reason.WORKER_ERROR)) is None  # the worker has said it
+    assert last_words(judge(fresh(), Reason.WORKER_LOST)) is None  # it is not the end
+
+
+@pytest.mark.parametrize("reason", [Reason.IMAGE_PULL, Reason.IMAGE_DENIED])
+def test_an_image_that_may_yet_be_had_costs_nobody_anything(reason: Reason) -> None:
+    verdict = judge(fresh(infra_failures=2), reason, hope=True)
+    assert (verdict.event, verdict.charged, verdict.delay) == (Event.REQUEUE, Charged.NONE, 0.0)
+    last = judge(fresh(retries=5), reason)
+    assert (last.event, last.reason) == (Event.FAIL, reason)
 
 
 def test_what_was_handed_back_waits_again_at_once_and_costs_nothing() -> None:
@@ -177,5 +202,5 @@ def test_a_loss_that_no_job_caused_is_charged_to_nobody_as_long_as_that_can_be_b
     history = History(0, 0, INFRA_LIMIT - 1, False, losses=EXCUSED_LIMIT - 2)
     verdict = judge(history, Reason.WORKER_LOST, excused=True)
     assert (verdict.event, verdict.charged, verdict.delay) == (Event.REQUEUE, Charged.NONE, 0.0)
-    often = History(0, 0, INFRA_LIMIT - 1, False, losses=EXCUSED_LIMIT - 1)
+    often = History(0, 0, INFRA_LIMIT - 1, False, losses=EXCUSED_LIMIT - 1, charged_losses=INFRA_LIMIT - 1)
     assert judge(often, Reason.WORKER_LOST, excused=True).reason is Reason.POISON

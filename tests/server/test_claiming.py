@@ -17,6 +17,7 @@ from hecaton.core.matching import Lane
 from hecaton.core.model import Image, WorkerId
 from hecaton.server.clock import Clock
 from hecaton.server.fleet.dispatcher import Dispatcher
+from hecaton.server.fleet.images.pulls import Pulls
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.scheduler import LANE_KEPT, Scheduler
 from hecaton.store.port import Store
@@ -44,7 +45,7 @@ class Server:
             WORKER, "w", NoLink(), Hello(PROTOCOL, "1", "x", (SlotInfo(0, None, None, None),), ()), self.now
         )
         image = Image(1, "app", None, "", {}, 1, 0.0, 0.0)
-        self.scheduler = Scheduler(self.fleet, lambda _: image, lambda: self.now)
+        self.scheduler = Scheduler(self.fleet, lambda _: image, lambda: self.now, Pulls(lambda: self.now, 600.0))
         self.scheduler.add(LANE, 0, self.now)
 
     @property

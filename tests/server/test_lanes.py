@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, JobId, WorkerId
+from hecaton.server.fleet.images.pulls import Pulls
 from hecaton.server.fleet.members import Fleet, Lease
 from hecaton.server.fleet.scheduler import LANE_KEPT, Scheduler
 from hecaton.store.port import LaneInfo
@@ -20,7 +21,7 @@ class Server:
     def __init__(self) -> None:
         self.now = 1000.0
         self.fleet = Fleet()
-        self.scheduler = Scheduler(self.fleet, lambda image: None, lambda: self.now)
+        self.scheduler = Scheduler(self.fleet, lambda image: None, lambda: self.now, Pulls(lambda: self.now, 600.0))
 
     def later(self, seconds: float) -> bool:
         """Then it counts anew what waits: nothing. Is the lane still known?"""

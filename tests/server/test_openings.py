@@ -135,6 +135,7 @@ class World:
     def wants(self) -> list[Want]:
         rng = self._rng
         passed_over = {owner: rng.choice([NOW, NOW - 2 * TURN]) for owner in (1, 2)}
+        barred = {lane: frozenset(rng.sample(WORKERS, rng.choice([0, 0, 1, 3]))) for lane in OWNERS}
         return [
             Want(
                 lane,
@@ -145,7 +146,8 @@ class World:
                 owner=OWNERS[lane],
                 running=self.openings.running().get(OWNERS[lane], 0),
                 passed_over=passed_over[OWNERS[lane]],
-                shunned=frozenset(rng.sample(WORKERS, rng.choice([0, 0, 1, 2]))),
+                shunned=frozenset(rng.sample(WORKERS, rng.choice([0, 0, 1, 2]))) | barred[lane],
+                barred=barred[lane],
                 **drawn_work(rng),
             )
             for lane in rng.sample(list(OWNERS), rng.randint(1, 3))

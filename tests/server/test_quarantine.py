@@ -171,24 +171,6 @@ async def test_a_quarantine_ends_by_itself_and_the_next_failure_brings_it_back(s
     await eventually(lambda: status(server, "w1"), "QUARANTINED")
 
 
-async def test_an_image_that_two_machines_cannot_pull_puts_neither_into_quarantine(server: Running) -> None:
-    await server.image()
-    workers = [await server.worker("w1"), await server.worker("w2")]
-    for name in ("w2", "w1") * 4:
-        other = "w1" if name == "w2" else "w2"
-        await server.admin.must("POST", f"/v1/workers/{other}/drain")
-        await server.admin.must("POST", f"/v1/workers/{name}/undrain")
-        await fail(server, workers[0 if name == "w1" else 1], Reason.IMAGE_PULL)
-        assert await status(server, name) == "ONLINE"
-
-
-async def test_one_image_that_cannot_be_pulled_takes_no_machine_from_the_others(server: Running) -> None:
-    await server.image()
-    worker = await server.worker("w1")
-    await fail(server, worker, *[Reason.IMAGE_PULL] * 5)
-    assert await status(server, "w1") == "ONLINE"
-
-
 # -- whose fault -----------------------------------------------------------------------------------
 
 

@@ -46,6 +46,13 @@ def _keep(what: str, default: float, help: str) -> Callable[[Callable[..., None]
     help="A worker that is silent for so long loses its jobs to others.",
 )  # fmt: skip
 @click.option(
+    "--pull-patience",
+    type=Duration(),
+    default=f"{DEFAULTS.pull_patience:g}",
+    metavar="TIME",
+    help="How long an image that no worker can get is tried before its jobs fail.",
+)
+@click.option(
     "--max-queued",
     default=DEFAULTS.max_queued,
     show_default=True,

@@ -6,7 +6,6 @@ the slot is free the moment the news arrives, because the worker's container is 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from itertools import islice
 
@@ -14,8 +13,10 @@ import msgspec
 import structlog
 
 from hecaton.core.errors import HecatonError
-from hecaton.core.lifecycle import Event
-from hecaton.core.model import AttemptRef, JobId, JobState, Reason, WorkerId
+from hecaton.core.lifecycle import NO_IMAGE, Event
+from hecaton.core.matching import unable
+from hecaton.core.model import AttemptRef, Failure, JobId, JobState, Reason, WorkerId, WorkerStatus
+from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.checks import MAX_LOG, MAX_NOTE, MAX_VERSION, checked, shown_progress
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.members import Fleet
@@ -38,6 +39,10 @@ from hecaton.wire.channel import (
 Refs = Sequence[AttemptRef]
 
 _log = structlog.get_logger("hecaton.attempts")
+
+
+_TAKES_WORK = (WorkerStatus.ONLINE, WorkerStatus.SUSPECT, WorkerStatus.QUARANTINED)
+"""Of a worker that does, or will soon."""
 
 
 class Live(msgspec.Struct):
@@ -103,12 +108,7 @@ class Attempts:
         transaction. Raises if that failed: nothing is stored then."""
         # hot: benchmarks/throughput.py
         now, limit = self._clock.now(), self._settings.max_result
-
-        def check() -> list[tuple[WorkerId, list[Outcome]]]:
-            return [(worker, [checked(one, self._blobs, limit) for one in outcomes]) for worker, outcomes in told]
-
-        large = any(one.body is not None and one.body.blob is not None for _, outcomes in told for one in outcomes)
-        told = await asyncio.to_thread(check) if large else check()
+        told = [(worker, [checked(outcome, self._blobs, limit) for outcome in outcomes]) for worker, outcomes in told]
         too_long = self._too_long(told) if self.live else {}
         said = [(worker, [self._end(worker, outcome, now) for outcome in outcomes]) for worker, outcomes in told]
 
@@ -144,9 +144,13 @@ class Attempts:
         if lease is not None and outcome.reason is Reason.OK:  # no failure says how many jobs to send ahead
             self._scheduler.ran(lease.lane, outcome.ran)
         started_at = None if outcome.ran is None else at - outcome.ran
+        failure, hope = outcome.failure, False
+        if outcome.reason in NO_IMAGE:
+            failure, hope = self._without_image(worker, outcome, lease.lane if lease is not None else None)
         return AttemptEnd(
-            outcome.ref, worker, outcome.reason, at, outcome.body, outcome.failure, outcome.exit_code, started_at,
+            outcome.ref, worker, outcome.reason, at, outcome.body, failure, outcome.exit_code, started_at,
             image_version=outcome.image[:MAX_VERSION] if outcome.image is not None else None,
+            hope=hope,
         )  # fmt: skip
 
     def _too_long(self, told: Sequence[tuple[WorkerId, Sequence[Outcome]]]) -> dict[AttemptRef, int]:
@@ -160,6 +164,26 @@ class Attempts:
                 if known and live is not None and live.ref == outcome.ref and live.log > outcome.log_size:
                     found[outcome.ref] = outcome.log_size
         return found
+
+    def _without_image(self, worker: WorkerId, outcome: Outcome, lane: int | None) -> tuple[Failure | None, bool]:
+        """The worker could not get the image: where and when is it tried again, if anywhere?"""
+        want = None if lane is None else self._scheduler.want(lane)
+        if want is None:  # given before the start of this server: it is tried once more
+            return outcome.failure, True
+        failure = outcome.failure or Failure("the image could not be had")
+        pulls = self._scheduler.pulls
+        self._dispatcher.kick_in(pulls.failed(worker, want.image, outcome.reason, failure.message.partition("\n")[0]))
+        others = frozenset(
+            member.id
+            for member in self._fleet.members.values()
+            if member.id != worker and member.status in _TAKES_WORK and unable(want, member.ability) is None
+        )
+        if pulls.hopes(want.image, outcome.reason, submitted_at(outcome.ref.job), others):
+            return failure, True
+        if outcome.reason is Reason.IMAGE_PULL:
+            said = f"{failure.message} (no machine could get it for {self._settings.pull_patience:g} s)"
+            failure = msgspec.structs.replace(failure, message=said)
+        return failure, False
 
     def _acknowledge(self, worker: WorkerId, ended: Sequence[EndResult]) -> None:
         member = self._fleet.members.get(worker)

@@ -215,6 +215,7 @@ class Channel:
     async def _join(self, worker: WorkerRecord, link: _FrameWriter, hello: Hello) -> None:
         restored = await self._quarantine.restore(worker.id, hello)
         if self._links.get(worker.id) is link:  # else it has gone, or a newer one has come
+            self._images.starts_anew(worker.id)
             await self._workers.join(worker, link, hello, restored)
 
     def _is_newest(self, worker: WorkerRecord, link: _FrameWriter) -> bool:
@@ -254,6 +255,7 @@ class Channel:
                 self._attempts.note(worker, message)
             case Warm():
                 self._fleet.warm(worker, message.slot, message.warm, message.image)
+                self._images.runs(worker, message.image)
             case Lost(slot, why):
                 _log.warning("A worker has lost a card", worker=worker, why=why)
                 self._fleet.lose_slot(worker, slot, why)

@@ -66,6 +66,10 @@ class Dispatcher:
         nobody would ask again."""
         asyncio.get_running_loop().call_later(delay + TIMER_SLACK, self._again, lane)
 
+    def kick_in(self, seconds: float) -> None:
+        """What cannot be given out before then may be afterwards."""
+        asyncio.get_running_loop().call_later(seconds + TIMER_SLACK, self.kick)
+
     def _again(self, lane: int) -> None:
         self._scheduler.again(lane)
         self.kick()

@@ -136,7 +136,11 @@ class Openings:
     def idle_for(self, want: Want) -> bool:
         """Is there an idle slot that may take it?"""
         self._look()
-        return not self._kinds.able(self._ask_for(want)).isdisjoint(self._idle_kinds)
+        able = self._kinds.able(self._ask_for(want))
+        if not want.barred:
+            return not able.isdisjoint(self._idle_kinds)
+        rows = chain.from_iterable((self._idle.row((kind, None)), self._used.row(kind)) for kind in able)
+        return any(opening.member.id not in want.barred for opening in chain.from_iterable(rows))
 
     def idle(self) -> int:
         """How many slots have nothing to do."""

@@ -46,8 +46,6 @@ class Quarantine:
         self._database, self._clock, self._settings = resources.database, resources.clock, resources.settings
         self._fleet, self._scheduler = fleet, scheduler
         self._strikes: dict[WorkerId, list[Reason]] = {}
-        self._unpulled: dict[WorkerId, set[int | None]] = {}  # lanes whose image could not be pulled, in a row
-        self._last_pull: tuple[WorkerId | None, float] = (None, 0.0)
         self._last_loss: tuple[WorkerId | None, float] = (None, 0.0)
         self._struck: dict[WorkerId, float] = {}  # when the last attempt ended that was counted
         self._before: dict[WorkerId, BeforeLoss] = {}
@@ -75,8 +73,12 @@ class Quarantine:
         record = await self._database.write(lambda store: store.set_drained(name, False))
         self._fleet.set_out_of_service(record.id, _kept(record))
         self._strikes.pop(record.id, None)
-        self._unpulled.pop(record.id, None)
+        self._scheduler.pulls.forget(record.id)
         return record
+
+    def removed(self, worker: WorkerId) -> None:
+        """By an admin, for good."""
+        self._scheduler.pulls.removed(worker)
 
     # -- by what happens -----------------------------------------------------------------------
 
@@ -105,7 +107,7 @@ class Quarantine:
                 continue
             if end.verdict.charged is Charged.INFRA and end.lane is not None:
                 self._scheduler.shun(end.lane, worker)
-            if end.verdict.charged is Charged.INFRA and not self._registrys_fault(worker, end):
+            if end.verdict.charged is Charged.INFRA:
                 if self._same_blow(worker, said.get(end.ref)):
                     continue
                 reason = end.verdict.reason
@@ -113,7 +115,6 @@ class Quarantine:
                 self._strikes.setdefault(worker, []).append(strike)
             elif end.verdict.charged is Charged.USER or end.verdict.reason is Reason.OK:
                 self._strikes.pop(worker, None)
-                self._unpulled.pop(worker, None)
         strikes = self._strikes.get(worker, [])
         if len(strikes) < STRIKES:
             return False
@@ -162,19 +163,6 @@ class Quarantine:
 
     def _reasons(self, worker: WorkerId) -> OutOfService:
         return self._fleet.out_of_service.get(worker, IN_SERVICE)
-
-    def _registrys_fault(self, worker: WorkerId, end: EndResult) -> bool:
-        """A pull that fails on two machines within a minute says nothing about either, nor does one image that fails
-        again and again on one machine: only failures with several images do."""
-        if end.verdict is None or end.verdict.reason is not Reason.IMAGE_PULL:
-            return False
-        now = self._clock.now()
-        who, at = self._last_pull
-        self._last_pull = (worker, now)
-        unpulled = self._unpulled.setdefault(worker, set())
-        again = end.lane in unpulled or (end.lane is None and bool(unpulled))  # None: the job's last attempt
-        unpulled.add(end.lane)
-        return again or (who not in (None, worker) and now - at <= 60.0)
 
     def _quarantine(self, worker: WorkerId, strikes: Sequence[Reason]) -> None:
         why = f"its last {STRIKES} attempts were ended by the machine ({', '.join(strikes)})"

@@ -23,6 +23,7 @@ from hecaton.core.matching import Lane, Want, place, warm_key
 from hecaton.core.model import AttemptRef, Image, WorkerId
 from hecaton.core.options import options_of
 from hecaton.server.clock import submitted_at
+from hecaton.server.fleet.images.pulls import Pulls
 from hecaton.server.fleet.kinds import Work
 from hecaton.server.fleet.lanes import LaneState, WaitingLanes
 from hecaton.server.fleet.members import Fleet, Lease, Member, SlotState
@@ -51,8 +52,11 @@ class Scheduler:
     these two do before and after the store. Only `_count` changes a lane's `count`. What is given out or asked
     back is sent to the workers from here."""
 
-    def __init__(self, fleet: Fleet, image: Callable[[int], Image | None], now: Callable[[], float]) -> None:
+    def __init__(
+        self, fleet: Fleet, image: Callable[[int], Image | None], now: Callable[[], float], pulls: Pulls
+    ) -> None:
         self.fleet = fleet
+        self.pulls = pulls
         self._openings = Openings(fleet)
         self._image = image
         self._now = now
@@ -136,6 +140,7 @@ class Scheduler:
         if image is None:
             return None
         owner = state.lane.owner_id
+        barred = self.pulls.barred(image.name)
         return Want(
             state.key,
             image.name,
@@ -147,8 +152,9 @@ class Scheduler:
             owner,
             running.get(owner, 0),
             max(state.since, self._served.get(owner, 0.0)),
-            self._shunned(state) if state.shunned else frozenset(),
+            self._shunned(state) | barred if state.shunned or barred else barred,
             state.asks,
+            barred,
         )
 
     def _shunned(self, state: LaneState) -> frozenset[WorkerId]:

@@ -96,6 +96,7 @@ class Workers:
 
     async def remove(self, record: WorkerRecord) -> None:
         """An admin removed the worker: what it held waits again; a no-overlap job until it must have been stopped."""
+        self._quarantine.removed(record.id)
         member = self._fleet.members.get(record.id)
         if member is None:
             return

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from hecaton.core.batches import lane_of
 from hecaton.core.errors import Conflict, NotFound
-from hecaton.core.matching import Want, why_waiting
+from hecaton.core.matching import Want, refusal, why_waiting
 from hecaton.core.model import INLINE_LIMIT, JOB_ID_LENGTH, Body, Job, JobId, JobState, Reason
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.directory import Directory
@@ -51,6 +51,7 @@ class Jobs:
         self._database, self._clock, self._settings = resources.database, resources.clock, resources.settings
         self._directory, self._fleet, self._attempts, self._hub = directory, fleet, attempts, hub
         self._submissions = Submissions(resources, scheduler, hub)
+        self._pulls = scheduler.pulls
 
     # -- submit --------------------------------------------------------------------------------
 
@@ -150,8 +151,12 @@ class Jobs:
         asks = frozenset(name for name, _ in lane_of(job.owner_id, job.image_id, job.spec).asks)
         name = image.name if image else job.image
         want = Want(job.lane, name, job.spec.mode, None, 1, 0, job.created_at, asks=asks)
+        without = self._pulls.why(name)
         hosts = sorted((member.host() for member in self._fleet.members.values()), key=lambda host: host.name)
-        lines = [api.Waiting(host.name, why_waiting(want, host)) for host in hosts]
+        lines = [
+            api.Waiting(host.name, refusal(want, host) or without.get(host.id) or why_waiting(want, host))
+            for host in hosts
+        ]
         if job.batch_paused is not None:
             lines.insert(0, api.Waiting("*", f"its batch is paused: {job.batch_paused}"))
         wait = job.run_after - self._clock.now()

@@ -83,6 +83,7 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     excused: bool = False  # see `core.lifecycle.judge`
     unseen: float = 0.0  # seconds for which its container may live on: a no-overlap job waits so long
     image_version: str | None = None
+    hope: bool = False  # see `core.lifecycle.judge`
 
 
 class EndResult(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import structlog
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import WorkerId
+from hecaton.server.fleet.images.pulls import Pulls
 from hecaton.server.fleet.images.versions import Versions
 from hecaton.server.tasks import Tasks
 from hecaton.wire.channel import Have, Pulled, Resolved
@@ -16,10 +17,13 @@ _log = structlog.get_logger("hecaton.images")
 
 
 class ImageNews:
-    """On the server's event loop. `pin`: keep the digest of an image of which none is known; others use it, too."""
+    """On the server's event loop. `pin`: keep the digest of an image of which none is known; others use it, too.
+    `kick`: hand out what waits."""
 
-    def __init__(self, versions: Versions, pin: Callable[[str, str], Awaitable[None]]) -> None:
-        self._versions, self._pin = versions, pin
+    def __init__(
+        self, versions: Versions, pulls: Pulls, pin: Callable[[str, str], Awaitable[None]], kick: Callable[[], None]
+    ) -> None:
+        self._versions, self._pulls, self._pin, self._kick = versions, pulls, pin, kick
         self._tasks = Tasks()
 
     def hear(self, worker: WorkerId, message: Resolved | Pulled | Have) -> None:
@@ -28,6 +32,19 @@ class ImageNews:
                 self._versions.answered(worker, message)
             case Pulled(name, digest):
                 self._tasks.start(self._keep(name, digest))
+            case Have(names):
+                for name in names:
+                    self._pulls.has(worker, name)
+                self._kick()
+
+    def runs(self, worker: WorkerId, image: str | None) -> None:
+        """A container of it has come up there."""
+        if image is not None:
+            self._pulls.has(worker, image)
+
+    def starts_anew(self, worker: WorkerId) -> None:
+        """Its machine may have a network, a login or an image that it had not before."""
+        self._pulls.forget(worker)
 
     async def _keep(self, name: str, digest: str) -> None:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hecaton.core.errors import NotFound
-from hecaton.core.lifecycle import TRANSITIONS, Event, History, Verdict, judge, sources
+from hecaton.core.lifecycle import TRANSITIONS, Event, History, Verdict, judge, last_words, sources
 from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobSpec, JobState, Reason, WorkerId
 from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, EndResult, Expired
 from hecaton.store.sqlite.rows import STATE, Columns, body_of, decode_spec, failure_text
@@ -184,9 +184,13 @@ class QueueVerbs:
                 ended.append(EndResult(end.ref, False, self._ended_so(job, end), state))
                 continue
             cancel_requested = bool(job.cancel_requested)
-            losses = self._losses(job.seq) if end.excused else 0
-            history = History(job.retries, job.user_failures, job.infra_failures, cancel_requested, losses)
-            verdict = judge(history, end.reason, end.excused)
+            history = History(job.retries, job.user_failures, job.infra_failures, cancel_requested)
+            if end.reason is Reason.WORKER_LOST:
+                losses, charged = self._losses(job.seq)
+                history = msgspec.structs.replace(history, losses=losses, charged_losses=charged)
+            verdict = judge(history, end.reason, end.excused, end.hope)
+            if end.failure is None and (failure := last_words(verdict)) is not None:
+                end = msgspec.structs.replace(end, failure=failure)
             if end.unseen and self._spec(job.seq).no_overlap:
                 verdict = msgspec.structs.replace(verdict, delay=max(verdict.delay, end.unseen))
             target = TRANSITIONS[state, verdict.event]
@@ -268,11 +272,15 @@ class QueueVerbs:
     def _spec(self, seq: int) -> JobSpec:
         return decode_spec(self._value("SELECT spec FROM job WHERE seq = ?", seq))
 
-    def _losses(self, seq: int) -> int:
-        count: int = self._value(
-            "SELECT count(*) FROM attempt WHERE seq = ? AND reason = ?", seq, Reason.WORKER_LOST.value
-        )
-        return count
+    def _losses(self, seq: int) -> tuple[int, int]:
+        """Earlier attempts whose worker was lost, and those of them that were charged to the machines."""
+        lost: list[str] = [
+            charged
+            for (charged,) in self._sql(
+                "SELECT charged FROM attempt WHERE seq = ? AND reason = ?", (seq, Reason.WORKER_LOST.value)
+            )
+        ]
+        return len(lost), lost.count(Charged.INFRA.value)
 
     def _ended_so(self, job: _Current, end: AttemptEnd) -> bool:
         """Did this attempt end before, by the same worker and for the same reason?"""
