@@ -309,6 +309,22 @@ MUTANTS = (
         ("tests/server/test_leases.py::test_a_worker_that_is_too_old_is_told_what_to_upgrade",),
     ),
     Mutant(
+        "dead-context-stays-warm",
+        "a process whose card has failed it gets no other job",
+        "worker/brain/sticky.py",
+        "        if names_device(failure):\n",
+        "        if False:\n",
+        ("tests/worker/test_sticky.py::test_after_an_error_that_names_the_card_the_next_job_has_a_new_process",),
+    ),
+    Mutant(
+        "entrypoint-ate-the-script",
+        "a script that was never run is no success",
+        "worker/doors/script.py",
+        "        if exit.code != 0 or exit.oom or exit.error or not self._begun:\n",
+        "        if exit.code != 0 or exit.oom or exit.error:\n",
+        ("tests/worker/test_doors.py::test_a_script_that_was_never_launched_is_no_success",),
+    ),
+    Mutant(
         "reconnect-storm",
         "a server that welcomes and can store nothing is asked ever more seldom",
         "worker/link/link.py",

@@ -45,12 +45,19 @@ HANDLER = """
     import os, sys, time, pathlib
     from hecaton.serverless import progress, start
 
+    class state:
+        dead = False
+
     def handler(data):
         do = data.input
         if isinstance(do, dict) and "touch" in do:
             pathlib.Path(do["touch"]).touch()
         if do == "raise":
             raise ValueError("no good")
+        if do == "assert on the card":
+            state.dead = True
+        if state.dead:
+            raise RuntimeError("CUDA error: device-side assert triggered")
         if do == "exit 0":
             os._exit(0)
         if do == "exit 3":
@@ -180,6 +187,17 @@ async def test_a_handler_that_raises_fails_its_job_and_the_container_goes_on(
     assert "no good" in outcome.failure.message
     assert "handler.py" in str(outcome.failure.traceback)
     assert (await server.outcome(B)).reason is Reason.OK
+
+
+async def test_a_process_whose_card_has_failed_it_gets_no_other_job(server: ScriptedServer, worker: Serve) -> None:
+    worker()
+    await server.connected()
+    await server.assign(json_job("a", '"pid"'), json_job("b", '"assert on the card"'))
+    first, failed = [await server.outcome(ref(name)) for name in "ab"]
+    await server.assign(json_job("c", '"pid"'))
+    last = await server.outcome(ref("c"))
+    assert (first.reason, failed.reason, last.reason) == (Reason.OK, Reason.HANDLER_ERROR, Reason.OK)
+    assert first.body != last.body
 
 
 async def test_a_container_that_ends_under_its_job_fails_it_with_exit_code_and_last_lines(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from hecaton.core.doors import WAYS
-from hecaton.core.model import Mode
+from hecaton.core.model import Mode, Reason
+from hecaton.core.options import Options
 from hecaton.wire.channel import FileRef
 from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder
 from hecaton.worker.doors.door import Door
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.runtimes.docker import DockerRuntime
+from hecaton.worker.runtimes.port import Exit
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.worker.brain import assignment
 from tests.worker.test_native import Visitor
@@ -71,3 +75,49 @@ def test_a_runtime_says_which_doors_it_carries() -> None:
 def test_an_assignment_without_its_file_places_nothing() -> None:
     for mode, door in DOORS.items():
         assert door.files(msgspec.structs.replace(assignment("a", mode=mode), file=None)) == ()
+
+
+@pytest.mark.parametrize("mode", [Mode.SCRIPT, Mode.HANDLER])
+async def test_a_file_that_was_never_launched_is_told_apart(mode: Mode, tmp_path: Path) -> None:
+    folder = ChannelFolder(tmp_path / "c")
+    job, door = assignment("a", mode=mode, file=FILE), made(mode, folder)
+    tool = door.unready(job, ("/usr/bin/ffmpeg", "-y"))
+    assert "was run" in tool.how
+    assert "(/usr/bin/ffmpeg)" in tool.hint
+    assert "--entrypoint none" in tool.hint
+    left_out = msgspec.structs.replace(job, options=Options(entrypoint="none"))
+    for other in (door.unready(left_out, ("/usr/bin/ffmpeg",)), door.unready(job, ())):
+        assert "ENTRYPOINT" not in other.hint, "it is not to blame"
+    os.write(folder.launched_fd, b"\n")
+    if mode is Mode.HANDLER:
+        assert "must call hecaton.serverless.start" in door.unready(job, ("/usr/bin/ffmpeg",)).hint
+    folder.close()
+
+
+async def test_a_script_that_was_never_launched_is_no_success(tmp_path: Path) -> None:
+    folder, visitor = ChannelFolder(tmp_path / "c"), Visitor()
+    door = DOORS[Mode.SCRIPT].of(assignment("a", mode=Mode.SCRIPT, file=FILE), folder, visitor, 1000)
+    await door.open()
+    door.started("handle")
+    assert door.ended(Exit(0)) is None
+    os.write(folder.launched_fd, b"\n")
+    answer = door.ended(Exit(0))
+    assert answer is not None
+    assert answer.reason is Reason.OK
+    await door.close()
+    folder.close()
+
+
+async def test_a_script_is_at_work_when_its_launcher_says_so(tmp_path: Path) -> None:
+    folder, visitor = ChannelFolder(tmp_path / "c"), Visitor()
+    door = DOORS[Mode.SCRIPT].of(assignment("a", mode=Mode.SCRIPT, file=FILE), folder, visitor, 1000)
+    await door.open()
+    door.started("handle")
+    await asyncio.sleep(0)
+    assert visitor.heard == []
+    os.write(folder.launched_fd, b"\n")
+    assert await visitor.has_heard(1) == ()
+    assert door.ended(Exit(1)) is None
+    assert visitor.heard == [()], "once"
+    await door.close()
+    folder.close()

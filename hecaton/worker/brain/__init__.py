@@ -7,9 +7,9 @@
 - `holdings`: What the worker holds: slots, containers, jobs, results, and the small moves that keep it consistent.
 - `invariants`: What must hold in the worker's brain after every event.
 - `limits`: Times that run out: of a start, of a job, of a container without work, and of what the server has heard.
-- `orders`: What the brain has decided about the event that it handles.
 - `settings`: How a worker behaves.
 - `slots`: The things that the worker's brain keeps in mind: held jobs, containers, slots, results to deliver.
 - `state`: The worker's brain: events in, actions out.
 - `steps`: The steps of a slot: a container is started, given its job, given the next ones ahead, stopped.
+- `sticky`: Errors that stay with a process.
 """

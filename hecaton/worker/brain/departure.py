@@ -8,7 +8,6 @@ from hecaton.wire.channel import Draining
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.ends import Ends
 from hecaton.worker.brain.holdings import Holdings
-from hecaton.worker.brain.orders import Orders
 from hecaton.worker.brain.slots import EarlyEnd, Phase
 from hecaton.worker.brain.steps import Steps
 
@@ -31,7 +30,7 @@ class Departure:
     """`Leave` is ordered once, and nothing after it: neither job nor container is left by then, unless they stay for
     the next process, or the machine cannot wait for them."""
 
-    def __init__(self, holdings: Holdings, orders: Orders, steps: Steps, ends: Ends, drain_timeout: float) -> None:
+    def __init__(self, holdings: Holdings, orders: ev.Orders, steps: Steps, ends: Ends, drain_timeout: float) -> None:
         self._holdings = holdings
         self._orders = orders
         self._steps = steps

@@ -12,7 +12,6 @@ from hecaton.wire.channel import Outcome, Released, Warm
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.failures import CUT_OFF, card_failure, timeout_failure
 from hecaton.worker.brain.holdings import Holdings
-from hecaton.worker.brain.orders import Orders
 from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, WorkerSlot
 from hecaton.worker.brain.steps import Steps
 
@@ -22,7 +21,7 @@ class Ends:
     back or dropped and there is none. Nothing that may run in a container ends before the container has stopped, or
     has said that it will not begin it."""
 
-    def __init__(self, holdings: Holdings, orders: Orders, steps: Steps) -> None:
+    def __init__(self, holdings: Holdings, orders: ev.Orders, steps: Steps) -> None:
         self._holdings = holdings
         self._orders = orders
         self._steps = steps
@@ -64,7 +63,7 @@ class Ends:
             self.finish(job, Reason.RELEASED, now, container=container)
         else:
             self.release(job)
-            if job.ending in (EarlyEnd.RELEASED, EarlyEnd.REVOKED):
+            if job.ending in (EarlyEnd.RELEASED, EarlyEnd.REVOKED, EarlyEnd.REPLACED):
                 self._orders.report(Released((job.ref,)))
 
     def release(self, job: HeldJob) -> None:
@@ -114,6 +113,12 @@ class Ends:
         self._deliver(outcome, Done(outcome, job.assignment.slot, answer.now, answer.container))
 
     # -- a container ---------------------------------------------------------------------------------
+
+    def replace(self, container: Container, ending: EarlyEnd, now: float) -> None:
+        """It gets no more jobs; those that it has are handed back, at nobody's charge."""
+        for job in container.begun():
+            self.end_early(job, ending, now)
+        self._steps.stop(container)
 
     def clear(self, container: Container, now: float) -> WorkerSlot:
         """The container is no more: so are the jobs that were stopped with it, and one that had just begun."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Failure, Reason
-from hecaton.wire.channel import Assignment, FromWorker, Outcome
+from hecaton.wire.channel import Assignment, FromWorker, Outcome, Released, Started
 from hecaton.worker.brain.failures import NEVER_ASKED, NO_START_HINT
 from hecaton.worker.runtimes.port import Exit
 
@@ -317,3 +317,25 @@ class Leave(Action, frozen=True):
 
     code: int
     message: str
+
+
+class Orders:
+    """What has been decided about the event that is handled, in this order.
+
+    `actions`: emptied by `state` after each event. `connected`: whether anybody hears what is reported."""
+
+    def __init__(self) -> None:
+        self.actions: list[Action] = []
+        self.connected = False
+
+    def do(self, action: Action) -> None:
+        self.actions.append(action)
+
+    def report(self, message: FromWorker) -> None:
+        """Said only while there is a connection: the next Hello says the same of everything that still matters."""
+        if self.connected:
+            self.actions.append(Report(message))
+
+    def report_refs(self, kind: type[Released] | type[Started], refs: list[AttemptRef]) -> None:
+        if refs:
+            self.report(kind(tuple(refs)))

@@ -30,6 +30,7 @@ class EarlyEnd(enum.Enum):
     UNHEARD = "unheard"  # no_overlap, and another worker may get it soon
     DROPPED = "dropped"
     GPU_LOST = "gpu_lost"
+    REPLACED = "replaced"  # begun in a process whose card failed it: what it says of this one does not count
 
 
 AHEAD_SECONDS = 0.01
@@ -87,6 +88,8 @@ class Container:
     served: bool = False  # has been given a job
     runs: str | None = None  # digest or id of its image
     words: str = ""  # the last ones before it asked for work
+    failed_like: str | None = None  # what its last failure reads like, if no job has succeeded since
+    failures: int = 0  # that read so, in a row
     outdated: bool = False  # its image's name means another one now: it takes nothing that it was not given
 
     def suits(self, job: HeldJob) -> bool:

@@ -19,10 +19,10 @@ from hecaton.worker.brain.events import row
 from hecaton.worker.brain.failures import exit_failure, payload_failure, startup_failure
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.limits import Limits
-from hecaton.worker.brain.orders import Orders
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, Phase, WorkerSlot
 from hecaton.worker.brain.steps import Steps
+from hecaton.worker.brain.sticky import StickyErrors, explained
 
 
 class WorkerState:
@@ -40,9 +40,10 @@ class WorkerState:
         `no_overlap_until`: monotonic seconds until which no-overlap jobs may run, as that process knew it."""
         self.settings = settings
         self.holdings = Holdings(gpus, settings, done)
-        self._orders = Orders()
+        self._orders = ev.Orders()
         self._steps = Steps(self.holdings, self._orders, prefix)
         self._ends = Ends(self.holdings, self._orders, self._steps)
+        self._sticky = StickyErrors()
         self._departure = Departure(self.holdings, self._orders, self._steps, self._ends, settings.drain_timeout)
         self._limits = Limits(self.holdings, settings, self._steps, self._ends, no_overlap_until)
         self._disk_full = False  # nothing new is taken
@@ -263,6 +264,9 @@ class WorkerState:
         container.ended_one(event.now)
         if container.ahead:
             self._steps.next_begins(container, event.now)
+        if (ending := self._sticky.judge(container, event)) is not None:
+            self._ends.replace(container, ending, event.now)
+            event = explained(event) if ending is EarlyEnd.REPLACED else event
         self._ends.answered(job, event)
 
     def _on_withdrawn(self, event: ev.Withdrawn) -> None:

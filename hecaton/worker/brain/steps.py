@@ -7,7 +7,6 @@ from itertools import islice
 from hecaton.wire.channel import Started
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.holdings import Holdings
-from hecaton.worker.brain.orders import Orders
 from hecaton.worker.brain.slots import AHEAD_SECONDS, Container, HeldJob, Phase, WorkerSlot
 
 
@@ -15,7 +14,7 @@ class Steps:
     """After every event `advance` looks at the slot concerned and orders the one next step; so there is no order of
     events that leaves a slot waiting. No job ends here: that is for `ends`."""
 
-    def __init__(self, holdings: Holdings, orders: Orders, prefix: str) -> None:
+    def __init__(self, holdings: Holdings, orders: ev.Orders, prefix: str) -> None:
         """`prefix` makes ids of containers unique over restarts."""
         self._holdings = holdings
         self._orders = orders
