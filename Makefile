@@ -42,8 +42,8 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: setup ## Run server, worker, a real handler and a batch of jobs, then clean up
 	@$(BIN)/hecaton demo
 
-# Half of the time of most tests is waiting, but what measures patience fails on cores that have too much to do.
-PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
+# More than half of the time of most tests is waiting: three for every two cores.
+PROCESSES ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 PYTEST := $(if $(SEED),SEED=$(SEED) )$(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder
 # A folder or a file of tests (core, server/test_jobs.py, simulator), or else an expression of markers.
 CHOSEN = $(if $(PART),$(or $(firstword $(wildcard tests/test_$(PART).py tests/$(PART))),-m '$(PART)'))
@@ -74,7 +74,7 @@ mutants: setup ## Put faults into copies of Hecaton and see whether the suite no
 reliability: setup ## Full figures of what is promised under faults: about an hour
 	@$(BIN)/python -m tests.engine up
 	@FULL=1 $(BIN)/python -m pytest tests/faults
-	@FULL=1 $(BIN)/python -m pytest --ignore tests/faults -m sample
+	@FULL=1 $(BIN)/python -m pytest --ignore tests/faults -m 'sample or full'
 	@$(MAKE) chaos
 	@$(MAKE) mutants
 	@$(MAKE) sim WORLDS=600

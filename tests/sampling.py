@@ -1,7 +1,9 @@
 """Families of dear tests: `make test` draws some of each by the run's seed, `make reliability` runs all of them.
 
 `pytestmark = pytest.mark.sample(2)` makes a file a family: faults of one kind, cases of one rule. On a test, the mark
-makes a family of its cases. Whoever names a file or a test, or chooses with `-k`, gets all of it."""
+makes a family of its cases. Whoever names a file or a test, or chooses with `-k`, gets all of it.
+
+`pytest.mark.full`: it does more with FULL=1 (`tests/faults/figures.py`), as `make reliability` runs it."""
 
 from __future__ import annotations
 

@@ -16,8 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from hecaton.wire import api
+from tests.faults.figures import figure
 from tests.server.people import Person
 from tests.server.running import IMAGE, Running, running
+
+pytestmark = pytest.mark.full
 
 LEAK = re.compile(rb"Traceback|sqlite|File \"|/site-packages/")
 
@@ -170,7 +173,7 @@ async def test_no_bytes_open_anything_or_break_the_server(ready: Running, reques
     assert (await ready.nobody.get("/healthz"))["status"] == "ok"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=figure(40, 60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=JSON)
 def test_every_accepted_input_comes_back_unchanged(shared: Shared, value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -186,7 +189,7 @@ def test_every_accepted_input_comes_back_unchanged(shared: Shared, value: Any) -
     shared.run(ask())
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=figure(80, 150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_body_of_any_shape_makes_the_server_fail(shared: Shared, data: st.DataObject) -> None:
     route = data.draw(st.sampled_from(sorted(set(ROUTES_WITH_BODY) - {"POST /v1/login"})))

@@ -12,7 +12,7 @@ from hecaton.store.sqlite.file import MEMORY
 from tests.contracts.store_machine import StoreMachine
 from tests.faults.figures import figure
 
-pytestmark = pytest.mark.sample(1)
+pytestmark = pytest.mark.full
 
 
 class SqliteMachine(StoreMachine):

@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hecaton.core.model import AttemptRef, JobId, Reason
 from hecaton.wire import channel
 from hecaton.wire.channel import FromWorker, Outcome, ToWorker, decode_for_server, decode_for_worker, encode
+from tests.faults.figures import figure
+
+pytestmark = pytest.mark.full
 
 PROGRESS = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
@@ -49,7 +52,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("kind", get_args(ToWorker), ids=lambda kind: kind.__name__)
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=figure(15, 30))
 def test_every_message_to_a_worker_arrives_as_it_was_sent(kind: type, data: st.DataObject) -> None:
     messages = data.draw(st.lists(values(kind), max_size=3))
     assert decode_for_worker(encode(messages)) == messages
@@ -57,7 +60,7 @@ def test_every_message_to_a_worker_arrives_as_it_was_sent(kind: type, data: st.D
 
 @pytest.mark.parametrize("kind", get_args(FromWorker), ids=lambda kind: kind.__name__)
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=figure(15, 30))
 def test_every_message_from_a_worker_arrives_as_it_was_sent(kind: type, data: st.DataObject) -> None:
     messages = data.draw(st.lists(values(kind), max_size=3))
     assert decode_for_server(encode(messages)) == messages
@@ -75,7 +78,7 @@ def test_everything_public_is_exported() -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=200)
+@settings(max_examples=figure(200, 500))
 def test_random_bytes_are_refused_in_one_way(frame: bytes) -> None:
     for decode in (decode_for_server, decode_for_worker):
         try:
@@ -85,7 +88,7 @@ def test_random_bytes_are_refused_in_one_way(frame: bytes) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=100)
+@settings(max_examples=figure(100, 200))
 def test_damaged_frames_are_refused_in_one_way(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(get_args(FromWorker)))
     frame = bytearray(encode([data.draw(values(kind))]))

@@ -17,7 +17,7 @@ from hecaton.worker.runtimes.port import Exit
 from tests.faults.figures import figure
 from tests.worker.brain import Brain, assignment, ref
 
-pytestmark = pytest.mark.sample(1)
+pytestmark = pytest.mark.full
 
 SLOTS = 2
 _pick = st.integers(min_value=0, max_value=999)
