@@ -42,8 +42,8 @@ $(READY): requirements-dev.txt pyproject.toml
 demo: setup ## Run server, worker, a real handler and a batch of jobs, then clean up
 	@$(BIN)/hecaton demo
 
-# More than half of the time of most tests is waiting: three for every two cores.
-PROCESSES ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
+# More than half of the time of most tests is waiting, but what measures patience fails on cores with too much to do.
+PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST := $(if $(SEED),SEED=$(SEED) )$(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder
 # A folder or a file of tests (core, server/test_jobs.py, simulator), or else an expression of markers.
 CHOSEN = $(if $(PART),$(or $(firstword $(wildcard tests/test_$(PART).py tests/$(PART))),-m '$(PART)'))

@@ -4,6 +4,7 @@ Every process that a test starts inherits a marker in its environment: daemons t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.engine.daemon import docker
+from tests.engine.needs import EngineError
 
 MARKER = "HECATON_TEST_RUN"
 WORKER_LABEL = "hecaton.worker"
@@ -50,9 +52,14 @@ class Traces:
     def wait_until_none(self, seconds: float = 10) -> list[str]:
         """Give what is just ending the time to end; returns what is left after that."""
         deadline = time.monotonic() + seconds
-        while (left := self.found()) and time.monotonic() < deadline:
+        while (left := self._surely_ours()) and time.monotonic() < deadline:
             time.sleep(0.1)
         return left
+
+    def _surely_ours(self) -> list[str]:
+        """A network does not tell whose it is. While others work here it may be theirs: the last to end looks at it."""
+        found = self.found()
+        return [line for line in found if not line.startswith("network ")] if found and self._others() else found
 
     def remove(self) -> None:
         """End the left-over processes and containers, so that the next run starts clean."""
@@ -75,6 +82,18 @@ class Traces:
                 found[int(folder.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
         return found
 
+    def _others(self) -> bool:
+        """Whether other runs, or other processes of this run, are still there."""
+        own = f"{MARKER}={self.mark}".encode()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                marks = [
+                    one for one in (folder / "environ").read_bytes().split(b"\0") if one.startswith(MARKER.encode())
+                ]
+                if marks and own not in marks:
+                    return True
+        return False
+
     def _temporary(self) -> list[Path]:
         entries = self.scratch.iterdir() if self.scratch.exists() else []
         return [entry for entry in entries if not entry.name.startswith("pymp-")]
@@ -86,7 +105,11 @@ class Traces:
     def _of_another_run(self, container: str) -> bool:
         """Whatever a worker starts mounts a folder of its own: other runs, and other processes of this run, have other
         folders. What mounts nothing counts as ours."""
-        sources = docker("inspect", "--format", "{{range .Mounts}}{{println .Source}}{{end}}", container).split("\n")
+        form = "{{range .Mounts}}{{println .Source}}{{end}}"
+        try:
+            sources = docker("inspect", "--format", form, container).split("\n")
+        except EngineError:  # it has gone meanwhile
+            return True
         return any(sources) and not any(source.startswith(f"{self.folder}/") for source in sources)
 
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 ENDED = ("FINISHED", "FAILED", "CANCELLED")
 
 
-async def eventually(question: Callable[[], Awaitable[T]], wanted: T, seconds: float = 10) -> None:
+async def eventually(question: Callable[[], Awaitable[T]], wanted: T, seconds: float = 60) -> None:
     """Asks again until the answer is the wanted one, for what nobody announces."""
     async with asyncio.timeout(seconds):
         while await question() != wanted:  # noqa: ASYNC110 - the answer comes over HTTP: there is no event
