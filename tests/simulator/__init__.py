@@ -9,6 +9,7 @@ Clock, network, disks, containers and crashes are simulated from one seed. `pyth
     service    the server's process: composition, start, crash, pause
     engine     containers and images of one machine
     machine    one worker: process, brain, journal
+    logs       what jobs print, by the worker's own exchange and outbox
     link       a worker's end of its connection
     judge      the last look: do all sides agree, is everything explained?
     trace      what is said, in short words

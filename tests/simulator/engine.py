@@ -15,10 +15,14 @@ from hecaton.core.model import AttemptRef, Body, Failure, Kind, Reason
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
 from hecaton.worker.runtimes.port import Exit
+from tests.simulator.logs import Files, is_silent, line_of
 from tests.simulator.loop import Process, SimLoop
 from tests.simulator.oracle import Execution, Oracle
 
 GRACE = 5.0
+
+CLOSED_AFTER = 3600.0
+"""Seconds after which a container that is gone takes its log files along: its worker has sent them by then."""
 
 _ENDS = {"exit": Exit(3), "oom": Exit(137, True)}
 
@@ -103,6 +107,9 @@ class Container:
         self._connections = 0
         self._hellos: deque[int] = deque()  # said, and not yet heard by the worker
         self._door = 0  # the connection on which the worker speaks
+        self.files = Files()
+        self._settled: dict[AttemptRef, tuple[int, str | None]] = {}
+        self._named: deque[str] = deque()  # the file into which it printed at each hello
         engine.containers.append(self)
         if self._image in engine.images:
             self._later(0.001, self._pulled)
@@ -168,6 +175,7 @@ class Container:
             self._connected = True
             self._connections += 1
             self._hellos.append(self._connections)
+            self._named.append(self.files.now)
             self._ahead.clear()
             busy = [*self._pending, *([self._job[0]] if self._job else [])]
             self._tell(ev.ContainerReady(self._now(), self.id, tuple(busy), takes_ahead=True))
@@ -182,10 +190,15 @@ class Container:
 
     # -- work ------------------------------------------------------------------------------------------
 
-    def heard(self) -> None:
-        """The worker has got to the next hello."""
+    def heard(self) -> str:
+        """The worker has got to the next hello. Returns the name of the log file in it."""
         self._door = self._hellos.popleft()
         self._turns.clear()
+        return self._named.popleft()
+
+    def settled(self, ref: AttemptRef) -> tuple[int, str | None]:
+        """What the result of the attempt says of its log."""
+        return self._settled[ref]
 
     def give(self, job: Assignment) -> None:
         door = self._door
@@ -228,6 +241,8 @@ class Container:
         work = msgspec.json.decode(job.payload.data, type=Input)
         self._job = (job.ref, work)
         self._execution = engine.oracle.begins(job.ref, engine.host, self.slot, self.id)
+        if not is_silent(work.n):
+            self.files.print(line_of(job.ref, "begin"))
         if work.does != "hang":
             execution = self._execution
             self._later(work.runs, lambda: self._finish(execution))
@@ -242,6 +257,9 @@ class Container:
             return
         reason = Reason.OK if not fails else Reason.OOM_GPU if work.does == "gpu" else Reason.HANDLER_ERROR
         self._engine.oracle.ends(execution, reason.value)
+        if not is_silent(work.n):
+            self.files.print(line_of(ref, "end"))
+        self._settled[ref] = self.files.settle()
         self._execution = self._job = None
         self._pending[ref] = reason
         self._inputs[ref] = work.n
@@ -318,6 +336,7 @@ class Container:
         self.gone = True
         if self in self._engine.containers:
             self._engine.containers.remove(self)
+            self._engine.later(CLOSED_AFTER, self.files.close)
         self._engine.oracle.container_gone(self._engine.host, self.slot, self.id)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hecaton.core.lifecycle import charge
 from hecaton.core.model import Attempt, AttemptRef, Charged, Job, JobState, Reason
 from tests.simulator.engine import result_of
+from tests.simulator.logs import is_silent, line_of
 from tests.simulator.oracle import Fault, Oracle
 from tests.simulator.plan import JobPlan
 from tests.simulator.service import WALL
@@ -89,7 +90,16 @@ def _check_job(world: World, job: Job, attempts: list[Attempt]) -> None:
     )
     for attempt in attempts:
         _check_attempt(world, job, plan, attempt)
+        _check_log(world, job, plan, attempt)
     _check_end(world, job, plan)
+
+
+def _check_log(world: World, job: Job, plan: JobPlan, attempt: Attempt) -> None:
+    """A worker that was killed leaves the beginning; nothing is ever in the log of another one."""
+    ref = AttemptRef(job.id, attempt.number)
+    log = world.disk.run(lambda store: store.read_log(ref.job, ref.attempt, 0, 1 << 20))
+    printed = b"" if is_silent(plan.number) else line_of(ref, "begin") + line_of(ref, "end")
+    world.oracle.rule(printed.startswith(log), f"j{job.index} attempt {attempt.number} has the log {log!r}")
 
 
 def _plan(world: World, job: Job) -> JobPlan | None:

@@ -36,6 +36,12 @@ class Link:
         self._heartbeat = 5.0
         self.greeted_at = 0.0
 
+    @property
+    def connected(self) -> bool:
+        return self._welcomed
+
+    congested = False
+
     def send(self, message: FromWorker) -> None:
         if self._welcomed:
             self._waiting.append(message)

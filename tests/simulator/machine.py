@@ -9,13 +9,12 @@ from typing import Any
 
 import msgspec
 
-from hecaton.core.model import AttemptRef
+from hecaton.core.model import AttemptRef, Kind
 from hecaton.wire.channel import (
     Accepted,
     Assign,
     Cancel,
     Outcome,
-    Results,
     Retire,
     Revoke,
     ToWorker,
@@ -26,13 +25,18 @@ from hecaton.worker.brain import invariants
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Done
 from hecaton.worker.brain.state import WorkerState
+from hecaton.worker.doors.door import Answer
 from tests.simulator.engine import Container, Engine
 from tests.simulator.link import Link
+from tests.simulator.logs import Logs
 from tests.simulator.loop import Process, SimLoop, Turn
 from tests.simulator.network import Connection, Item, Path
 from tests.simulator.oracle import Oracle
 
 LINGER = 0.02
+LOOK = 1.0
+"""Seconds between two looks at the logs of running jobs."""
+
 RETRY = 1.0
 
 Connect = Callable[[Path, Process, str, Callable[[Item], None]], Connection | None]
@@ -132,6 +136,8 @@ class Worker:
         self.loop = machine.loop
         self.link = Link(self)
         self.containers: dict[str, Container] = {}
+        self.logs = Logs(self)
+        self._looking = False
         self._events: deque[ev.Event] = deque()
         self._waiting: dict[AttemptRef, Ended] = {}
         self._writing = False
@@ -196,9 +202,17 @@ class Worker:
 
     def post_now(self, event: ev.Event) -> None:
         if isinstance(event, ev.ContainerReady):
-            self.containers[event.container].heard()
-        elif isinstance(event, ev.ContainerExited):
-            never_began = self.containers[event.container].withdraw()
+            log = self.containers[event.container].heard()
+            self.logs.exchanges[event.container].asks_for_work(event.busy, event.takes_ahead, log)
+            return
+        if isinstance(event, ev.JobAnswered):
+            data = b"" if event.body is None else event.body.data
+            log_end, next_log = self.containers[event.container].settled(event.ref)
+            answer = Answer(event.ref, event.reason, Kind.JSON, data, None, event.failure, log_end, next_log)
+            self.logs.exchanges[event.container].answers(answer)
+            return
+        if isinstance(event, ev.ContainerExited):
+            never_began = self.logs.exchanges[event.container].withdraw()
             event = msgspec.structs.replace(event, never_began=never_began)
         self.post(msgspec.structs.replace(event, now=self.loop.time()))
 
@@ -238,6 +252,7 @@ class Worker:
             self.oracle.fail(f"{self.name} was retired: {message.message}")
 
     def lost(self) -> None:
+        self.logs.outbox.lost()
         self.post(ev.LinkLost(self.loop.time()))
 
     def stop(self) -> None:
@@ -247,22 +262,24 @@ class Worker:
     # -- actions ---------------------------------------------------------------------------------------
 
     def _start_container(self, action: ev.StartContainer) -> None:
-        self.containers[action.container] = Container(self.machine.engine, action, self.tell)
+        container = self.containers[action.container] = Container(self.machine.engine, action, self.tell)
+        self.logs.add(container)
 
     def _stop_container(self, action: ev.StopContainer) -> None:
         self.containers[action.container].stop()
 
     def _give(self, action: ev.GiveJob) -> None:
         self._require_unfenced(action.assignment.ref)
-        self.containers[action.container].give(action.assignment)
+        self.logs.exchanges[action.container].give(action.assignment)
+        self._look_soon()
 
     def _give_ahead(self, action: ev.GiveAhead) -> None:
         for job in action.assignments:
             self._require_unfenced(job.ref)
-        self.containers[action.container].give_ahead(action.assignments)
+        self.logs.exchanges[action.container].give_ahead(action.assignments)
 
     def _withdraw(self, action: ev.Withdraw) -> None:
-        refs = self.containers[action.container].withdraw()
+        refs = self.logs.exchanges[action.container].withdraw()
         self.post(ev.Withdrawn(self.loop.time(), action.container, refs))
 
     def _require_unfenced(self, ref: AttemptRef) -> None:
@@ -278,11 +295,13 @@ class Worker:
 
     def _deliver(self, action: ev.Deliver) -> None:
         if not action.again:
+            self.logs.ends(action.outcome.ref)
             self._waiting[action.outcome.ref] = Ended(action.outcome, 0, self.machine.wall())
             self._write_soon(LINGER)
-        self.link.send(Results((action.outcome,)))
+        self.logs.outbox.deliver(action.outcome)
 
     def _forget(self, action: ev.Forget) -> None:
+        self.logs.forget(action.ref)
         self._waiting.pop(action.ref, None)
         if action.ref in self.machine.journal.written:
             self.loop.post(self.process, LINGER, self.machine.journal.written.pop, action.ref, None)
@@ -292,6 +311,19 @@ class Worker:
         self.oracle.rule(action.message == "stopped", f"{self.name} leaves by itself: {action.message}")
         self.machine.journal.written.update(self._waiting)
         self.loop.post(self.process, 0.0, self.machine.leave)
+
+    # -- logs ------------------------------------------------------------------------------------------
+
+    def _look_soon(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self.loop.post(self.process, LOOK, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        self.logs.look()
+        if any(job.started_at is not None for job in self.state.holdings.jobs.values()):
+            self._look_soon()
 
     # -- the journal -----------------------------------------------------------------------------------
 
