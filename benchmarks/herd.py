@@ -61,8 +61,8 @@ class _Worker:
 
     def hear(self, message: ToWorker) -> None:
         if isinstance(message, Assign) and self.link is not None:
-            if message.jobs[-1].warm != self._warm:
-                self._warm = message.jobs[-1].warm
+            if message.jobs[-1].warm_key != self._warm:
+                self._warm = message.jobs[-1].warm_key
                 self.link.send(Warm(0, self._warm, IMAGE))
             self.link.send(Started(tuple(job.ref for job in message.jobs)))
             self.link.send(Results(tuple(Outcome(job.ref, Reason.OK, job.payload, ran=0.0) for job in message.jobs)))

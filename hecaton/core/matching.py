@@ -63,7 +63,7 @@ class Want(msgspec.Struct, frozen=True):
     lane: int
     image: str
     mode: Mode
-    warm: str | None
+    warm_key: str | None
     count: int
     priority: int  # of its first job
     since: float  # when its first job was submitted
@@ -79,7 +79,7 @@ class Slot(msgspec.Struct, frozen=True):
     index: int
     held: int = 0  # jobs assigned to it and not ended
     depth: int = 1  # how many it may hold: one runs, the others wait beside it (prefetch)
-    warm: str | None = None  # of the container that lives on it, or will for the jobs it holds
+    warm_key: str | None = None  # of the container that lives on it, or will for the jobs it holds
     used_at: float = 0.0
 
 
@@ -233,17 +233,17 @@ class _Round:
 
     def _warm(self, pairs: Iterable[tuple[Host, Slot]]) -> dict[str | None, list[tuple[Host, Slot]]]:
         """Those whose container somebody wants."""
-        by_warm: dict[str | None, list[tuple[Host, Slot]]] = {want.warm: [] for want in self.wants if want.warm}
+        by_warm: dict[str | None, list[tuple[Host, Slot]]] = {want.warm_key: [] for want in self.wants if want.warm_key}
         for host, slot in pairs:
-            if slot.warm in by_warm:
-                by_warm[slot.warm].append((host, slot))
+            if slot.warm_key in by_warm:
+                by_warm[slot.warm_key].append((host, slot))
         return by_warm
 
     def _keep_warm(self) -> None:
         """The most recently used first: what is not needed then rests long enough to be given up."""
         by_warm = self._warm(reversed(self.idle))
         for want in self.wants:
-            for host, slot in by_warm.get(want.warm, ()):
+            for host, slot in by_warm.get(want.warm_key, ()):
                 if self.left[want.lane] <= 0:
                     break
                 if (host.id, slot.index) not in self.taken and self._suits(want, host):
@@ -282,8 +282,8 @@ class _Round:
 
         def badness(position: int) -> tuple[bool, bool, bool, int]:
             host, slot = self.idle[position]
-            other = slot.warm != want.warm
-            return host.id in want.shunned, other, slot.warm is not None, position if other else -position
+            other = slot.warm_key != want.warm_key
+            return host.id in want.shunned, other, slot.warm_key is not None, position if other else -position
 
         ready = [
             place
@@ -296,7 +296,7 @@ class _Round:
         """A job waits beside a running one only where the container is the same: else it would wait for a start too."""
         by_warm = self._warm(self.busy)
         for want in self.wants:
-            for host, slot in by_warm.get(want.warm, ()):
+            for host, slot in by_warm.get(want.warm_key, ()):
                 if self.left[want.lane] <= 0:
                     break
                 if self._suits(want, host):

@@ -90,7 +90,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True):
     slot: int
     image: ImageRef
     owner: str
-    warm: str | None  # jobs with the same key may share a container; None: a fresh one
+    warm_key: str | None  # jobs with the same key may share a container; None: a fresh one
     mode: Mode
     payload: Body
     key: str
@@ -152,7 +152,7 @@ class SlotInfo(msgspec.Struct, frozen=True, array_like=True):
 
     index: int
     gpu: Gpu | None
-    warm: str | None
+    warm_key: str | None
     image: str | None
     lost: str | None = None
 
@@ -239,7 +239,7 @@ class Warm(_Message, frozen=True, tag="warm"):
     """The container on a slot came or went."""
 
     slot: int
-    warm: str | None
+    warm_key: str | None
     image: str | None
 
 

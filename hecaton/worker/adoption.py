@@ -109,7 +109,7 @@ class Adoption:
         unfinished = first.ref not in self._journal.ended
         if DOORS[first.mode].begins_at_start and (item.running or item.ended) and unfinished:
             return ev.ContainerAdopted(now, placed.container, placed.slot, first, first, placed.at, image=image)
-        if first.warm is not None and item.running:
+        if first.warm_key is not None and item.running:
             return ev.ContainerAdopted(now, placed.container, placed.slot, first, image=image)
         return None
 

@@ -262,7 +262,7 @@ class LiveContainer:
             labels={
                 LABEL_WORKER: self._site.worker_id,
                 LABEL_SLOT: str(self._slot),
-                LABEL_WARM: job.warm or "",
+                LABEL_WARM: job.warm_key or "",
                 LABEL_CONTAINER: self.id,
             },
             folder=str(self._site.folder / self.id),

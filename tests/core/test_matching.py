@@ -30,7 +30,14 @@ NOW = 1000.0
 
 
 def want(lane: int = 1, **fields: Any) -> Want:
-    known = {"image": "app", "mode": Mode.NATIVE, "warm": f"warm-{lane}", "count": 1, "priority": 0, "since": NOW - 1}
+    known = {
+        "image": "app",
+        "mode": Mode.NATIVE,
+        "warm_key": f"warm-{lane}",
+        "count": 1,
+        "priority": 0,
+        "since": NOW - 1,
+    }
     return Want(lane=lane, **{**known, **fields})
 
 
@@ -52,15 +59,15 @@ def test_nothing_waits_nothing_happens() -> None:
 
 
 def test_a_warm_slot_goes_first() -> None:
-    assert places([want()], host("cold"), host("warm", Slot(0, warm="warm-1"))) == [(1, "warm", 0, 1)]
+    assert places([want()], host("cold"), host("warm", Slot(0, warm_key="warm-1"))) == [(1, "warm", 0, 1)]
 
 
 def test_an_empty_slot_goes_before_one_that_is_warm_for_another() -> None:
-    assert places([want()], host("other", Slot(0, warm="warm-2")), host("empty")) == [(1, "empty", 0, 1)]
+    assert places([want()], host("other", Slot(0, warm_key="warm-2")), host("empty")) == [(1, "empty", 0, 1)]
 
 
 def test_among_slots_that_are_warm_for_others_the_longest_unused_gives_way() -> None:
-    used = [Slot(0, warm="x", used_at=9.0), Slot(1, warm="y", used_at=3.0), Slot(2, warm="z", used_at=6.0)]
+    used = [Slot(0, warm_key="x", used_at=9.0), Slot(1, warm_key="y", used_at=3.0), Slot(2, warm_key="z", used_at=6.0)]
     assert places([want()], host("a", *used)) == [(1, "a", 1, 1)]
 
 
@@ -72,17 +79,17 @@ def test_higher_priority_goes_first_then_the_older() -> None:
 
 def test_a_younger_lane_keeps_its_warm_slot_for_a_moment() -> None:
     wants = [want(1, since=NOW - PATIENCE + 1), want(2, since=NOW)]
-    assert places(wants, host("a", Slot(0, warm="warm-2"))) == [(2, "a", 0, 1)]
+    assert places(wants, host("a", Slot(0, warm_key="warm-2"))) == [(2, "a", 0, 1)]
 
 
 def test_after_that_the_older_lane_gets_the_slot() -> None:
     wants = [want(1, since=NOW - PATIENCE - 1), want(2, since=NOW)]
-    assert places(wants, host("a", Slot(0, warm="warm-2"))) == [(1, "a", 0, 1)]
+    assert places(wants, host("a", Slot(0, warm_key="warm-2"))) == [(1, "a", 0, 1)]
 
 
 def test_priority_has_no_patience_with_warm_slots() -> None:
     wants = [want(1, priority=1, since=NOW), want(2, since=NOW)]
-    assert places(wants, host("a", Slot(0, warm="warm-2"))) == [(1, "a", 0, 1)]
+    assert places(wants, host("a", Slot(0, warm_key="warm-2"))) == [(1, "a", 0, 1)]
 
 
 # -- several owners --------------------------------------------------------------------------------
@@ -106,7 +113,7 @@ def test_with_equal_shares_the_one_who_got_nothing_for_longest_goes_first() -> N
 
 
 def test_a_warm_slot_changes_hands_after_a_turn_if_the_other_has_no_more_running() -> None:
-    warm = host("a", Slot(0, warm="warm-1"))
+    warm = host("a", Slot(0, warm_key="warm-1"))
 
     def winner(passed_over: float, running: int) -> int:
         wants = [
@@ -126,7 +133,7 @@ def test_priority_goes_over_shares() -> None:
 
 
 def test_a_machine_that_just_failed_such_a_job_is_taken_last_but_taken() -> None:
-    bad = host("bad", Slot(0, warm="warm-1"))
+    bad = host("bad", Slot(0, warm_key="warm-1"))
     shunning = want(shunned=frozenset({WorkerId("bad")}))
     assert places([shunning], bad, host("good")) == [(1, "good", 0, 1)]
     assert places([shunning], bad) == [(1, "bad", 0, 1)]
@@ -134,29 +141,29 @@ def test_a_machine_that_just_failed_such_a_job_is_taken_last_but_taken() -> None
 
 def test_older_work_that_the_worker_cannot_do_does_not_block_it() -> None:
     wants = [want(1, image="other", priority=5, since=0.0), want(2)]
-    worker = host("a", Slot(0, warm="warm-2"), serves=frozenset({"app"}))
+    worker = host("a", Slot(0, warm_key="warm-2"), serves=frozenset({"app"}))
     assert places(wants, worker) == [(2, "a", 0, 1)]
 
 
 def test_jobs_wait_beside_a_running_one_of_the_same_container_only() -> None:
-    same, other = Slot(0, held=1, depth=4, warm="warm-1"), Slot(0, held=1, depth=4, warm="warm-2")
+    same, other = Slot(0, held=1, depth=4, warm_key="warm-1"), Slot(0, held=1, depth=4, warm_key="warm-2")
     assert places([want(count=9)], host("a", same)) == [(1, "a", 0, 3)]
     assert places([want(count=9)], host("a", other)) == []
 
 
 def test_idle_slots_are_filled_before_anything_waits_beside_another() -> None:
-    busy = Slot(0, held=1, depth=4, warm="warm-1")
+    busy = Slot(0, held=1, depth=4, warm_key="warm-1")
     assert places([want(count=2)], host("a", busy, Slot(1))) == [(1, "a", 1, 1), (1, "a", 0, 1)]
 
 
 def test_nothing_waits_beside_another_where_urgent_work_has_a_claim() -> None:
-    busy = Slot(0, held=1, depth=4, warm="warm-1")
+    busy = Slot(0, held=1, depth=4, warm_key="warm-1")
     assert places([want(1, count=5), want(2, priority=1)], host("a", busy)) == []
 
 
 def test_scripts_never_wait_beside_another_job() -> None:
-    script = want(mode=Mode.SCRIPT, warm=None, count=5)
-    assert places([script], host("a", Slot(0, held=1, depth=4, warm=None))) == []
+    script = want(mode=Mode.SCRIPT, warm_key=None, count=5)
+    assert places([script], host("a", Slot(0, held=1, depth=4, warm_key=None))) == []
 
 
 @pytest.mark.parametrize(
@@ -215,7 +222,7 @@ def test_the_key_of_a_lane_is_stored_so_it_must_never_change() -> None:
 
 warms = st.sampled_from([None, "warm-0", "warm-1", "warm-2"])
 slot_lists = st.lists(
-    st.builds(Slot, index=st.just(0), held=st.integers(0, 4), depth=st.integers(1, 4), warm=warms), max_size=4
+    st.builds(Slot, index=st.just(0), held=st.integers(0, 4), depth=st.integers(1, 4), warm_key=warms), max_size=4
 )
 
 
@@ -229,7 +236,7 @@ def snapshots(draw: st.DrawFn) -> tuple[list[Want], list[Host]]:
             count=draw(st.integers(1, 6)),
             priority=draw(st.integers(-1, 1)),
             since=draw(st.floats(NOW - 20, NOW)),
-            warm=draw(st.sampled_from([f"warm-{lane}", None])),
+            warm_key=draw(st.sampled_from([f"warm-{lane}", None])),
         )
         for lane in lanes
     ]
@@ -275,7 +282,7 @@ def test_only_to_workers_that_would_take_it_and_beside_the_same_container(
     for placed in place(wants, hosts, NOW):
         worker, slot = _slot(hosts, placed)
         assert refusal(by_lane[placed.lane], worker) is None
-        assert slot.held == 0 or (slot.warm is not None and slot.warm == by_lane[placed.lane].warm)
+        assert slot.held == 0 or (slot.warm_key is not None and slot.warm_key == by_lane[placed.lane].warm_key)
 
 
 @given(snapshots())

@@ -87,7 +87,7 @@ async def test_env_is_shown_to_admins_only_and_reaches_workers(server: Running) 
     await ada.submit(IMAGE)
     second = await worker.start()
     assert second.image.env == {"TOKEN": "new"}
-    assert second.warm != first.warm  # a warm container with the old values is not used
+    assert second.warm_key != first.warm_key  # a warm container with the old values is not used
 
 
 @pytest.mark.parametrize("env", [{"": "x"}, {"A=B": "x"}, {"A\0": "x"}, {"A": "x\0y"}])

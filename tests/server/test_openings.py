@@ -95,7 +95,7 @@ class World:
         self.fleet.set_draining(worker, self._rng.random() < 0.3)
 
     def warm(self, worker: WorkerId) -> None:
-        self.fleet.warm(worker, self._rng.randint(0, 3), self._warm(), None)
+        self.fleet.set_warm(worker, self._rng.randint(0, 3), self._warm(), None)
 
     def _slot(self, worker: WorkerId) -> int | None:
         member = self.fleet.members.get(worker)
@@ -139,7 +139,7 @@ class World:
         return [
             Want(
                 lane,
-                warm=rng.choice([f"warm-{lane}", f"warm-{lane}", None]),
+                warm_key=rng.choice([f"warm-{lane}", f"warm-{lane}", None]),
                 count=rng.randint(1, 4),
                 priority=rng.choice([0, 0, 1]),
                 since=NOW - rng.choice([0.0, 1.0, 2 * PATIENCE]),
@@ -176,7 +176,7 @@ def test_every_field_of_an_ability_refuses_work_in_these_worlds(field: str) -> N
     said = set()
     for _ in range(200):
         able = ability(drawn_hello(rng, fields=frozenset({field})))
-        said.add(unable(Want(0, warm=None, count=1, priority=0, since=NOW, **drawn_work(rng)), able) is None)
+        said.add(unable(Want(0, warm_key=None, count=1, priority=0, since=NOW, **drawn_work(rng)), able) is None)
     assert said == {True, False}
 
 

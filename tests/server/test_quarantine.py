@@ -282,7 +282,7 @@ async def test_another_users_job_starts_within_two_jobs_of_one_who_floods_the_qu
     for number in range(50):
         await flood.submit(IMAGE, number)
     running_job = await worker.start()
-    await worker.send(Warm(0, running_job.warm, IMAGE))
+    await worker.send(Warm(0, running_job.warm_key, IMAGE))
     wanted = await other.submit(IMAGE)
     order = []
     for _ in range(2):

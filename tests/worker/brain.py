@@ -30,7 +30,7 @@ def assignment(
     job: str,
     *,
     attempt: int = 1,
-    warm: str | None = "w1",
+    warm_key: str | None = "w1",
     slot: int = 0,
     blob: bool = False,
     timeout: float | None = None,
@@ -44,7 +44,7 @@ def assignment(
     if payload is None:
         payload = Body(Kind.BYTES, b"", BLOB, 2_000_000) if blob else Body.inline(Kind.JSON, b'{"n":1}')
     return Assignment(
-        ref=ref(job, attempt), slot=slot, image=ImageRef(image, None, {}, 1), owner="ada", warm=warm, mode=mode,
+        ref=ref(job, attempt), slot=slot, image=ImageRef(image, None, {}, 1), owner="ada", warm_key=warm_key, mode=mode,
         payload=payload, key=f"key-{job}", file=file, args=args,
         options=Options(timeout=timeout, no_overlap=no_overlap),
     )  # fmt: skip

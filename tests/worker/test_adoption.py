@@ -87,7 +87,7 @@ class Site:
 
     def script(self) -> Assignment:
         file = FileRef(self.server.keep(textwrap.dedent(SCRIPT).encode()), "job.py")
-        return assignment("a", warm=None, mode=Mode.SCRIPT, file=file)
+        return assignment("a", warm_key=None, mode=Mode.SCRIPT, file=file)
 
     async def comes(self, release: str = "") -> Hello:
         """The worker, in a process that can be killed; of another release (see `releases`)."""

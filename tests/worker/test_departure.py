@@ -63,7 +63,7 @@ class TestLeaving:
 
     def test_one_that_the_engine_starts_is_brought_to_its_start(self, brain: Brain) -> None:
         brain.connect()
-        brain.assign(assignment("a", warm=None))
+        brain.assign(assignment("a", warm_key=None))
         brain.hear(ev.ImageReady(brain.now, "c-1"))
         brain.hear(ev.LeaveAsked(brain.now))
         assert brain.did(ev.Leave) == []

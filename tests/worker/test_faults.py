@@ -170,7 +170,7 @@ async def test_an_engine_that_cannot_stop_a_container_is_asked_until_it_can(
 ) -> None:
     monkeypatch.setattr(containers, "STOP_RETRY", 0.02)
     runtime.script.stop_faults = 3
-    await server.assign(assignment("a", warm="w1"), assignment("b", warm="w2"))
+    await server.assign(assignment("a", warm_key="w1"), assignment("b", warm_key="w2"))
     assert (await server.outcome(B)).reason is Reason.OK
     assert runtime.orders.count("stop") == 4
 
@@ -179,7 +179,7 @@ async def test_a_slot_is_not_used_before_its_old_container_is_really_gone(
     server: ScriptedServer, runtime: ScriptedRuntime
 ) -> None:
     gate = runtime.script.hold_stop = asyncio.Event()
-    await server.assign(assignment("a", warm="w1"), assignment("b", warm="w2"))
+    await server.assign(assignment("a", warm_key="w1"), assignment("b", warm_key="w2"))
     await server.outcome(A)
     async with asyncio.timeout(PATIENCE):
         while "stop" not in runtime.orders:  # noqa: ASYNC110

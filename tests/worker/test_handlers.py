@@ -62,7 +62,7 @@ async def server(python39_image: str, tmp_path: Path) -> AsyncIterator[ScriptedS
 
 def script(server: ScriptedServer, job: str, name: str, code: bytes, *args: str) -> Assignment:
     file = FileRef(server.keep(code), name)
-    return assignment(job, mode=Mode.SCRIPT, warm=None, file=file, args=args)
+    return assignment(job, mode=Mode.SCRIPT, warm_key=None, file=file, args=args)
 
 
 def handler(server: ScriptedServer, job: str, code: bytes = HANDLER) -> Assignment:

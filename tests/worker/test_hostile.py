@@ -97,7 +97,7 @@ class Bench:
         """How the job ended, and its result. Jobs with the same `warm` share a container while it lives."""
         self._made += 1
         payload = Body.inline(Kind.JSON, json.dumps(name).encode())
-        job = assignment(f"{name}-{self._made}", image="echo", warm=warm, payload=payload, timeout=timeout)
+        job = assignment(f"{name}-{self._made}", image="echo", warm_key=warm, payload=payload, timeout=timeout)
         await self.server.assign(job)
         outcome = await self.server.outcome(job.ref)
         self.server.heard.clear()

@@ -136,10 +136,10 @@ async def test_an_edited_handler_file_is_run_by_the_next_job(
     await server.connected()
     await server.assign(assignment("a", image="app"))
     first = await server.outcome(A)
-    warm = next(message for message in server.all(Warm) if message.warm)
+    warm = next(message for message in server.all(Warm) if message.warm_key)
     assert warm.image == "app"
     handler.write_text(textwrap.dedent(HANDLER.format(version="two")))
-    await server.until(lambda: server.all(Warm)[-1].warm is None, "the old one is warm no longer")
+    await server.until(lambda: server.all(Warm)[-1].warm_key is None, "the old one is warm no longer")
     await server.assign(assignment("b", image="app"))
     second = await server.outcome(B)
     assert (first.body, second.body) == (Body.inline(Kind.JSON, b'"one"'), Body.inline(Kind.JSON, b'"two"'))
@@ -172,7 +172,7 @@ async def test_a_rebuilt_image_is_run_by_the_next_job(server: ScriptedServer, st
     assert (await server.outcome(A)).image == "first"
     runtime.script.ids[IMAGE] = "second"
     runtime.script.moved.set()
-    await server.until(lambda: server.all(Warm)[-1].warm is None, "the old one is warm no longer")
+    await server.until(lambda: server.all(Warm)[-1].warm_key is None, "the old one is warm no longer")
     await server.assign(assignment("b"))
     assert (await server.outcome(B)).image == "second"
 

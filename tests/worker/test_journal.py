@@ -52,6 +52,9 @@ async def journal(tmp_path: Path, safe: list[AttemptRef]) -> AsyncIterator[Open]
     opened: list[Journal] = []
 
     def reopen() -> Journal:
+        for dead in opened:  # the process that had it open writes no more
+            if dead._timer is not None:
+                dead._timer.cancel()
         made = Journal(tmp_path / "journal", safe.extend)
         opened.append(made)
         return made

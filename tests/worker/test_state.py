@@ -45,7 +45,7 @@ class TestRunning:
         assert kinds.index(ev.GiveJob) < kinds.index(ev.Deliver)
 
     def test_a_container_with_another_key_is_gone_before_the_new_one_starts(self, brain: Brain) -> None:
-        brain.running(assignment("a", warm="w1"), assignment("b", warm="w2"))
+        brain.running(assignment("a", warm_key="w1"), assignment("b", warm_key="w2"))
         brain.answer("c-1", A)
         assert brain.stopped() == ["c-1"]
         assert brain.started() == []
@@ -55,7 +55,7 @@ class TestRunning:
         assert brain.given() == [("c-2", B)]
 
     def test_a_script_gets_a_fresh_container_each_time(self, brain: Brain) -> None:
-        brain.running(assignment("a", warm=None), assignment("b", warm=None))
+        brain.running(assignment("a", warm_key=None), assignment("b", warm_key=None))
         brain.answer("c-1", A)
         assert brain.stopped() == ["c-1"]
         brain.gone("c-1")
@@ -188,7 +188,7 @@ class TestEndsOfContainers:
         self, brain: Brain
     ) -> None:
         brain.connect()
-        brain.assign(assignment("a"), assignment("b", warm="w2"))
+        brain.assign(assignment("a"), assignment("b", warm_key="w2"))
         brain.hear(ev.ContainerFailed(brain.now, "c-1", Reason.IMAGE_DENIED, "no such image", "check the name"))
         assert brain.results() == [(A, Reason.IMAGE_DENIED)]
         assert brain.started() == ["c-2"]
@@ -296,7 +296,7 @@ class TestCancel:
 
     def test_a_script_that_is_being_started_is_cancelled_when_its_container_is_gone(self, brain: Brain) -> None:
         brain.connect()
-        brain.assign(assignment("a", warm=None))
+        brain.assign(assignment("a", warm_key=None))
         brain.hear(ev.ImageReady(brain.now, "c-1"))
         brain.cancel(A)
         assert brain.results() == []
@@ -333,7 +333,7 @@ class TestRevoke:
 
     def test_a_script_that_may_run_already_is_not_released(self, brain: Brain) -> None:
         brain.connect()
-        brain.assign(assignment("a", warm=None))
+        brain.assign(assignment("a", warm_key=None))
         brain.hear(ev.ImageReady(brain.now, "c-1"))
         brain.revoke(A)
         assert brain.said(Released) == []
@@ -482,7 +482,7 @@ class TestStop:
 
     def test_a_script_that_is_being_started_may_finish(self, brain: Brain) -> None:
         brain.connect()
-        brain.assign(assignment("a", warm=None))
+        brain.assign(assignment("a", warm_key=None))
         brain.hear(ev.ImageReady(brain.now, "c-1"))
         brain.stop()
         brain.boot("c-1")

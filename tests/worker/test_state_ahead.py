@@ -88,8 +88,8 @@ def test_nor_one_that_cannot(brain: Brain) -> None:
     [
         assignment("b", blob=True),
         assignment("b", no_overlap=True),
-        assignment("b", warm="w2"),
-        assignment("b", warm=None),
+        assignment("b", warm_key="w2"),
+        assignment("b", warm_key=None),
     ],
 )
 def test_large_payloads_no_overlap_jobs_and_other_images_wait_for_their_turn(brain: Brain, other: Assignment) -> None:

@@ -161,17 +161,21 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.left)
     @rule(
         slot=st.integers(0, SLOTS - 1),
-        warm=st.sampled_from(["w1", "w1", "w1", "w2", None]),
+        warm_key=st.sampled_from(["w1", "w1", "w1", "w2", None]),
         blob=st.booleans(),
         count=st.integers(1, 4),
         pick=_pick,
     )
-    def assign(self, slot: int, warm: str | None, blob: bool, count: int, pick: int) -> None:
+    def assign(self, slot: int, warm_key: str | None, blob: bool, count: int, pick: int) -> None:
         if not self.brain.state.connected:
             return
         jobs = tuple(
             assignment(
-                f"job{self.made + n}", slot=slot, warm=warm, blob=blob and n == 0, timeout=30 if pick % 3 else None
+                f"job{self.made + n}",
+                slot=slot,
+                warm_key=warm_key,
+                blob=blob and n == 0,
+                timeout=30 if pick % 3 else None,
             )
             for n in range(count)
         )

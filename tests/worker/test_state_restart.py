@@ -18,10 +18,10 @@ def brain() -> Brain:
     return Brain(WorkerSettings(slots=2))
 
 
-def adopt(brain: Brain, job: str | None = "a", *, warm: str | None = "w1", timeout: float | None = None) -> None:
+def adopt(brain: Brain, job: str | None = "a", *, warm_key: str | None = "w1", timeout: float | None = None) -> None:
     """The container `old-1` on slot 0; the job has been running for 40 seconds."""
-    first = assignment("first" if warm else "a", warm=warm)
-    at_work = assignment(job, warm=warm, timeout=timeout) if job else None
+    first = assignment("first" if warm_key else "a", warm_key=warm_key)
+    at_work = assignment(job, warm_key=warm_key, timeout=timeout) if job else None
     brain.hear(ev.ContainerAdopted(brain.now, "old-1", 0, first, at_work, brain.now - 40))
 
 
@@ -67,9 +67,9 @@ class TestAContainerWithAJob:
         assert brain.results() == [(A, Reason.OOM_HOST)]
 
     def test_of_its_own_is_not_used_for_another(self, brain: Brain) -> None:
-        adopt(brain, warm=None)
+        adopt(brain, warm_key=None)
         brain.connect()
-        brain.assign(assignment("b", warm=None))
+        brain.assign(assignment("b", warm_key=None))
         brain.answer("old-1", A)
         assert brain.stopped() == ["old-1"]
 
@@ -78,7 +78,7 @@ class TestAnIdleContainer:
     def test_counts_as_warm_once_it_asks_for_work(self, brain: Brain) -> None:
         adopt(brain, None)
         brain.connect()
-        assert brain.state.holdings.slot_infos()[0].warm is None
+        assert brain.state.holdings.slot_infos()[0].warm_key is None
         brain.hear(ev.ContainerReady(brain.now, "old-1"))
         assert brain.said(Warm) == [Warm(0, "w1", "python:3.9-slim")]
         brain.assign(assignment("a"))

@@ -41,7 +41,7 @@ def fails(brain: Brain, container: str, *messages: str, warm: str = "w1") -> int
     """How many of these failures it takes until the container is stopped; 0: all of them do not do it."""
     for number, message in enumerate(messages, 1):
         job = f"{container}-{number}"
-        brain.assign(assignment(job, warm=warm))
+        brain.assign(assignment(job, warm_key=warm))
         if number == 1:
             up(brain, container)
         failed(brain, container, ref(job), Failure(message, "ValueError"))

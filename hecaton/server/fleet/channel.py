@@ -254,7 +254,7 @@ class Channel:
             case Note():
                 self._attempts.note(worker, message)
             case Warm():
-                self._fleet.warm(worker, message.slot, message.warm, message.image)
+                self._fleet.set_warm(worker, message.slot, message.warm_key, message.image)
                 self._images.runs(worker, message.image)
             case Lost(slot, why):
                 _log.warning("A worker has lost a card", worker=worker, why=why)

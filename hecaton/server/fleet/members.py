@@ -39,7 +39,7 @@ class Lease(msgspec.Struct):
     ref: AttemptRef
     slot: int
     lane: int
-    warm: str | None
+    warm_key: str | None
     owner: int | None = None  # None: from before the start of this server
     started: bool = False
     revoking: bool = False
@@ -49,7 +49,7 @@ class Lease(msgspec.Struct):
 class SlotState(msgspec.Struct):
     index: int
     gpu: Gpu | None = None
-    warm: str | None = None
+    warm_key: str | None = None
     image: str | None = None
     lost: str | None = None  # why its card can be used no more
     reserved: int = 0  # planned, not yet committed
@@ -63,7 +63,7 @@ class SlotState(msgspec.Struct):
         if self.lost is not None:
             full = max(1, taken)
             return Slot(self.index, full, full)
-        return Slot(self.index, taken, self.depth, self.promised if taken else self.warm, self.used_at)
+        return Slot(self.index, taken, self.depth, self.promised if taken else self.warm_key, self.used_at)
 
 
 class OutOfService(msgspec.Struct, frozen=True):
@@ -204,22 +204,22 @@ class Fleet:
             member.draining = active
             self._note(member)
 
-    def warm(self, worker_id: WorkerId, index: int, warm: str | None, image: str | None) -> None:
+    def set_warm(self, worker_id: WorkerId, index: int, warm_key: str | None, image: str | None) -> None:
         """Which container lives on a slot."""
         member = self.members.get(worker_id)
         slot = member.slots.get(index) if member is not None else None
         if slot is not None:
-            slot.warm, slot.image = warm, image
+            slot.warm_key, slot.image = warm_key, image
             self._changed.add((worker_id, index))
 
-    def reserve(self, worker_id: WorkerId, index: int, count: int, warm: str | None) -> None:
+    def reserve(self, worker_id: WorkerId, index: int, count: int, warm_key: str | None) -> None:
         """So many jobs are about to be committed to the slot; `count` below 0: that is over."""
         member = self.members.get(worker_id)
         if member is not None:
             slot = member.slot(index)
             slot.reserved = max(0, slot.reserved + count)
             if count > 0:
-                slot.promised = warm
+                slot.promised = warm_key
             self._changed.add((worker_id, index))
 
     # -- come and go ---------------------------------------------------------------------------
@@ -255,7 +255,7 @@ class Fleet:
         member.runtime, member.version, member.protocol = hello.runtime, hello.version, hello.protocol
         member.ability = ability(hello)
         member.slots = {
-            info.index: SlotState(info.index, info.gpu, info.warm, info.image, info.lost) for info in hello.slots
+            info.index: SlotState(info.index, info.gpu, info.warm_key, info.image, info.lost) for info in hello.slots
         }
         keep, drop = [], []
         for held in hello.held:
@@ -314,7 +314,7 @@ class Fleet:
             return None
         slot = member.slot(lease.slot)
         slot.held[lease.ref.job] = lease
-        slot.promised, slot.depth = lease.warm, depth
+        slot.promised, slot.depth = lease.warm_key, depth
         self._changed.add((worker_id, lease.slot))
         return member
 

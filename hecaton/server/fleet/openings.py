@@ -116,7 +116,7 @@ class Openings:
         for want, work in zip(wants, works, strict=True):
             for kind in self._open.keys() & self._kinds.able(work):
                 ready = _enough(self._ready(want, kind), want.shunned, total)
-                beside = self._beside.row((kind, want.warm)) if want.warm is not None else ()
+                beside = self._beside.row((kind, want.warm_key)) if want.warm_key is not None else ()
                 for opening in chain(ready, _enough(beside, want.shunned, want.count)):
                     chosen[opening.member_number, opening.slot_index] = opening
         return _as_hosts(chosen)
@@ -129,9 +129,9 @@ class Openings:
 
     def _ready(self, want: Want, kind: HostKind) -> Iterator[_Opening]:
         """Idle ones in the order of the matching."""
-        warm = reversed(self._idle.row((kind, want.warm)))
-        empty = self._idle.row((kind, None)) if want.warm is not None else ()
-        return chain(warm, empty, (o for o in self._used.row(kind) if o.slot.warm != want.warm))
+        warm = reversed(self._idle.row((kind, want.warm_key)))
+        empty = self._idle.row((kind, None)) if want.warm_key is not None else ()
+        return chain(warm, empty, (o for o in self._used.row(kind) if o.slot.warm_key != want.warm_key))
 
     def idle_for(self, want: Want) -> bool:
         """Is there an idle slot that may take it?"""
@@ -205,7 +205,7 @@ class Openings:
                 _less(self._idle_kinds, entry.kind)
 
     def _shelves(self, opening: _Opening, kind: HostKind) -> Sequence[tuple[_Shelf, Hashable]]:
-        warm = opening.slot.warm
+        warm = opening.slot.warm_key
         if opening.slot.held:
             return ((self._beside, (kind, warm)),)
         if warm is None:

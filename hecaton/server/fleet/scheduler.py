@@ -253,7 +253,7 @@ class Scheduler:
         now = self._now()
         hosts = self._openings.hosts(tuple(wants.values()))
         for placed in place(wants.values(), hosts, now) if hosts else ():
-            self.fleet.reserve(placed.worker, placed.slot, placed.count, wants[placed.lane].warm)
+            self.fleet.reserve(placed.worker, placed.slot, placed.count, wants[placed.lane].warm_key)
             lane = self._lanes[placed.lane]
             self._count(lane, lane.count - placed.count)
             lane.claims += 1
@@ -280,7 +280,7 @@ class Scheduler:
             state = self._lanes[claim.lane]
             self._advance(state, job)
             assignment = self._assignment(job, claim, state.lane)
-            warm = assignment.warm if assignment is not None else None
+            warm = assignment.warm_key if assignment is not None else None
             lease = Lease(job.ref, claim.slot, claim.lane, warm, state.lane.owner_id)
             member = self.fleet.grant(claim.worker_id, lease, _depth(state))
             # If it left in between, the lease expires, or the worker returns and is asked.
@@ -312,7 +312,7 @@ class Scheduler:
             slot=claim.slot,
             image=ImageRef(image.name, image.digest, image.env, image.env_revision),
             owner=job.owner,
-            warm=warm_key(lane, image.digest, image.env_revision),
+            warm_key=warm_key(lane, image.digest, image.env_revision),
             mode=spec.mode,
             payload=job.payload,
             key=job.key,
@@ -327,7 +327,7 @@ class Scheduler:
             state.pace = seconds if state.pace is None else state.pace + 0.2 * (seconds - state.pace)
             state.used_at = self._now()
 
-    # -- take back -----------------------------------------------------------------------------
+    # -- withdraw -----------------------------------------------------------------------------
 
     def revoke(self) -> int:
         """Jobs that wait beside a running one while another slot is idle: ask for them back, for each idle slot as many

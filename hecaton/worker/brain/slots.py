@@ -59,7 +59,7 @@ class HeldJob:
 
     @property
     def warm_key(self) -> str | None:
-        return self.assignment.warm
+        return self.assignment.warm_key
 
     def ran(self, now: float) -> float | None:
         """Seconds since it began; None: it has not."""

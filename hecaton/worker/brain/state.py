@@ -310,7 +310,7 @@ class WorkerState:
     def _on_adopted(self, event: ev.ContainerAdopted) -> None:
         """Go on with a container of an earlier process. One without a job has to ask for work as a new one has."""
         first = event.first
-        container = Container(event.container, event.slot, first.warm, first.image.name, first.ref, event.now)
+        container = Container(event.container, event.slot, first.warm_key, first.image.name, first.ref, event.now)
         container.phase, container.served, container.runs = Phase.BOOTING, True, event.image
         self.holdings.place(container)
         if event.job is not None:
