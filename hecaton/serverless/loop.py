@@ -51,7 +51,7 @@ def start(handler: Callable[[ServerLessInput], Any]) -> NoReturn:
     if nonce is None:
         sys.exit(
             "hecaton.serverless: HECATON_DIR is set but HECATON_NONCE is not: start() was called twice, or in a child "
-            'process; put it under `if __name__ == "__main__":`'
+            'process (put it under `if __name__ == "__main__":`), or in a script (what calls it goes with --handler)'
         )
     _serve(handler, folder, nonce)
 

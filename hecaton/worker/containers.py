@@ -206,9 +206,10 @@ class LiveContainer:
         seconds = self._now() - self._began
         _log.info(f"Started a container in {seconds:.2f} s", image=self._first.image.name, container=self.id)
         self._post(ev.ContainerStarted(self._now(), self.id))
-        if self._exchange is not None and not self._exchange.door.begins_at_start:
-            self._opening = asyncio.get_running_loop().create_task(self._hear_start(self._exchange, self._handle))
         if self._exchange is not None:
+            hint = self._exchange.door.unready(self._first, self._entrypoint).hint
+            self._post(ev.ContainerUnready(self._now(), self.id, hint))
+            self._opening = asyncio.get_running_loop().create_task(self._hear_start(self._exchange, self._handle))
             self._exchange.door.started(self._handle)
         await self._watch(self._handle)
 

@@ -102,3 +102,11 @@ def test_an_entrypoint_that_does_not_run_it_is_said_and_can_be_left_out(fleet: F
     assert f"before the {'handler file' if way == 'handler' else 'script'} was run" in view.failure.message
     assert "--entrypoint none" in str(view.failure.hint)
     assert fleet.seen(shape, way, "none")["by"] == way
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_an_entrypoint_says_is_the_beginning_of_the_log(fleet: Fleet, way: str) -> None:
+    fleet.ended("conda", way)
+    log = fleet.client.logs(fleet.jobs["conda", way, "image"].id).decode()
+    assert log.startswith("environment: app\n")
+    assert log.endswith("printed by the script\n") == (way == "script")

@@ -50,6 +50,7 @@ CONDA_ENTRYPOINT = """\
 #!/bin/bash
 # As that of the images of conda: what is to run is found in an environment that is entered first.
 set -e
+echo "environment: app"
 export PATH=/opt/conda/envs/app/bin:$PATH PYTHONPATH=/opt/conda/own:$PYTHONPATH
 exec "$@"
 """

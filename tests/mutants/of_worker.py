@@ -320,7 +320,7 @@ MUTANTS = (
         "entrypoint-ate-the-script",
         "a script that was never run is no success",
         "worker/doors/script.py",
-        "        if exit.code != 0 or exit.oom or exit.error or not self._begun:\n",
+        "        if exit.code != 0 or exit.oom or exit.error or not launched:\n",
         "        if exit.code != 0 or exit.oom or exit.error:\n",
         ("tests/worker/test_doors.py::test_a_script_that_was_never_launched_is_no_success",),
     ),

@@ -121,3 +121,15 @@ async def test_a_script_is_at_work_when_its_launcher_says_so(tmp_path: Path) -> 
     assert visitor.heard == [()], "once"
     await door.close()
     folder.close()
+
+
+async def test_a_handler_file_that_runs_is_no_fault_of_the_entrypoint(tmp_path: Path) -> None:
+    """As long as a model takes to load."""
+    folder, visitor = ChannelFolder(tmp_path / "c"), Visitor()
+    door = DOORS[Mode.HANDLER].of(assignment("a", mode=Mode.HANDLER, file=FILE), folder, visitor, 1000)
+    await door.open()
+    os.write(folder.launched_fd, b"\n" * 9)
+    assert "must call hecaton.serverless.start" in str(await visitor.has_heard(1))
+    assert os.read(folder.launched_fd, 100) == b"\n" * 8, "nobody listens any more"
+    await door.close()
+    folder.close()

@@ -68,11 +68,11 @@ def shell(tmp_path: Path) -> Iterator[Site]:
 
 def test_the_file_runs_as_if_there_were_no_launcher(site: Site) -> None:
     file = site.file(PRINTS)
-    assert not site.launched.said()
+    assert not site.launched.look()
     done = site.run(site.command(file, "a b", "", "$HOME"), PYTHONUNBUFFERED="1")
     assert (done.returncode, done.stdout, done.stderr) == (5, "", "")
     assert site.log == f"{[file, 'a b', '', '$HOME']}\nwarn\nraw\n"
-    assert site.launched.said()
+    assert site.launched.look()
 
 
 def test_output_that_is_asked_for_nowhere_stays_where_it_is(site: Site) -> None:
@@ -96,7 +96,7 @@ def test_an_interpreter_that_is_not_there_is_named(site: Site) -> None:
     file = site.file("#!/no/such/python -u\n")
     assert site.run(site.command(file)).returncode == 127
     assert "/no/such/python" in site.log
-    assert site.launched.said()
+    assert site.launched.look()
 
 
 def test_none_of_the_interpreters_is_there(shell: Site) -> None:

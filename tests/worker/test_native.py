@@ -38,6 +38,9 @@ class Visitor:
         self.takes_ahead = takes_ahead
         self._hear(busy)
 
+    def gets_ready(self, hint: str) -> None:
+        self._hear(hint)
+
     def answers(self, answer: Answer) -> None:
         self._hear(answer)
 

@@ -197,8 +197,12 @@ class TestEndsOfContainers:
         brain.connect()
         brain.assign(assignment("a"))
         brain.hear(ev.ContainerStarted(brain.now, "c-1"))
+        brain.hear(ev.ContainerUnready(brain.now, "c-1", "leave its ENTRYPOINT out"))
         brain.wait(SETTINGS.startup_timeout)
         assert brain.results() == [(A, Reason.STARTUP_EXIT)]
+        failure = brain.did(ev.Deliver)[0].outcome.failure
+        assert failure is not None
+        assert failure.hint == "leave its ENTRYPOINT out"
         assert brain.stopped() == ["c-1"]
 
     def test_an_idle_container_that_ends_harms_nobody(self, brain: Brain) -> None:

@@ -102,6 +102,13 @@ class ContainerSaid(Event, frozen=True):
     text: str
 
 
+class ContainerUnready(Event, frozen=True):
+    """`hint`: what to do if it never asks for work; until this is said, what goes for an image's own command."""
+
+    container: str
+    hint: str
+
+
 class ContainerFailed(Event, frozen=True):
     """It could not be prepared or started, and nothing of it is left."""
 

@@ -50,9 +50,9 @@ def startup_failure(exit: Exit, output: str, how: str, hint: str) -> tuple[Reaso
     )
 
 
-def no_hello_failure(seconds: float, output: str) -> Failure:
+def no_hello_failure(seconds: float, output: str, hint: str) -> Failure:
     message = f"the container ran for {seconds:g} s without asking for work"
-    return Failure(_with_lines(message, output), hint=NO_START_HINT)
+    return Failure(_with_lines(message, output), hint=hint)
 
 
 def timeout_failure(seconds: float) -> Failure:

@@ -59,7 +59,7 @@ class Limits:
     def _give_up_start(self, container: Container, now: float) -> None:
         job = self._holdings.find(container.started_for)
         if job is not None and job.ending is None:
-            failure = no_hello_failure(self._settings.startup_timeout, container.words)
+            failure = no_hello_failure(self._settings.startup_timeout, container.words, container.hint)
             self._ends.finish(job, Reason.STARTUP_EXIT, now, failure, container=container.id)
 
     def _of_container(self, container: Container) -> float | None:

@@ -8,6 +8,7 @@ from collections import deque
 
 from hecaton.core.model import AttemptRef, Gpu
 from hecaton.wire.channel import Assignment, Outcome
+from hecaton.worker.brain.failures import NO_START_HINT
 
 
 class Phase(enum.IntEnum):
@@ -88,6 +89,7 @@ class Container:
     served: bool = False  # has been given a job
     runs: str | None = None  # digest or id of its image
     words: str = ""  # the last ones before it asked for work
+    hint: str = NO_START_HINT  # what to do if it never does
     failed_like: str | None = None  # what its last failure reads like, if no job has succeeded since
     failures: int = 0  # that read so, in a row
     outdated: bool = False  # its image's name means another one now: it takes nothing that it was not given

@@ -75,6 +75,7 @@ class WorkerState:
             row(ev.ContainerStarted, self._on_started),
             row(ev.ContainerNote, self._on_note),
             row(ev.ContainerSaid, self._steps.said),
+            row(ev.ContainerUnready, self._steps.unready),
             row(ev.ContainerFailed, self._on_failed),
             row(ev.ContainerReady, self._on_ready),
             row(ev.JobAnswered, self._on_answered),

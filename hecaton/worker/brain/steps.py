@@ -41,6 +41,11 @@ class Steps:
         if container is not None:
             container.words = event.text
 
+    def unready(self, event: ev.ContainerUnready) -> None:
+        container = self._holdings.containers.get(event.container)
+        if container is not None:
+            container.hint = event.hint
+
     def _give_next(self, container: Container, job: HeldJob | None, now: float) -> None:
         leaving, stays = self._holdings.leaving is not None, self._holdings.stays
         if job is None:

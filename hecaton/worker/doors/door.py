@@ -48,6 +48,9 @@ class Unready(msgspec.Struct, frozen=True):
 class Visitor(Protocol):
     """Who stands on the worker's side of a door. Called on the worker's loop, and never blocks it."""
 
+    def gets_ready(self, hint: str) -> None:
+        """What it was started for runs. `hint`: what to do if it gets no further."""
+
     def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool, log: str | None = None) -> None:
         """`busy`: what the container says it works on, or has the result of. `log`: name in out/ of the file that it
         prints into now; None: `log` itself."""
@@ -125,7 +128,8 @@ class Door(Protocol):
         """The result is safe: the container need not keep it."""
 
     def unready(self, job: Assignment, entrypoint: Sequence[str]) -> Unready:
-        """Asked when the container has ended. `job`: as in `of`. `entrypoint`: of the image; empty also if unknown."""
+        """Asked when the container has started, and when it has ended. `job`: as in `of`. `entrypoint`: of the image;
+        empty also if unknown."""
         ...
 
     def ended(self, exit: Exit) -> Answer | None:

@@ -17,6 +17,8 @@ from hecaton.worker.doors.native import NativeDoor
 from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands
 
+_HINT = "The handler file must call hecaton.serverless.start(handler)."
+
 
 class HandlerDoor(NativeDoor):
     """As the native one: another file lies in the container, and another command runs there."""
@@ -50,10 +52,18 @@ class HandlerDoor(NativeDoor):
         """The launcher hands the nonce to the file, so that nothing else in the image gets the file's jobs."""
         return {"HECATON_FILE_NONCE": self.nonce}
 
+    async def open(self) -> None:
+        await super().open()
+        self._launched.listen(lambda: self._visitor.gets_ready(_HINT))
+
     def adopted(self, handle: str) -> None:
         self._launched.assume()
 
+    async def close(self) -> None:
+        self._launched.close()
+        await super().close()
+
     def unready(self, job: Assignment, entrypoint: Sequence[str]) -> Unready:
-        if not self._launched.said():
+        if not self._launched.look():
             return launch.unready(job, entrypoint, "handler file")
-        return Unready(hint="The handler file must call hecaton.serverless.start(handler).")
+        return Unready(hint=_HINT)

@@ -4,9 +4,10 @@ which says in the channel folder that it does.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import Reason
@@ -22,7 +23,6 @@ LOG = f"{CHANNEL_TARGET}/{LOG_NAME}"
 """Where a script's output goes. What a handler prints before `start` turns it there is the engine's to keep."""
 
 _PYTHONS = ("python3", "python")
-_SAID = 64
 
 
 def commands(file: FileRef, kept: Kept, args: Sequence[str], *, run_by: tuple[str, ...], output: str = "") -> Commands:
@@ -54,20 +54,39 @@ def unready(job: Assignment, entrypoint: Sequence[str], what: str) -> Unready:
 class Launched:
     """The worker's end of the pipe into which the launcher says that it runs. On the worker's loop.
 
-    `fd`: non-blocking. What comes out of it any process of the container may have put in: it decides about words."""
+    `fd`: non-blocking. What comes out of it any process of the container may have put in: it decides about words, and
+    one read is the last."""
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._said = False
+        self.said = False
+        self._fd = fd
+        self._heard: Callable[[], None] | None = None
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """`heard`: called once, when it has been said. `close` comes in any case."""
+        self._heard = heard
+        asyncio.get_running_loop().add_reader(self._fd, self.look)
+
+    def look(self) -> bool:
+        """Whether it has been said."""
+        if not self.said:
+            with contextlib.suppress(BlockingIOError):
+                self.said = bool(os.read(self._fd, 1))
+            heard = self._heard
+            if self.said and heard is not None:
+                self.close()
+                heard()
+        return self.said
 
     def assume(self) -> None:
         """An earlier process of this worker may have heard it."""
-        self._said = True
+        self.said = True
+        self.close()
 
-    def said(self) -> bool:
-        with contextlib.suppress(BlockingIOError):
-            self._said |= bool(os.read(self.fd, _SAID))
-        return self._said
+    def close(self) -> None:
+        if self._heard is not None:
+            self._heard = None
+            asyncio.get_running_loop().remove_reader(self._fd)
 
 
 __all__ = ["LOG", "Launched", "commands", "unready"]

@@ -5,7 +5,6 @@ The image knows nothing of Hecaton: the kernel reads the script's first line, or
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Self
 
@@ -35,7 +34,6 @@ class ScriptDoor(Door):
         self._folder = folder
         self._visitor = visitor
         self._launched = launch.Launched(folder.launched_fd)
-        self._listens = self._begun = False
 
     @classmethod
     def of(
@@ -72,20 +70,13 @@ class ScriptDoor(Door):
         }
 
     async def open(self) -> None:
-        asyncio.get_running_loop().add_reader(self._launched.fd, self._begin)
-        self._listens = True
+        self._launched.listen(lambda: self._visitor.asks_for_work((), False))
 
     def started(self, handle: str) -> None:
         """Nothing to do: the launcher says when."""
 
     def adopted(self, handle: str) -> None:
         self._launched.assume()
-        self._begun = True
-
-    def _begin(self) -> None:
-        if self._launched.said() and not self._begun:
-            self._begun = True
-            self._visitor.asks_for_work((), False)
 
     def give(self, job: Assignment, payload: bytes, file: str | None) -> None:
         """It is at work."""
@@ -103,13 +94,11 @@ class ScriptDoor(Door):
         return launch.unready(job, entrypoint, "script")
 
     def ended(self, exit: Exit) -> Answer | None:
-        self._begin()
-        if exit.code != 0 or exit.oom or exit.error or not self._begun:
+        launched = self._launched.look()
+        if exit.code != 0 or exit.oom or exit.error or not launched:
             return None
         file = RESULT_FILE if self._folder.has_result(RESULT_FILE) else None
         return Answer(self._job.ref, Reason.OK, Kind.JSON, b"" if file else b"null", file)
 
     async def close(self) -> None:
-        if self._listens:
-            self._listens = False
-            asyncio.get_running_loop().remove_reader(self._launched.fd)
+        self._launched.close()
