@@ -8,14 +8,15 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import urllib3
 from urllib3 import exceptions
 from urllib3.response import BaseHTTPResponse
 
 from hecaton.core.errors import HecatonError, Unreachable
-from hecaton.wire import tls
+from hecaton.wire import proxies, tls
 from hecaton.wire.address import IS_IT_RUNNING
 
 CONNECT_LIMIT = 10.0
@@ -42,9 +43,18 @@ class Connection:
     def __init__(self, url: str, ca_file: str | os.PathLike[str] | None) -> None:
         self.url = url
         self._where = url.partition("://")[2]
-        secure = url.startswith("https://")
-        extra = {"ssl_context": tls.context(ca_file)} if secure else {}
-        self._pool = urllib3.connection_from_url(url, maxsize=64, block=False, **extra)
+        trust = tls.context(ca_file) if url.startswith("https://") else None
+        self._proxy = proxies.proxy_for(url)
+        if self._proxy is not None:
+            given: dict[str, Any] = {"proxy_headers": self._proxy.headers, "maxsize": 64, "ssl_context": trust}
+            through = urllib3.ProxyManager(self._proxy.url, **given)
+            self._base, self._close = url, through.clear
+            self._urlopen: Callable[..., BaseHTTPResponse] = through.urlopen
+        else:
+            extra: dict[str, Any] = {"ssl_context": trust} if trust else {}
+            direct = urllib3.connection_from_url(url, maxsize=64, block=False, **extra)
+            self._base, self._close = "", direct.close
+            self._urlopen = direct.urlopen
 
     def send(
         self,
@@ -58,12 +68,13 @@ class Connection:
         """The head of the answer, whatever its status. `limit`: seconds for each step. Raises Fault or Untrusted."""
         timeout = urllib3.Timeout(connect=min(limit, CONNECT_LIMIT), read=limit)
         try:
-            return self._pool.urlopen(
-                method, target, body, headers,
-                retries=False, redirect=False, preload_content=False, timeout=timeout,
+            response: BaseHTTPResponse = self._urlopen(
+                method, self._base + target, redirect=False,
+                body=body, headers=headers, retries=False, preload_content=False, timeout=timeout,
             )  # fmt: skip
         except exceptions.HTTPError as error:
             raise self._fault(error, limit) from error
+        return response
 
     def pieces(self, response: BaseHTTPResponse, deadline: float | None = None) -> Iterator[bytes]:
         """The body as it arrives. `deadline`: by time.monotonic(). Raises Fault when it breaks off."""
@@ -86,7 +97,7 @@ class Connection:
                 response.close()
 
     def close(self) -> None:
-        self._pool.close()
+        self._close()
 
     def _fault(self, error: Exception, limit: float | None) -> Exception:
         cause = error.__cause__ or error.__context__
@@ -94,6 +105,10 @@ class Connection:
         if tls_error is not None:
             explained = tls.explain(tls_error, self._where)
             return explained if isinstance(explained, tls.Untrusted) else Fault(explained, sent=True, taken=False)
+        if isinstance(error, exceptions.ProxyError) and self._proxy is not None:
+            why = str(getattr(cause, "strerror", None) or cause or error).lower()
+            refused = Unreachable(f"{self._proxy} gives no way to {self._where}: {why}", proxies.AROUND)
+            return Fault(refused, sent=False)
         if isinstance(cause, socket.gaierror):
             host = self._where.rpartition(":")[0]
             unknown = Unreachable(f"cannot find the host {host!r}: {cause.strerror}", "Check the name for typos.")

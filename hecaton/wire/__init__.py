@@ -5,5 +5,6 @@
 - `channel`: The whole protocol between server and worker.
 - `errors`: One table: error class <-> code <-> HTTP status.
 - `home`: Where Hecaton keeps its state on this machine: one rule for server, client and worker.
+- `proxies`: Which proxy a connection to a server goes through: one rule for client, command line and worker.
 - `tls`: Whom a connection trusts, and what to tell people when it does not.
 """

@@ -18,7 +18,7 @@ from typing import NoReturn
 import msgspec
 
 from hecaton.core.errors import BadRequest, Unreachable
-from hecaton.wire import tls
+from hecaton.wire import proxies, tls
 
 DEFAULT_PORT = 8181
 """For addresses without a scheme; `http://host` means port 80 and `https://host` 443, as everywhere."""
@@ -146,6 +146,8 @@ def resolve(
         return Address(place.url(place.scheme), place.scheme)
     if pinned_scheme == "https":
         return Address(place.url("https"), "https")
+    if proxies.proxy_for(place.url("https")) is not None or proxies.proxy_for(place.url("http")) is not None:
+        return _through_proxy(place, pinned_scheme, ca_file, timeout)
     addresses = _look_up(place)
     if pinned_scheme == "http":
         _require_local(place, addresses)
@@ -161,6 +163,44 @@ def resolve(
         f"{place.authority} does not speak TLS: using plain HTTP, unencrypted. That is acceptable on this machine or "
         "a private network; elsewhere start hecaton-server with --ssl-keyfile and --ssl-certfile.",
     )
+
+
+def _through_proxy(
+    place: Place, pinned_scheme: str | None, ca_file: str | os.PathLike[str] | None, timeout: float
+) -> Address:
+    """Where the server is, only the proxy may know: whether it is private nobody can say, so plain HTTP is written."""
+    if pinned_scheme == "http":
+        return Address(place.url("http"), "http")
+    proxy = proxies.proxy_for(place.url("https"))
+    spelled_out = f"Write https://{place.authority}, or http://{place.authority} to accept plain HTTP. {proxies.AROUND}"
+    if proxy is None:
+        other = proxies.proxy_for(place.url("http"))
+        raise BadRequest(f"{place.authority} is reached by way of {other}, if it speaks plain HTTP", spelled_out)
+    context = tls.context(ca_file)
+    with _connect(Place("http", proxy.host, proxy.port), timeout, f"{proxy} does not answer") as connection:
+        try:
+            if _opened(connection, place, proxy) and _handshake(connection, context, place, time.monotonic() + timeout):
+                return Address(place.url("https"), "https")
+        except ssl.SSLError as error:
+            raise tls.explain(error, place.authority) from error
+    raise BadRequest(f"{place.authority} does not speak TLS, by way of {proxy}", spelled_out)
+
+
+def _opened(connection: socket.socket, place: Place, proxy: proxies.Proxy) -> bool:
+    """Whether the proxy has made a way to the place."""
+    headers = {"Host": place.authority, **proxy.headers}
+    lines = [f"CONNECT {place.authority} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    answer = b""
+    try:
+        connection.sendall("\r\n".join(lines).encode())
+        while b"\r\n\r\n" not in answer and len(answer) < 65536:  # byte by byte: what follows is the server's
+            byte = connection.recv(1)
+            if not byte:
+                break
+            answer += byte
+    except OSError:
+        return False
+    return answer.split(b"\r\n")[0].split(b" ")[1:2] == [b"200"]
 
 
 def _look_up(place: Place) -> list[str]:
@@ -182,12 +222,15 @@ def _require_local(place: Place, addresses: list[str]) -> None:
         )
 
 
-def _connect(place: Place, timeout: float) -> socket.socket:
+def _connect(place: Place, timeout: float, silent: str | None = None) -> socket.socket:
+    """`silent`: what to say of one that does not answer."""
     try:
         return socket.create_connection((place.host, place.port), timeout)
-    except TimeoutError as error:
-        raise Unreachable(f"no answer from {place.authority} within {timeout:g} s", IS_IT_RUNNING) from error
     except OSError as error:
+        if silent is not None:
+            raise Unreachable(f"{silent}: {error.strerror or error}", proxies.AROUND) from error
+        if isinstance(error, TimeoutError):
+            raise Unreachable(f"no answer from {place.authority} within {timeout:g} s", IS_IT_RUNNING) from error
         _raise_unreachable(place, error)
 
 

@@ -101,8 +101,8 @@ class Bench:
         await self.server.assign(job)
         outcome = await self.server.outcome(job.ref)
         self.server.heard.clear()
-        inline = outcome.body is not None and outcome.body.blob is None
-        return outcome.reason, json.loads(outcome.body.data) if inline and outcome.body else None
+        body = outcome.body if outcome.reason is Reason.OK else None  # what was refused is kept, and is no result
+        return outcome.reason, json.loads(body.data) if body is not None and body.blob is None else None
 
     def memory(self) -> int:
         """Bytes that the worker has needed at most so far."""

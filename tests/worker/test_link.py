@@ -62,7 +62,7 @@ async def run() -> AsyncIterator[Run]:
         await asyncio.wait([task])
 
 
-class _Nobody:
+class Nobody:
     """Listens to a link, and has nothing to say."""
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ async def test_a_server_that_says_welcome_and_can_store_no_result_is_asked_ever_
 ) -> None:
     async with ScriptedServer() as server:
         server.cannot_store = 4
-        config, listener = server.config(tmp_path / "state"), _Nobody()
+        config, listener = server.config(tmp_path / "state"), Nobody()
         async with module.session(config) as session:
             link = ServerLink(config, session)
             listener.at_welcome = lambda: link.send(_result("a"))  # as the brain does: it goes until it is accepted
@@ -252,7 +252,7 @@ def _result(name: str, ran: float | None = None) -> Results:
 @asynccontextmanager
 async def _connected(server: ScriptedServer, tmp_path: Path) -> AsyncIterator[ServerLink]:
     config = server.config(tmp_path / "state")
-    listener = _Nobody()
+    listener = Nobody()
     async with module.session(config) as session:
         link = ServerLink(config, session)
         running = asyncio.create_task(link.run(listener))

@@ -30,6 +30,7 @@ class Server:
         self.taken: set[str] = set()
         self.role = "worker"
         self.knows_worker = True
+        self.unknown = b'{"error": {"code": "unauthenticated", "message": "this needs a token"}}'
         self.requests: list[tuple[str, dict[str, Any], str | None]] = []
 
     def answer(self, path: str, body: dict[str, Any], authorization: str | None) -> tuple[int, dict[str, Any]]:
@@ -58,8 +59,10 @@ def serving(server: Server, authority: trustme.CA | None = None) -> ThreadingHTT
         def do_GET(self) -> None:
             """The probe of the address, and of a worker's token."""
             self.send_response(404 if server.knows_worker else 401)
-            self.send_header("Content-Length", "0")
+            data = b"" if server.knows_worker else server.unknown
+            self.send_header("Content-Length", str(len(data)))
             self.end_headers()
+            self.wfile.write(data)
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -210,6 +213,8 @@ def test_knows_whether_the_server_still_knows_it(server: Server, address: str) -
     assert still_known(config)
     server.knows_worker = False
     assert not still_known(config)
+    server.unknown = b"<html>Log in</html>"
+    assert still_known(config), "a proxy in between said so"
     assert still_known(WorkerConfig("box", "http://127.0.0.1:9", "id", "token", config.folder)), "nobody said otherwise"
 
 

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from hecaton.core.model import AttemptRef
-from hecaton.wire import channel, tls
+from hecaton.wire import channel, proxies, tls
 from hecaton.wire.channel import (
     Accepted,
     FromWorker,
@@ -167,7 +167,7 @@ class ServerLink:
             except aiohttp.ClientConnectorCertificateError as error:
                 why, pause = _untrusted(error), UNWELCOME_DELAY
             except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
-                why = str(error) or type(error).__name__
+                why = f"{str(error) or type(error).__name__}{_by_way_of(self._url)}"
             welcomed = welcomed or self._end_session(listener)
             # A welcome alone is not enough: a server whose disk is full says it, and hangs up at the first result.
             failures = 0 if self._of_use else failures + 1
@@ -343,6 +343,11 @@ def _no_channel(status: int, by: str | None) -> str:
     )
 
 
+def _by_way_of(url: str) -> str:
+    proxy = proxies.proxy_for(url)
+    return "" if proxy is None else f", by way of {proxy}. {proxies.AROUND}"
+
+
 def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
     cause = error.certificate_error
     if isinstance(cause, ssl.SSLError):
@@ -354,9 +359,10 @@ def session(config: WorkerConfig) -> aiohttp.ClientSession:
     """For channel and bodies. The CA is the one pinned at registration; there is no way back to plain HTTP."""
     ca = None if config.ca_file is None else str(config.ca_file)
     trust = tls.context(ca) if config.url.startswith("https://") else False
+    proxy = proxies.proxy_for(config.url)
     return aiohttp.ClientSession(
+        proxy=None if proxy is None else proxy.url_with_login,
         headers={"Authorization": f"Bearer {config.token}"},
         connector=aiohttp.TCPConnector(ssl=trust, limit=8),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=TCP_SECONDS, sock_read=60),
-        trust_env=True,
     )

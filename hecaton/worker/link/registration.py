@@ -21,8 +21,8 @@ from typing import TypeVar
 import msgspec
 
 from hecaton.core.errors import BadRequest, Conflict, HecatonError, NotFound, Unreachable
-from hecaton.wire import address, api, tls
-from hecaton.wire.errors import from_reply
+from hecaton.wire import address, api, proxies, tls
+from hecaton.wire.errors import from_reply, said_by_a_server
 from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME, home
 
 _CONFIG = "worker.json"
@@ -141,10 +141,12 @@ def still_known(config: WorkerConfig) -> bool:
     server = address.Address(config.url, config.url.partition(":")[0])
     nothing = f"{api.API}/worker/jobs/{'0' * 36}/blobs/{'0' * 64}"  # a worker's route: a token that holds finds nothing
     try:
-        status, _ = _exchange("GET", server, config.ca_file, nothing, None, {"Authorization": f"Bearer {config.token}"})
+        status, said = _exchange(
+            "GET", server, config.ca_file, nothing, None, {"Authorization": f"Bearer {config.token}"}
+        )
     except Unreachable:
         return True
-    return status != http.HTTPStatus.UNAUTHORIZED
+    return status != http.HTTPStatus.UNAUTHORIZED or not said_by_a_server(said)  # a proxy may want a login, too
 
 
 def registered() -> list[str]:
@@ -199,12 +201,17 @@ def _exchange(
     method: str, server: address.Address, ca_file: Path | None, path: str, body: bytes | None, headers: dict[str, str]
 ) -> tuple[int, bytes]:
     place = urllib.parse.urlsplit(server.url)
-    host, where = place.hostname or "", place.netloc
+    where, proxy = place.netloc, proxies.proxy_for(server.url)
+    host, port = (place.hostname or "", place.port) if proxy is None else (proxy.host, proxy.port)
     connection = (
-        http.client.HTTPSConnection(host, place.port, timeout=_TIMEOUT, context=tls.context(ca_file))
+        http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=tls.context(ca_file))
         if server.scheme == "https"
-        else http.client.HTTPConnection(host, place.port, timeout=_TIMEOUT)
+        else http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     )
+    if proxy is not None and server.scheme == "https":
+        connection.set_tunnel(place.hostname or "", place.port, proxy.headers)
+    elif proxy is not None:
+        path, headers = server.url + path, {**headers, **proxy.headers}
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
@@ -213,9 +220,10 @@ def _exchange(
         raise tls.explain(error, where) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise Unreachable(
-            f"no Hecaton server answers at {where}: {reason}", "Is hecaton-server running there, and is the port right?"
-        ) from error
+        way, hint = ("", "Is hecaton-server running there, and is the port right?")
+        if proxy is not None:
+            way, hint = f" by way of {proxy}", proxies.AROUND
+        raise Unreachable(f"no Hecaton server answers at {where}{way}: {reason}", hint) from error
     finally:
         connection.close()
 
