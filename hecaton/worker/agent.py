@@ -363,6 +363,7 @@ class Agent:
 
 
 def _restored(record: Ended, now: float) -> Done:
-    """A result of an earlier process, which the journal has kept."""
+    """A result of an earlier process, which the journal has kept. Its log may be gone: the server keeps what it has."""
     age = max(0.0, time.time() - record.at)
-    return Done(record.outcome, record.slot, now - age, record.container, acknowledged=True)
+    outcome = msgspec.structs.replace(record.outcome, log_size=record.log_end - record.log_start)
+    return Done(outcome, record.slot, now - age, record.container, acknowledged=True)

@@ -124,3 +124,19 @@ async def test_a_worker_that_was_killed_finds_each_log_in_its_file(site: Site) -
     site.let_go("c")
     assert (await site.server.outcome(C)).reason is Reason.OK
     assert site.server.log(C) == b"began c\n"
+
+
+async def test_a_result_whose_log_is_gone_leaves_the_server_what_it_has_of_it(site: Site) -> None:
+    """As after a power cut, which takes what was not synced."""
+    site.server.accepts = False
+    await site.comes()
+    await site.begins(site.job("a"))
+    site.let_go("a")
+    size = (await site.server.outcome(A)).log_size
+    await site.begins(site.job("b"))
+    await site.is_killed()
+    (site.folder / "c").rename(site.folder / "lost")
+    site.server.accepts = True
+    await site.comes_back()
+    outcome = await site.server.outcome(A)
+    assert (outcome.log_size, size, site.server.log(A)) == (size, len(b"began a\n"), b"")
