@@ -17,7 +17,7 @@ import msgspec
 
 from hecaton.client.http import Transport, may_pass
 from hecaton.core.errors import BadRequest, Conflict, HecatonError, JobFailed, NotFound, WaitTimeout
-from hecaton.core.model import JobState, Kind
+from hecaton.core.model import JobState, Kind, Reason
 from hecaton.wire.api import API, BatchResult, JobEvent, JobView, Submitted
 
 _random = random.Random()  # its own: a program that seeds the global one keeps its numbers
@@ -132,22 +132,41 @@ def outcome(transport: Transport, view: JobView) -> Any:
         return None
     if view.removed:
         raise NotFound(f"job {view.index} ({view.id}): {view.removed}", "job.retry() computes it again.")
-    if view.result_kind is Kind.BYTES:
-        if view.result_base64 is not None:
-            return base64.b64decode(view.result_base64)
-    elif bytes(view.result) != b"null" or view.result_size == len(b"null"):
-        value = msgspec.json.decode(view.result)
-        if view.result_kind is Kind.JSON or value is not None:
-            return value
-    return fetched(transport, view.id, view.result_kind)
+    if not has_result(view):
+        return fetched(transport, view.id, view.result_kind)
+    if view.result_base64 is not None:
+        return base64.b64decode(view.result_base64)
+    return _decoded(view.id, Kind.JSON, bytes(view.result))  # a text is a string in it
+
+
+def has_result(view: JobView) -> bool:
+    """Whether the result came with its job: it does up to 1 MiB. A null may also stand for one that did not."""
+    if bytes(view.result) != b"null" or view.result_base64 is not None:
+        return True
+    return view.result_kind is Kind.JSON and view.result_size == len(b"null")
 
 
 def fetched(transport: Transport, job: str, kind: Kind) -> Any:
     """A result that is too large to come with its job."""
-    data = transport.download(path_of(job, "/result"), b"".join)
-    if kind is Kind.BYTES:
-        return data
-    return data.decode() if kind is Kind.TEXT else msgspec.json.decode(data)
+    return _decoded(job, kind, transport.download(path_of(job, "/result"), b"".join))
+
+
+def _decoded(job: str, kind: Kind, data: bytes) -> Any:
+    try:
+        if kind is Kind.BYTES:
+            return data
+        return data.decode() if kind is Kind.TEXT else msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HecatonError(
+            f"the result of job {job} is not the {kind} that it is said to be: {error}",
+            f"Client.download_result({job!r}, PATH) gives its bytes.",
+        ) from error
+
+
+def keeps_refused(view: JobView | BatchResult) -> bool:
+    """Whether the job failed for what its handler returned, and that can be fetched."""
+    gone = isinstance(view, JobView) and view.removed is not None
+    return view.reason is Reason.RESULT_INVALID and view.result_kind is not None and not gone
 
 
 def failure(view: JobView) -> JobFailed:
@@ -160,6 +179,9 @@ def job_failed(name: str, view: JobView | BatchResult) -> JobFailed:
     if view.failure is not None:
         named = f"{view.failure.type}: " if view.failure.type else ""
         why, hint, traceback = f": {named}{view.failure.message}", view.failure.hint, view.failure.traceback
+    if keeps_refused(view):
+        kept = f"What it returned is kept: hecaton job wait {view.id} -o FILE, or Client.download_result(id, PATH)."
+        hint = f"{hint}\n{kept}" if hint else kept
     error = JobFailed(
         f"{name} is {view.state} ({reason}){why}",
         hint,

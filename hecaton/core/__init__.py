@@ -1,6 +1,7 @@
 """What a job is and what may happen to it. Pure: no I/O, no clock, no randomness; `now` is an argument.
 
 - `batches`: Batches: many jobs of one image that are submitted, watched, stopped and repeated as one.
+- `content`: Whether bytes are what they are said to be, by one rule at every size, and where the first fault is.
 - `doors`: The ways of speaking to a container (`Mode`), one row each: what every other part may know of a way without
   knowing which one it is.
 - `errors`: One tree of errors, raised where the fault is known; `wire.errors` has the table of codes and HTTP statuses.

@@ -8,7 +8,7 @@ import types
 
 from hecaton.serverless.job import ServerLessInput
 from hecaton.serverless.protocol import MAX_MESSAGE, MAX_TRACEBACK
-from hecaton.serverless.values import MAX_DEPTH, NotJson, bounded, to_json
+from hecaton.serverless.values import MAX_DEPTH, NotJson, bounded, spelled, to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,15 @@ class TooLarge(Exception):
         super().__init__(f"the result has {more}{size} bytes, the limit is {limit} (max_result)")
 
 
+class Refused(Exception):
+    """A result is not JSON. `kept`: it as text, as far as it goes."""
+
+    def __init__(self, fault: NotJson, kept: bytes) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+        self.kept = kept
+
+
 class Outcome:
     """How one call of a handler ended: a body, or a file of the user's that holds it, or an error."""
 
@@ -41,8 +50,9 @@ class Outcome:
         self.error: dict[str, str] | None = None
 
     @classmethod
-    def failed(cls, status: str, error: BaseException) -> Outcome:
-        outcome = cls(status, "json")
+    def failed(cls, status: str, error: BaseException, kept: bytes = b"") -> Outcome:
+        """`kept`: what the handler returned, as text for people: it is refused, and was computed all the same."""
+        outcome = cls(status, "text" if kept else "json", kept)
         outcome.error = describe(error)
         return outcome
 
@@ -63,6 +73,8 @@ class Caller:
         failure: BaseException | None = None
         try:
             outcome = self._call(data, on_item, max_result)
+        except Refused as refused:
+            outcome = Outcome.failed("result_invalid", refused.fault, refused.kept)
         except NotJson as error:
             outcome = Outcome.failed("result_invalid", error)
         except TooLarge as error:
@@ -89,7 +101,10 @@ class Caller:
         pathlib = sys.modules.get("pathlib")
         if pathlib is not None and isinstance(value, pathlib.Path):
             return Outcome("ok", "bytes", source=os.path.abspath(value))
-        return Outcome("ok", "json", to_json(value))
+        try:
+            return Outcome("ok", "json", to_json(value))
+        except NotJson as error:
+            raise Refused(error, spelled(value)) from None
 
     def _run_async(self, work: Awaitable[Any]) -> Any:
         import asyncio
@@ -186,7 +201,11 @@ class _Items:
         self._text = bytearray(b"[")
 
     def add(self, item: Any) -> None:
-        encoded = to_json(item, f"$[{self._count}]", MAX_DEPTH - 1)
+        try:
+            encoded = to_json(item, f"$[{self._count}]", MAX_DEPTH - 1)
+        except NotJson as error:
+            between = b"," if self._count else b""
+            raise Refused(error, bytes(self._text) + between + spelled(item) + b"]") from None
         if self._count:
             self._text += b","
         self._text += encoded

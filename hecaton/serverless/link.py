@@ -82,14 +82,12 @@ class Link:
             self._send(frame)
 
     def send_progress(self, value: Any, size: int, index: int | None = None) -> bool:
-        """Report `value` (`size` bytes as JSON) on the running job; False if nothing runs.
+        """Report `value` (`size` bytes as JSON) on the running job; False if nothing runs here, or it is too large.
 
         A report that does not get through is lost: it says what is now, and the result is what counts.
         """
-        if os.getpid() != self._pid:
-            raise RuntimeError("progress() belongs in the process that runs start(), this is a child process of it")
-        if size > MAX_PROGRESS:
-            raise ValueError(f"a progress value has {size} bytes as JSON, the limit is {MAX_PROGRESS}")
+        if os.getpid() != self._pid or size > MAX_PROGRESS:  # the connection is that of the parent process
+            return False
         with self._lock:
             if self._running is None:
                 return False

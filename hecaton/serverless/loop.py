@@ -12,7 +12,7 @@ from hecaton.serverless.link import Link
 from hecaton.serverless.output import Log
 from hecaton.serverless.protocol import IN_NAME, MAX_PROGRESS, OUT_NAME
 from hecaton.serverless.results import pack
-from hecaton.serverless.values import NotJson, to_json
+from hecaton.serverless.values import NotJson, spelled, to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +27,12 @@ _link: Link | None = None
 def start(handler: Callable[[ServerLessInput], Any]) -> NoReturn:
     """Run `handler` for every job that the worker sends; never returns.
 
-    The handler may be a function, an async function, a generator or an async generator (each item is shown at once,
-    the result is the list of items), or any callable. It returns JSON, `bytes` or the `pathlib.Path` of a file; what it
-    raises fails the job, and the next one is served.
+    The handler may be a function, an async function, a generator or an async generator, or any callable. It returns
+    JSON, `bytes` or the `pathlib.Path` of a file; what it raises fails the job, and the next one is served. The result
+    of a generator is the list of all its items. Who watches the job meanwhile sees the newest item, at most four times
+    a second: of a fast generator not each one, and none of more than 64 KiB.
+
+    What is not JSON (NaN, a set) fails the job as `result_invalid` and is kept as text, so that it can be fetched.
 
     Without a worker (`HECATON_DIR` is not set) it is a try-out: `python handler.py payload.json` runs the handler once,
     prints the result to stdout and everything else to stderr; exit code 0, or 1 if the handler failed.
@@ -57,18 +60,20 @@ def start(handler: Callable[[ServerLessInput], Any]) -> NoReturn:
 
 
 def progress(value: Any) -> None:
-    """Report how far the running job is: any JSON value of less than 1 MiB; whoever waits for the job sees it.
+    """Report how far the running job is: whoever waits for it sees the newest value, at most four times a second.
 
-    Callable from any thread of the handler's process. Outside of a job it prints the value to stderr, so that a handler
-    can be tried and tested alone. Raises ValueError when the value is not JSON or too large, RuntimeError in a child
-    process.
+    Callable from any thread of the handler's process, and ends no job: it raises nothing. What is not JSON (NaN, an
+    object) is shown as text. Outside of a job, in a child process, and for what has more than 64 KiB as JSON, the value
+    is printed to stderr instead, which is the job's log: so a handler can be tried and tested alone.
     """
     try:
         encoded = to_json(value)
-    except NotJson as error:
-        raise ValueError(f"progress(): {error}") from None
+    except NotJson:
+        value = spelled(value).decode("utf-8")
+        encoded = to_json(value)
     if _link is None or not _link.send_progress(value, len(encoded)):
-        sys.stderr.write("progress: {}\n".format(encoded.decode("utf-8")))
+        more = f" [... {len(encoded)} bytes in all]" if len(encoded) > MAX_PROGRESS else ""
+        sys.stderr.write("progress: {}{}\n".format(encoded[:MAX_PROGRESS].decode("utf-8", "ignore"), more))
 
 
 def _serve(handler: Callable[[ServerLessInput], Any], folder: str, nonce: str) -> NoReturn:
@@ -91,8 +96,7 @@ def _work(link: Link, caller: Caller, log: Log, folder: str) -> None:
     job, attempt, file = header["job"], header["attempt"], header.get("file")
 
     def on_item(item: Any, encoded: bytes, index: int) -> None:
-        if len(encoded) <= MAX_PROGRESS:  # a larger one comes with the result only
-            link.send_progress(item, len(encoded), index)
+        link.send_progress(item, len(encoded), index)  # a larger one comes with the result only
 
     data = ServerLessInput.from_payload(
         header.get("kind", "json"),

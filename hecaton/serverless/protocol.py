@@ -93,8 +93,8 @@ MAX_INLINE = 1 << 20
 MAX_HEADER = 1 << 20
 #: Longest body in bytes: `MAX_INLINE` and slack, so that a limit checked on one side never fails by one on the other.
 MAX_BODY = MAX_INLINE + (64 << 10)
-#: Longest `value` of a progress frame, as bytes of JSON: the header's other fields need the rest.
-MAX_PROGRESS = MAX_HEADER - (4 << 10)
+#: Longest `value` of a progress frame, as bytes of JSON: what is shown while a job runs.
+MAX_PROGRESS = 64 << 10
 #: Longest `error.message` and `error.traceback`, in characters.
 MAX_MESSAGE = 8 << 10
 MAX_TRACEBACK = 64 << 10

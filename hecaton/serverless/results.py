@@ -21,6 +21,15 @@ def pack(outcome: Outcome, folder: str, name: str, max_result: int) -> tuple[Out
 
     A result that is too large, or cannot be read or written, becomes a failed outcome; then no file is left behind.
     """
+    packed, file = _packed(outcome, folder, name, max_result)
+    if outcome.error is None:
+        return packed, file
+    if packed is not outcome:  # what is kept of a refused result is in the file, or nowhere; why it is refused stays
+        outcome.body = b""
+    return outcome, file
+
+
+def _packed(outcome: Outcome, folder: str, name: str, max_result: int) -> tuple[Outcome, str | None]:
     try:
         size = _size_of_file(outcome.source) if outcome.source is not None else len(outcome.body)
         if size > max_result:

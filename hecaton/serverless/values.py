@@ -1,6 +1,7 @@
 """One rule for JSON at the edge: what a handler may return or report, checked where it leaves the handler.
 
-What is accepted reads back as the same value everywhere behind it: Python's json, msgspec, PostgreSQL's jsonb.
+What is accepted reads back as the same value everywhere behind it: Python's json, msgspec. NUL is a character like any
+other, in payloads, results and progress alike.
 """
 
 from __future__ import annotations
@@ -59,15 +60,32 @@ def to_json(value: Any, root: str = "$", max_depth: int = MAX_DEPTH) -> bytes:
         raise NotJson(_explain(value, root, max_depth) or f"{root}: {error}") from None
     # The encoder lets through what other readers refuse. To look for it in the text is cheap, and nearly always enough.
     suspicious = (
-        b"\\u0000" in encoded
-        or (encoded.count(b"[") + encoded.count(b"{") > max_depth and _is_deeper(value, max_depth))
-        or _may_hold_long_integer(encoded)
-    )
+        encoded.count(b"[") + encoded.count(b"{") > max_depth and _is_deeper(value, max_depth)
+    ) or _may_hold_long_integer(encoded)
     if suspicious:
         fault = _explain(value, root, max_depth)
         if fault:
             raise NotJson(fault)
     return encoded
+
+
+def spelled(value: Any) -> bytes:
+    """What `to_json` refuses, as text that people can read, and Python's json where only NaN and Infinity are in it."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=repr).encode("utf-8", "backslashreplace")
+    except MemoryError:
+        raise
+    except Exception:  # keys that are none, circles, or whatever a class of the user's raises
+        return _shown(value).encode("utf-8", "backslashreplace")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return f"(a {type(value).__name__} that cannot be shown: {type(error).__name__})"
 
 
 def from_json(text: str) -> Any:
@@ -180,8 +198,6 @@ def _fault_of_key(key: Any) -> str | None:
 
 
 def _fault_of_text(text: str) -> str | None:
-    if "\0" in text:
-        return "the character NUL (\\u0000) cannot be stored"
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hecaton.core.model import Failure
 from hecaton.wire.api import JobView
 from tests.cli.conftest import Invoke, Process
 from tests.cli.views import JOB_ID, failed, finished, job, summary
@@ -233,11 +234,49 @@ def test_bytes_go_into_a_pipe_and_into_a_file(invoke: Invoke, server: ScriptedSe
     assert str(target) in ended.err
 
 
-def test_a_large_result_is_fetched_beside_the_job(invoke: Invoke, server: ScriptedServer) -> None:
-    text = json.dumps("x" * 2_000_000)
-    ends_as(server, job("FINISHED", result_kind="json", result_size=len(text)))
+@pytest.mark.parametrize("size", [2, 65_537, 2**20, 2**20 + 1, 2_000_000])
+@pytest.mark.parametrize("here", [True, False], ids=["in the view", "beside it"])
+def test_a_result_is_printed_at_every_size(invoke: Invoke, server: ScriptedServer, size: int, here: bool) -> None:
+    text = json.dumps("x" * (size - 2))
+    view = job("FINISHED", result_kind="json", result_size=size)
+    ends_as(server, msgspec.structs.replace(view, result=msgspec.Raw(text.encode())) if here else view)
     server.on("GET", f"{PATH}/result", Answer(200, text.encode(), {"Content-Type": "application/json"}))
-    assert invoke("job", "wait", "12").out == text
+    assert invoke("job", "wait", "12").out == text + "\n"
+    assert json.loads(invoke("--json", "job", "wait", "12").out)["result"] == json.loads(text)
+
+
+def test_a_null_with_a_line_end_is_a_null(invoke: Invoke, server: ScriptedServer) -> None:
+    ends_as(server, job("FINISHED", result_kind="json", result_size=5))
+    server.on("GET", f"{PATH}/result", Answer(200, b"null\n"))
+    assert invoke("job", "wait", "12").out == "null\n"
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("text", ("e\u0301" * 600_000, None)), ("bytes", (None, "/w=="))])
+def test_a_large_result_is_in_the_json_too(
+    invoke: Invoke, server: ScriptedServer, kind: str, shown: tuple[str | None, str | None]
+) -> None:
+    text, encoded = shown
+    data = text.encode() if text is not None else base64.b64decode(encoded or "")
+    ends_as(server, job("FINISHED", result_kind=kind, result_size=len(data)))
+    server.on("GET", f"{PATH}/result", Answer(200, data))
+    said = json.loads(invoke("--json", "job", "wait", "12").out)
+    assert (said["result"], said["result_base64"]) == shown
+
+
+def test_a_refused_result_is_named_and_written_where_it_is_asked_for(
+    invoke: Invoke, server: ScriptedServer, tmp_path: Path
+) -> None:
+    why = Failure("$.val_loss: NaN is not JSON", hint="Give null in its place.")
+    ends_as(server, job("FAILED", reason="result_invalid", failure=why, result_kind="text", result_size=26))
+    server.on("GET", f"{PATH}/result", Answer(200, b'{"acc":0.9,"val_loss":NaN}'))
+    ended = invoke("job", "wait", "12")
+    assert (ended.code, ended.out) == (1, "")
+    assert "$.val_loss: NaN" in ended.err
+    assert "What it returned is kept (text, 26 B): hecaton job wait 12 -o FILE" in ended.err
+    target = tmp_path / "refused"
+    ended = invoke("job", "wait", "12", "-o", str(target))
+    assert (ended.code, target.read_bytes()) == (1, b'{"acc":0.9,"val_loss":NaN}')
+    assert f"What was refused is in {target}" in ended.err
 
 
 def test_a_wait_can_be_limited(invoke: Invoke, server: ScriptedServer) -> None:

@@ -211,6 +211,26 @@ def test_a_failed_job_raises_with_reason_message_and_traceback(server: ScriptedS
     assert any("handler.py" in note for note in failure.__notes__), "an uncaught error shows where the handler failed"
 
 
+def test_a_refused_result_is_named_as_kept(server: ScriptedServer, job: JobHandle) -> None:
+    refused = view(JobState.FAILED, reason=Reason.RESULT_INVALID, result_kind=Kind.TEXT, result_size=26)
+    why = Failure("$.val_loss: NaN is not JSON", hint="give null")
+    server.on("GET", PATH, reply(msgspec.structs.replace(refused, failure=why)))
+    with pytest.raises(JobFailed, match=r"\$\.val_loss: NaN") as caught:
+        job.result()
+    assert f"hecaton job wait {JOB_ID} -o FILE" in (caught.value.hint or "")
+    assert "give null" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("kind", "body"), [(Kind.JSON, b"[NaN]"), (Kind.JSON, b"[1e999]"), (Kind.TEXT, b"\xff")])
+def test_a_result_that_is_not_what_it_says_is_an_error_of_ours(
+    server: ScriptedServer, job: JobHandle, kind: Kind, body: bytes
+) -> None:
+    server.on("GET", PATH, reply(view(JobState.FINISHED, result_kind=kind, result_size=2_000_000)))
+    server.on("GET", PATH + "/result", Answer(200, body))
+    with pytest.raises(HecatonError, match=f"is not the {kind} that it is said to be"):
+        job.result()
+
+
 def test_a_cancelled_job_has_no_result(server: ScriptedServer, job: JobHandle) -> None:
     server.on("GET", PATH, reply(view(JobState.CANCELLED, reason=Reason.CANCELLED)))
     with pytest.raises(JobFailed, match="CANCELLED"):

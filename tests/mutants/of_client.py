@@ -32,4 +32,12 @@ MUTANTS = (
         "            elif False:\n",
         (_JOBS + "test_so_does_one_that_is_the_first_request",),
     ),
+    Mutant(
+        "words-in-place-of-a-result",
+        "the command line prints the result at every size",
+        "cli/hecaton/jobs/text.py",
+        '    elif view.result_kind == "bytes" or not has_result(view):\n',
+        '    elif view.result_kind == "bytes":\n',
+        ("tests/cli/test_jobs.py::test_a_result_is_printed_at_every_size",),
+    ),
 )

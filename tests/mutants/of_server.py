@@ -347,4 +347,13 @@ MUTANTS = (
         "fcntl.flock(file, fcntl.LOCK_UN)",
         ("tests/server/test_process.py::test_a_second_server_on_the_same_folder_is_refused",),
     ),
+    Mutant(
+        "large-result-not-with-its-job",
+        "a result of up to 1 MiB comes with its job, however it came",
+        "server/fleet/checks.py",
+        "        if size > INLINE_LIMIT:\n",
+        "        if size >= 0:\n",
+        ("tests/server/test_content.py::"
+         "test_a_result_of_up_to_a_mebibyte_comes_with_its_job_however_it_came",),
+    ),
 )  # fmt: skip

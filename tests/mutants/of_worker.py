@@ -6,6 +6,7 @@ from tests.mutants.mutant import Mutant, Worlds
 
 _STATE = "tests/worker/test_state.py::"
 _LINK = "tests/worker/test_link.py::"
+_ANSWERS = "tests/worker/test_answers.py::"
 _JOURNAL = "tests/worker/test_journal.py::"
 _ADOPTION = "tests/worker/test_adoption.py::"
 _KILLED = "tests/worker/test_agent.py::test_results_and_logs_outlive_a_worker_that_is_killed"
@@ -339,5 +340,22 @@ MUTANTS = (
         "    if not said_by_a_server(said):\n",
         "    if False:\n",
         (_LINK + "test_what_a_proxy_says_about_a_body_is_said_once_and_tried_again",),
+    ),
+    Mutant(
+        "large-result-unchecked",
+        "what is checked of a small result is checked of a large one",
+        "worker/doors/answers.py",
+        "        if answer.reason is Reason.OK and (fault := fault_of(kind, whole)) is not None:\n",
+        "        if False and (fault := fault_of(kind, whole)) is not None:\n",
+        (_ANSWERS + "test_json_that_is_none_is_refused_and_kept_with_its_place",),
+    ),
+    Mutant(
+        "refused-result-thrown-away",
+        "a result that is refused is kept",
+        "worker/doors/native.py",
+        "    if reason not in (Reason.OK, Reason.RESULT_INVALID):",
+        "    if reason is not Reason.OK:",
+        ("tests/worker/test_agent.py::"
+         "test_a_result_that_is_refused_arrives_with_its_place_and_how_to_allow_it",),
     ),
 )  # fmt: skip

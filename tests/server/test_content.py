@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import struct
@@ -206,14 +207,14 @@ async def test_a_large_result_over_the_limit_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        (Body.inline(Kind.JSON, b"{not json"), "the result is not json"),
-        (Body.inline(Kind.JSON, b'"\xff"'), "the result is not json"),
-        (Body.inline(Kind.JSON, b'"\\ud800"'), "the result is not json"),
-        (Body.inline(Kind.JSON, b"NaN"), "the result is not json"),
-        (Body.inline(Kind.JSON, b""), "the result is not json"),
-        (Body.inline(Kind.JSON, b"1 2"), "the result is not json"),
-        (Body.inline(Kind.JSON, b"[" * 100_000 + b"]" * 100_000), "the result is not json"),
-        (Body.inline(Kind.TEXT, b"\xff"), "the result is not text"),
+        (Body.inline(Kind.JSON, b"{not json"), "the result is not JSON"),
+        (Body.inline(Kind.JSON, b'"\xff"'), "the result is not JSON"),
+        (Body.inline(Kind.JSON, b'"\\ud800"'), "the result is not JSON"),
+        (Body.inline(Kind.JSON, b"NaN"), "the result is not JSON"),
+        (Body.inline(Kind.JSON, b""), "the result is not JSON"),
+        (Body.inline(Kind.JSON, b"1 2"), "the result is not JSON"),
+        (Body.inline(Kind.JSON, b"[" * 100_000 + b"]" * 100_000), "the result is not JSON"),
+        (Body.inline(Kind.TEXT, b"\xff"), "the result is not UTF-8 text"),
         (Body.inline(Kind.BYTES, b"x" * (MIB + 1)), "came inline"),
         (Body(Kind.JSON, b"", "0" * 64, 5), "never arrived"),
         (Body(Kind.JSON, b"", "../../secret", 5), "never arrived"),
@@ -228,6 +229,47 @@ async def test_a_result_that_cannot_be_right_fails_the_job_and_harms_nobody(
     view = await server.admin.ended(job_id)
     assert (view["state"], view["reason"], view["result"]) == ("FAILED", "result_invalid", None)
     assert problem in view["failure"]["message"]
+
+
+@pytest.mark.parametrize("size", [100, 100_000, 2_000_000])
+@pytest.mark.parametrize("refused_by", ["the worker", "the server"])
+async def test_a_refused_result_is_kept_and_can_be_fetched(server: Running, size: int, refused_by: str) -> None:
+    worker, job_id, job = await _running_job(server)
+    content = b'["' + b"x" * size + b'", NaN]'
+    body = Body.inline(Kind.JSON, content)
+    if size > 64 * 1024:
+        path = f"/v1/worker/jobs/{job_id}/blobs/{_sha256(content)}"
+        assert (await server.nobody.call("PUT", path, body=content, headers=worker.http)).status == 201
+        body = Body(Kind.JSON, b"", _sha256(content), size)
+    if refused_by == "the worker":
+        await worker.report(Outcome(job.ref, Reason.RESULT_INVALID, body, Failure("$[1]: NaN is not JSON"), ran=0.1))
+    else:
+        await worker.report(Outcome(job.ref, Reason.OK, body, ran=0.1))
+    view = await server.admin.ended(job_id)
+    assert (view["state"], view["reason"], view["result"]) == ("FAILED", "result_invalid", None)
+    assert (view["result_kind"], view["result_size"]) == ("text", len(content))
+    assert "$[1]: NaN" in view["failure"]["message"]
+    assert (await server.admin.call("GET", f"/v1/jobs/{job_id}/result")).body == content
+
+
+@pytest.mark.parametrize("size", [65_000, 66_000, MIB])
+@pytest.mark.parametrize("kind", ["json", "text", "bytes"])
+async def test_a_result_of_up_to_a_mebibyte_comes_with_its_job_however_it_came(
+    server: Running, size: int, kind: str
+) -> None:
+    worker, job_id, job = await _running_job(server)
+    content = b'"' + b"x" * (size - 2) + b'"'
+    path = f"/v1/worker/jobs/{job_id}/blobs/{_sha256(content)}"
+    assert (await server.nobody.call("PUT", path, body=content, headers=worker.http)).status == 201
+    await worker.report(Outcome(job.ref, Reason.OK, Body(Kind(kind), b"", _sha256(content), size), ran=0.1))
+    view = await server.admin.ended(job_id)
+    assert (view["state"], view["result_size"]) == ("FINISHED", size)
+    shown = {
+        "json": (json.loads(content), None),
+        "text": (content.decode(), None),
+        "bytes": (None, base64.b64encode(content).decode()),
+    }
+    assert (view["result"], view["result_base64"]) == shown[kind]
 
 
 async def test_a_failed_job_has_no_result_whatever_the_worker_sends(server: Running) -> None:

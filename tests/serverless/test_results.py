@@ -33,6 +33,7 @@ VALUES = {
     "long": lambda: [10 ** 5000], "nul": lambda: ["a\\0"], "surrogate": lambda: {"k": "\\udcff"},
     "key": lambda: {(1,): 1}, "object": object, "type": lambda: int, "map": lambda: map(str, [1]),
     "no file": lambda: pathlib.Path("/no/such/file"), "folder": lambda: pathlib.Path("/tmp"),
+    "items": lambda: (item for item in (1, 2, math.nan, 4)),
     "device": lambda: pathlib.Path("/dev/zero"), "endless": endless,
 }
 start(lambda data: VALUES[data.input]())
@@ -45,25 +46,26 @@ ACCEPTED = [
     ("keys", {"1": {"null": 2}}),
     ("subclass", ["a"]),
     ("unicode", {"\U0001f600": "\u2028"}),
+    ("nul", ["a\0"]),
 ]
 REFUSED = [
-    ("nan", "$.a[1]: NaN is not JSON"),
-    ("infinity", "$[0]: Infinity is not JSON"),
-    ("set", "$.x: set is not JSON"),
-    ("nested bytes", "$[0]: bytes is not JSON"),
-    ("date", "$[0]: datetime is not JSON"),
-    ("circular", "$[0].me: a circular reference is not JSON"),
-    ("deep", "nested deeper than 512 levels"),
-    ("long", "$[0]: an integer of more than 4300 digits"),
-    ("nul", "$[0]: the character NUL (\\u0000)"),
-    ("surrogate", "$.k: a lone surrogate (\\udcff)"),
-    ("key", "$: a key of type tuple"),
-    ("object", "$: object is not JSON"),
-    ("type", "$: type is not JSON"),
-    ("map", "$: map is not JSON"),
-    ("no file", "/no/such/file, which cannot be read"),
-    ("folder", "/tmp, which is not a file"),
-    ("device", "/dev/zero, which is not a file"),
+    ("nan", "$.a[1]: NaN is not JSON", b'{"a": [0, NaN]}'),
+    ("infinity", "$[0]: Infinity is not JSON", b"[Infinity]"),
+    ("set", "$.x: set is not JSON", b'{"x": "{1}"}'),
+    ("nested bytes", "$[0]: bytes is not JSON", b"[\"b'x'\"]"),
+    ("date", "$[0]: datetime is not JSON", b'["datetime.datetime('),
+    ("circular", "$[0].me: a circular reference is not JSON", b"[{'me': "),
+    ("deep", "nested deeper than 512 levels", b""),
+    ("long", "$[0]: an integer of more than 4300 digits", b""),
+    ("surrogate", "$.k: a lone surrogate (\\udcff)", b'{"k": "\\udcff"}'),
+    ("key", "$: a key of type tuple", b"{(1,): 1}"),
+    ("object", "$: object is not JSON", b'"<object object at '),
+    ("type", "$: type is not JSON", b"\"<class 'int'>\""),
+    ("map", "$: map is not JSON", b'"<map object at '),
+    ("items", "$[2]: NaN is not JSON", b"[1,2,NaN]"),
+    ("no file", "/no/such/file, which cannot be read", None),
+    ("folder", "/tmp, which is not a file", None),
+    ("device", "/dev/zero, which is not a file", None),
 ]
 
 
@@ -71,15 +73,33 @@ def test_json_comes_back_as_it_is_and_everything_else_as_a_reason(worker: Worker
     worker.serve(RETURNS, max_result=3_000_000)
     for name, value in ACCEPTED:
         assert worker.value(name, name) == value
-    for name, reason in REFUSED:
+    for name, reason, kept in REFUSED:
         header, body = worker.run(name, name)
         assert header["status"] == "result_invalid", name
         assert reason in header["error"]["message"]
-        assert body == b""
+        assert body.startswith(kept or b""), name
+        assert bool(body) is (kept is not None), name
+        assert header["kind"] == ("json" if kept is None else "text")
     header, _ = worker.run("endless", "endless")
     assert header["status"] == "result_too_large"
     assert worker.value("none", "last") is None
     assert list((worker.folder / "out").iterdir()) == []
+
+
+def test_a_large_result_that_is_refused_is_kept_in_a_file(worker: WorkerSide) -> None:
+    worker.serve(
+        """
+        start(lambda data: ["x" * data.input, float("nan")])
+        """,
+        max_result=3_000_000,
+    )
+    header, body = worker.run(2_000_000, "kept")
+    assert (header["status"], header["kind"], header["file"], body) == ("result_invalid", "text", "kept.1", b"")
+    assert "$[1]: NaN" in header["error"]["message"]
+    assert (worker.folder / "out" / "kept.1").read_bytes() == b'["' + b"x" * 2_000_000 + b'", NaN]'
+    header, body = worker.run(4_000_000, "too large to keep")
+    assert (header["status"], header.get("file"), body) == ("result_invalid", None, b"")
+    assert "$[1]: NaN" in header["error"]["message"]
 
 
 def test_bytes_come_back_as_bytes(worker: WorkerSide) -> None:

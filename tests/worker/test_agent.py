@@ -37,6 +37,7 @@ from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.link import ServerLink, session
 from hecaton.worker.link.logs import HEAD, TAIL
 from hecaton.worker.live_containers import IDLE_INTERVAL, LOG_INTERVAL
+from hecaton.worker.memory.outbox import shown
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.worker.brain import assignment, ref
 from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer
@@ -70,6 +71,10 @@ HANDLER = """
             print("one"); print("two")
         if do == "progress":
             progress(0.5)
+        if do == "odd progress":
+            progress({"rows": 2 ** 70})
+        if do == "nan":
+            return {"acc": 0.9, "val_loss": float("nan"), "nul": "\\0"}
         if isinstance(do, dict) and "wait" in do:
             print("waiting", flush=True)
             while not os.path.exists(do["wait"]):
@@ -269,6 +274,32 @@ async def test_progress_and_log_are_live(server: ScriptedServer, worker: Serve, 
     await server.outcome(A)
     await server.assign(json_job("b", '"progress"'))
     assert (await server.message(Progress)) == Progress(B, 0.5)
+
+
+async def test_numbers_that_no_message_carries_are_reported_as_text(server: ScriptedServer, worker: Serve) -> None:
+    worker()
+    await server.connected()
+    await server.assign(json_job("b", '"odd progress"'))
+    assert (await server.message(Progress)) == Progress(B, f'{{"rows": {2**70}}}')
+
+
+async def test_what_a_container_of_another_release_reports_too_large_is_said_not_dropped() -> None:
+    assert shown("x" * 100_000) == "(a value of 100002 bytes: up to 65536 are shown)"
+    assert shown([0.1] * 10_000) == [0.1] * 10_000, "it counts as JSON, as where it is reported"
+
+
+async def test_a_result_that_is_refused_arrives_with_its_place_and_how_to_allow_it(
+    server: ScriptedServer, worker: Serve
+) -> None:
+    worker()
+    await server.connected()
+    await server.assign(json_job("a", '"nan"'))
+    outcome = await server.outcome(A)
+    assert outcome.reason is Reason.RESULT_INVALID
+    assert outcome.body == Body.inline(Kind.TEXT, b'{"acc": 0.9, "val_loss": NaN, "nul": "\\u0000"}')
+    assert outcome.failure is not None
+    assert "$.val_loss: NaN" in outcome.failure.message
+    assert "json.dumps(result)" in (outcome.failure.hint or "")
 
 
 async def test_the_log_of_a_job_after_a_pause_is_live_too(

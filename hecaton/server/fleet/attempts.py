@@ -6,6 +6,7 @@ the slot is free the moment the news arrives, because the worker's container is 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from itertools import islice
 
@@ -108,7 +109,12 @@ class Attempts:
         transaction. Raises if that failed: nothing is stored then."""
         # hot: benchmarks/throughput.py
         now, limit = self._clock.now(), self._settings.max_result
-        told = [(worker, [checked(outcome, self._blobs, limit) for outcome in outcomes]) for worker, outcomes in told]
+
+        def check() -> list[tuple[WorkerId, list[Outcome]]]:
+            return [(worker, [checked(one, self._blobs, limit) for one in outcomes]) for worker, outcomes in told]
+
+        large = any(one.body is not None and one.body.blob is not None for _, outcomes in told for one in outcomes)
+        told = await asyncio.to_thread(check) if large else check()
         too_long = self._too_long(told) if self.live else {}
         said = [(worker, [self._end(worker, outcome, now) for outcome in outcomes]) for worker, outcomes in told]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 
 import msgspec
 
+from hecaton.core.content import NAMES, advice_on, fault_of, kind_of_rest
 from hecaton.core.model import INLINE_LIMIT, Body, Failure, Kind, Reason
 from hecaton.store.port import Blobs
 from hecaton.wire.channel import Outcome
@@ -24,38 +26,64 @@ MAX_SECONDS = 366 * 86400.0
 
 
 def checked(outcome: Outcome, blobs: Blobs, max_result: int) -> Outcome:
-    """The outcome, or a failed one that says what was wrong with its result."""
+    """The outcome, or a failed one that says what was wrong with its result, which is kept. Of a large result (a blob)
+    the file is read: in a thread."""
     # hot: benchmarks/throughput.py - a small JSON result costs about 1 us here
     outcome = _plausible(outcome)
-    if outcome.reason is not Reason.OK:
+    invalid = outcome.reason is Reason.RESULT_INVALID and outcome.body is not None
+    if outcome.reason is not Reason.OK and not invalid:
         return msgspec.structs.replace(outcome, body=None)
     body = outcome.body or Body.inline(Kind.JSON, b"null")
-    if body.blob is None:
-        size = len(body.data)
-    else:
+    if body.blob is not None:
         path = blobs.path(body.blob)
         if path is None:
             missing = "the result was announced, but its content never arrived"
-            return _refused(outcome, Reason.RESULT_INVALID, missing)
+            return msgspec.structs.replace(outcome, body=None) if invalid else _without(outcome, missing)
         size = os.path.getsize(path)
-    if size > max_result:
-        return _refused(outcome, Reason.RESULT_TOO_LARGE, f"the result has {size} bytes, the limit is {max_result}")
-    if body.blob is None and (problem := _problem(body)) is not None:
-        return _refused(outcome, Reason.RESULT_INVALID, problem)
-    return msgspec.structs.replace(outcome, body=Body(body.kind, body.data, body.blob, size))
+        if size > max_result:
+            return _too_large(outcome, size, max_result)
+        if size > INLINE_LIMIT:
+            return _checked_file(outcome, body, path, size)
+        with open(path, "rb") as file:
+            body = Body.inline(body.kind, file.read())  # one limit for all that asks: what is here is in the store
+    elif len(body.data) > max_result:
+        return _too_large(outcome, len(body.data), max_result)
+    elif len(body.data) > INLINE_LIMIT:
+        return _without(outcome, f"a result of {len(body.data)} bytes came inline, the limit is {INLINE_LIMIT}")
+    fault = None if invalid else fault_of(body.kind, body.data)
+    if fault is None and not invalid:
+        return msgspec.structs.replace(outcome, body=Body.inline(body.kind, body.data))
+    return _refused(outcome, fault, body.kind, Body.inline(kind_of_rest(body.data), body.data))
 
 
-def _problem(body: Body) -> str | None:
-    if len(body.data) > INLINE_LIMIT:
-        return f"a result of {len(body.data)} bytes came inline, the limit is {INLINE_LIMIT}"
-    try:
-        if body.kind is Kind.JSON:
-            msgspec.json.decode(body.data)
-        elif body.kind is Kind.TEXT:
-            body.data.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return f"the result is not {body.kind}: {error}"
-    return None
+def _checked_file(outcome: Outcome, body: Body, path: str, size: int) -> Outcome:
+    with (
+        open(path, "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as whole,
+    ):
+        invalid = outcome.reason is not Reason.OK
+        fault = None if invalid else fault_of(body.kind, whole)
+        if fault is None and not invalid:
+            return msgspec.structs.replace(outcome, body=Body(body.kind, b"", body.blob, size))
+        return _refused(outcome, fault, body.kind, Body(kind_of_rest(whole), b"", body.blob, size))
+
+
+def _refused(outcome: Outcome, fault: str | None, kind: Kind, kept: Body) -> Outcome:
+    """`fault` None: the worker has refused it, and says why."""
+    failure = outcome.failure
+    if fault is not None:
+        failure = Failure(f"the result is not {NAMES[kind]}: {fault}", hint=advice_on(fault))
+    return msgspec.structs.replace(outcome, reason=Reason.RESULT_INVALID, body=kept, failure=failure)
+
+
+def _too_large(outcome: Outcome, size: int, limit: int) -> Outcome:
+    failure = Failure(f"the result has {size} bytes, the limit is {limit}")
+    return msgspec.structs.replace(outcome, reason=Reason.RESULT_TOO_LARGE, body=None, failure=failure)
+
+
+def _without(outcome: Outcome, message: str) -> Outcome:
+    return msgspec.structs.replace(outcome, reason=Reason.RESULT_INVALID, body=None, failure=Failure(message))
 
 
 def shown_progress(value: object) -> msgspec.Raw | None:
@@ -65,10 +93,6 @@ def shown_progress(value: object) -> msgspec.Raw | None:
     except (TypeError, ValueError, RecursionError):
         return None
     return msgspec.Raw(text) if len(text) <= MAX_PROGRESS else None
-
-
-def _refused(outcome: Outcome, reason: Reason, message: str) -> Outcome:
-    return msgspec.structs.replace(outcome, reason=reason, body=None, failure=Failure(message))
 
 
 def _plausible(outcome: Outcome) -> Outcome:

@@ -14,7 +14,7 @@ import msgspec
 
 from hecaton.core.batches import Batch, FailureGroup, lane_of
 from hecaton.core.errors import BadRequest, Conflict, HecatonError, NotFound, TooLarge, Unavailable
-from hecaton.core.model import Body, JobId, JobSpec, Kind
+from hecaton.core.model import Body, JobId, JobSpec, JobState, Kind
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.permissions import Action
@@ -324,7 +324,7 @@ def _result(item: EndedItem) -> api.BatchResult:
     body = item.result
     value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     encoded = None
-    if body is not None and body.blob is None:
+    if body is not None and body.blob is None and item.state is JobState.FINISHED:  # what was refused is fetched alone
         if body.kind is Kind.BYTES:
             encoded = base64.b64encode(body.data).decode()
         else:

@@ -39,7 +39,8 @@ def job_summary(job: Job) -> api.JobSummary:
 def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting], keep_results: float) -> api.JobView:
     job, spec = parts.job, parts.job.spec
     current = live if live is not None and live.ref == job.ref else None
-    result, result_base64 = _result(parts.result)
+    # What was refused is kept, and has to be asked for: `result` is that of a job that has one.
+    result, result_base64 = _result(parts.result if job.state is JobState.FINISHED else None)
     return api.JobView(
         id=job.id,
         index=job.index,

@@ -189,7 +189,7 @@ class Exchange:
         kept: tuple[Answer, Body | None] = (answer, None)
         if self._doubtful(answer):
             await site.look_at_cards()
-        else:
+        if answer.reason in (Reason.OK, Reason.RESULT_INVALID):
             kept = await answers.stored(answer, self.folder, site.spool, site.max_result(), site.disk_full)
         self._storing = None  # before the next job is given: its answer may be here before this task has ended
         self._answered(*kept)

@@ -17,6 +17,7 @@ from typing import Any, Self, cast
 import msgspec
 import structlog
 
+from hecaton.core.content import advice_on
 from hecaton.core.model import AttemptRef, Failure, JobId, Kind, Mode, Reason
 from hecaton.serverless import protocol
 from hecaton.wire.channel import Assignment, FileRef
@@ -350,9 +351,11 @@ def _answer(header: dict[str, Any], body: bytes) -> Answer:
     if reason is None or not known or not isinstance(log_end, int | None) or not isinstance(next_log, str | None):
         raise protocol.ProtocolError("a result with unknown status, kind, file, log_end or next_log")
     failure = None if reason is Reason.OK else _failure(header.get("error"))
+    if failure is not None and reason is Reason.RESULT_INVALID:
+        failure = msgspec.structs.replace(failure, hint=advice_on(failure.message))
     if failure is not None and _is_gpu_memory(failure):
         reason = Reason.OOM_GPU
-    if reason is not Reason.OK:
+    if reason not in (Reason.OK, Reason.RESULT_INVALID):  # what is refused for what it says is kept
         body, file = b"", None
     return Answer(_ref(header), reason, Kind(kind), body, file, failure, log_end, next_log)
 

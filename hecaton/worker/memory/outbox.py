@@ -7,6 +7,7 @@ of its own, so that nothing else waits for it; the result follows what belongs t
 from __future__ import annotations
 
 import asyncio
+import json
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,8 @@ import structlog
 
 from hecaton.core.errors import TooLarge
 from hecaton.core.model import AttemptRef, Failure, Reason
-from hecaton.wire.channel import DIRECT_LIMIT, Note, Outcome, Progress, Results
+from hecaton.serverless.protocol import MAX_PROGRESS
+from hecaton.wire.channel import Note, Outcome, Progress, Results
 from hecaton.worker.link.bodies import Bodies, BodyRefused
 from hecaton.worker.link.link import Sender
 from hecaton.worker.link.logs import AttemptLog
@@ -144,15 +146,21 @@ class Outbox:
     def _send_progress(self, ref: AttemptRef) -> None:
         if ref not in self._progress:
             return
-        value = self._progress.pop(ref)
+        self._link.send(Progress(ref, shown(self._progress.pop(ref))))
+
+
+def shown(value: Any) -> Any:
+    """What a message can carry and the server shows of a value that a container reported."""
+    try:
+        size = len(msgspec.json.encode(value))
+        msgspec.msgpack.encode(value)
+    except (ValueError, TypeError, OverflowError, RecursionError):  # JSON can spell longer integers than that
         try:
-            size = len(msgspec.msgpack.encode(value))
-        except (ValueError, TypeError, OverflowError, RecursionError):  # JSON can spell what no message can carry
-            size = DIRECT_LIMIT + 1
-        if size <= DIRECT_LIMIT:
-            self._link.send(Progress(ref, value))
-        else:
-            _log.warning("Progress over 64 KiB, or with numbers over 64 bits, is not passed on", job=ref.job)
+            value = json.dumps(value)
+        except RecursionError:
+            return "(a value that is nested too deep to be shown)"
+        size = len(value)
+    return value if size <= MAX_PROGRESS else f"(a value of {size} bytes: up to {MAX_PROGRESS} are shown)"
 
 
 def _without_body(outcome: Outcome, reason: Reason, message: str) -> Outcome:

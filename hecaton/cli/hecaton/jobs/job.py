@@ -204,6 +204,7 @@ def wait(cli: Cli, job_id: str, timeout: float | None, target: Path | None) -> i
 def _follow(cli: Cli, job_id: str, timeout: float | None, target: Path | None) -> int:
     """Watch until the end, print the result, and return the exit code that tells how it ended."""
     from hecaton.cli.hecaton.jobs import live
+    from hecaton.client.jobs import keeps_refused
 
     client = cli.client()
     try:
@@ -220,8 +221,11 @@ def _follow(cli: Cli, job_id: str, timeout: float | None, target: Path | None) -
     elif not cli.json:
         for line in job_text.ending(view):
             click.echo(line, err=True)
+    if target is not None and keeps_refused(view):
+        client.download_result(view.id, target)
+        output.say(f"What was refused is in {target}.")
     if cli.json:
-        output.print_json(view)
+        output.print_json(view if target is not None else job_text.with_result(client, view))
     return output.EXIT_CODE_OF_STATE[view.state]
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from hecaton.cli import output
-from hecaton.cli.terminal import Column, ago, duration, harmless, is_terminal, one_line, size
+from hecaton.cli.terminal import Column, HarmlessStream, ago, duration, harmless, is_terminal, one_line, size
 from hecaton.core.errors import NotFound
 from hecaton.core.image_versions import short
 
@@ -132,12 +135,14 @@ def _payload(view: JobView) -> str:
 def _result(view: JobView) -> str:
     import msgspec
 
+    from hecaton.client.jobs import has_result
+
     if view.removed:
         return f"({view.removed})"
+    if not has_result(view):
+        fetch = f"hecaton job wait {view.index}"
+        return f"({view.result_kind or 'none'}, {size(view.result_size)}; {fetch} prints it)"
     raw = bytes(view.result)
-    if raw == b"null" and (view.result_kind != "json" or view.result_size > len(raw)):
-        fetch = f"hecaton job wait {view.index} -o FILE"
-        return f"({view.result_kind or 'none'}, {size(view.result_size)}; {fetch} writes it to a file)"
     if view.result_kind == "text":
         return msgspec.json.decode(raw, type=str)
     return msgspec.json.format(raw, indent=2).decode()
@@ -173,6 +178,8 @@ def _attempt(attempt: AttemptView, view: JobView, now: float) -> str:
 
 def ending(view: JobView) -> list[str]:
     """Why there is no result: reason, message, where it happened, what to do next."""
+    from hecaton.client.jobs import keeps_refused
+
     lines = [harmless(f"Job {view.index} is {view.state}" + (f": {view.reason}" if view.reason else ""))]
     failure = view.failure
     if failure is None:
@@ -183,32 +190,65 @@ def ending(view: JobView) -> list[str]:
     if failure.hint:
         lines += [""] if failure.traceback else []
         lines.append(harmless(failure.hint))
+    if keeps_refused(view):
+        kept = f"({view.result_kind}, {size(view.result_size)}): hecaton job wait {view.index} -o FILE"
+        lines.append(f"What it returned is kept {kept} writes it to a file.")
     return lines
 
 
 def print_result(client: Client, view: JobView) -> None:
     """The result of a finished job on stdout: JSON (indented on a terminal), text, or raw bytes into a pipe."""
+    from hecaton.client.jobs import has_result
+
     terminal = is_terminal(sys.stdout)
     if view.removed:
         raise NotFound(f"job {view.index}: {view.removed}", f"hecaton job retry {view.index} computes it again.")
-    inline = view.result_size <= 1024 * 1024
     if view.result_kind == "bytes" and terminal:
         output.say(
             f"The result is {size(view.result_size)} of bytes: hecaton job wait {view.index} -o FILE writes them."
         )
-    elif view.result_kind == "bytes" or not inline:
-        _copy_result(client, view.id)
+    elif view.result_kind == "bytes" or not has_result(view):
+        _copy_result(client, view, terminal)
     elif terminal or view.result_kind != "text":
         click.echo(_result(view) if view.result_kind == "json" else harmless(_result(view)))
     else:
         click.echo(_result(view).encode(), nl=False)
 
 
-def _copy_result(client: Client, job_id: str) -> None:
+def _copy_result(client: Client, view: JobView, terminal: bool) -> None:
+    stream = HarmlessStream() if terminal else None
+    piece = b""
+    with _fetched(client, view) as file:
+        while last := file.read(COPY):
+            piece = last
+            click.echo(stream.feed(piece.decode(errors="replace")) if stream else piece, nl=False)
+    if stream:
+        click.echo(stream.end(), nl=False)
+    if view.result_kind == "json" and not piece.endswith(b"\n"):
+        click.echo()
+
+
+def with_result(client: Client, view: JobView) -> JobView:
+    """The same with its result in it, however large that is."""
+    import msgspec
+
+    from hecaton.client.jobs import has_result
+
+    if view.state != "FINISHED" or view.removed or has_result(view):
+        return view
+    with _fetched(client, view) as file:
+        data = file.read()
+    if view.result_kind == "bytes":
+        return msgspec.structs.replace(view, result_base64=base64.b64encode(data).decode())
+    raw = data if view.result_kind == "json" else msgspec.json.encode(data.decode(errors="replace"))
+    return msgspec.structs.replace(view, result=msgspec.Raw(raw))
+
+
+@contextmanager
+def _fetched(client: Client, view: JobView) -> Iterator[IO[bytes]]:
     """By way of a file: results may be larger than the memory."""
     with tempfile.TemporaryDirectory(prefix="hecaton-") as folder:
         path = Path(folder) / "result"
-        client.download_result(job_id, path)
+        client.download_result(view.id, path)
         with path.open("rb") as file:
-            while piece := file.read(COPY):
-                click.echo(piece, nl=False)
+            yield file
