@@ -52,7 +52,7 @@ class ScriptedRuntime:
         self.containers: dict[str, ScriptedContainer] = {}
         self.orders: list[str] = []
 
-    async def check(self) -> str:
+    async def check(self, folder: Path) -> str:
         return "scripted runtime"
 
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:

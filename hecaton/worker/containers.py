@@ -17,7 +17,7 @@ import structlog
 
 from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Reason
 from hecaton.core.scripts import with_unix_lines
-from hecaton.wire.channel import Assignment, FileRef, ImageRef, Pulled
+from hecaton.wire.channel import Assignment, Broken, FileRef, ImageRef, Pulled
 from hecaton.worker.brain import events as ev
 from hecaton.worker.doors import answers
 from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder, name_of
@@ -36,6 +36,7 @@ from hecaton.worker.runtimes.port import (
     ContainerSpec,
     Exit,
     Found,
+    MachineBroken,
     Prepared,
     RuntimeFault,
     patiently,
@@ -193,6 +194,8 @@ class LiveContainer:
         except RuntimeFault as fault:
             if fault.reason in (Reason.IMAGE_PULL, Reason.IMAGE_DENIED):
                 self._site.miss(image)
+            if isinstance(fault, MachineBroken):
+                self._site.say(Broken(f"{fault.message} {fault.hint or ''}".rstrip()))
             await self._fail(fault.reason, fault.message, fault.hint)
             return
         except BodyRefused as refused:
@@ -275,6 +278,8 @@ class LiveContainer:
 
     async def _fail(self, reason: Reason, message: str, hint: str | None = None) -> None:
         _log.warning("Could not start a container", image=self._first.image.name, reason=reason.value, error=message)
+        if self._gpu is not None and reason is Reason.WORKER_ERROR:
+            await self._site.look_at_cards()
         await self._close_door()
         self._is_gone()
         self._post(ev.ContainerFailed(self._now(), self.id, reason, message, hint))

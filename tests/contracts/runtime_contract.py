@@ -219,5 +219,5 @@ class RuntimeContract:
         assert fault.value.reason == Reason.IMAGE_DENIED
         assert fault.value.hint
 
-    async def test_check_says_what_runs(self, runtime: Runtime) -> None:
-        assert len((await runtime.check()).splitlines()) == 1
+    async def test_check_says_what_runs(self, runtime: Runtime, tmp_path: Path) -> None:
+        assert len((await runtime.check(tmp_path)).splitlines()) == 1

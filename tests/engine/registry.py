@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,11 +41,16 @@ class Registry:
         docker("image", "rm", reference)
 
 
+USER, PASSWORD = "tester", "secret"
+_HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
+
+
 @contextmanager
-def running_registry(folder: Path) -> Iterator[Registry]:
-    """Run Debian's docker-registry with its storage in the folder until the block ends."""
+def running_registry(folder: Path, *, private: bool = False) -> Iterator[Registry]:
+    """Run Debian's docker-registry with its storage in the folder until the block ends. `private`: only USER may use
+    it, with basic authentication."""
     port = _free_port()
-    process = start_registry(folder, port)
+    process = start_registry(folder, port, private=private)
     try:
         _wait_until_ready(process, port, folder / "registry.log")
         yield Registry(f"localhost:{port}")
@@ -53,15 +59,20 @@ def running_registry(folder: Path) -> Iterator[Registry]:
         process.wait(10)
 
 
-def start_registry(folder: Path, port: int, network: Path | None = None) -> subprocess.Popen[bytes]:
+def start_registry(
+    folder: Path, port: int, network: Path | None = None, *, private: bool = False
+) -> subprocess.Popen[bytes]:
     """Over what an earlier one has left in the folder. `network`: the namespace on whose loopback it listens."""
     require("docker-registry")
-    config = {
+    config: dict[str, object] = {
         "version": "0.1",
         "log": {"level": "warn"},
         "storage": {"filesystem": {"rootdirectory": str(folder / "storage")}, "delete": {"enabled": True}},
         "http": {"addr": f"127.0.0.1:{port}"},
     }
+    if private:
+        (folder / "htpasswd").write_text(_HTPASSWD)
+        config["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
     (folder / "config.yml").write_text(json.dumps(config))
     within = [] if network is None else ["nsenter", f"--net={network}", "--"]
     with (folder / "registry.log").open("ab") as log:
@@ -86,6 +97,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=5):
                 return
+        except urllib.error.HTTPError:
+            return  # it wants a login
         except OSError:
             time.sleep(0.05)
     raise EngineError(f"docker-registry did not start:\n{log.read_text(errors='replace')[-2000:]}")

@@ -72,4 +72,39 @@ MUTANTS = (
         "            return ''\n",
         ("tests/server/test_images.py::test_a_refresh_without_anybody_who_could_tell_is_refused",),
     ),
+    Mutant(
+        "machine-never-probed",
+        "a machine that starts not even what ran last is to blame",
+        "worker/runtimes/docker.py",
+        "            starts = await self._starts_what_ran_before(spec)\n",
+        "            starts = True\n",
+        ("tests/worker/test_blame.py::test_a_machine_that_starts_not_even_what_ran_last_is_broken",),
+    ),
+    Mutant(
+        "machine-never-cleared",
+        "an image that does not start where another does is to blame",
+        "worker/runtimes/docker.py",
+        "            if not starts:\n",
+        "            if True:\n",
+        ("tests/worker/test_blame.py::test_an_image_that_does_not_start_where_another_does_is_to_blame",),
+    ),
+    Mutant(
+        "broken-machine-stays",
+        "a machine that says that it starts nothing is out at once",
+        "server/fleet/channel.py",
+        "                self._tasks.start(self._guarded(link, self._quarantine.broken(worker, why)))\n",
+        "                pass\n",
+        (
+            "tests/server/test_quarantine.py::"
+            "test_a_machine_that_says_it_starts_nothing_is_out_at_once_and_eats_no_queue",
+        ),
+    ),
+    Mutant(
+        "image-for-the-machine",
+        "what is not in an image is no fault of the machine",
+        "worker/runtimes/docker_faults.py",
+        'if "hook" not in low and any(',
+        'if "hook" in low and any(',
+        ("tests/worker/test_blame.py::test_what_is_not_in_the_image_is_the_images_fault",),
+    ),
 )  # fmt: skip

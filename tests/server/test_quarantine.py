@@ -11,7 +11,7 @@ import pytest
 from hecaton.core.matching import TURN
 from hecaton.core.model import JobState, Reason
 from hecaton.server.fleet.quarantine import QUARANTINE
-from hecaton.wire.channel import Outcome, Released, Revoke, Warm
+from hecaton.wire.channel import Broken, Outcome, Released, Revoke, Warm
 from tests.server.people import eventually
 from tests.server.running import IMAGE, Running, running
 from tests.server.scripted_worker import ScriptedWorker, slots
@@ -169,6 +169,26 @@ async def test_a_quarantine_ends_by_itself_and_the_next_failure_brings_it_back(s
     await eventually(lambda: status(server, "w1"), "ONLINE")  # by the server's duties
     await fail(server, worker, Reason.WORKER_ERROR)
     await eventually(lambda: status(server, "w1"), "QUARANTINED")
+
+
+async def test_a_machine_that_says_it_starts_nothing_is_out_at_once_and_eats_no_queue(server: Running) -> None:
+    await server.image()
+    broken, healthy = await server.worker("broken"), await server.worker("healthy")
+    jobs = [await server.admin.submit(IMAGE, number, retries=0) for number in range(20)]
+    lost = await broken.take()
+    await broken.send(Broken("driver/library version mismatch. Reboot."))
+    await broken.fail(lost.ref, Reason.WORKER_ERROR)
+    for _ in jobs:
+        job = await healthy.start()
+        await healthy.finish(job.ref, ran=2.0)  # too long to be sent ahead
+    states = [(await server.admin.ended(job))["state"] for job in jobs]
+    assert states == ["FINISHED"] * 20
+    assert len(broken.assigned) == 1
+    view = next(view for view in await server.admin.get("/v1/workers") if view["name"] == "broken")
+    assert (view["status"], view["note"]) == (
+        "QUARANTINED",
+        "quarantined: it starts no container: driver/library version mismatch. Reboot.",
+    )
 
 
 # -- whose fault -----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from hecaton.worker.runtimes.port import (
     CommandLine,
     ContainerSpec,
     Exit,
+    MachineBroken,
     Prepared,
     RuntimeFault,
 )
@@ -314,14 +315,26 @@ async def test_removing_a_container_by_hand_ends_the_wait(
     await runtime.stop(handle, 1)
 
 
-async def test_check_names_the_engine(runtime: DockerRuntime, engine: str) -> None:
-    assert (await runtime.check()).startswith(f"Docker {engine}, ")
+async def test_check_names_the_engine(runtime: DockerRuntime, engine: str, tmp_path: Path) -> None:
+    assert (await runtime.check(tmp_path)).startswith(f"Docker {engine}, ")
 
 
 async def test_a_machine_without_an_engine_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
     runtime = DockerRuntime(WORKER)
     with pytest.raises(RuntimeFault, match=r"nothing\.sock cannot be reached") as fault:
-        await runtime.check()
+        await runtime.check(tmp_path)
     assert "Is Docker installed and running" in str(fault.value.hint)
     await runtime.close()
+
+
+async def test_the_probe_runs_on_any_image_and_fails_where_the_machine_does(
+    runtime: DockerRuntime, base_image: str, tmp_path: Path
+) -> None:
+    """An image without Python, and a folder that the engine cannot mount."""
+    await runtime.start(await spec_for(runtime, reference(base_image), tmp_path, commands=(CommandLine(("true",)),)))
+    spec = await spec_for(runtime, reference(base_image), tmp_path, commands=(CommandLine(("true",)),))
+    assert await runtime._starts_what_ran_before(spec) is True
+    gone = msgspec.structs.replace(spec, folder=str(tmp_path / "gone"))
+    with pytest.raises(MachineBroken, match="bind source path does not exist"):
+        await runtime.start(gone)

@@ -177,7 +177,7 @@ async def test_calls_without_an_engine_fail_at_once_and_work_when_it_is_back(
     runtime: DockerRuntime, line: Line, spec: ContainerSpec
 ) -> None:
     await line.down()
-    for call in (runtime.start(spec), runtime.found(), runtime.check(), runtime.output("x", 10)):
+    for call in (runtime.start(spec), runtime.found(), runtime.check(Path(spec.folder)), runtime.output("x", 10)):
         with pytest.raises(RuntimeFault, match=r"cannot be reached|did not") as fault:
             await call
         assert fault.value.reason == Reason.WORKER_ERROR
@@ -188,9 +188,9 @@ async def test_calls_without_an_engine_fail_at_once_and_work_when_it_is_back(
 
 
 async def test_an_engine_that_hangs_costs_a_deadline(
-    runtime: DockerRuntime, line: Line, monkeypatch: pytest.MonkeyPatch
+    runtime: DockerRuntime, line: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(docker_runtime, "_SHORT_SECONDS", 0.3)
     line.mute = True
     with pytest.raises(RuntimeFault, match=r"did not tell its version within 0\.3 s"):
-        await runtime.check()
+        await runtime.check(tmp_path)

@@ -25,7 +25,7 @@ from hecaton.worker.runtimes.port import RuntimeFault
 from tests.contracts.runtime_contract import WORKER, reference, until
 from tests.engine.daemon import docker
 from tests.engine.images import build_image, image_id
-from tests.engine.registry import Registry
+from tests.engine.registry import PASSWORD, USER, Registry, running_registry
 
 Push = Callable[[str, str], str]
 
@@ -392,3 +392,42 @@ class TestNames:
         registry.forget_local(full)
         assert (await runtime.prepare(reference(full), ignore)).pulled == digest
         assert (await runtime.prepare(reference(full), ignore)).pulled is None  # it was here
+
+
+class TestPrivateRegistry:
+    """With basic authentication, as ECR, GitLab and htpasswd have it."""
+
+    @pytest.fixture
+    def closed(self, engine: str, tmp_path: Path) -> Iterator[Registry]:
+        (tmp_path / "registry").mkdir()
+        with running_registry(tmp_path / "registry", private=True) as registry:
+            yield registry
+
+    async def test_without_a_login_there_is_no_access(
+        self, runtime: DockerRuntime, closed: Registry, docker_config: Callable[..., None]
+    ) -> None:
+        docker_config(auths={})
+        for call in (
+            runtime.resolve(f"{closed.address}/app:1"),
+            runtime.prepare(reference(f"{closed.address}/app:1"), ignore),
+        ):
+            with pytest.raises(RuntimeFault, match=r"^no access to localhost") as fault:
+                await call
+            assert fault.value.reason is Reason.IMAGE_DENIED
+            assert f"docker login {closed.address}" in (fault.value.hint or "")
+
+    async def test_a_login_sees_what_a_tag_means_and_pulls_it(
+        self, runtime: DockerRuntime, closed: Registry, base_image: str, docker_config: Callable[..., None]
+    ) -> None:
+        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        docker_config(auths={closed.address: {"auth": login}})
+        digests = []
+        for word in ("one", "two"):
+            build_image("hecaton-test/private:1", f"FROM {base_image}\nENV WORD={word}")
+            full = closed.push("hecaton-test/private:1", "app:1")
+            digests.append(closed.digest(full))
+            assert await runtime.resolve(full) == digests[-1]
+            closed.forget_local(full)
+        assert digests[0] != digests[1]
+        found = await runtime.prepare(reference(full), ignore)
+        assert (found.env["WORD"], found.pulled) == ("two", digests[1])

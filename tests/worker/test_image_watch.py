@@ -14,11 +14,11 @@ import pytest
 
 from hecaton.core.model import Body, Kind, Reason
 from hecaton.testing.runtime import ScriptedRuntime
-from hecaton.wire.channel import Have, Resolve, Resolved, Warm
+from hecaton.wire.channel import Broken, Have, Resolve, Resolved, Results, Warm
 from hecaton.worker.app import serve
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.settings import WorkerSettings
-from hecaton.worker.runtimes.port import Runtime, RuntimeFault
+from hecaton.worker.runtimes.port import MachineBroken, Runtime, RuntimeFault
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.worker.brain import Brain, assignment, ref
 from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer
@@ -186,6 +186,20 @@ async def test_what_could_not_be_had_and_is_here_now_is_told(server: ScriptedSer
     assert (await server.outcome(A)).reason is Reason.IMAGE_DENIED
     runtime.script.moved.set()
     assert await server.message(Have) == Have((IMAGE,))
+
+
+async def test_a_machine_that_starts_nothing_says_so_before_the_job_goes_back(
+    server: ScriptedServer, start: Start
+) -> None:
+    runtime = ScriptedRuntime()
+    start(runtime)
+    await server.connected()
+    runtime.script.start_fault = MachineBroken(Reason.WORKER_ERROR, "no container starts", "Reboot.")
+    await server.assign(assignment("a"))
+    assert (await server.outcome(A)).reason is Reason.WORKER_ERROR
+    kinds = [type(message) for message in server.heard]
+    assert kinds.index(Broken) < kinds.index(Results)
+    assert server.all(Broken) == [Broken("no container starts Reboot.")]
 
 
 async def test_a_question_about_an_image_is_answered(server: ScriptedServer, start: Start) -> None:

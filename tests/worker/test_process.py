@@ -118,10 +118,10 @@ async def test_runs_no_other_command(runtime: ProcessRuntime, actor: ImageRef, t
     assert fault.value.reason == Reason.IMAGE_DENIED
 
 
-async def test_says_plainly_that_it_isolates_nothing(runtime: ProcessRuntime) -> None:
-    assert await runtime.check() == "process runtime: handlers run as this user, without isolation"
+async def test_says_plainly_that_it_isolates_nothing(runtime: ProcessRuntime, tmp_path: Path) -> None:
+    assert await runtime.check(tmp_path) == "process runtime: handlers run as this user, without isolation"
 
 
 async def test_a_handler_file_that_does_not_exist_is_named_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(RuntimeFault, match=r"no such handler file: .*/nowhere\.py"):
-        await ProcessRuntime(WORKER, {"x": tmp_path / "nowhere.py"}).check()
+        await ProcessRuntime(WORKER, {"x": tmp_path / "nowhere.py"}).check(tmp_path)

@@ -23,6 +23,7 @@ from hecaton.worker.link.link import FINAL_EXIT
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.runtimes import gpus
 from hecaton.worker.runtimes.port import Runtime, RuntimeFault
+from hecaton.worker.runtimes.starting import in_container
 from hecaton.worker.runtimes.table import RUNTIMES, Wishes
 
 CONNECT_SECONDS = 20.0
@@ -38,7 +39,7 @@ def run_worker(options: WorkerOptions) -> int:
     config = identity(options)
     with registration.exclusive(config):
         runtime = _runtime(options, config)
-        engine = _check(runtime)
+        engine = _check(runtime, config.folder)
         found = gpus.discover()
         output.print_lines(
             output.field_lines(
@@ -76,7 +77,7 @@ def install_worker(options: WorkerOptions) -> None:
     """Check what can be checked first, so that a service that is installed also works."""
     units.require(f"hecaton-gpu install {options.server}")
     config = identity(options)
-    _check(_runtime(options, config))
+    _check(_runtime(options, config), config.folder)
     leave_to_next(options.unit)
     units.install(service(options, config))
     output.say(f"Installed the service {options.unit} as worker {config.name!r} of {config.url}.")
@@ -178,10 +179,10 @@ def _runtime(options: WorkerOptions, config: WorkerConfig) -> Runtime:
     return RUNTIMES[options.runtime].make(config.worker_id, wishes)
 
 
-def _check(runtime: Runtime) -> str:
+def _check(runtime: Runtime, folder: Path) -> str:
     async def ask() -> str:
         try:
-            return await runtime.check()
+            return await runtime.check(folder)
         finally:
             await runtime.close()  # its connections belong to this short event loop
 
@@ -192,7 +193,8 @@ def _check(runtime: Runtime) -> str:
 
 
 def _without_card(reason: str, slots: int) -> str:
-    return f"no GPU found ({reason}): CPU-only, {slots} slot{'s' if slots > 1 else ''}"
+    lacks = "; a worker in a container gets cards with --gpus all" if in_container() else ""
+    return f"no GPU found ({reason}{lacks}): CPU-only, {slots} slot{'s' if slots > 1 else ''}"
 
 
 def _first_state(unit: str) -> str:

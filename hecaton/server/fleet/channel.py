@@ -266,8 +266,8 @@ class Channel:
                 link.send_now()  # it leaves once its results are acknowledged
             case Resolved() | Pulled() | Have():
                 self._images.hear(worker, message)
-            case Broken():
-                pass
+            case Broken(why):
+                self._tasks.start(self._guarded(link, self._quarantine.broken(worker, why)))
             case Hello():
                 link.close(CLOSE_PROTOCOL, "hello comes once")
 

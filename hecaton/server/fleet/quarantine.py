@@ -24,6 +24,8 @@ STRIKES = 3
 QUARANTINE = 600.0
 """Seconds. Then the machine gets work again; its next failure sends it back at once."""
 
+MAX_WHY = 1000
+
 _log = structlog.get_logger("hecaton.quarantine")
 
 
@@ -119,7 +121,8 @@ class Quarantine:
         if len(strikes) < STRIKES:
             return False
         self._strikes[worker] = strikes[-STRIKES + 1 :]  # one more after the quarantine, and it is back
-        self._quarantine(worker, strikes[-STRIKES:])
+        last = ", ".join(strikes[-STRIKES:])
+        self._quarantine(worker, f"its last {STRIKES} attempts were ended by the machine ({last})")
         return True
 
     def _same_blow(self, worker: WorkerId, end: AttemptEnd | None) -> bool:
@@ -164,8 +167,12 @@ class Quarantine:
     def _reasons(self, worker: WorkerId) -> OutOfService:
         return self._fleet.out_of_service.get(worker, IN_SERVICE)
 
-    def _quarantine(self, worker: WorkerId, strikes: Sequence[Reason]) -> None:
-        why = f"its last {STRIKES} attempts were ended by the machine ({', '.join(strikes)})"
+    async def broken(self, worker: WorkerId, why: str) -> None:
+        """It says itself that it starts no container: out at once, whatever it has done before."""
+        self._quarantine(worker, f"it starts no container: {why[:MAX_WHY]}")
+        await self._database.write(self.keep(worker))
+
+    def _quarantine(self, worker: WorkerId, why: str) -> None:
         reasons = msgspec.structs.replace(self._reasons(worker), quarantine=why, until=self._clock.now() + QUARANTINE)
         self._fleet.set_out_of_service(worker, reasons)
         member = self._fleet.members.get(worker)

@@ -6,9 +6,11 @@ import asyncio
 import json
 import posixpath
 import struct
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
@@ -18,6 +20,7 @@ from aiodocker.containers import DockerContainer
 from hecaton.core.model import Mode, Reason
 from hecaton.wire.channel import ImageRef
 from hecaton.worker.runtimes.docker_engine import CONFLICT, NOT_FOUND, Engine
+from hecaton.worker.runtimes.docker_faults import folder_unseen, start_fault
 from hecaton.worker.runtimes.docker_images import Images
 from hecaton.worker.runtimes.docker_names import NameEvents
 from hecaton.worker.runtimes.port import (
@@ -30,6 +33,7 @@ from hecaton.worker.runtimes.port import (
     Exit,
     Found,
     Here,
+    MachineBroken,
     Prepared,
     RuntimeFault,
 )
@@ -63,13 +67,29 @@ class DockerRuntime:
         self._images = Images(self._engine)
         self._names = NameEvents(self._engine)
         self._executables = Executables()
+        self._ran_last: str | None = None  # id of an image
 
-    async def check(self) -> str:
+    async def check(self, folder: Path) -> str:
         try:
             info = await self._ask("tell its version", self._engine.client.system.info())
         except DockerError as error:
             raise _refused(error) from error
+        await self._see(folder)
         return f"Docker {info['ServerVersion']}, {info['Driver']}"
+
+    async def _see(self, folder: Path) -> None:
+        """Does the engine see the worker's folder where the worker does? It looks for what is to be mounted before it
+        looks for the image, and of that there is none."""
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".seen-") as file:
+            mounts = [{"Type": "bind", "Source": file.name, "Target": CHANNEL_TARGET, "ReadOnly": True}]
+            config: dict[str, Any] = {"Image": "hecaton.invalid/nothing:none", "HostConfig": {"Mounts": mounts}}
+            try:
+                made = await self._ask("create a container", self._engine.client.containers.create(config))
+            except DockerError as error:
+                if (fault := folder_unseen(folder, error)) is not None:
+                    raise fault from error
+            else:
+                await self._discard(made)
 
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:
         return await self._images.prepare(image, note)
@@ -166,6 +186,27 @@ class DockerRuntime:
     # -- starting ----------------------------------------------------------------------------------
 
     async def _start(self, spec: ContainerSpec) -> str:
+        """Whose fault is it if that fails? What the engine says decides only where it can mean one thing. Else the
+        image that ran here last does, on the same card: if it does not start, it is the machine; if it does, and this
+        one still does not, it is this image."""
+        try:
+            return await self._make(spec)
+        except DockerError as error:
+            fault = start_fault(spec.image_name, error)
+            if fault is not None and fault.reason is not Reason.WORKER_ERROR:
+                raise fault from error
+            starts = await self._starts_what_ran_before(spec)
+            if not starts:
+                fault = fault or _refused(error)
+                kind = MachineBroken if starts is False else RuntimeFault
+                raise kind(fault.reason, fault.message, fault.hint) from error
+        try:
+            return await self._make(spec)
+        except DockerError as error:
+            text = f"{spec.image_name} cannot be started, though another image can: {error.message}"
+            raise RuntimeFault(Reason.STARTUP_EXIT, text) from error
+
+    async def _make(self, spec: ContainerSpec) -> str:
         known = self._executables.known(spec)
         container = await self._create(spec, known or (spec.commands[0] if spec.commands else None))
         try:
@@ -175,28 +216,44 @@ class DockerRuntime:
                     await self._remove(container)
                     container = await self._create(spec, command)
             await self._engine.call("start a container", container.start(), _START_SECONDS)
-        except DockerError as error:
+        except DockerError:
             await self._discard(container)
-            raise _start_fault(spec, error) from error
+            raise
         except RuntimeFault as fault:
             await self._discard(container)
             # Not EngineAway: it may have started all the same, and may be at work until it is found and removed.
             raise RuntimeFault(fault.reason, fault.message, fault.hint) from fault
+        self._ran_last = spec.image.image_id
         return container.id
 
     async def _create(self, spec: ContainerSpec, command: CommandLine | None) -> DockerContainer:
         config = configuration(spec, self._worker_id, self._shm_size, command)
         containers = self._engine.client.containers
         try:
-            try:
-                return await self._ask("create a container", containers.create(config, name=spec.name))
-            except DockerError as error:
-                if error.status != CONFLICT:
-                    raise
-                name = f"{spec.name}-{uuid.uuid4().hex[:8]}"  # the name is for people: a clash must not block a job
-                return await self._ask("create a container", containers.create(config, name=name))
+            return await self._ask("create a container", containers.create(config, name=spec.name))
         except DockerError as error:
-            raise _start_fault(spec, error) from error
+            if error.status != CONFLICT:
+                raise
+            name = f"{spec.name}-{uuid.uuid4().hex[:8]}"  # the name is for people: a clash must not block a job
+            return await self._ask("create a container", containers.create(config, name=name))
+
+    async def _starts_what_ran_before(self, spec: ContainerSpec) -> bool | None:
+        """None: nobody can tell. Nothing has run here yet, or the engine is away."""
+        if self._ran_last is None:
+            return None
+        config = probe(spec, self._worker_id, self._ran_last)
+        try:
+            name = f"{spec.name}-probe-{uuid.uuid4().hex[:8]}"
+            container = await self._ask("create a container", self._engine.client.containers.create(config, name=name))
+            try:
+                await self._engine.call("start a container", container.start(), _START_SECONDS)
+            finally:
+                await self._discard(container)
+        except DockerError as error:
+            return None if error.status in _ALREADY_STOPPED else False  # somebody has removed the image, or the probe
+        except RuntimeFault:
+            return None
+        return True
 
     async def _find_command(self, container: DockerContainer, spec: ContainerSpec) -> CommandLine:
         """Before the start: with an init process in front, a missing executable is no error of the engine."""
@@ -254,11 +311,8 @@ def configuration(
             "ShmSize": shm_size,
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
             "RestartPolicy": {"Name": "no"},
-            "DeviceRequests": [{"DeviceIDs": [spec.gpu], "Capabilities": [["gpu"]]}] if spec.gpu else [],
-            "Mounts": [
-                {"Type": "bind", "Source": spec.folder, "Target": CHANNEL_TARGET},
-                {"Type": "bind", "Source": spec.python, "Target": PYTHON_TARGET, "ReadOnly": True},
-            ],
+            "DeviceRequests": _cards(spec),
+            "Mounts": _mounts(spec),
         },
     }
     return config
@@ -274,6 +328,17 @@ def run_by(spec: ContainerSpec, command: CommandLine | None) -> tuple[list[str],
 def is_init(words: Sequence[str]) -> bool:
     """Whether this process reaps and forwards signals itself, and may insist on being process 1."""
     return bool(words) and posixpath.basename(words[0]) in _INITS
+
+
+def _cards(spec: ContainerSpec) -> list[dict[str, Any]]:
+    return [{"DeviceIDs": [spec.gpu], "Capabilities": [["gpu"]]}] if spec.gpu else []
+
+
+def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
+    return [
+        {"Type": "bind", "Source": spec.folder, "Target": CHANNEL_TARGET},
+        {"Type": "bind", "Source": spec.python, "Target": PYTHON_TARGET, "ReadOnly": True},
+    ]
 
 
 def _environment(spec: ContainerSpec) -> dict[str, str]:
@@ -313,29 +378,20 @@ def _refused(error: DockerError) -> RuntimeFault:
     return RuntimeFault(Reason.WORKER_ERROR, f"the Docker engine refused: {error.message}")
 
 
-def _start_fault(spec: ContainerSpec, error: DockerError) -> RuntimeFault:
-    text = error.message
-    if error.status == NOT_FOUND and "no such image" in text.lower():
-        return RuntimeFault(
-            Reason.IMAGE_PULL, f"{spec.image_name} was removed from the worker before it could start: {text}"
-        )
-    if "could not select device driver" in text:
-        return RuntimeFault(
-            Reason.WORKER_ERROR,
-            f"the Docker engine cannot give a GPU to a container: {text}",
-            "Install the NVIDIA Container Toolkit on the worker and restart Docker.",
-        )
-    if "no command specified" in text.lower():
-        return RuntimeFault(
-            Reason.STARTUP_EXIT,
-            f"{spec.image_name} has no command of its own to run",
-            "Its Dockerfile needs a CMD that calls hecaton.serverless.start(handler); or use --script or --handler.",
-        )
-    if "invalid mount config" in text:
-        return _refused(error)
-    if error.status < 500 or "OCI runtime" in text or "unable to find user" in text:
-        return RuntimeFault(Reason.STARTUP_EXIT, f"{spec.image_name} cannot be started: {text}")
-    return _refused(error)
+def probe(spec: ContainerSpec, worker_id: str, image_id: str) -> dict[str, Any]:
+    """A container that any image can be, on the card and with the folders of this one, and with nothing of its job. Its
+    command is the engine's own init process, which says its version."""
+    return {
+        "Image": image_id,
+        "Entrypoint": ["/sbin/docker-init", "--version"],
+        "Cmd": [],
+        "User": "0",
+        "WorkingDir": "/",
+        "Env": [f"NVIDIA_VISIBLE_DEVICES={spec.gpu or 'void'}"],
+        "Labels": {LABEL_WORKER: worker_id, LABEL_CONTAINER: f"{spec.id}-probe"},
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": {"Init": True, "DeviceRequests": _cards(spec), "Mounts": _mounts(spec)},
+    }
 
 
 __all__ = ["DockerRuntime", "configuration"]

@@ -15,15 +15,35 @@ from aiodocker import Docker, DockerError
 
 from hecaton.core.model import Reason
 from hecaton.worker.runtimes.port import EngineAway
+from hecaton.worker.runtimes.starting import in_container
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 NOT_FOUND = 404
 CONFLICT = 409
 _UNREACHABLE = 900  # what aiodocker calls an engine that it cannot connect to
 _DOOR_SECONDS = 2.0
+NEWEST_API = (1, 44)
+"""Of the versions that remove what is used here, the last one before: Podman's newest, and the oldest of Docker 29."""
+
+_CONTAINER_HINT = (
+    "This worker runs in a container: it needs the engine of its machine, -v /var/run/docker.sock:/var/run/docker.sock"
+)
 _START_HINT = "Is Docker installed and running on this machine, and may this user use it? (systemctl status docker)"
 
 T = TypeVar("T")
+
+
+class _CappedDocker(Docker):
+    """Speaks the engine's version of the API, but no newer one than has been tried here."""
+
+    async def _check_version(self) -> None:
+        await super()._check_version()
+        if _version(self.api_version) > NEWEST_API:
+            self.api_version = "v{}.{}".format(*NEWEST_API)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.removeprefix("v").split(".") if part.isdigit())
 
 
 class Engine:
@@ -40,9 +60,9 @@ class Engine:
             if self.host.startswith("unix://"):
                 # No limit: each container keeps a connection that waits for its end.
                 self._connector = aiohttp.UnixConnector(self.host.removeprefix("unix://"), limit=0)
-                self._client = Docker(url="unix://localhost", connector=self._connector)
+                self._client = _CappedDocker(url="unix://localhost", connector=self._connector)
             else:
-                self._client = Docker(url=self.host)
+                self._client = _CappedDocker(url=self.host)
         return self._client
 
     async def call(self, what: str, call: Coroutine[Any, Any, T], seconds: float) -> T:
@@ -60,7 +80,8 @@ class Engine:
             raise self.silent(f"did not {what}: {error or type(error).__name__}") from error
 
     def silent(self, what: str) -> EngineAway:
-        return EngineAway(Reason.WORKER_ERROR, f"the Docker engine at {self.host} {what}", _START_HINT)
+        hint = f"{_START_HINT} {_CONTAINER_HINT}" if in_container() else _START_HINT
+        return EngineAway(Reason.WORKER_ERROR, f"the Docker engine at {self.host} {what}", hint)
 
     async def read(self, path: str, params: Mapping[str, str]) -> bytes:
         """A raw answer that aiodocker would decode or keep whole as text."""

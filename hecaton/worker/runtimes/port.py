@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -49,6 +50,10 @@ class RuntimeFault(Exception):
         self.reason = reason
         self.message = message
         self.hint = hint
+
+
+class MachineBroken(RuntimeFault):
+    """No container starts on this machine, not even one of the image that ran last."""
 
 
 class EngineAway(RuntimeFault):
@@ -158,8 +163,9 @@ class Runtime(Protocol):
         """Names of the options of a job that change a container (`core.options`), and that it carries out from
         `ContainerSpec.options`."""
 
-    async def check(self) -> str:
-        """One line about the engine ("Docker 20.10.24, overlay2"); RuntimeFault says what to install or start."""
+    async def check(self, folder: Path) -> str:
+        """One line about the engine ("Docker 20.10.24, overlay2"); RuntimeFault says what to install, start or mount.
+        `folder`: the worker's, in which those of its containers will be."""
         ...
 
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:

@@ -98,7 +98,7 @@ class ProcessRuntime:
     def serves(self) -> tuple[str, ...]:
         return tuple(self._handlers)
 
-    async def check(self) -> str:
+    async def check(self, folder: Path) -> str:
         missing = [str(path) for path in self._handlers.values() if not path.is_file()]
         if missing:
             raise RuntimeFault(

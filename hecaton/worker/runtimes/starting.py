@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -11,10 +12,18 @@ from hecaton.worker.runtimes.port import CommandLine, ContainerSpec, RuntimeFaul
 DEFAULT_SHM_SIZE = 1 << 30
 """Bytes of /dev/shm per container. Docker's 64 MiB break PyTorch's data loaders; unused, it costs nothing."""
 
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+"""Files that Docker and Podman put into every container."""
+
 PIDS_LIMIT = 4096
 """Enough for a training job with many threads, too few for a fork bomb."""
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def in_container() -> bool:
+    """Whether this worker runs in one itself."""
+    return any(os.path.exists(path) for path in CONTAINER_MARKS)
 
 
 def environment(spec: ContainerSpec, around: Mapping[str, str], folder: str, python: str) -> dict[str, str]:
