@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -17,7 +17,7 @@ from hecaton.client import jobs as job_calls
 from hecaton.client import submission
 from hecaton.client.http import Transport
 from hecaton.core.errors import Conflict, HecatonError, JobFailed, TooMany
-from hecaton.core.model import JobState
+from hecaton.core.model import JobState, Kind
 from hecaton.core.options import values_of
 from hecaton.wire.api import API, BatchItem, BatchResult, BatchSubmitted, BatchView, NewBatch, NewItems, NewJob
 
@@ -30,6 +30,8 @@ STREAM = 3600.0
 
 PATIENCE = 0.05
 """Seconds that `map` waits for its inputs to fill a chunk."""
+
+Line = TypeVar("Line", BatchView, BatchResult)
 
 Progress = Callable[[int, int], None]
 """Called with how many have ended and how many were submitted."""
@@ -131,7 +133,7 @@ def results(
         started = time.monotonic()
         try:
             for line in transport.lines(path_of(batch, "/results"), {**query, "after": after or None}):
-                result = _decoded(transport, line)
+                result = _decoded(transport, line, BatchResult)
                 after = result.index + 1 if ordered else result.ended_as
                 yield result
             if not wait or _all_there(transport, batch, after):
@@ -142,12 +144,12 @@ def results(
         job_calls.keep_pace(started)
 
 
-def _decoded(transport: Transport, line: bytes) -> BatchResult:
+def _decoded(transport: Transport, line: bytes, kind: type[Line]) -> Line:
     try:
-        return msgspec.json.decode(line, type=BatchResult)
+        return msgspec.json.decode(line, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise HecatonError(
-            f"{transport.address} sent a result that is none: {error}", "Is the server of another version?"
+            f"{transport.address} sent a line that is no {kind.__name__}: {error}", "Is the server of another version?"
         ) from error
 
 
@@ -171,7 +173,7 @@ def value_of(transport: Transport, result: BatchResult) -> Any:
     if result.result_base64 is not None:
         return base64.b64decode(result.result_base64)
     if result.result is not msgspec.UNSET:
-        return msgspec.json.decode(result.result)
+        return job_calls.decoded(result.id, Kind.JSON, bytes(result.result))
     return job_calls.fetched(transport, result.id, result.result_kind)
 
 
@@ -289,7 +291,7 @@ class BatchHandle:
             started = time.monotonic()
             try:
                 for line in self._transport.lines(path_of(self.id, "/events")):
-                    view = msgspec.json.decode(line, type=BatchView)
+                    view = _decoded(self._transport, line, BatchView)
                     yield view
                     if view.complete or (view.paused is not None and not view.running):
                         return

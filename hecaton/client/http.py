@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from hecaton.client.connection import Connection
 
-_random = random.Random()  # its own: a program that seeds the global one keeps its numbers
+_random = random.SystemRandom()  # it has no state that forked children would share, nor one that a program seeds
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from hecaton.core.errors import BadRequest, Conflict, HecatonError, JobFailed, N
 from hecaton.core.model import JobState, Kind, Reason
 from hecaton.wire.api import API, BatchResult, JobEvent, JobView, Submitted
 
-_random = random.Random()  # its own: a program that seeds the global one keeps its numbers
+_random = random.SystemRandom()  # it has no state that forked children would share, nor one that a program seeds
 
 LONG_POLL = 50.0
 """Seconds that one request waits: less than the server's limit of 60, and than the patience of most proxies."""
@@ -136,7 +136,7 @@ def outcome(transport: Transport, view: JobView) -> Any:
         return fetched(transport, view.id, view.result_kind)
     if view.result_base64 is not None:
         return base64.b64decode(view.result_base64)
-    return _decoded(view.id, Kind.JSON, bytes(view.result))  # a text is a string in it
+    return decoded(view.id, Kind.JSON, bytes(view.result))  # a text is a string in it
 
 
 def has_result(view: JobView) -> bool:
@@ -148,10 +148,10 @@ def has_result(view: JobView) -> bool:
 
 def fetched(transport: Transport, job: str, kind: Kind) -> Any:
     """A result that is too large to come with its job."""
-    return _decoded(job, kind, transport.download(path_of(job, "/result"), b"".join))
+    return decoded(job, kind, transport.download(path_of(job, "/result"), b"".join))
 
 
-def _decoded(job: str, kind: Kind, data: bytes) -> Any:
+def decoded(job: str, kind: Kind, data: bytes) -> Any:
     try:
         if kind is Kind.BYTES:
             return data

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from hecaton.client import Client, Unreachable
+from hecaton.client import Client, Unreachable, http
+from hecaton.client import jobs as jobs_module
 from hecaton.client.http import TRIES
 from hecaton.client.managers.api import HecatonServer
 from hecaton.core.model import JobState
@@ -114,6 +116,17 @@ def test_answers_that_are_always_about_another_job_are_an_error(server: Scripted
     with pytest.raises(Unreachable, match="the answer to GET /v1/jobs/8 is about something else"):
         client.job(8)
     assert len(server.seen) == TRIES
+
+
+def test_children_do_not_come_back_in_step(tmp_path: Path) -> None:
+    """What draws the pauses before another try has no state that all of them would inherit."""
+
+    def draw(number: int) -> None:
+        (tmp_path / str(number)).write_text(f"{http._random.random()} {jobs_module._random.random()}")
+
+    assert _in_children(draw) == [0] * len(CHILDREN)
+    drawn = [pause for number in CHILDREN for pause in (tmp_path / str(number)).read_text().split()]
+    assert len(set(drawn)) == 2 * len(CHILDREN)
 
 
 def _expect(right: bool) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from hecaton.client import (
     BadRequest,
+    BatchHandle,
     Client,
     Conflict,
     HecatonError,
@@ -441,6 +442,18 @@ def test_events_that_are_none_are_an_error_of_ours(server: ScriptedServer, clien
     server.on("GET", PATH + "/events", Answer(200, lines=(b"<html>\n",)))
     with pytest.raises(HecatonError, match="an event that is none"):
         next(client.events(JOB_ID))
+
+
+@pytest.mark.parametrize("line", [b"<html>\n", b'{"index": "x"}\n', b"\xff\n"])
+def test_lines_about_a_batch_that_are_none_are_an_error_of_ours(
+    server: ScriptedServer, client: Client, line: bytes
+) -> None:
+    batch = BatchHandle(client._transport, "b", 1)
+    for part in ("events", "results"):
+        server.on("GET", f"/v1/batches/b/{part}", Answer(lines=(line,)))
+    for lines in (batch.events(), batch.items()):
+        with pytest.raises(HecatonError, match="sent a line that is no Batch"):
+            next(lines)
 
 
 def test_a_handle_has_the_events_and_logs_of_its_job(server: ScriptedServer, job: JobHandle) -> None:
