@@ -205,6 +205,22 @@ class TestEndsOfContainers:
         assert failure.hint == "leave its ENTRYPOINT out"
         assert brain.stopped() == ["c-1"]
 
+    @pytest.mark.parametrize(
+        ("output", "hint"),
+        [
+            ("s6-overlay-suexec: fatal: can only run as pid 1", "wants to be process 1"),
+            ("listening on port 1, pid 17", "must call hecaton.serverless.start"),
+        ],
+    )
+    def test_an_entrypoint_that_has_to_be_process_1_is_told_apart(self, brain: Brain, output: str, hint: str) -> None:
+        brain.connect()
+        brain.assign(assignment("a"))
+        brain.hear(ev.ContainerStarted(brain.now, "c-1"))
+        brain.exit("c-1", 100, output=output)
+        failure = brain.did(ev.Deliver)[0].outcome.failure
+        assert failure is not None
+        assert hint in str(failure.hint)
+
     def test_an_idle_container_that_ends_harms_nobody(self, brain: Brain) -> None:
         brain.running(assignment("a"))
         brain.answer("c-1", A)
