@@ -248,7 +248,7 @@ MUTANTS = (
         "worker/doors/exchange.py",
         "            log.share()\n",
         "            pass\n",
-        ("tests/worker/test_whose_log.py::test_a_worker_that_looks_late_ships_nothing_of_the_next_job[silent]",),
+        ("tests/worker/test_whose_log.py::test_a_worker_that_looks_late_ships_nothing_of_the_next_job",),
     ),
     Mutant(
         "log-in-doubt-for-ever",
