@@ -181,6 +181,7 @@ def test_every_field_of_an_ability_refuses_work_in_these_worlds(field: str) -> N
 
 
 @example(141)  # kinds that were told apart between two wants of one decision
+@example(40)  # who outranks whom on one worker, and not on others of its kind that are not barred
 @seeds
 def test_what_is_shown_is_enough_for_the_decision_over_all_slots(seed: int) -> None:
     world = World(seed)

@@ -111,13 +111,14 @@ class Openings:
         self._look()
         chosen: dict[tuple[int, int], _Opening] = {}
         total = sum(want.count for want in wants)
+        barred = frozenset().union(*(want.barred for want in wants))
         # All are asked for first: whom another want outranks on a worker depends on what that worker can do of it, too.
         works = [self._ask_for(want) for want in wants]
         for want, work in zip(wants, works, strict=True):
             for kind in self._open.keys() & self._kinds.able(work):
-                ready = _enough(self._ready(want, kind), want.shunned, total)
+                ready = _enough(self._ready(want, kind), want.shunned, total, barred)
                 beside = self._beside.row((kind, want.warm_key)) if want.warm_key is not None else ()
-                for opening in chain(ready, _enough(beside, want.shunned, want.count)):
+                for opening in chain(ready, _enough(beside, want.shunned, want.count, barred)):
                     chosen[opening.member_number, opening.slot_index] = opening
         return _as_hosts(chosen)
 
@@ -226,12 +227,20 @@ class Openings:
                 self._put_in(entry)
 
 
-def _enough(openings: Iterable[_Opening], shunned: Container[WorkerId], count: int) -> Iterator[_Opening]:
-    """The first so many; those of shunned workers come as they stand between, and do not count."""
+def _enough(
+    openings: Iterable[_Opening], shunned: Container[WorkerId], count: int, barred: Collection[WorkerId]
+) -> Iterator[_Opening]:
+    """The first so many; those of shunned workers come as they stand between, and do not count.
+
+    And all of workers that are barred for any of what is wanted: the members of a kind are alike but for that, and who
+    outranks whom there is another question than elsewhere."""
     for opening in openings:
-        if count <= 0:
-            return
-        count -= opening.member.id not in shunned
+        apart = opening.member.id in barred
+        if count <= 0 and not apart:
+            if not barred:
+                return
+            continue
+        count -= not apart and opening.member.id not in shunned
         yield opening
 
 
