@@ -15,6 +15,7 @@ import pytest_asyncio
 from hecaton.core.model import Reason
 from hecaton.core.options import Options
 from hecaton.wire.channel import ImageRef
+from hecaton.worker.runtimes import docker as docker_runtime
 from hecaton.worker.runtimes import python_mount
 from hecaton.worker.runtimes.docker import DockerRuntime, configuration, is_init
 from hecaton.worker.runtimes.port import (
@@ -27,6 +28,7 @@ from hecaton.worker.runtimes.port import (
     Prepared,
     RuntimeFault,
 )
+from hecaton.worker.runtimes.python_mount import SHELL_LAUNCHER
 from tests.contracts.runtime_contract import ACTOR, SLEEP, WORKER, RuntimeContract, Start, reference, spec_for, until
 from tests.engine.daemon import docker
 from tests.engine.images import build_image
@@ -196,6 +198,23 @@ class TestCommands:
             options = Options(entrypoint=asked)
             spec = await spec_for(runtime, image, tmp_path, commands=commands, options=options)
             assert await run(runtime, spec) == (Exit(0), f"{said}\n"), (asked, command)
+
+    async def test_a_file_runs_where_the_whole_root_is_read_only(
+        self, runtime: DockerRuntime, base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a site may have its engine do: neither the mounts nor the launcher need a place of the image's."""
+        made = docker_runtime.configuration
+
+        def read_only(*asked: Any) -> dict[str, Any]:
+            config = made(*asked)
+            config["HostConfig"]["ReadonlyRootfs"] = True
+            return config
+
+        monkeypatch.setattr(docker_runtime, "configuration", read_only)
+        words = ("/bin/sh", SHELL_LAUNCHER, "-", "bash,sh", f"{CHANNEL_TARGET}/in/job.sh")
+        spec = await spec_for(runtime, reference(base_image), tmp_path, commands=(CommandLine(words, True),))
+        (Path(spec.folder) / "in/job.sh").write_text("touch /root/x 2>/dev/null || echo cannot write")
+        assert await run(runtime, spec) == (Exit(0), "cannot write\n")
 
     async def test_an_image_without_a_command_gets_a_hint(
         self, runtime: DockerRuntime, engine: str, tmp_path: Path
