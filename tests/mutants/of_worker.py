@@ -245,10 +245,11 @@ MUTANTS = (
     Mutant(
         "log-of-the-next-job-shipped",
         "what a job behind the running one may have printed is not sent as the running one's",
-        "worker/doors/exchange.py",
-        "            log.share()\n",
+        "worker/link/logs.py",
+        "            self._own = self.file.size\n",
         "            pass\n",
-        ("tests/worker/test_whose_log.py::test_a_worker_that_looks_late_ships_nothing_of_the_next_job",),
+        ("tests/worker/test_logs.py::TestJobsBehind::"
+         "test_what_was_there_before_is_its_own_and_the_rest_waits_for_its_end",),
     ),
     Mutant(
         "log-in-doubt-for-ever",

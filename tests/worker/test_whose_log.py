@@ -125,8 +125,8 @@ async def test_a_crash_tells_whose_log_it_is_too(site: Site) -> None:
 
 
 async def test_a_worker_that_was_killed_finds_each_log_in_its_file(site: Site) -> None:
+    await warm_up(site, to_be_killed=True)  # after which none prints into the first file
     site.server.accepts = False
-    await site.comes()
     await site.begins(site.job("a"))
     site.let_go("a")
     await site.server.outcome(A)
