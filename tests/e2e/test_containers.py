@@ -10,8 +10,9 @@ import pytest
 from hecaton.client import Client
 from hecaton.testing.cluster import LocalCluster
 from tests.e2e.commands import Person
-from tests.e2e.conftest import ACTOR, PATIENCE, PYTHON, Act, make_image, until
+from tests.e2e.conftest import ACTOR, PATIENCE, PYTHON, WORKER, Act, make_image, until
 from tests.engine.daemon import docker
+from tests.engine.images import build_image, image_id
 
 
 def containers() -> dict[str, str]:
@@ -33,6 +34,20 @@ def test_the_second_job_finds_the_container_of_the_first_warm(act: Act) -> None:
     first, second = act().result(PATIENCE), act().result(PATIENCE)
     assert first["container"] == second["container"]
     assert second["served"] == first["served"] + 1
+
+
+def test_an_image_that_is_built_anew_runs_with_the_next_job(cluster: LocalCluster, admin: Client) -> None:
+    tag = make_image(cluster, "hecaton-test/e2e-rebuilt:1", "ENV VERSION=one")
+    first = admin.submit(tag)
+    old = first.result(PATIENCE)
+    build_image(tag, f"FROM {tag}\nENV VERSION=two")
+    until(lambda: old["container"] not in containers(), "the container of the old one has gone")
+    second = admin.submit(tag)
+    assert second.result(PATIENCE)["container"] != old["container"]
+    versions = [job.wait(PATIENCE).attempts[-1].image_version for job in (first, second)]
+    assert versions[0] != versions[1] == image_id(tag)
+    (here,) = admin.image(tag).versions
+    assert (here.worker, here.version) == (WORKER, versions[1])
 
 
 def test_a_changed_handler_file_gets_another_container(act: Act, tmp_path: Path) -> None:

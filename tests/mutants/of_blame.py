@@ -36,9 +36,9 @@ MUTANTS = (
         "pull-charged-to-the-machine",
         "an image that cannot be had is no machine's fault",
         "core/lifecycle.py",
-        "INFRA = frozenset({Reason.WORKER_LOST, ",
-        "INFRA = frozenset({Reason.IMAGE_PULL, Reason.WORKER_LOST, ",
-        (_LIFECYCLE + "test_the_document_names_who_pays",),
+        "if reason in NO_IMAGE and hope:\n        return Verdict(Event.REQUEUE, reason, Charged.NONE)",
+        "if reason in NO_IMAGE and hope:\n        return Verdict(Event.REQUEUE, reason, Charged.INFRA)",
+        (_LIFECYCLE + "test_an_image_that_may_yet_be_had_costs_nobody_anything",),
     ),
     Mutant(
         "one-refusal-is-final",
