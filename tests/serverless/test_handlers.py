@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hecaton.serverless.protocol import PROTOCOL_VERSION
 from tests.serverless.worker_side import WorkerSide, opens_for_writing, wait_for
 
 SEED_HANDLER = """
@@ -33,7 +34,7 @@ def test_the_hello_says_who_is_there(worker: WorkerSide) -> None:
     worker.serve(SEED_HANDLER)
     assert worker.process is not None
     hello = worker.hello
-    assert hello["protocol"] == 1
+    assert hello["protocol"] == PROTOCOL_VERSION
     assert hello["nonce"] == "5ec4e7"
     assert hello["pid"] == worker.process.pid
     assert hello["pending"] == []

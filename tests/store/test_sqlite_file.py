@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
@@ -190,26 +191,32 @@ open_database(Path(sys.argv[1]))
 
 def test_a_migration_that_is_killed_is_finished_by_the_next_start(tmp_path: Path) -> None:
     """After any number of SQLite's steps: the database of the release before is whole, nothing of it is lost."""
-    seen = set()
-    steps = 1
-    while True:
-        path = tmp_path / f"home-{steps}" / "server" / "hecaton.db"
-        _make_old(path, jobs=20)
-        killed = subprocess.run([sys.executable, "-c", MIGRATE, str(path), str(steps)], cwd=REPOSITORY, check=False)
-        with closing(sqlite3.connect(path)) as connection:
-            version = version_of(connection)
-            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            assert connection.execute("SELECT count(*) FROM job").fetchone() == (20,)
-        seen.add(version)
-        assert colour(path) is None  # a start
-        with closing(sqlite3.connect(path)) as connection:
-            assert version_of(connection) == len(migrations())
-            assert connection.execute("SELECT count(*) FROM job WHERE batch IS NULL").fetchone() == (20,)
-        if killed.returncode == 0:
-            break
-        assert killed.returncode == -signal.SIGKILL
-        steps = steps * 5 // 4 + 1
-    assert seen == set(range(1, len(migrations()) + 1))
+    found = {0: 1}  # version of what was left, by the steps that were taken
+    steps, ended = 1, False
+    while not ended:
+        found[steps], ended = _killed_after(steps, tmp_path)
+        steps = steps * 3 // 2 + 1
+    while missed := [pair for pair in itertools.pairwise(sorted(found)) if found[pair[1]] - found[pair[0]] > 1]:
+        between = sum(missed[0]) // 2
+        found[between], _ = _killed_after(between, tmp_path)
+    assert set(found.values()) == set(range(1, len(migrations()) + 1))
+
+
+def _killed_after(steps: int, folder: Path) -> tuple[int, bool]:
+    """The version that is left, from which the next start has gone on; and whether the migration had ended before."""
+    path = folder / f"home-{steps}" / "server" / "hecaton.db"
+    _make_old(path, jobs=20)
+    killed = subprocess.run([sys.executable, "-c", MIGRATE, str(path), str(steps)], cwd=REPOSITORY, check=False)
+    assert killed.returncode in (0, -signal.SIGKILL)
+    with closing(sqlite3.connect(path)) as connection:
+        left = version_of(connection)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT count(*) FROM job").fetchone() == (20,)
+    assert colour(path) is None  # a start
+    with closing(sqlite3.connect(path)) as connection:
+        assert version_of(connection) == len(migrations())
+        assert connection.execute("SELECT count(*) FROM job WHERE batch IS NULL").fetchone() == (20,)
+    return left, killed.returncode == 0
 
 
 def _make_old(path: Path, jobs: int) -> None:
