@@ -154,7 +154,7 @@ def unable(want: Asked, ability: Ability) -> str | None:
         return f" and has no handler for {want.image!r} (it has: {known})"
     if want.asks and not want.asks <= ability.options:
         missing = ", ".join(OPTIONS[name].flag for name in sorted(want.asks - ability.options))
-        return f", which does not carry out {missing} in this version of hecaton-gpu"
+        return f", which does not carry out {missing} there, or not in this version of hecaton-gpu: its log says why"
     return None
 
 

@@ -12,9 +12,11 @@ from hecaton.serverless.protocol import (
     DEFAULT_MAX_RESULT,
     MAX_PROGRESS,
     OLDEST_VERSION,
+    OUT_NAME,
     PROTOCOL_VERSION,
     FrameReader,
     ProtocolError,
+    answered_name,
     encode,
     socket_address,
 )
@@ -79,7 +81,8 @@ class Link:
         with self._lock:
             self._running = None
             self._pending[_key(header)] = frame
-            self._send(frame)
+            if not self._send(frame):
+                self._leave_word()
 
     def send_progress(self, value: Any, size: int, index: int | None = None) -> bool:
         """Report `value` (`size` bytes as JSON) on the running job; False if nothing runs here, or it is too large.
@@ -176,11 +179,21 @@ class Link:
         try:
             sock = _dial(self._folder)
         except OSError:
+            self._leave_word()
             return False
         self._socket, self._reader = sock, FrameReader(sock)
         status = os.fstat(sock.fileno())
         self._identity = (status.st_dev, status.st_ino)
         return self._send(b"".join([self._hello(), *self._pending.values()]))
+
+    def _leave_word(self) -> None:
+        """That jobs are done: no worker is there to be told."""
+        for job, attempt in self._pending:
+            path = os.path.join(self._folder, OUT_NAME, answered_name(job, attempt))
+            try:  # noqa: SIM105
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            except OSError:
+                pass  # it is told later
 
     def _hello(self) -> bytes:
         return encode(

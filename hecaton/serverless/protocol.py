@@ -199,6 +199,12 @@ class FrameReader:
         return self._frames.pop(0)
 
 
+def answered_name(job: str, attempt: int) -> str:
+    """Of the empty file in out/ by which a container says, while no worker listens, that it has done a job and keeps
+    the result: it need not be stopped, though the worker may be lost."""
+    return f"{job}.{attempt}.answered"
+
+
 def socket_address(folder: str, folder_fd: int) -> str:
     """The address to bind or connect to for the socket in `folder`, which is open as `folder_fd`.
 

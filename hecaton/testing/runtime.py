@@ -17,7 +17,7 @@ import msgspec
 from hecaton.core.model import Mode, Reason
 from hecaton.serverless import protocol
 from hecaton.wire.channel import ImageRef
-from hecaton.worker.runtimes.port import ContainerSpec, Exit, Found, Here, Prepared, RuntimeFault
+from hecaton.worker.runtimes.port import ContainerSpec, Exit, Found, Here, Prepared, ProcMark, RuntimeFault
 
 
 class Script(msgspec.Struct):
@@ -99,6 +99,12 @@ class ScriptedRuntime:
 
     async def follow(self, handle: str) -> AsyncIterator[bytes]:
         yield self.script.output
+
+    def mark(self, container: str) -> ProcMark:
+        return ProcMark("environ", f"scripted {container}")
+
+    def unreachable(self) -> str | None:
+        return "its containers are no processes"
 
     async def found(self) -> list[Found]:
         return [Found(handle, container.spec.labels, True) for handle, container in self.containers.items()]

@@ -15,9 +15,11 @@ All on one event loop. What of it runs in a thread says so.
   what runs to its next process, and waits until it has.
 - `endings`: What is meant by a SIGTERM: stop, or leave what runs to the next process of this worker, or be gone with
   the machine.
-- `no_overlap`: Until when this worker may run no-overlap jobs (`--no-overlap`): soon after, the server may give them to
-  another one.
+- `no_overlap`: No-overlap jobs (`--no-overlap`) on this machine: until when they may run, and the `warden` that ends
+  them then.
 - `site`: What all containers of a worker share.
+- `warden`: The warden of a worker: a second, tiny process in a session of its own, which ends the containers of
+  no-overlap jobs when their lease has run out, also while the worker's own process is dead or stopped.
 - `brain/`: What the worker decides.
 - `doors/`: How a running container is spoken to.
 - `link/`: What passes between the worker and its server.

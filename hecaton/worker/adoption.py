@@ -21,6 +21,7 @@ from hecaton.core.model import AttemptRef, Failure, Reason
 from hecaton.serverless.protocol import LOG_NAME, OUT_NAME
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.failures import UNHEARD
 from hecaton.worker.brain.slots import WorkerSlot
 from hecaton.worker.containers import LiveContainer
 from hecaton.worker.doors.channel_folder import NotAPlainFile
@@ -86,6 +87,9 @@ class Adoption:
                 continue
             placed = self._placed.get(given.container)
             slot = placed.slot if placed is not None and placed.slot < len(self._slots) else 0
+            if self._site.guard.has_ended(given.container):
+                yield ev.AttemptLost(now, given.ref, slot, Reason.RELEASED, UNHEARD)
+                continue
             # Without a word of where it ran: a power cut took the records that were not synced.
             if placed is None or placed.boot != self._site.boot:
                 yield ev.AttemptLost(now, given.ref, slot, Reason.RELEASED)

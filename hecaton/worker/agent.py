@@ -52,7 +52,7 @@ from hecaton.worker.memory.journal import Journal
 from hecaton.worker.memory.outbox import Outbox
 from hecaton.worker.memory.records import Ended
 from hecaton.worker.memory.spool import Spool
-from hecaton.worker.no_overlap import NoOverlapLease
+from hecaton.worker.no_overlap import Guard, NoOverlapLease
 from hecaton.worker.runtimes.gpus import CardWatch
 from hecaton.worker.runtimes.port import Runtime
 from hecaton.worker.site import Site
@@ -88,8 +88,9 @@ class Agent:
         self._outbox = Outbox(link, bodies, self._spool)
         self._boot = boot_id()
         self._lease = NoOverlapLease(config.folder, self._boot)
+        self._guard = Guard(config.folder, self._lease, self._guarded)
         done = (_restored(record, self._loop.time()) for record in self._journal.ended.values())
-        self.state = WorkerState(gpus, settings, secrets.token_hex(3), done, self._lease.until)
+        self.state = WorkerState(gpus, settings, secrets.token_hex(3), done, self._loop.time() + self._lease.left())
         self._holdings = self.state.holdings
         self._live = LiveContainers(self._holdings, self._outbox)
         self._images = ImageWatch(runtime, self._live.by_id, self.post, link.send)
@@ -102,6 +103,7 @@ class Agent:
         self._timer_at = 0.0
         self._max_result = DEFAULT_MAX_RESULT
         self._lost_after = LOST_AFTER  # until a server has said it
+        self._options = OF_WORKERS | runtime.options
         self._started_at = self._loop.time()
         self._connections = 0
         self.left: asyncio.Future[tuple[int, str]] = self._loop.create_future()
@@ -134,6 +136,7 @@ class Agent:
             outbox=self._outbox,
             journal=self._journal,
             boot=self._boot,
+            guard=self._guard,
             disk_full=self._disk.refused,
             look_at_cards=self._look_at_cards,
             max_result=self._largest_result,
@@ -157,6 +160,12 @@ class Agent:
             container.watch(found)
         for lost in adoption.lost(self._loop.time()):
             self.post(lost)
+        self._guard.forget_all_but(self._live.by_id.keys())
+        if (why := self._runtime.unreachable()) is None:
+            self._guard.start()
+        else:
+            _log.warning("This worker takes no no-overlap jobs: it could not be sure to end them in time", why=why)
+            self._options -= {"no_overlap"}
         sweeper = ContainerSweeper(self._site, adoption.old_logs)
         await sweeper.sweep(self._live.in_use, at_start=True)
         if self._gpus:
@@ -180,6 +189,7 @@ class Agent:
         await self._live.close()
         await self._outbox.close()
         await self._journal.close()
+        await self._guard.close()
         self._lease.close()
         self._live.remove_folders()
 
@@ -225,6 +235,9 @@ class Agent:
         _log.error("A card is lost: its slot takes no more jobs until this worker is restarted", why=why)
         self.post(ev.GpuLost(self._loop.time(), uuid, why))
 
+    def _guarded(self, guarded: bool) -> None:
+        self.post(ev.Guarded(self._loop.time(), guarded))
+
     def _disk_full(self, full: bool) -> None:
         self.post(ev.DiskFull(self._loop.time(), full))
 
@@ -249,7 +262,7 @@ class Agent:
             started=self._started_at,
             connection=self._connections,
             doors=tuple(sorted(self._runtime.doors)),
-            options=tuple(sorted(OF_WORKERS | self._runtime.options)),
+            options=tuple(sorted(self._options)),
         )
 
     def welcome(self, message: Welcome) -> None:
@@ -259,8 +272,9 @@ class Agent:
         self.post(ev.Welcomed(self._loop.time(), message.drop))
 
     def assured(self, at: float) -> None:
+        now = self._loop.time()
         self._lease.renew(at, self._lost_after)
-        self.post(ev.Assured(self._loop.time(), self._lease.until, self._lease.grace))
+        self.post(ev.Assured(now, now + self._lease.left(), self._lease.grace))
 
     def hear(self, message: ToWorker) -> None:
         now = self._loop.time()

@@ -19,6 +19,7 @@ from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Reason
 from hecaton.core.scripts import with_unix_lines
 from hecaton.wire.channel import Assignment, Broken, FileRef, ImageRef, Pulled
 from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.failures import UNHEARD
 from hecaton.worker.doors import answers
 from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder, name_of
 from hecaton.worker.doors.door import Door, Unready
@@ -52,6 +53,9 @@ OPENING_SECONDS = 5.0
 STOP_RETRY = 2.0
 """Seconds until the next try when the engine could not stop a container."""
 
+ANSWER_SECONDS = 3.0
+"""More than a container takes to come back to a worker that was away."""
+
 STOPPED_CODES = frozenset({0, 128 + signal.SIGKILL, 128 + signal.SIGTERM})
 """Exit codes that an engine or machine that goes down leaves behind as well: no handler is blamed for them unseen."""
 
@@ -79,6 +83,7 @@ class LiveContainer:
         self._end: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self.image_id = ""  # of the engine; empty: not known yet
+        self._ended_unseen = False
         self.gone = False
 
     # -- orders --------------------------------------------------------------------------------------
@@ -111,7 +116,7 @@ class LiveContainer:
     def watch(self, found: Found) -> None:
         """After `adopt`, when the brain knows of it. It may have ended while no process of this worker was there to see
         why."""
-        self._handle, self.image_id = found.handle, found.image_id
+        self._handle, self.image_id, self._ended_unseen = found.handle, found.image_id, found.ended
         self._life = asyncio.get_running_loop().create_task(self._watch(found.handle, unseen=found.ended))
         if self._exchange is not None:
             self._exchange.door.adopted(found.handle)
@@ -185,6 +190,9 @@ class LiveContainer:
             if self._exchange is not None and not door.begins_at_start:
                 self._exchange.begin_early(self._first.ref)
             spec = self._spec(prepared, door)
+            if self._exchange is not None and door.begins_at_start and not self._exchange.may_begin(self._first):
+                await self._fail(Reason.RELEASED, UNHEARD.message)
+                return
             self._site.journal.place(self._placed(door.nonce))
             self._post(ev.ImageReady(self._now(), self.id, image.digest or prepared.image_id))
             # A start is never cut off in its middle: what it makes would be left behind.
@@ -303,7 +311,10 @@ class LiveContainer:
         words = await self._last_words(handle)
         never_began = () if self._exchange is None else self._exchange.withdraw()
         unready = self._exchange.door.unready(self._first, self._entrypoint) if self._exchange else Unready()
-        self._post(ev.ContainerExited(self._now(), self.id, exit, words, never_began, unready.how, unready.hint))
+        unheard = self._site.guard.has_ended(self.id)
+        self._post(
+            ev.ContainerExited(self._now(), self.id, exit, words, never_began, unready.how, unready.hint, unheard)
+        )
 
     async def _hear_start(self, exchange: Exchange, handle: str) -> None:
         """What it says before `start` turns its output into the log is the beginning of the log of its first job."""
@@ -332,6 +343,7 @@ class LiveContainer:
             await asyncio.wait([self._starting])
             if not self._starting.cancelled() and self._starting.exception() is None:
                 self._handle = self._starting.result()
+        await self._hear_last()
         if self._life is not None:
             self._life.cancel()
             await asyncio.wait([self._life])
@@ -349,8 +361,16 @@ class LiveContainer:
             self._is_gone()
             self._post(ev.ContainerGone(self._now(), self.id))
 
+    async def _hear_last(self) -> None:
+        """What it had done before this process of the worker was there to hear it."""
+        if self._ended_unseen and self._life is not None:
+            await asyncio.wait([self._life], timeout=ANSWER_SECONDS)
+        elif self._exchange is not None:
+            await self._exchange.hear_answer(ANSWER_SECONDS)
+
     def _is_gone(self) -> None:
         self.gone = True
+        self._site.guard.release(self.id)
         self._site.journal.gone(self.id)
 
     async def _close_door(self) -> None:

@@ -13,6 +13,7 @@ from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.memory.journal import Journal
 from hecaton.worker.memory.outbox import Outbox
 from hecaton.worker.memory.spool import Spool
+from hecaton.worker.no_overlap import Guard
 from hecaton.worker.runtimes.port import Runtime
 
 
@@ -26,6 +27,7 @@ class Site(msgspec.Struct, frozen=True):
     outbox: Outbox
     journal: Journal
     boot: str
+    guard: Guard
     max_result: Callable[[], int]
     disk_full: Callable[[], None]
     look_at_cards: Callable[[], Awaitable[None]]  # what was found, the brain knows when it returns

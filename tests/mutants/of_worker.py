@@ -10,6 +10,7 @@ _ANSWERS = "tests/worker/test_answers.py::"
 _JOURNAL = "tests/worker/test_journal.py::"
 _ADOPTION = "tests/worker/test_adoption.py::"
 _KILLED = "tests/worker/test_agent.py::test_results_and_logs_outlive_a_worker_that_is_killed"
+_LEASE = "tests/worker/test_no_overlap.py::TestWarden::"
 _SYNCED = "tests/worker/test_synced.py::"
 
 MUTANTS = (
@@ -358,5 +359,69 @@ MUTANTS = (
         "    if reason is not Reason.OK:",
         ("tests/worker/test_agent.py::"
          "test_a_result_that_is_refused_arrives_with_its_place_and_how_to_allow_it",),
+    ),
+    Mutant(
+        "warden-off",
+        "a no-overlap job ends in time though its worker is dead",
+        "worker/warden.py",
+        "        kill(file_name, mark)\n",
+        "",
+        (_ADOPTION + "TestNoOverlap::test_it_ends_though_its_worker_was_killed_and_does_not_come_back[process]",),
+    ),
+    Mutant(
+        "warden-not-told",
+        "the warden knows of every no-overlap job before it begins",
+        "worker/doors/exchange.py",
+        "        return guard.watch(self._container, mark, self._answered_file(job.ref))\n",
+        "        return True\n",
+        (_ADOPTION + "TestNoOverlap::test_it_ends_though_its_worker_stands_still[process]",),
+    ),
+    Mutant(
+        "no-overlap-without-warden",
+        "without a living warden no no-overlap job begins",
+        "worker/brain/holdings.py",
+        "return self.guarded or not job.assignment.options.no_overlap",
+        "return True",
+        (_STATE + "TestNoOverlapJobs::test_none_begins_without_a_warden",),
+    ),
+    Mutant(
+        "warden-dies-with-its-worker",
+        "the warden stays while there is something to end",
+        "worker/warden.py",
+        "        if orphaned_at is not None and (not left or lease.until > orphaned_at):\n",
+        "        if orphaned_at is not None:\n",
+        (_LEASE + "test_it_stays_while_there_is_and_ends_it_though_nobody_renews",),
+    ),
+    Mutant(
+        "suspended-time-not-counted",
+        "a machine that slept has not kept its lease",
+        "worker/warden.py",
+        "time.clock_gettime(time.CLOCK_BOOTTIME)",
+        "time.clock_gettime(time.CLOCK_MONOTONIC)",
+        (_LEASE + "test_a_suspended_machine_has_not_stopped_the_clock",),
+    ),
+    Mutant(
+        "done-and-killed",
+        "a no-overlap job that is done is delivered, not run again",
+        "worker/warden.py",
+        "        if os.path.lexists(about[\"answered\"]) or next(",
+        "        if next(",
+        (_ADOPTION + "TestNoOverlap::test_one_that_was_done_by_then_is_delivered[process]",),
+    ),
+    Mutant(
+        "done-and-not-heard",
+        "an answer that comes as the lease runs out counts",
+        "worker/brain/state.py",
+        "if job.ending not in (None, EarlyEnd.RELEASED, EarlyEnd.UNHEARD):",
+        "if job.ending not in (None, EarlyEnd.RELEASED):",
+        (_STATE + "TestNoOverlapJobs::test_an_answer_that_comes_as_it_is_stopped_counts",),
+    ),
+    Mutant(
+        "restart-is-stop",
+        "a worker that is restarted leaves what runs to its next process",
+        "worker/brain/departure.py",
+        "        self._holdings.stays = True\n",
+        "",
+        ("tests/worker/test_departure.py::TestLeaving::test_what_runs_stays_and_what_waits_is_handed_back",),
     ),
 )  # fmt: skip

@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Kind, Reason
+from hecaton.core.options import OF_WORKERS
 from hecaton.wire.channel import (
     PATH,
     PROTOCOL,
@@ -79,6 +80,7 @@ class ScriptedWorker:
     async def connect(self, hello: Hello | None = None, **options: Any) -> Welcome:
         """Says hello and waits for the welcome; `options` are fields of the hello."""
         fields = {"protocol": PROTOCOL, "version": "2.0.0", "runtime": "docker", "slots": slots(1), "held": ()}
+        fields |= {"options": tuple(sorted(OF_WORKERS))}
         await self.open()
         await self.send(hello or Hello(**{**fields, **options}))
         welcome = await self.hear(Welcome)

@@ -64,6 +64,7 @@ class Brain:
         self.now = NOW
         self.all: list[ev.Action] = []
         self.last: list[ev.Action] = []
+        self.hear(ev.Guarded(NOW, True))
 
     def hear(self, event: ev.Event) -> list[ev.Action]:
         self.last = self.state.handle(event)

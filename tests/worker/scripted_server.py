@@ -62,7 +62,7 @@ class ScriptedServer:
         self.protocol = channel.PROTOCOL
         self.socket: web.WebSocketResponse | None = None
         self.port = 0
-        self._heartbeat = heartbeat
+        self.heartbeat = heartbeat
         self._tls = tls
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -184,7 +184,7 @@ class ScriptedServer:
             self.hellos.append(message)
             dropped = set(self.drop)
             keep = tuple(item.ref for item in message.held if item.ref not in dropped)
-            limits = self._heartbeat, self.max_result
+            limits = self.heartbeat, self.max_result
             welcome = channel.Welcome(self.protocol, "srv", *limits, keep, self.drop, self.lost_after)
             await self._send(socket, welcome)
         self.heard.append(message)

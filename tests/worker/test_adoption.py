@@ -18,8 +18,10 @@ import pytest
 from hecaton.core.errors import Conflict
 from hecaton.core.model import AttemptRef, Body, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, FileRef, Hello, Started
-from hecaton.worker import adoption, agent, control
+from hecaton.worker import adoption, agent, control, warden
 from hecaton.worker.app import serve
+from hecaton.worker.brain.failures import UNHEARD
+from hecaton.worker.no_overlap import Guard, clock
 from hecaton.worker.runtimes.port import LABEL_CONTAINER, LABEL_WORKER, Found
 from tests.engine.daemon import docker
 from tests.worker import killable
@@ -83,11 +85,11 @@ class Site:
         if self.runtime == "process":
             return assignment(name, image="echo", payload=body, timeout=timeout, no_overlap=no_overlap)
         file = FileRef(self._file, "handler.py")
-        return assignment(name, mode=Mode.HANDLER, file=file, payload=body, timeout=timeout)
+        return assignment(name, mode=Mode.HANDLER, file=file, payload=body, timeout=timeout, no_overlap=no_overlap)
 
-    def script(self) -> Assignment:
+    def script(self, *, no_overlap: bool = False) -> Assignment:
         file = FileRef(self.server.keep(textwrap.dedent(SCRIPT).encode()), "job.py")
-        return assignment("a", warm_key=None, mode=Mode.SCRIPT, file=file)
+        return assignment("a", warm_key=None, mode=Mode.SCRIPT, file=file, no_overlap=no_overlap)
 
     async def comes(self, release: str = "") -> Hello:
         """The worker, in a process that can be killed; of another release (see `releases`)."""
@@ -99,6 +101,7 @@ class Site:
         self.process.kill()
         await self.process.wait()
         self.server.heard.clear()
+        self._connections = len(self.server.hellos)
 
     async def leaves(self) -> None:
         """As it is restarted: by its own decision, and its containers stay."""
@@ -106,6 +109,24 @@ class Site:
         assert await asyncio.to_thread(control.leave, self.folder)
         assert await self.process.wait() == 0
         self.server.heard.clear()
+
+    def stop(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    async def until_nothing_runs(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while any(found.running for found in await self.found()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    async def until_cleared_away(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while list((self.folder / "c").iterdir()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    async def until_lease_is_over(self) -> None:
+        _, _, over = json.loads((self.folder / "lease").read_text())
+        await asyncio.sleep(max(0.0, over - clock()) + 2 * warden.TICK)
 
     async def comes_back(self) -> Hello:
         """The worker again, in the process of the test."""
@@ -359,6 +380,74 @@ class TestAWorkerThatWasKilled:
         assert phases(hello) == {A: "done"}
         assert (await site.server.outcome(A)).reason is Reason.RELEASED  # charged to nobody
         assert await site.found() == []
+
+
+class TestNoOverlap:
+    """The server gives such a job to another worker after `lost_after`, whatever has become of this one."""
+
+    async def begins(self, site: Site, job: Assignment | None = None) -> None:
+        site.server.lost_after, site.server.heartbeat = 4.0, 0.5
+        await site.comes()
+        await site.begins(job or site.job("a", no_overlap=True))
+
+    async def test_it_ends_though_its_worker_was_killed_and_does_not_come_back(self, site: Site) -> None:
+        await self.begins(site)
+        await site.is_killed()
+        killed = clock()
+        await site.until_nothing_runs()
+        _, until, over = json.loads((site.folder / "lease").read_text())
+        assert until < over < killed + site.server.lost_after
+        await site.comes_back()
+        outcome = await site.server.outcome(A)
+        assert (outcome.reason, outcome.failure) == (Reason.RELEASED, UNHEARD)
+        assert site.executions() <= 1
+
+    async def test_it_ends_though_its_worker_stands_still(self, site: Site) -> None:
+        await self.begins(site)
+        site.stop(signal.SIGSTOP)
+        await site.until_nothing_runs()
+        site.stop(signal.SIGCONT)
+        outcome = await site.server.outcome(A)
+        assert (outcome.reason, outcome.failure) == (Reason.RELEASED, UNHEARD)
+        await site.until_cleared_away()
+        await site.is_killed()
+
+    async def test_one_that_was_done_by_then_is_delivered(self, site: Site) -> None:
+        await self.begins(site)
+        await site.is_killed()
+        site.let_go()
+        await site.until_file("a.1.answered")
+        await site.until_lease_is_over()
+        await site.comes_back()
+        assert (await site.server.outcome(A)).reason is Reason.OK
+        assert site.executions() == 1
+
+    async def test_so_is_one_whose_worker_stands_still(self, site: Site) -> None:
+        await self.begins(site)
+        site.stop(signal.SIGSTOP)
+        site.let_go()
+        await site.until_lease_is_over()
+        site.stop(signal.SIGCONT)
+        assert (await site.server.outcome(A)).reason is Reason.OK
+        await site.until_cleared_away()
+        await site.is_killed()
+
+    async def test_a_script_ends_too_and_one_that_was_done_is_delivered(self, containers: Site) -> None:
+        await self.begins(containers, containers.script(no_overlap=True))
+        await containers.is_killed()
+        containers.let_go()
+        await containers.until_nothing_runs()
+        await containers.until_lease_is_over()
+        await containers.comes_back()
+        assert (await containers.server.outcome(A)).reason is Reason.OK
+
+    async def test_it_waits_for_the_warden(self, processes: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Guard, "start", lambda self: None)
+        await processes.comes_back()
+        other = msgspec.structs.replace(processes.job("b", "me"), slot=1)
+        await processes.server.assign(processes.job("a", no_overlap=True), other)
+        assert (await processes.server.outcome(B)).reason is Reason.OK
+        assert processes.executions() == 0
 
 
 class TestAWorkerThatIsRestarted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest_asyncio
 from hecaton.core.model import Reason
 from hecaton.worker.runtimes import docker as docker_runtime
 from hecaton.worker.runtimes.docker import DockerRuntime
-from hecaton.worker.runtimes.docker_engine import DEFAULT_HOST
+from hecaton.worker.runtimes.docker_engine import DEFAULT_HOST, Engine
 from hecaton.worker.runtimes.port import ContainerSpec, Exit, RuntimeFault
 from tests.contracts.runtime_contract import WORKER, reference, spec_for, until
 from tests.engine.daemon import docker
@@ -194,3 +195,21 @@ async def test_an_engine_that_hangs_costs_a_deadline(
     line.mute = True
     with pytest.raises(RuntimeFault, match=r"did not tell its version within 0\.3 s"):
         await runtime.check(tmp_path)
+
+
+async def test_a_worker_knows_whether_it_could_end_the_containers_of_its_engine_itself(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Engine().unreachable() is None
+    monkeypatch.setenv("DOCKER_HOST", "tcp://gpu.example.com:2375")
+    assert "another machine" in str(Engine().unreachable())
+    monkeypatch.setenv("DOCKER_HOST", "unix:///no/such.sock")
+    assert "cannot be looked at" in str(Engine().unreachable())
+    said = (
+        "import os; from hecaton.worker.runtimes.docker_engine import DEFAULT_HOST, Engine\n"
+        "os.setgroups([os.stat(DEFAULT_HOST.removeprefix('unix://')).st_gid]); os.setuid(65534)\n"
+        "print(Engine().unreachable())"
+    )
+    monkeypatch.delenv("DOCKER_HOST")
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", said, stdout=asyncio.subprocess.PIPE)
+    assert b"containers are root's" in (await process.communicate())[0]

@@ -9,6 +9,7 @@ from hecaton.wire.channel import Draining, Held, Note, Outcome, Released, SlotIn
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Done
+from hecaton.worker.runtimes.port import Exit
 from tests.worker.brain import NOW, SETTINGS, Brain, assignment, ref
 
 
@@ -576,6 +577,49 @@ class TestNoOverlapJobs:
         brain.wait(1000)
         brain.connect()
         assert brain.results() == [(A, Reason.OK)]
+
+    def test_none_begins_without_a_warden(self, brain: Brain) -> None:
+        brain.hear(ev.Guarded(brain.now, False))
+        brain.assign(assignment("a", no_overlap=True), assignment("b", slot=1))
+        assert brain.started() == ["c-1"]
+        brain.hear(ev.Guarded(brain.now, True))
+        assert brain.started() == ["c-2"]
+        brain.boot("c-2")
+        assert brain.given() == [("c-2", A)]
+
+    def test_one_that_runs_goes_on_while_a_warden_is_replaced(self, brain: Brain) -> None:
+        brain.assign(assignment("a", no_overlap=True), assignment("b", no_overlap=True))
+        brain.boot("c-1")
+        brain.hear(ev.Guarded(brain.now, False))
+        brain.answer("c-1", A)
+        assert brain.given() == []
+        brain.hear(ev.Guarded(brain.now, True))
+        assert brain.given() == [("c-1", B)]
+
+    def test_an_answer_that_comes_as_it_is_stopped_counts(self, brain: Brain) -> None:
+        brain.assign(assignment("a", no_overlap=True))
+        brain.boot("c-1")
+        brain.wait(45)
+        brain.answer("c-1", A)
+        assert brain.results() == [(A, Reason.OK)]
+        brain.gone("c-1")
+        assert brain.results() == []
+
+    def test_what_its_warden_ended_is_nobodys_fault(self, brain: Brain) -> None:
+        brain.assign(assignment("a", no_overlap=True))
+        brain.boot("c-1")
+        brain.hear(ev.ContainerExited(brain.now, "c-1", Exit(137), unheard=True))
+        assert brain.results() == [(A, Reason.RELEASED)]
+
+    def test_it_has_the_rest_of_its_lease_to_end_and_others_have_their_grace(self, brain: Brain) -> None:
+        brain.hear(ev.Assured(brain.now, until=brain.now + 45, grace=7.5))
+        brain.assign(assignment("a", no_overlap=True), assignment("b", slot=1))
+        brain.boot("c-1")
+        brain.boot("c-2")
+        brain.cancel(B)
+        assert brain.did(ev.StopContainer) == [ev.StopContainer("c-2", 30.0)]
+        brain.wait(45)
+        assert brain.did(ev.StopContainer) == [ev.StopContainer("c-1", 7.5)]
 
     def test_one_that_was_adopted_has_the_time_that_the_earlier_process_knew(self) -> None:
         brain = Brain(no_overlap_until=NOW + 10)

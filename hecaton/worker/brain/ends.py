@@ -10,7 +10,7 @@ import msgspec
 from hecaton.core.model import AttemptRef, Failure, Reason
 from hecaton.wire.channel import Outcome, Released, Warm
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.failures import CUT_OFF, card_failure, timeout_failure
+from hecaton.worker.brain.failures import CUT_OFF, UNHEARD, card_failure, timeout_failure
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, WorkerSlot
 from hecaton.worker.brain.steps import Steps
@@ -60,7 +60,7 @@ class Ends:
             failure = card_failure(self._holdings.slot_of(job).lost or "")
             self.finish(job, Reason.GPU_LOST, now, failure, container=container)
         elif job.ending is EarlyEnd.UNHEARD:
-            self.finish(job, Reason.RELEASED, now, container=container)
+            self.finish(job, Reason.RELEASED, now, UNHEARD, container=container)
         else:
             self.release(job)
             if job.ending in (EarlyEnd.RELEASED, EarlyEnd.REVOKED, EarlyEnd.REPLACED):

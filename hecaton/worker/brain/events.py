@@ -63,6 +63,12 @@ class Assured(Event, frozen=True):
     grace: float = 0.0
 
 
+class Guarded(Event, frozen=True):
+    """Whether a warden watches: no no-overlap job begins without one."""
+
+    guarded: bool
+
+
 class LinkLost(Event, frozen=True):
     pass
 
@@ -138,7 +144,8 @@ class Withdrawn(Event, frozen=True):
 
 class ContainerExited(Event, frozen=True):
     """Its process ended; the container is still to be removed. `output`: the last lines that it wrote. `never_began`:
-    what it had ahead. `how` and `hint`: of one that was never ready for work (`failures.startup_failure`)."""
+    what it had ahead. `how` and `hint`: of one that was never ready for work (`failures.startup_failure`).
+    `unheard`: the warden ended it, since the server had not heard of this worker for too long."""
 
     container: str
     exit: Exit
@@ -146,6 +153,7 @@ class ContainerExited(Event, frozen=True):
     never_began: tuple[AttemptRef, ...] = ()
     how: str = NEVER_ASKED
     hint: str = NO_START_HINT
+    unheard: bool = False
 
 
 class ContainerGone(Event, frozen=True):

@@ -20,6 +20,10 @@ NO_START_HINT = (
 
 CARD_HINT = "Look at the machine: nvidia-smi, the kernel's log for NVRM and Xid; then hecaton-gpu restart."
 
+UNHEARD = Failure(
+    "the server had not heard of this worker for too long, and a no-overlap job ends before another worker may have it"
+)
+
 CUT_OFF = Failure("its container was stopped for the sake of another job as this one began")
 
 

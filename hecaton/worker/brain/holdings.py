@@ -25,7 +25,7 @@ class Holdings:
     `done`: results that the server has not accepted. `no_overlap`: those of `jobs` that ask for it. `leaving`: exit
     code and message; not None: nothing new is started. `stays`: it leaves what runs and what is warm to the next
     process of this worker. `grace`: seconds that a container gets between SIGTERM and SIGKILL; `no_overlap_grace`: that
-    of a job which another worker may get soon."""
+    of a job which another worker may get soon. `guarded`: a warden watches; without one no no-overlap job begins."""
 
     def __init__(self, gpus: tuple[Gpu, ...], settings: WorkerSettings, done: Iterable[Done]) -> None:
         cards: tuple[Gpu | None, ...] = gpus or (None,) * settings.slots
@@ -38,6 +38,7 @@ class Holdings:
         self.stays = False
         self.grace = settings.grace
         self.no_overlap_grace = 0.0
+        self.guarded = False
 
     # -- moves ---------------------------------------------------------------------------------------
 
@@ -85,6 +86,9 @@ class Holdings:
             return False
         fresh = container.warm_key is None and container.started_for == job.ref and container.phase > Phase.PREPARING
         return container.running is job or fresh or job in container.ahead
+
+    def may_begin(self, job: HeldJob) -> bool:
+        return self.guarded or not job.assignment.options.no_overlap
 
     def is_ahead(self, job: HeldJob) -> bool:
         container = self.slot_of(job).container

@@ -16,7 +16,7 @@ from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.departure import Departure
 from hecaton.worker.brain.ends import Ends
 from hecaton.worker.brain.events import row
-from hecaton.worker.brain.failures import exit_failure, payload_failure, startup_failure
+from hecaton.worker.brain.failures import UNHEARD, exit_failure, payload_failure, startup_failure
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.limits import Limits
 from hecaton.worker.brain.settings import WorkerSettings
@@ -69,6 +69,7 @@ class WorkerState:
             row(ev.ResultsAccepted, self._on_accepted),
             row(ev.Welcomed, self._on_welcomed),
             row(ev.Assured, self._limits.assured),
+            row(ev.Guarded, self._on_guarded),
             row(ev.LinkLost, self._on_link_lost),
             row(ev.ImageReady, self._on_image_ready),
             row(ev.ImageMoved, self._on_image_moved),
@@ -189,6 +190,11 @@ class WorkerState:
         for done in list(self.holdings.done.values()):
             self._ends.deliver_again(done, event.now)
 
+    def _on_guarded(self, event: ev.Guarded) -> None:
+        self.holdings.guarded = event.guarded
+        for slot in self.holdings.slots:
+            self._steps.advance(slot, event.now)
+
     def _on_link_lost(self, event: ev.LinkLost) -> None:
         self._orders.connected = False
 
@@ -260,7 +266,7 @@ class WorkerState:
             if done is None or done.acknowledged:  # a repetition: it was safe before the container heard of it
                 self._orders.do(ev.Acknowledge(container.id, event.ref))
             return
-        if job.ending not in (None, EarlyEnd.RELEASED):
+        if job.ending not in (None, EarlyEnd.RELEASED, EarlyEnd.UNHEARD):
             return  # too late: it is being stopped, and ends for that reason
         container.ended_one(event.now)
         if container.ahead:
@@ -288,6 +294,8 @@ class WorkerState:
             for job in begun:
                 job.image = container.runs
             reason, failure = startup_failure(event.exit, event.output, event.how, event.hint)
+        if event.unheard:
+            reason, failure = Reason.RELEASED, UNHEARD
         for job in begun:
             if job.ending is None:
                 self._ends.finish(

@@ -26,7 +26,8 @@ class Steps:
         container = slot.container
         job = slot.jobs[0] if slot.jobs else None
         if container is None:
-            if job is not None and self._holdings.leaving is None and slot.lost is None:
+            free = self._holdings.leaving is None and slot.lost is None
+            if job is not None and free and self._holdings.may_begin(job):
                 self._start(slot, job, now)
             return
         if container.phase is Phase.STOPPING:
@@ -55,12 +56,16 @@ class Steps:
                 self.stop(container)
         elif not container.suits(job):
             self.stop(container)
-        elif container.phase is Phase.READY and job.here and (not leaving or self._holdings.may_have_started(job)):
+        elif container.phase is Phase.READY and job.here and self._may_be_given(job):
             job.started_at, job.image = now, container.runs
             container.running = job
             container.served = True
             self._orders.do(ev.GiveJob(container.id, job.assignment))
             self._orders.report(Started((job.ref,)))
+
+    def _may_be_given(self, job: HeldJob) -> bool:
+        held = self._holdings
+        return (held.leaving is None and held.may_begin(job)) or held.may_have_started(job)
 
     def _give_ahead(self, container: Container, running: HeldJob, slot: WorkerSlot, now: float) -> None:
         """As soon as half of what it may have is done: many jobs then share a way into the container."""

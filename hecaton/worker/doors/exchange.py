@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
 from hecaton.core.model import AttemptRef, Body, Failure, Reason
-from hecaton.serverless.protocol import LOG_NAME, MAX_INLINE
+from hecaton.serverless.protocol import LOG_NAME, MAX_INLINE, OUT_NAME, answered_name
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.failures import UNHEARD
 from hecaton.worker.doors import answers
 from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.doors.door import Answer, Door
@@ -46,11 +48,15 @@ class Exchange:
         self._ahead: deque[Given] = deque()  # behind it, in this order; as the journal has them
         self._result_files: dict[AttemptRef, str] = {}
         self._storing: asyncio.Task[None] | None = None
+        self._expected: asyncio.Future[None] | None = None  # the answer of the job that is given
         self._unheard: deque[Answer] = deque()  # that came while an earlier one is being stored
 
     def go_on(self, given: Sequence[Given]) -> None:
         """With what an earlier process gave: the first one, and those behind that the container has begun since."""
         first, *rest = given
+        if first.options.no_overlap:  # the release before had no warden
+            mark = self._site.runtime.mark(self._container)
+            self._site.guard.watch(self._container, mark, self._answered_file(first.ref))
         self._given, self._given_file = first.ref, file_name(first.ref)
         self._ahead.extend(rest)
         self._track(self.log.go_on(first.ref, first.log, first.log_start))
@@ -63,6 +69,9 @@ class Exchange:
 
     def give(self, job: Assignment) -> None:
         try:
+            if not self.may_begin(job):
+                self._post(ev.JobAnswered(self._now(), self._container, job.ref, Reason.RELEASED, None, UNHEARD))
+                return
             if self._given != job.ref:
                 log = self.log.begin(job.ref)
                 self._site.journal.give(self._record(job, log))
@@ -71,6 +80,17 @@ class Exchange:
         except OSError as error:
             failure = Failure(f"the worker could not hand over the payload: {error}")
             self._post(ev.JobAnswered(self._now(), self._container, job.ref, Reason.WORKER_ERROR, None, failure))
+
+    def may_begin(self, job: Assignment) -> bool:
+        """A no-overlap job begins when the warden watches its container, and none while the server may take this worker
+        for lost. Raises OSError."""
+        # hot: benchmarks/throughput.py
+        guard = self._site.guard
+        if not job.options.no_overlap:
+            guard.release(self._container)
+            return True
+        mark = self._site.runtime.mark(self._container)
+        return guard.watch(self._container, mark, self._answered_file(job.ref))
 
     def give_ahead(self, jobs: Sequence[Assignment]) -> None:
         """Their logs begin where the log of the one before ends: until that is known, where it began."""
@@ -211,6 +231,8 @@ class Exchange:
         if self._given_file is not None:
             self.folder.discard(self._given_file)
         self._given = None
+        if self._expected is not None and not self._expected.done():
+            self._expected.set_result(None)
         self.log.opens = False
         if self._ahead:
             self._next_begins(log_start)
@@ -229,6 +251,16 @@ class Exchange:
         """After the container has ended: results that came before count."""
         while self._storing is not None:
             await asyncio.wait([self._storing])
+
+    async def hear_answer(self, seconds: float) -> None:
+        """Of a container that says that it has done its job, and has not come back yet since this worker was away."""
+        if self._given is None or not self._answered_file(self._given).exists():
+            return
+        self._expected = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._expected], timeout=seconds)
+
+    def _answered_file(self, ref: AttemptRef) -> Path:
+        return self.folder.path / OUT_NAME / answered_name(ref.job, ref.attempt)
 
     async def cut_off(self) -> None:
         self._unheard.clear()

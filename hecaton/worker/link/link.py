@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import random
 import ssl
+import time
 from collections import deque
 from typing import Protocol
 
@@ -65,7 +66,8 @@ class Listener(Protocol):
     def hello(self) -> Hello: ...
     def welcome(self, message: Welcome) -> None: ...
     def assured(self, at: float) -> None:
-        """The server has heard this worker not before `at` (seconds of the event loop)."""
+        """The server has heard this worker not before `at` (seconds of CLOCK_BOOTTIME: a suspended machine has not been
+        heard meanwhile)."""
 
     def hear(self, message: ToWorker) -> None: ...
     def lost(self) -> None: ...
@@ -191,7 +193,7 @@ class ServerLink:
             raise aiohttp.ClientError(_no_channel(error.status, by)) from error
         tasks: list[asyncio.Task[None]] = []
         hello: list[FromWorker] = [listener.hello()]
-        self._unanswered = deque((asyncio.get_running_loop().time(),))
+        self._unanswered = deque((time.clock_gettime(time.CLOCK_BOOTTIME),))
         try:
             await socket.send_bytes(channel.encode(hello))
             return await self._receive(socket, listener, tasks)
@@ -296,7 +298,7 @@ class ServerLink:
             if loop.time() - self._heard_at >= heartbeat * SILENT_BEATS:
                 await socket.close()  # `receive` hears of it at once
                 return
-            self._unanswered.append(loop.time())
+            self._unanswered.append(time.clock_gettime(time.CLOCK_BOOTTIME))
             self.send(WorkerBeat())
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import posixpath
-import struct
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ from aiodocker.containers import DockerContainer
 
 from hecaton.core.model import Mode, Reason
 from hecaton.wire.channel import ImageRef
-from hecaton.worker.runtimes.docker_engine import CONFLICT, NOT_FOUND, Engine
+from hecaton.worker.runtimes.docker_engine import CONFLICT, NOT_FOUND, Engine, Streams
 from hecaton.worker.runtimes.docker_faults import folder_unseen, start_fault
 from hecaton.worker.runtimes.docker_images import Images
 from hecaton.worker.runtimes.docker_names import NameEvents
@@ -35,6 +34,7 @@ from hecaton.worker.runtimes.port import (
     Here,
     MachineBroken,
     Prepared,
+    ProcMark,
     RuntimeFault,
 )
 from hecaton.worker.runtimes.starting import DEFAULT_SHM_SIZE, PIDS_LIMIT, Executables, environment
@@ -45,7 +45,6 @@ _REMOVE_SECONDS = 60.0
 _ALREADY_STOPPED = (NOT_FOUND, CONFLICT)
 _RUNNING = ("running", "paused", "restarting")
 _ENDED = ("exited", "dead")
-_FRAME = struct.Struct("!4xI")
 _INITS = frozenset({"init", "tini", "tini-static", "docker-init", "dumb-init", "catatonit", "my_init", "systemd"})
 
 T = TypeVar("T")
@@ -156,15 +155,22 @@ class DockerRuntime:
             if error.status == NOT_FOUND:
                 return b""
             raise _refused(error) from error
-        return b"".join(_Streams().feed(raw))[-limit:] if limit > 0 else b""
+        return b"".join(Streams().feed(raw))[-limit:] if limit > 0 else b""
 
     async def follow(self, handle: str) -> AsyncIterator[bytes]:
         params = {"stdout": "1", "stderr": "1", "follow": "1"}
-        streams = _Streams()
+        streams = Streams()
         with suppress(DockerError, aiohttp.ClientError, OSError, ValueError):  # the engine went away: so does this
             async for raw in self._engine.stream(f"containers/{handle}/logs", params):
                 for text in streams.feed(raw):
                     yield text
+
+    def mark(self, container: str) -> ProcMark:
+        """Each sees its channel folder, which has the container's name on this host."""
+        return ProcMark("mountinfo", f"/{container} {CHANNEL_TARGET} ")
+
+    def unreachable(self) -> str | None:
+        return self._engine.unreachable()
 
     async def found(self) -> list[Found]:
         filters = json.dumps({"label": [f"{LABEL_WORKER}={self._worker_id}"]})
@@ -355,23 +361,6 @@ def _exit(state: dict[str, Any], interrupted: bool) -> Exit:
     if interrupted and not error:
         error = "the Docker engine went away while the container ran, and stopped it"
     return Exit(int(state["ExitCode"]), oom=bool(state.get("OOMKilled")), error=error)
-
-
-class _Streams:
-    """Frames of (stream, 0, 0, 0, length as 4 bytes) as the engine sends them for containers without a terminal."""
-
-    def __init__(self) -> None:
-        self._raw = bytearray()
-
-    def feed(self, raw: bytes) -> Iterator[bytes]:
-        """What is in the frames that are complete with it."""
-        self._raw += raw
-        while len(self._raw) >= _FRAME.size:
-            end = _FRAME.size + _FRAME.unpack_from(self._raw)[0]
-            if len(self._raw) < end:
-                return
-            yield bytes(self._raw[_FRAME.size : end])
-            del self._raw[:end]
 
 
 def _refused(error: DockerError) -> RuntimeFault:

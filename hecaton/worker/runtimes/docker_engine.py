@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+import socket
+import struct
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
@@ -29,6 +31,9 @@ _CONTAINER_HINT = (
     "This worker runs in a container: it needs the engine of its machine, -v /var/run/docker.sock:/var/run/docker.sock"
 )
 _START_HINT = "Is Docker installed and running on this machine, and may this user use it? (systemctl status docker)"
+
+_CREDENTIALS = struct.Struct("3i")
+_FRAME = struct.Struct("!4xI")
 
 T = TypeVar("T")
 
@@ -120,6 +125,28 @@ class Engine:
         except OSError:
             return False
 
+    def unreachable(self) -> str | None:
+        """Why this process could not end the containers' itself, as a sentence; None: it can. Judged by the process
+        that has opened the engine's socket: the engine, or what starts it."""
+        elsewhere = "its engine runs on another machine, or this worker in a container without --pid=host"
+        if not self.host.startswith("unix://"):
+            return elsewhere
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+                door.settimeout(_DOOR_SECONDS)
+                door.connect(self.host.removeprefix("unix://"))
+                pid, _, _ = _CREDENTIALS.unpack(
+                    door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+                )
+        except OSError as error:
+            return f"its engine cannot be looked at: {error}"
+        try:
+            if pid:
+                os.kill(pid, 0)
+        except OSError:
+            return "its containers are root's and this worker is not"
+        return None if pid else elsewhere
+
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
@@ -128,4 +155,21 @@ class Engine:
         self._client = self._connector = None
 
 
-__all__ = ["CONFLICT", "NOT_FOUND", "Engine"]
+class Streams:
+    """Frames of (stream, 0, 0, 0, length as 4 bytes) as the engine sends them for containers without a terminal."""
+
+    def __init__(self) -> None:
+        self._raw = bytearray()
+
+    def feed(self, raw: bytes) -> Iterator[bytes]:
+        """What is in the frames that are complete with it."""
+        self._raw += raw
+        while len(self._raw) >= _FRAME.size:
+            end = _FRAME.size + _FRAME.unpack_from(self._raw)[0]
+            if len(self._raw) < end:
+                return
+            yield bytes(self._raw[_FRAME.size : end])
+            del self._raw[:end]
+
+
+__all__ = ["CONFLICT", "NOT_FOUND", "Engine", "Streams"]

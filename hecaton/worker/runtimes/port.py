@@ -126,6 +126,14 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     options: Options = NOTHING_ASKED
 
 
+class ProcMark(msgspec.Struct, frozen=True):
+    """By which the processes of a container are known from outside, without its engine: `text` is in /proc/PID/`file`
+    of each of them, and of no other process."""
+
+    file: str
+    text: str
+
+
 class Exit(msgspec.Struct, frozen=True):
     code: int
     oom: bool = False
@@ -204,6 +212,14 @@ class Runtime(Protocol):
 
     def follow(self, handle: str) -> AsyncIterator[bytes]:
         """What it writes outside its log, from its start on, as it comes; ends with the container."""
+        ...
+
+    def mark(self, container: str) -> ProcMark:
+        """`container`: our own id of it; it need not run yet."""
+        ...
+
+    def unreachable(self) -> str | None:
+        """Why this process could not end those of a container itself, as a sentence; None: it can."""
         ...
 
     async def found(self) -> list[Found]:

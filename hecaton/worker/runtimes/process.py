@@ -27,6 +27,7 @@ from hecaton.worker.runtimes.port import (
     Found,
     Here,
     Prepared,
+    ProcMark,
     RuntimeFault,
 )
 from hecaton.worker.runtimes.starting import environment
@@ -227,6 +228,12 @@ class ProcessRuntime:
                 yield text
         finally:
             child.followers.remove(news)
+
+    def mark(self, container: str) -> ProcMark:
+        return ProcMark("environ", f"{json.dumps(LABEL_CONTAINER)}: {json.dumps(container)}")
+
+    def unreachable(self) -> str | None:
+        return None
 
     async def found(self) -> list[Found]:
         # The environment of a process shows a moment after its start, and not after it was given a new one: this
