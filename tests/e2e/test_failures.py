@@ -11,6 +11,7 @@ from hecaton.client import Client
 from hecaton.testing.cluster import LocalCluster
 from tests.e2e.commands import Person
 from tests.e2e.conftest import ACTOR, PATIENCE, PYTHON, Act, ended, running, until
+from tests.engine.registry import Registry
 
 NEW = f"hecaton job new order.json {PYTHON} --handler {ACTOR}"
 
@@ -87,13 +88,32 @@ def test_a_job_whose_container_never_asks_for_work_fails_at_once_with_a_hint(per
     assert "--handler" in done.err
 
 
-def test_an_image_that_does_not_exist_fails_its_job_with_that_reason(cluster: LocalCluster, admin: Client) -> None:
-    cluster.register("localhost:1/no/such:image")
-    view = ended(admin.submit("localhost:1/no/such:image", 1))
-    assert view.state == "FAILED"
-    assert view.reason in ("image_pull", "image_denied")
+def test_an_image_that_does_not_exist_fails_its_job_with_that_reason(
+    cluster: LocalCluster, admin: Client, registry: Registry
+) -> None:
+    name = f"{registry.address}/no/such:image"
+    cluster.register(name)
+    view = ended(admin.submit(name, 1))
+    assert (view.state, view.reason) == ("FAILED", "image_denied")
     assert view.failure is not None
-    assert "localhost:1/no/such:image" in view.failure.message
+    assert name in view.failure.message
+
+
+def test_an_image_whose_registry_is_away_is_waited_for_and_the_job_says_why(
+    cluster: LocalCluster, admin: Client
+) -> None:
+    cluster.register("localhost:1/away:1")
+    job = admin.submit("localhost:1/away:1", 1)
+
+    def why() -> bool:
+        said.extend(line.why for line in admin.job(job.id).waiting if line.why.startswith("cannot get the image: "))
+        return bool(said)
+
+    said: list[str] = []
+    until(why, "the job says why it waits")
+    assert "connection refused" in said[0]
+    assert not admin.job(job.id).state.terminal
+    admin.cancel(job.id)
 
 
 def test_an_image_that_is_not_registered_is_answered_with_the_line_to_type(person: Person) -> None:
