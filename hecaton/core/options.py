@@ -117,6 +117,13 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             words=("image", "none"), changes=Changes.CONTAINER, by_worker=True, label="entrypoint",
         ),
     ] = "image"  # fmt: skip
+    startup_timeout: Annotated[
+        float | None,
+        _asks(
+            ValueKind.SECONDS, "Longest time until its container asks for work; by default its worker's.",
+            by_worker=True, label="start-up time-out",
+        ),
+    ] = None  # fmt: skip
 
 
 def _table() -> Mapping[str, Option]:

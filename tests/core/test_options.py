@@ -13,7 +13,7 @@ from hecaton.core.doors import WAYS
 from hecaton.core.errors import BadRequest
 from hecaton.core.matching import warm_key
 from hecaton.core.model import JobSpec, Mode
-from hecaton.core.options import OPTIONS, Changes, Options, check, checked
+from hecaton.core.options import EVERYWHERE, OPTIONS, Changes, Options, check, checked
 
 NAN, INF = float("nan"), float("inf")
 NO_NUMBERS: list[object] = [True, False, "1", "", b"1", [], {}, 1j]
@@ -26,6 +26,7 @@ SENSELESS: dict[str, list[object]] = {
     "priority": [-1001, 1001, 0.5, 0.0, None, *NO_NUMBERS, *HUGE],
     "no_overlap": [1, "yes", None],
     "entrypoint": ["", "None", "tini", None, True, 0, ["none"]],
+    "startup_timeout": [0, -1, 0.0, -0.0, 30 * 86400.1, *NO_NUMBERS, *HUGE],
 }
 SENSIBLE: dict[str, list[object]] = {
     "timeout": [None, 1e-9, 1, 90.5, 30 * 86400],
@@ -34,6 +35,7 @@ SENSIBLE: dict[str, list[object]] = {
     "priority": [-1000, 0, 1000],
     "no_overlap": [False, True],
     "entrypoint": ["image", "none"],
+    "startup_timeout": [None, 1e-9, 1, 90.5, 30 * 86400],
 }
 
 
@@ -88,10 +90,8 @@ ALIKE = [{name: values[-1]} for name, values in SENSIBLE.items() if OPTIONS[name
 def test_no_key_that_is_stored_has_changed(asked: dict[str, Any]) -> None:
     for (owner, image, mode, file), key in KEYS.items():
         lane = lane_of(owner, image, JobSpec(mode, file or ("cd" * 32 if WAYS[mode].needs_file else None), **asked))
-        if "no_overlap" not in asked:
-            assert lane.key() == key
-        else:  # a lane of its own: not every worker carries it out
-            assert lane.key() != key
+        everybody = all(not OPTIONS[name].by_worker or name in EVERYWHERE for name in asked)
+        assert (lane.key() == key) is everybody, "a lane of its own, where not every worker carries it out"
         assert warm_key(lane, None, 3) == WARM[owner, image, mode, file]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from hecaton.core.model import JobState
+from hecaton.core.model import JobState, Mode
 from hecaton.testing.cluster import LocalCluster
 from tests.e2e.conftest import PATIENCE, PYTHON, Act, running, until
 from tests.engine.daemon import docker
@@ -76,3 +77,26 @@ def test_a_job_of_a_worker_that_never_comes_back_is_cancelled_at_last(own: Local
     assert before <= _containers(own), "nobody is there to stop it"
     own.start_worker("one")
     until(lambda: not before & _containers(own), "the worker stops it when it is back")
+
+
+TRAINING = """#!/usr/bin/env python3
+import signal, sys, time
+def save(number, frame):
+    time.sleep(2)  # more than an eighth of lost_after
+    print("checkpoint saved", flush=True)
+    sys.exit(1)
+signal.signal(signal.SIGTERM, save)
+print("training", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_job_that_is_stopped_has_its_workers_grace_to_save_its_work(own: LocalCluster, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(TRAINING)
+    client = own.client()
+    job = client.submit(PYTHON, mode=Mode.SCRIPT, file=script)
+    until(lambda: b"training" in client.logs(job.id), "it trains")
+    job.cancel()
+    assert job.wait(PATIENCE).state is JobState.CANCELLED
+    assert client.logs(job.id) == b"training\ncheckpoint saved\n"

@@ -16,6 +16,7 @@ from hecaton.testing.cluster import LocalCluster
 from tests.engine.images import build_image
 
 IMAGE = "python:3.9-slim"
+SLOW_IMAGE = "slow:1"
 PATIENCE = 60.0
 LOST_AFTER = 2.0
 HANDLER = """
@@ -39,9 +40,16 @@ class Site:
     def __init__(self, cluster: LocalCluster, client: Client, file: Path, docker: bool) -> None:
         self.cluster, self.client, self.docker = cluster, client, docker
         self._way: dict[str, Any] = {"mode": "handler", "file": file} if docker else {}
+        self._slow = file.with_name("slow.py")
 
     def submit(self, order: dict[str, Any], image: str = IMAGE, **options: Any) -> JobHandle:
         return self.client.submit(image, order, **self._way, **options)
+
+    def submit_slow(self, **options: Any) -> JobHandle:
+        """Its container loads, and never asks for work."""
+        image = IMAGE if self.docker else SLOW_IMAGE
+        way: dict[str, Any] = {"mode": "handler", "file": self._slow} if self.docker else {}
+        return self.client.submit(image, {}, **way, **options)
 
     def begun(self, job: JobHandle) -> JobHandle:
         deadline = time.monotonic() + PATIENCE
@@ -59,10 +67,12 @@ def site(
     folder = tmp_path_factory.mktemp(request.param)
     file = folder / "handler.py"
     file.write_text(HANDLER)
+    slow = file.with_name("slow.py")
+    slow.write_text('import time\nprint("loading layer 1", flush=True)\ntime.sleep(600)\n')
     docker = request.param == "docker"
     with LocalCluster(folder / "home", server_options=("--lost-after", str(LOST_AFTER))) as cluster:
-        cluster.register(IMAGE)
-        cluster.start_worker("one", handlers=None if docker else {IMAGE: file})
+        cluster.register(IMAGE, SLOW_IMAGE)
+        cluster.start_worker("one", handlers=None if docker else {IMAGE: file, SLOW_IMAGE: slow})
         with cluster.client() as client:
             yield Site(cluster, client, file, docker)
 
@@ -126,6 +136,15 @@ def _entrypoint(site: Site) -> None:
     ]
 
 
+def _startup_timeout(site: Site) -> None:
+    """A container that never asks for work is given up after it, and what it said is in the failure."""
+    view = site.submit_slow(startup_timeout=1.0).wait(PATIENCE)
+    assert (view.state, view.reason) == ("FAILED", "startup_exit")
+    assert view.failure is not None
+    assert "ran for 1 s (--startup-timeout) without asking for work" in view.failure.message
+    assert "loading layer 1" in view.failure.message
+
+
 HOLDS: dict[str, Callable[[Site], None]] = {
     "timeout": _timeout,
     "retries": _retries,
@@ -133,6 +152,7 @@ HOLDS: dict[str, Callable[[Site], None]] = {
     "queue_ttl": _queue_ttl,
     "no_overlap": _no_overlap,
     "entrypoint": _entrypoint,
+    "startup_timeout": _startup_timeout,
 }
 
 

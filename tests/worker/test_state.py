@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from hecaton.core.model import Body, Gpu, Kind, Reason
+from hecaton.core.options import Options
 from hecaton.wire.channel import Draining, Held, Note, Outcome, Released, SlotInfo, Started, Warm
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.settings import WorkerSettings
@@ -205,6 +207,20 @@ class TestEndsOfContainers:
         assert failure is not None
         assert failure.hint == "leave its ENTRYPOINT out"
         assert brain.stopped() == ["c-1"]
+
+    def test_a_job_may_allow_its_container_more_or_less_time_than_the_worker_does(self, brain: Brain) -> None:
+        brain.connect()
+        job = assignment("a")
+        brain.assign(msgspec.structs.replace(job, options=Options(startup_timeout=2 * SETTINGS.startup_timeout)))
+        brain.hear(ev.ContainerStarted(brain.now, "c-1"))
+        brain.hear(ev.ContainerSaid(brain.now, "c-1", "layer 7 of 9"))
+        brain.wait(2 * SETTINGS.startup_timeout - 1)
+        assert brain.ever(ev.Deliver) == []
+        brain.wait(1)
+        failure = brain.did(ev.Deliver)[0].outcome.failure
+        assert failure is not None
+        assert "ran for 1200 s (--startup-timeout) without asking for work" in failure.message
+        assert "layer 7 of 9" in failure.message
 
     @pytest.mark.parametrize(
         ("output", "hint"),

@@ -55,7 +55,7 @@ def startup_failure(exit: Exit, output: str, how: str, hint: str) -> tuple[Reaso
 
 
 def no_hello_failure(seconds: float, output: str, hint: str) -> Failure:
-    message = f"the container ran for {seconds:g} s without asking for work"
+    message = f"the container ran for {seconds:g} s (--startup-timeout) without asking for work"
     return Failure(_with_lines(message, output), hint=hint)
 
 

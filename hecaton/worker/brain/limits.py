@@ -59,12 +59,18 @@ class Limits:
     def _give_up_start(self, container: Container, now: float) -> None:
         job = self._holdings.find(container.started_for)
         if job is not None and job.ending is None:
-            failure = no_hello_failure(self._settings.startup_timeout, container.words, container.hint)
+            failure = no_hello_failure(self._of_start(container), container.words, container.hint)
             self._ends.finish(job, Reason.STARTUP_EXIT, now, failure, container=container.id)
+
+    def _of_start(self, container: Container) -> float:
+        """Seconds that it may take to ask for work: those of the job that it is started for come first."""
+        job = self._holdings.find(container.started_for)
+        asked = None if job is None else job.assignment.options.startup_timeout
+        return self._settings.startup_timeout if asked is None else asked
 
     def _of_container(self, container: Container) -> float | None:
         if container.phase is Phase.BOOTING:
-            return container.since + self._settings.startup_timeout
+            return container.since + self._of_start(container)
         if container.phase is not Phase.READY:
             return None
         job = container.running
