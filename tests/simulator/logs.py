@@ -91,7 +91,13 @@ class Logs:
         self.exchanges: dict[str, Exchange] = {}
         self._worker = worker
         journal = SimpleNamespace(give=_nothing, forget=_nothing, placed={})  # no process goes on with a container here
-        self._site = SimpleNamespace(outbox=self.outbox, journal=journal, post=worker.post, now=worker.loop.time)
+        self._site = SimpleNamespace(
+            outbox=self.outbox,
+            journal=journal,
+            guard=SimpleNamespace(release=_nothing),
+            post=worker.post,
+            now=worker.loop.time,
+        )
 
     def add(self, container: Container) -> None:
         exchange = Exchange(cast(Any, self._site), container.id, cast(Any, container.files), on_card=False, begun=False)
