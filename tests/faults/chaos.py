@@ -1,5 +1,5 @@
-"""Jobs through a server, workers and a Docker engine that are killed and paused at random, beside a registry that comes
-and goes and a worker's disk that fills: `make chaos`.
+"""Jobs through a server, workers and a Docker engine that are killed, paused, restarted and upgraded at random, a
+registry that comes and goes, and a worker's disk that fills: `make chaos`.
 
 `python -m tests.faults.chaos --jobs 10000 --faults 200`; `--seed N` plays the same plan of faults again. The exit
 code is 0 if no acknowledged job is lost, none has a wrong or a second result or the line of another one in its log, and

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hecaton.testing.cluster import LocalCluster, Process
+from hecaton.worker.control import leave
 from hecaton.worker.runtimes.port import LABEL_WORKER
 from tests.engine.needs import EngineError
 from tests.engine.private import PrivateEngine
@@ -34,6 +35,7 @@ from tests.faults.chaos_plan import (
 )
 from tests.faults.chaos_registry import EngineRegistry
 from tests.faults.ledger import HANDLER
+from tests.faults.upgraded import COMMAND
 
 PROCESS_IMAGE = "work"
 SLOTS = 2
@@ -52,6 +54,8 @@ class Machine:
         self, cluster: LocalCluster, engine: PrivateEngine, docker_image: str, listening: Mapping[str, str]
     ) -> None:
         self.cluster = cluster
+        self._leaving: dict[str, Future[bool]] = {}
+        self._upgraded: set[str] = set()
         self.docker_image = docker_image
         self._engine = engine
         self._registry = EngineRegistry(engine, cluster.folder / "registry")
@@ -62,7 +66,7 @@ class Machine:
         self._order = itertools.count()
         self._away: set[str] = set()  # what a fault has ended and is to be started again
         self._ended: Counter[str] = Counter()
-        self._aside = ThreadPoolExecutor(1)
+        self._aside = ThreadPoolExecutor(1 + len(WORKERS))
         self._starting: list[Future[None]] = []
         self._missed = 0
         self._foreign: list[str] = []
@@ -107,6 +111,8 @@ class Machine:
         elif target == DISK:
             self._fill_disk()
             self._in(fault.seconds, self._ballast.unlink)
+        elif fault.kind in (Kind.RESTART, Kind.UPGRADE):
+            self._restart_in_order(fault)
         else:
             self._strike_process(fault)
 
@@ -115,6 +121,8 @@ class Machine:
         while self._later and self._later[0][0] <= time.monotonic():
             heapq.heappop(self._later)[2]()
         problems = []
+        for name in [name for name, left in self._leaving.items() if left.done()]:
+            self._come_again(name)
         for name in (SERVER, *WORKERS):
             process = self._process(name)
             if name not in self._away and process.child.poll() is not None:
@@ -132,6 +140,8 @@ class Machine:
             heapq.heappop(self._later)[2]()
         for started in self._starting:
             started.result()
+        for name in list(self._leaving):
+            self._come_again(name)
         for name in WORKERS:
             self.cluster.wait_connected(name, 60)
 
@@ -154,6 +164,23 @@ class Machine:
             process.kill()
             self._away.add(fault.target)
             self._in(fault.seconds, lambda: self._restart(fault.target))
+
+    def _restart_in_order(self, fault: Fault) -> None:
+        """As `hecaton-gpu restart` does: the worker leaves what runs to its next process."""
+        if fault.target in self._away:
+            self._missed += 1
+            return
+        self._away.add(fault.target)
+        if fault.kind is Kind.UPGRADE:
+            self._upgraded.add(fault.target)
+        self._leaving[fault.target] = self._aside.submit(leave, self.cluster.folder / "worker" / fault.target)
+
+    def _come_again(self, name: str) -> None:
+        """Whether it has left in order or not, as a service."""
+        if not self._leaving.pop(name).result():
+            self._missed += 1
+        self._process(name).kill()
+        self._restart(name)
 
     def _strike_engine(self, fault: Fault) -> None:
         if fault.kind is Kind.PAUSE:
@@ -213,7 +240,8 @@ class Machine:
 
     def _start_worker(self, name: str) -> None:
         handlers = {PROCESS_IMAGE: HANDLER} if name in PROCESS_WORKERS else None
-        self.cluster.start_worker(name, handlers=handlers, options=OPTIONS, wait=False)
+        under = COMMAND if name in self._upgraded else ()
+        self.cluster.start_worker(name, handlers=handlers, options=OPTIONS, under=under, wait=False)
 
     def _handlers(self) -> Iterator[int]:
         """Processes of the process runtime; those in containers see another folder."""

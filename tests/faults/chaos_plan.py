@@ -11,6 +11,8 @@ from enum import StrEnum
 PROCESS_WORKERS = ("process-1", "process-2", "process-3")
 DOCKER_WORKER = "docker-1"
 WORKERS = (*PROCESS_WORKERS, DOCKER_WORKER)
+UPGRADED = ("process-2", DOCKER_WORKER)
+"""From its first upgrade on such a worker starts as the newer release: the older one could not read its journal."""
 SERVER = "server"
 ENGINE = "dockerd"
 HANDLERS = "handlers"
@@ -29,6 +31,8 @@ ON_THE_ENGINE = (CONTAINERS, REGISTRY)
 class Kind(StrEnum):
     KILL = "kill -9"
     PAUSE = "SIGSTOP"
+    RESTART = "restart"
+    UPGRADE = "restart by a newer release"
     AWAY = "away"
     FULL = "full"
 
@@ -61,6 +65,8 @@ WEIGHTS = {
     **{(Kind.PAUSE, name): 3 for name in WORKERS},
     (Kind.PAUSE, HANDLERS): 4,
     (Kind.PAUSE, ENGINE): 5,
+    **{(Kind.RESTART, name): 2 for name in WORKERS},
+    **{(Kind.UPGRADE, name): 1 for name in UPGRADED},
     (Kind.AWAY, REGISTRY): 6,
     (Kind.FULL, DISK): 4,
 }
@@ -92,7 +98,7 @@ def _seconds(draw: random.Random, kind: Kind, target: str) -> float:
         return draw.uniform(1.0, 6.0)
     if kind in (Kind.AWAY, Kind.FULL):
         return draw.uniform(3.0, 9.0)
-    if target in (HANDLERS, CONTAINERS):
+    if target in (HANDLERS, CONTAINERS) or kind in (Kind.RESTART, Kind.UPGRADE):
         return 0.0
     # Most services are started again at once; now and then one stays away for longer than its leases last.
     return draw.uniform(4.0, 8.0) if draw.random() < 0.15 else draw.uniform(0.0, 1.5)

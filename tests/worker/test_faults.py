@@ -193,7 +193,7 @@ async def test_a_container_that_lies_about_a_result(server: ScriptedServer, runt
     runtime.handler = lambda payload: b"{not json"
     await server.assign(assignment("a"))
     outcome = await server.outcome(A)
-    assert (outcome.reason, outcome.body) == (Reason.RESULT_INVALID, None)
+    assert (outcome.reason, outcome.body) == (Reason.RESULT_INVALID, Body.inline(Kind.TEXT, b"{not json"))
 
 
 async def test_a_container_that_names_a_file_that_is_none(server: ScriptedServer, runtime: ScriptedRuntime) -> None:
