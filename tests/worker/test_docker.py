@@ -213,7 +213,7 @@ class TestCommands:
         monkeypatch.setattr(docker_runtime, "configuration", read_only)
         words = ("/bin/sh", SHELL_LAUNCHER, "-", "bash,sh", f"{CHANNEL_TARGET}/in/job.sh")
         spec = await spec_for(runtime, reference(base_image), tmp_path, commands=(CommandLine(words, True),))
-        (Path(spec.folder) / "in/job.sh").write_text("touch /root/x 2>/dev/null || echo cannot write")
+        (Path(spec.folder) / "in/job.sh").write_text("touch /written 2>/dev/null || echo cannot write")
         assert await run(runtime, spec) == (Exit(0), "cannot write\n")
 
     async def test_an_image_without_a_command_gets_a_hint(

@@ -121,17 +121,19 @@ async def test_a_script_without_a_result_finishes_with_null(server: ScriptedServ
 
 
 @pytest.mark.parametrize(
-    "code",
+    ("code", "kept"),
     [
-        b"import os; open(os.environ['HECATON_OUTPUT'], 'w').write('{half')",
-        b"import os; os.symlink('/etc/passwd', os.environ['HECATON_OUTPUT'])",
-        b"import os; os.mkfifo(os.environ['HECATON_OUTPUT'])",
+        (b"import os; open(os.environ['HECATON_OUTPUT'], 'w').write('{half')", Body.inline(Kind.TEXT, b"{half")),
+        (b"import os; os.symlink('/etc/passwd', os.environ['HECATON_OUTPUT'])", None),
+        (b"import os; os.mkfifo(os.environ['HECATON_OUTPUT'])", None),
     ],
+    ids=["text", "a link", "a pipe"],
 )
-async def test_what_is_no_json_file_is_no_result(server: ScriptedServer, code: bytes) -> None:
+async def test_what_is_no_json_file_is_no_result(server: ScriptedServer, code: bytes, kept: Body | None) -> None:
+    """And what was written is kept as what it is."""
     await server.assign(script(server, "a", "bad.py", code))
     outcome = await server.outcome(A)
-    assert (outcome.reason, outcome.body) == (Reason.RESULT_INVALID, None)
+    assert (outcome.reason, outcome.body) == (Reason.RESULT_INVALID, kept)
 
 
 async def test_a_file_that_no_known_interpreter_runs_is_refused(server: ScriptedServer) -> None:

@@ -33,6 +33,8 @@ HANDLER = """
     def handler(data):
         if data.input == "me":
             return None
+        while data.input == "late" and not os.path.exists(out + data.job_id + ".speak"):
+            time.sleep(0.01)
         if data.input != "silent":
             print("began", data.job_id)
         open(out + data.job_id + ".ran", "w").write("x")
@@ -89,7 +91,10 @@ async def test_a_worker_that_looks_late_ships_nothing_of_the_next_job(site: Site
 
 async def test_jobs_behind_one_that_talks_are_taken_back_so_that_it_is_heard_at_once(site: Site) -> None:
     await warm_up(site)
-    await site.server.assign(site.job("a", "prints"), site.job("b"))
+    await site.server.assign(site.job("a", "late"), site.job("b"))
+    await until_ahead(site, 1)
+    (out,) = site.folder.glob("c/*/out")
+    (out / "a.speak").touch()
     await site.server.until(lambda: site.server.log(A) == b"began a\n")
     assert site.executions("b") == 0
     for job in (A, B):
