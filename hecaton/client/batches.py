@@ -20,6 +20,7 @@ from hecaton.core.errors import Conflict, HecatonError, JobFailed, TooMany
 from hecaton.core.model import JobState, Kind
 from hecaton.core.options import values_of
 from hecaton.wire.api import API, BatchItem, BatchResult, BatchSubmitted, BatchView, NewBatch, NewItems, NewJob
+from hecaton.wire.decoding import decode
 
 CHUNK = 500
 CHUNK_BYTES = 1024 * 1024
@@ -146,7 +147,7 @@ def results(
 
 def _decoded(transport: Transport, line: bytes, kind: type[Line]) -> Line:
     try:
-        return msgspec.json.decode(line, type=kind)
+        return decode(line, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise HecatonError(
             f"{transport.address} sent a line that is no {kind.__name__}: {error}", "Is the server of another version?"

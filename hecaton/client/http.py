@@ -21,6 +21,7 @@ from hecaton.client.payload import Source
 from hecaton.core import errors
 from hecaton.wire.address import parse, resolve
 from hecaton.wire.api import IDEMPOTENCY_HEADER, BatchView, JobView
+from hecaton.wire.decoding import decode
 from hecaton.wire.errors import from_reply, from_status, said_by_a_server
 from hecaton.wire.tls import Untrusted
 
@@ -291,7 +292,7 @@ class Transport:
             self._expect_nothing(content, request)
             return reply()
         try:
-            answer = msgspec.json.decode(content, type=reply)
+            answer = decode(content, reply)
         except msgspec.ValidationError as error:
             raise errors.HecatonError(
                 f"{self.address} answered {request} with what a Hecaton {__version__} server does not say: {error}",

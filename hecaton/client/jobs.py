@@ -19,6 +19,7 @@ from hecaton.client.http import Transport, may_pass
 from hecaton.core.errors import BadRequest, Conflict, HecatonError, JobFailed, NotFound, WaitTimeout
 from hecaton.core.model import JobState, Kind, Reason
 from hecaton.wire.api import API, BatchResult, JobEvent, JobView, Submitted
+from hecaton.wire.decoding import decode
 
 _random = random.SystemRandom()  # it has no state that forked children would share, nor one that a program seeds
 
@@ -95,7 +96,7 @@ def events(transport: Transport, job: str | int, offset: int = 0) -> Iterator[Jo
 def _connected(transport: Transport, job: str | int, offset: int) -> Iterator[JobEvent]:
     for line in transport.lines(path_of(job, "/events"), {"offset": offset or None}):
         try:
-            yield msgspec.json.decode(line, type=JobEvent)
+            yield decode(line, JobEvent)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise HecatonError(
                 f"{transport.address} sent an event that is none: {error}", "Is the server of another version?"

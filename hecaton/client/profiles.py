@@ -16,6 +16,7 @@ import msgspec
 from hecaton.client.shared_file import locked, private_folder, read, replace
 from hecaton.core.errors import BadRequest, Conflict, NotFound
 from hecaton.wire.address import parse
+from hecaton.wire.decoding import decode
 from hecaton.wire.home import home
 
 
@@ -135,7 +136,7 @@ def _path() -> Path:
 def _read() -> _File:
     path = _path()
     try:
-        return msgspec.json.decode(read(path), type=_File)
+        return decode(read(path), _File)
     except FileNotFoundError:
         return _File()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -3,6 +3,7 @@
 - `address`: The address of a server as people write it, and which scheme to speak there.
 - `api`: HTTP bodies of the people's API under /v1, for server and client.
 - `channel`: The whole protocol between server and worker.
+- `decoding`: JSON into the types of messages, from any thread.
 - `errors`: One table: error class <-> code <-> HTTP status.
 - `home`: Where Hecaton keeps its state on this machine: one rule for server, client and worker.
 - `proxies`: Which proxy a connection to a server goes through: one rule for client, command line and worker.

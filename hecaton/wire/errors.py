@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hecaton.core import errors
+from hecaton.wire.decoding import decode
 
 
 class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,7 +45,7 @@ def from_reply(status: int, body: bytes, by: str | None = None) -> errors.Hecato
     """The error that a reply stands for. One that no Hecaton server wrote (HTML, nothing, half a JSON) says nothing
     about what was asked, and may pass: Unreachable, Unavailable or TooMany. `by`: its header `Server`."""
     try:
-        reply = msgspec.json.decode(body, type=ErrorReply).error
+        reply = decode(body, ErrorReply).error
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _in_between(status, by)
     kind = _BY_CODE.get(reply.code) or _BY_STATUS.get(status, errors.Unavailable)
@@ -54,7 +55,7 @@ def from_reply(status: int, body: bytes, by: str | None = None) -> errors.Hecato
 def said_by_a_server(body: bytes) -> bool:
     """Whether a Hecaton server wrote this error reply, and not a proxy in between."""
     try:
-        msgspec.json.decode(body, type=ErrorReply)
+        decode(body, ErrorReply)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True
