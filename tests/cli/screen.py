@@ -63,7 +63,9 @@ class Terminal:
 
     def _read(self, deadline: float) -> bool:
         """False at the end of the output, or when the time is over."""
-        ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
+        poll = select.poll()  # select() takes no descriptor over 1023, and a long run of tests may have as many
+        poll.register(self._master, select.POLLIN)
+        ready = poll.poll(1000 * max(0.0, deadline - time.monotonic()))
         try:
             data = os.read(self._master, 65536) if ready else b""
         except OSError:  # Linux's end of file of a terminal
