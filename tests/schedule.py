@@ -52,6 +52,12 @@ SLOW = (
     "tests/worker/test_lost_card.py",
     "tests/test_platforms.py",
     "tests/test_schedule.py",
+    "tests/worker/test_second_process.py",
+    "tests/worker/test_whose_log.py",
+    "tests/worker/test_no_overlap.py",
+    "tests/worker/test_disk_full.py",
+    "tests/store/test_sqlite_machine.py",
+    "tests/client/test_forks.py",
 )
 """Not in `make test-fast`: they start processes, and wait for real time."""
 
