@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -24,6 +25,7 @@ settings.register_profile(
 )
 settings.load_profile("hecaton")
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 SEED = "SEED"
 
 
@@ -37,6 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # handler, which does nothing, is not inherited: here SIGINT stays ignored, and a test's child has its default.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: None)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`make test-fast` does not even read what it leaves out: each of its processes would."""
+    if "not slow" not in config.option.markexpr or REPOSITORY not in collection_path.parents:
+        return None
+    path = collection_path.relative_to(REPOSITORY).as_posix()
+    return True if schedule.is_slow(path + "/" * collection_path.is_dir()) else None
 
 
 def pytest_report_header() -> str:
