@@ -10,6 +10,7 @@ import msgspec
 from hecaton.core.errors import BadRequest
 
 DOCKER_HUB = "docker.io"
+MAX_NAME = 255
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _HOST = rf"(?:\[[0-9a-fA-F:]+\]|{_LABEL}(?:\.{_LABEL})*)(?::\d{{1,5}})?"
@@ -53,7 +54,7 @@ def is_digest(text: str) -> bool:
 
 def parse(name: str) -> Reference:
     """Raises BadRequest for anything that the engine would not take as an image name."""
-    match = _REFERENCE.fullmatch(name) if 0 < len(name) <= 255 else None
+    match = _REFERENCE.fullmatch(name) if 0 < len(name) <= MAX_NAME else None
     # 64 hex digits alone are the id of a local image to the engine, never a name.
     if match is None or _IMAGE_ID.fullmatch(name):
         raise BadRequest(

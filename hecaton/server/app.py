@@ -41,6 +41,9 @@ ADMIN = "admin"
 GARBAGE = 20_000
 """New objects after which the collector looks for cycles among them: a few MiB."""
 
+IDLE = 75
+"""Seconds that a connection may be kept without a request."""
+
 STOP_SECONDS = 8
 """Answers in flight get this long after SIGTERM; docs/reliability.md (C7) allows ten seconds in all."""
 
@@ -226,7 +229,7 @@ def _config(settings: Settings, application: Application) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=75,
+        timeout_keep_alive=IDLE,
         limit_concurrency=most_connections(),
         timeout_graceful_shutdown=STOP_SECONDS,
     )

@@ -17,6 +17,8 @@ from hecaton.core.options import check, values_of
 from hecaton.store.port import Blobs, NewJob, Store
 from hecaton.wire import api
 
+MAX_FILE_NAME = 128
+
 Shared = api.NewJob | api.NewBatch
 """What holds the options of a job, or of all jobs of a batch."""
 
@@ -54,7 +56,7 @@ def spec_of(request: Shared) -> JobSpec:
     if any("\0" in argument for argument in request.args):
         raise BadRequest("an argument holds a NUL character: no program can be given that")
     name = request.file_name
-    if name is not None and (not 0 < len(name) <= 128 or "/" in name or "\0" in name or name in (".", "..")):
+    if name is not None and (not 0 < len(name) <= MAX_FILE_NAME or "/" in name or "\0" in name or name in (".", "..")):
         raise BadRequest(f"{name[:80]!r} is not a file name")
     return JobSpec(request.mode, request.file, name, request.args, **values_of(request))
 

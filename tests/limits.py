@@ -1,0 +1,317 @@
+"""Every number that bounds somebody, as docs/operations.md#limits has it: test_limits.py compares.
+
+To add one: name it as a constant beside the code that it guards, write a row here, and `python -m tests.limits` writes
+the page. Where the row names a constant, `{path.below.hecaton.NAME:unit}`, the page has its value. Units are `size`
+(bytes), `time` (seconds) and `count`. A default of `Settings` and a bound of an option are named alike.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+import hecaton
+
+
+class Row(NamedTuple):
+    """`beyond`: what becomes of more than that."""
+
+    what: str
+    limit: str
+    beyond: str
+
+
+ROWS = (
+    # A request
+    Row(
+        "Body of a request",
+        "{server.web.http.BODY_LIMIT:size}, of one with items {server.web.batch_api.BODY_LIMIT:size}; an inline payload"
+        " {core.model.INLINE_LIMIT:size}",
+        "413; larger payloads are uploaded (the client does it)",
+    ),
+    Row(
+        "Payload, result",
+        "{server.settings.Settings.max_payload:size} and {server.settings.Settings.max_result:size} (`--max-payload`,"
+        " `--max-result`)",
+        "413; the job fails with `result_too_large`",
+    ),
+    Row(
+        "Waiting jobs of one user",
+        "{server.settings.Settings.max_queued:count} (`--max-queued`); those of a paused batch are not counted",
+        "429 with `Retry-After`, naming the quota",
+    ),
+    Row("Items of a batch in one request", "{wire.api.MAX_ITEMS:count}", "413; the client sends several"),
+    Row("Name of a user, a worker", "{server.accounts.directory.MAX_NAME:count} characters", "400"),
+    Row("Name of an image", "{core.references.MAX_NAME:count} characters", "400"),
+    Row("Name of a batch", "{server.jobs.batches.LONGEST_NAME:count} characters", "400"),
+    Row("Name of a job's file", "{server.jobs.requests.MAX_FILE_NAME:count} characters", "400"),
+    Row("`Idempotency-Key`", "{server.web.api.MAX_KEY:count} characters", "400"),
+    Row(
+        "Password",
+        "{server.accounts.auth.MIN_PASSWORD:count} to {server.accounts.auth.MAX_PASSWORD:count} characters",
+        "400",
+    ),
+    Row("Wrong passwords for one name from one address", "ten, then one every half minute", "429"),
+    Row("Durations in options of a job", "{core.options.LONGEST:time}", "400"),
+    Row("`--retries`", "{core.options.OPTIONS.retries.high:count}", "400"),
+    Row(
+        "`--priority`",
+        "{core.options.OPTIONS.priority.low:count} to {core.options.OPTIONS.priority.high:count}",
+        "400",
+    ),
+    # A connection
+    Row(
+        "Head of a request",
+        "{server.settings.Settings.request_timeout:time} to twice as long to arrive",
+        "the connection is closed",
+    ),
+    Row(
+        "Body of a request",
+        "as long, and its size at {server.web.protocol.SLOWEST:size}/s more",
+        "the connection is closed",
+    ),
+    Row(
+        "A wait (`?wait=`)",
+        "{server.jobs.jobs.MAX_WAIT:time} in one request, {server.web.batch_api.LONGEST_STREAM:time} for results of a"
+        " batch; clients ask again",
+        "answered with what there is",
+    ),
+    Row(
+        "Events behind a slow reader",
+        "{server.hub.QUEUE_LIMIT:count}; log text is read from the disk",
+        "older ones are skipped",
+    ),
+    Row(
+        "Connections",
+        "files that the process may open, less {server.web.protocol._RESERVED:count} (the limit is raised as far as"
+        " allowed at start)",
+        "503",
+    ),
+    Row("An idle connection", "{server.app.IDLE:time}", "closed"),
+    # A job
+    Row(
+        "Log of one attempt",
+        "its first {worker.link.logs.HEAD:size} and its last {worker.link.logs.TAIL:size}; each attempt of a job has a"
+        " log of its own, kept with it",
+        "a line between the two says how much is missing",
+    ),
+    Row(
+        "Progress",
+        "{serverless.protocol.MAX_PROGRESS:size} as JSON",
+        "not shown",
+    ),
+    Row(
+        "Error of a handler",
+        "message {serverless.protocol.MAX_MESSAGE:count} characters, traceback"
+        " {serverless.protocol.MAX_TRACEBACK:count}",
+        "cut off",
+    ),
+    Row(
+        "JSON of a result",
+        "{serverless.values.MAX_DEPTH:count} levels, integers of {serverless.values.MAX_DIGITS:count} digits",
+        "the job fails with `result_invalid`",
+    ),
+    Row(
+        "Last words of a container in a failure",
+        "{worker.containers.OUTPUT_LIMIT:size}",
+        "the whole of it is in the log",
+    ),
+    Row(
+        "Attempts lost to machines",
+        "{core.lifecycle.INFRA_LIMIT:count}; {core.lifecycle.EXCUSED_LIMIT:count} with those that were not the job's"
+        " doing",
+        "the job fails; with `poison` where a worker was lost each time",
+    ),
+    Row(
+        "Causes of failure in a batch that are counted apart",
+        "{core.batches.MAX_CAUSES:count}",
+        "the rest is counted together",
+    ),
+    Row("Processes and threads of a container", "{worker.runtimes.starting.PIDS_LIMIT:count}", "no more can be begun"),
+    Row(
+        "`/dev/shm` of a container",
+        "{worker.runtimes.starting.DEFAULT_SHM_SIZE:size} (`--shm-size`)",
+        "writing there fails",
+    ),
+    Row(
+        "A frame from a container",
+        "header {serverless.protocol.MAX_HEADER:size}, body {serverless.protocol.MAX_BODY:size}",
+        "its connection is closed",
+    ),
+    Row(
+        "Connections from a container that have not said who they are",
+        "{worker.doors.native.MAX_STRANGERS:count}",
+        "refused",
+    ),
+    Row("What a container calls a job", "{worker.doors.native.MAX_JOB_ID:count} characters", "not answered"),
+    # A worker
+    Row(
+        "A worker that does not read",
+        "{server.fleet.channel.OUTBOX_LIMIT:count} messages",
+        "its connection is cut, it comes back",
+    ),
+    Row(
+        "A worker that is silent",
+        "suspect after {server.settings.Settings.suspect_after:time}, lost after"
+        " {server.settings.Settings.lost_after:time} (`--lost-after`)",
+        "see [reliability](reliability.md)",
+    ),
+    Row("A frame between server and worker", "{wire.channel.MAX_FRAME:size}", "the connection is closed"),
+    Row(
+        "Jobs that wait on one slot",
+        "{server.fleet.scheduler.MAX_DEPTH:count}",
+        "the others wait in the queue",
+    ),
+    Row(
+        "What a worker says of a job",
+        "failure {server.fleet.checks.MAX_TEXT:size}, note {server.fleet.checks.MAX_NOTE:count} characters, progress"
+        " {server.fleet.checks.MAX_PROGRESS:size}, log {server.fleet.checks.MAX_LOG:size}, duration"
+        " {server.fleet.checks.MAX_SECONDS:time}",
+        "cut off; such progress is not shown",
+    ),
+    Row(
+        "What a worker says of itself and of images",
+        "why it can start nothing {server.fleet.quarantine.MAX_WHY:count} characters, why an image cannot be had"
+        " {server.fleet.images.versions.MAX_TEXT:count}, a digest {server.fleet.checks.MAX_VERSION:count}",
+        "cut off",
+    ),
+    Row(
+        "Handler files kept on a worker's disk",
+        "{worker.memory.spool.FILES_LIMIT:size}",
+        "the least recently used go; they are fetched again",
+    ),
+)
+
+# Named like a bound, and nobody's.
+EXEMPT: Mapping[str, str] = {
+    "cli.hecaton.demo.cluster.START_LIMIT": "how long the demo waits for itself",
+    "cli.hecaton.demo.cluster.STOP_LIMIT": "how long the demo waits for itself",
+    "client.connection.CONNECT_LIMIT": "a client's patience with its server",
+    "client.http.LONGEST_PAUSE": "a client's patience with its server",
+    "serverless.protocol.DEFAULT_MAX_RESULT": "until the worker has said what --max-result is",
+    "serverless.protocol.MAX_INLINE": "core.model.INLINE_LIMIT as containers know it",
+    "store.sqlite.file.QUICK_CHECK_LIMIT": "how much is read at start",
+    "wire.channel.DIRECT_LIMIT": "how a body travels, which nobody sees",
+    "worker.brain.slots.MAX_AHEAD": "how much a container has before it asks; the rest comes when it does",
+    "worker.link.link.LONGEST_DELAY": "a worker's patience with its server",
+}
+
+_BOUND = re.compile(r"(MAX|LIMIT|LONGEST|MOST)(_|$)|_(MAX|LIMIT|LONGEST|MOST)(_|$)", re.IGNORECASE)
+_NAMED = re.compile(r"\{([\w.]+):(\w+)\}")
+_PAGE = Path(hecaton.__file__).resolve().parents[1] / "docs" / "operations.md"
+
+
+def rendered(row: Row) -> str:
+    """The line of the page."""
+    return "| " + " | ".join(_NAMED.sub(_shown, cell) for cell in row) + " |"
+
+
+def numbers_by_hand(row: Row) -> list[str]:
+    """What would not change with its constant."""
+    return re.findall(r"\d+", re.sub(r"`[^`]*`|\b[45]\d\d\b", "", _NAMED.sub("", " ".join(row))))
+
+
+def on_the_page() -> list[str]:
+    return _parts()[1].splitlines()
+
+
+def write() -> None:
+    before, _, after = _parts()
+    _PAGE.write_text(before + "".join(f"{rendered(row)}\n" for row in ROWS) + after)
+
+
+def _parts() -> tuple[str, str, str]:
+    """The page before the rows, these, and what follows."""
+    text = _PAGE.read_text()
+    start = text.index("|---|---|---|\n", text.index("\n## Limits\n")) + len("|---|---|---|\n")
+    end = text.find("\n\n", start) + 1 or len(text)
+    return text[:start], text[start:end], text[end:]
+
+
+def named_in(rows: tuple[Row, ...]) -> set[str]:
+    return {name for row in rows for cell in row for name, _ in _NAMED.findall(cell)}
+
+
+@cache
+def bounds() -> frozenset[str]:
+    """All public numbers of modules that are named like a bound, and such settings of the server."""
+    package = Path(hecaton.__file__).parent
+    found = set()
+    for path in package.rglob("*.py"):
+        module = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+        for name in _assigned(ast.parse(path.read_text())):
+            if _BOUND.search(name) and not name.startswith("_") and isinstance(value(f"{module}.{name}"), int | float):
+                found.add(f"{module}.{name}")
+    found.update(
+        f"server.settings.Settings.{field.name}"
+        for field in msgspec.structs.fields(_object("server.settings.Settings"))
+        if _BOUND.search(field.name)
+    )
+    return frozenset(found)
+
+
+def _assigned(tree: ast.Module) -> Iterator[str]:
+    for statement in tree.body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
+        for target in targets:
+            yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
+
+
+def value(name: str) -> Any:
+    """Of a constant, of a struct's field (its default), or of a row of a table, by its path below `hecaton`."""
+    holder, _, last = name.rpartition(".")
+    owner = _object(holder)
+    if isinstance(owner, type) and issubclass(owner, msgspec.Struct):
+        return next(field.default for field in msgspec.structs.fields(owner) if field.name == last)
+    return _member(owner, last)
+
+
+def _object(path: str) -> Any:
+    """The longest beginning that is a module, and what the rest of the names leads to."""
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(["hecaton", *parts[:length]]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            found = _member(found, part)
+        return found
+    raise LookupError(path)
+
+
+def _member(owner: Any, name: str) -> Any:
+    return owner[name] if isinstance(owner, Mapping) else getattr(owner, name)
+
+
+def _shown(match: re.Match[str]) -> str:
+    return _UNITS[match[2]](value(match[1]))
+
+
+def _size(size: float) -> str:
+    for unit, step in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= step and size % step == 0:
+            return f"{size // step:,.0f} {unit}"
+    return f"{size:,.0f} bytes"
+
+
+def _time(seconds: float) -> str:
+    for unit, step in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds % step == 0 and (seconds >= 2 * step or (unit == "h" and seconds == step)):
+            return f"{seconds // step:,.0f} {unit}"
+    return f"{seconds:g} s"
+
+
+_UNITS = {"size": _size, "time": _time, "count": "{:,.0f}".format}
+
+
+if __name__ == "__main__":
+    write()
