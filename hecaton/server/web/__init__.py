@@ -2,6 +2,7 @@
 
 - `api`: HTTP for people, and the workers' transfers beside their channel: the table of routes.
 - `batch_api`: HTTP for batches: parse, one use case, answer.
+- `heads`: How much one may say before a request is understood: the head of a request, and all that is no content in it.
 - `http`: The plumbing between ASGI and handlers: one declared `Route` per endpoint, one place for access, bodies and
   errors.
 - `openapi`: The API's description (OpenAPI 3.1), made from the routes and the types of `wire.api`: it cannot go out of

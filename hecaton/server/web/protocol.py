@@ -10,10 +10,10 @@ import asyncio
 import resource
 import sys
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from hecaton.server.settings import Settings
+from hecaton.server.web.heads import Bounded
 
 SLOWEST = 8 * 1024
 """Bytes per second below which a request body is given up, once it has had `request_timeout` (half a dozen times
@@ -28,7 +28,7 @@ AHEAD = 2
 """Frames that wait for their reader before the connection is read no further."""
 
 
-class Replying(HttpToolsProtocol):
+class Replying(Bounded):
     """uvicorn's protocol for HTTP/1.1, which by itself sends a reply's head as soon as it is known: for each reply one
     system call more, and one wake-up of the client for nothing."""
 
@@ -95,10 +95,11 @@ def patient(settings: Settings) -> type[asyncio.Protocol]:
             unfinished = self._unfinished()
             self._looks = self._looks + 1 if unfinished is not None and unfinished == self._seen else 0
             self._seen = unfinished
-            if self._looks and self._looks * settings.request_timeout > self._allowed():
+            if self.transport.is_closing():
+                self.transport.abort()  # what it was still to be told, it does not read
+            elif self._looks and self._looks * settings.request_timeout > self._allowed():
                 self.transport.close()
-            else:
-                self._look_later()
+            self._look_later()
 
         def _unfinished(self) -> tuple[str, int] | None:
             """What has not arrived in full: the head of a request, or the body of this one; None: nothing."""
