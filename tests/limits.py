@@ -31,6 +31,18 @@ class Row(NamedTuple):
 ROWS = (
     # A request
     Row(
+        "Head of a request",
+        "{server.web.heads.MAX_HEAD:size} and {server.web.heads.MAX_HEADERS:count} headers; as much around the chunks"
+        " of a body, trailers too",
+        "431, and the connection is closed at once",
+    ),
+    Row(
+        "Requests that wait on their connection for an answer to another one",
+        "{server.web.heads.MAX_PIPELINED:count}",
+        "the connection is closed",
+    ),
+    Row("Body of a GET", "none", "400, and the connection is closed"),
+    Row(
         "Body of a request",
         "{server.web.http.BODY_LIMIT:size}, of one with items {server.web.batch_api.BODY_LIMIT:size}; an inline payload"
         " {core.model.INLINE_LIMIT:size}",
@@ -68,8 +80,8 @@ ROWS = (
     ),
     # A connection
     Row(
-        "Head of a request",
-        "{server.settings.Settings.request_timeout:time} to twice as long to arrive",
+        "Time for the head of a request",
+        "{server.settings.Settings.request_timeout:time} to twice as long",
         "the connection is closed",
     ),
     Row(
