@@ -59,6 +59,16 @@ ROWS = (
         "{server.settings.Settings.max_queued:count} (`--max-queued`); those of a paused batch are not counted",
         "429 with `Retry-After`, naming the quota",
     ),
+    Row(
+        "Kinds of waiting jobs (image, mode, handler, options) of one user",
+        "{server.jobs.quotas.MAX_WAITING_LANES:count}",
+        "429 with `Retry-After`",
+    ),
+    Row(
+        "Places (containers at work) of one user",
+        "all that nobody else has work for (`--max-running`)",
+        "his jobs wait; `job show` says so",
+    ),
     Row("Items of a batch in one request", "{wire.api.MAX_ITEMS:count}", "413; the client sends several"),
     Row("Name of a user, a worker", "{server.accounts.directory.MAX_NAME:count} characters", "400"),
     Row("Name of an image", "{core.references.MAX_NAME:count} characters", "400"),

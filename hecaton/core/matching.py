@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Protocol
@@ -170,10 +171,11 @@ def why_waiting(want: Want, host: Host) -> str:
     return "has a free slot: the job goes there next"
 
 
-def place(wants: Iterable[Want], hosts: Sequence[Host], now: float) -> list[Placement]:
+def place(wants: Iterable[Want], hosts: Sequence[Host], now: float, max_running: int | None = None) -> list[Placement]:
     """Hand waiting work to slots: warm ones first, then empty, then the least recently used; last, prefetch. Among
-    slots that were used at the same time, those of the hosts named first go first."""
-    return _Round(wants, hosts, now).run()
+    slots that were used at the same time, those of the hosts named first go first. `max_running`: slots that may work
+    for one owner at a time."""
+    return _Round(wants, hosts, now, max_running).run()
 
 
 class _Round:
@@ -183,11 +185,15 @@ class _Round:
     What becomes of a lane on a worker depends on the slots that come before in these orders and on nothing else, so
     that `server.fleet.openings` need not show all slots: as many of each order as there are jobs are enough."""
 
-    def __init__(self, wants: Iterable[Want], hosts: Sequence[Host], now: float) -> None:
+    def __init__(self, wants: Iterable[Want], hosts: Sequence[Host], now: float, max_running: int | None) -> None:
         self.wants = sorted(wants, key=lambda w: (-w.priority, w.since))
         self.now = now
+        self.most = math.inf if max_running is None else max_running
         self.left = {want.lane: want.count for want in self.wants}
         self.running = {want.owner: want.running for want in self.wants}
+        self.passed_over: dict[int, float] = {}  # of owners: the longest of any of their lanes
+        for want in self.wants:
+            self.passed_over[want.owner] = min(want.passed_over, self.passed_over.get(want.owner, math.inf))
         pairs = [(host, slot) for host in hosts if host.status is WorkerStatus.ONLINE for slot in host.slots]
         pairs.sort(key=lambda pair: pair[1].used_at)
         self.idle = [pair for pair in pairs if pair[1].held == 0]
@@ -216,6 +222,7 @@ class _Round:
         """Does other waiting work have a better claim to this worker than a warm container gives?"""
         return any(
             self.left[other.lane] > 0
+            and self.running[other.owner] < self.most
             and self._better(other, want)
             and host.id not in other.barred
             and unable(other, host.ability) is None
@@ -224,11 +231,11 @@ class _Round:
         )
 
     def _better(self, other: Want, want: Want) -> bool:
-        if other.priority != want.priority:
-            return other.priority > want.priority
         if other.owner != want.owner:
             fewer = self.running[other.owner] <= self.running[want.owner]
             return fewer and self.now - other.passed_over > TURN
+        if other.priority != want.priority:
+            return other.priority > want.priority
         return other.since < want.since and self.now - other.since > PATIENCE
 
     def _warm(self, pairs: Iterable[tuple[Host, Slot]]) -> dict[str | None, list[tuple[Host, Slot]]]:
@@ -244,7 +251,7 @@ class _Round:
         by_warm = self._warm(reversed(self.idle))
         for want in self.wants:
             for host, slot in by_warm.get(want.warm_key, ()):
-                if self.left[want.lane] <= 0:
+                if self.left[want.lane] <= 0 or self.running[want.owner] >= self.most:
                     break
                 if (host.id, slot.index) not in self.taken and self._suits(want, host):
                     self._take(want, host, slot)
@@ -254,13 +261,16 @@ class _Round:
         return able and not self._outranked(want, host)
 
     def _fill_idle(self) -> None:
-        """Slot by slot to the highest priority, then to the owner who has the fewest, then to the oldest work."""
+        """Slot by slot to the owner who has the fewest, and of his work to what is most urgent, then to the oldest."""
         turns = [(self._rank(want), place) for place, want in enumerate(self.wants) if self.left[want.lane] > 0]
         heapq.heapify(turns)
         choices: dict[int, Iterator[tuple[Host, Slot]]] = {}
         while turns and len(self.taken) < len(self.idle):
             rank, place = turns[0]
             want = self.wants[place]
+            if self.running[want.owner] >= self.most:
+                heapq.heappop(turns)
+                continue
             if rank != self._rank(want):  # its owner got a slot for another lane meanwhile
                 heapq.heapreplace(turns, (self._rank(want), place))
                 continue
@@ -274,8 +284,9 @@ class _Round:
             if self.left[want.lane] <= 0:
                 heapq.heappop(turns)
 
-    def _rank(self, want: Want) -> tuple[int, int, float, float]:
-        return -want.priority, self.running[want.owner], want.passed_over, want.since
+    def _rank(self, want: Want) -> tuple[int, float, int, int, float]:
+        """Between owners nothing counts but what they have and when they got it: anybody may call his work urgent."""
+        return self.running[want.owner], self.passed_over[want.owner], want.owner, -want.priority, want.since
 
     def _choices(self, want: Want) -> Iterator[tuple[Host, Slot]]:
         """Idle slots that may take it, the best first."""

@@ -99,7 +99,9 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         float | None, _asks(ValueKind.SECONDS, "Longest time to run, then it fails.", by_worker=True, label="time-out")
     ] = None
     retries: Annotated[int, _asks(ValueKind.WHOLE, "Further attempts when the handler fails.", high=100)] = 0
-    priority: Annotated[int, _asks(ValueKind.WHOLE, "Higher goes first.", low=-1000, high=1000, label="priority")] = 0
+    priority: Annotated[
+        int, _asks(ValueKind.WHOLE, "Of your own jobs, higher goes first.", low=-1000, high=1000, label="priority")
+    ] = 0
     queue_ttl: Annotated[
         float | None, _asks(ValueKind.SECONDS, "Longest time to wait in the queue, then it fails.", label="queue ttl")
     ] = None

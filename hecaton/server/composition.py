@@ -30,6 +30,7 @@ from hecaton.server.fleet.workers import Workers
 from hecaton.server.hub import Hub
 from hecaton.server.jobs.batches import Batches
 from hecaton.server.jobs.jobs import Jobs
+from hecaton.server.jobs.quotas import Quotas
 from hecaton.server.jobs.sweeper import BatchSweeper
 from hecaton.server.resources import Resources
 from hecaton.store.port import Database, Store
@@ -52,13 +53,15 @@ class Composition:
         self.directory = Directory(database, passwords, clock, Resolver(check, versions, clock.now))
         self.hub = Hub()
         pulls = Pulls(clock.now, resources.settings.pull_patience)
-        self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now, pulls)
+        most = resources.settings.max_running
+        self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now, pulls, most)
+        quotas = Quotas(resources.settings, self.scheduler)
         self.dispatcher = Dispatcher(database, clock, self.scheduler)
         self.quarantine = Quarantine(resources, self.fleet, self.scheduler)
         self.attempts = Attempts(resources, self.fleet, self.scheduler, self.dispatcher, self.quarantine, self.hub)
         self.workers = Workers(resources, self.fleet, self.dispatcher, self.attempts, self.quarantine)
-        self.jobs = Jobs(resources, self.directory, self.fleet, self.scheduler, self.attempts, self.hub)
-        self.batches = Batches(resources, self.directory, self.scheduler, self.hub)
+        self.jobs = Jobs(resources, self.directory, self.fleet, self.scheduler, quotas, self.attempts, self.hub)
+        self.batches = Batches(resources, self.directory, self.scheduler, quotas, self.hub)
         images = ImageNews(versions, pulls, self.directory.pin_image, self.dispatcher.kick)
         self.channel = Channel(
             self.workers, self.attempts, self.quarantine, self.fleet, clock, self.find_worker, images

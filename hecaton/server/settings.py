@@ -28,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True):
     suspect_after: float = 15.0
     lost_after: float = LOST_AFTER
     max_queued: int = 100_000  # waiting jobs of one user
+    max_running: int | None = None  # places that may work for one user at a time; None: all that there are
     pull_patience: float = 600.0  # an image that no machine can get is tried for so long
     keep_results: float = 30 * DAY  # after the job's end, as the next two
     keep_logs: float = 7 * DAY

@@ -12,8 +12,8 @@ from hecaton.server.settings import Settings
 
 GIVEN = {
     "--host": "::1", "--port": "8282", "--max-payload": "3", "--max-result": "5", "--lost-after": "12.5",
-    "--pull-patience": "300", "--max-queued": "7", "--keep-results": "172800", "--keep-logs": "86400",
-    "--keep-jobs": "259200",
+    "--pull-patience": "300", "--max-queued": "7", "--max-running": "3", "--keep-results": "172800",
+    "--keep-logs": "86400", "--keep-jobs": "259200",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -127,9 +128,36 @@ def test_a_warm_slot_changes_hands_after_a_turn_if_the_other_has_no_more_running
     assert winner(NOW - TURN - 0.1, 3) == 1
 
 
-def test_priority_goes_over_shares() -> None:
-    wants = [want(1, owner=1, running=9, priority=1), want(2, owner=2)]
-    assert [p[0] for p in places(wants, host("a"))] == [1]
+def test_priority_orders_the_work_of_its_owner_and_nobody_elses() -> None:
+    loud = [want(1, owner=1, priority=-1, passed_over=NOW - 9, count=9), want(3, owner=1, priority=1000, count=9)]
+    quiet = want(2, owner=2, passed_over=NOW - 1, count=9)
+    given = [p[0] for p in places([*loud, quiet], host("a", *[Slot(index) for index in range(6)]))]
+    assert given == [3, 2, 3, 2, 3, 2], "their places alternate, and the first of one owner is what he calls urgent"
+    assert [p[0] for p in places([want(1, owner=1, running=1, priority=1000), quiet], host("a"))] == [2]
+
+
+def test_priority_takes_no_warm_slot_from_another_owner() -> None:
+    wants = [want(1, owner=1, priority=1000, passed_over=NOW), want(2, owner=2, passed_over=NOW)]
+    assert places(wants, host("a", Slot(0, warm_key="warm-2"))) == [(2, "a", 0, 1)]
+
+
+def test_an_owner_gets_no_more_slots_than_one_may_have() -> None:
+    wants = [want(1, owner=1, running=1, count=9), want(2, owner=2, since=NOW, count=9)]
+    free = host("a", Slot(0, warm_key="warm-1"), *[Slot(index) for index in range(1, 8)])
+    assert Counter(p.lane for p in place(wants, [free], NOW, 3)) == {1: 2, 2: 3}
+    assert place([want(1, running=3, count=9)], [host("a")], NOW, 3) == []
+
+
+def test_work_waits_beside_other_work_of_an_owner_who_has_all_the_slots_that_one_may_have() -> None:
+    busy = host("a", Slot(0, held=1, depth=4, warm_key="warm-1"))
+    assert place([want(1, running=1, count=2)], [busy], NOW, 1) == [Placement(1, WorkerId("a"), 0, 2)]
+    full, other = want(1, owner=1, running=1, passed_over=0.0), want(2, owner=2, running=1, passed_over=NOW)
+    warm = host("b", Slot(0, warm_key="warm-2"))
+    assert [p.lane for p in place([full, other], [warm], NOW, 2)] == [1], "it is his turn"
+    other = msgspec.structs.replace(other, running=0)
+    full = msgspec.structs.replace(full, running=0)
+    assert [p.lane for p in place([full, other], [warm], NOW, 1)] == [1]
+    assert [p.lane for p in place([msgspec.structs.replace(full, running=1), other], [warm], NOW, 1)] == [2]
 
 
 def test_a_machine_that_just_failed_such_a_job_is_taken_last_but_taken() -> None:
@@ -297,6 +325,27 @@ def test_no_slot_stays_idle_while_work_for_it_waits(snapshot: tuple[list[Want], 
         for slot in worker.slots:
             if slot.held == 0 and (worker.id, slot.index) not in taken:
                 assert all(left[one.lane] == 0 or refusal(one, worker) for one in wants)
+
+
+@given(st.lists(st.integers(-1000, 1000), min_size=2, max_size=2), st.integers(1, 8), st.integers(1, 3))
+def test_whatever_two_owners_call_their_work_their_places_alternate(
+    priorities: list[int], slots: int, lanes: int
+) -> None:
+    wants = [
+        want(10 * owner + lane, owner=owner, priority=priority, passed_over=NOW - 5, count=9)
+        for owner, priority in enumerate(priorities)
+        for lane in range(lanes)
+    ]
+    owners = [placed.lane // 10 for placed in place(wants, [host("a", *map(Slot, range(slots)))], NOW)]
+    assert len(owners) == slots
+    assert all(one != next_one for one, next_one in pairwise(owners))
+
+
+@given(snapshots(), st.integers(0, 3))
+def test_nobody_has_more_slots_than_one_may_have(snapshot: tuple[list[Want], list[Host]], most: int) -> None:
+    wants, hosts = snapshot
+    taken = {(p.worker, p.slot) for p in place(wants, hosts, NOW, most) if _slot(hosts, p)[1].held == 0}
+    assert len(taken) <= most
 
 
 @given(snapshots())

@@ -260,11 +260,28 @@ MUTANTS = (
     Mutant(
         "quota-off",
         "one user cannot fill the queue without end",
-        "server/fleet/scheduler.py",
+        "server/jobs/quotas.py",
         "if waiting + count > limit:",
         "if False:",
         ("tests/server/test_retention.py::"
          "test_a_user_over_the_quota_of_waiting_jobs_is_told_so_and_others_are_not",),
+    ),
+    Mutant(
+        "kinds-without-bound",
+        "one user cannot make each decision dear with kinds of work without end",
+        "server/jobs/quotas.py",
+        "if lanes >= MAX_WAITING_LANES and",
+        "if False and",
+        ("tests/server/test_quotas.py::"
+         "test_work_of_many_kinds_is_refused_beyond_a_bound_and_nobody_elses",),
+    ),
+    Mutant(
+        "priority-before-fairness",
+        "what somebody calls urgent goes before nobody else's work",
+        "core/matching.py",
+        "return self.running[want.owner], self.passed_over[want.owner], want.owner, -want.priority, want.since",
+        "return -want.priority, self.running[want.owner], self.passed_over[want.owner], want.owner, want.since",
+        ("tests/core/test_matching.py::test_priority_orders_the_work_of_its_owner_and_nobody_elses",),
     ),
     Mutant(
         "allowed-by-default",

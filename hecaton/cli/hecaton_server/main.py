@@ -60,6 +60,12 @@ def _keep(what: str, default: float, help: str) -> Callable[[Callable[..., None]
     metavar="JOBS",
     help="Jobs that one user may have waiting.",
 )
+@click.option(
+    "--max-running",
+    type=click.IntRange(1),
+    metavar="PLACES",
+    help="Places that may work for one user at a time. Without it: all that nobody else has work for.",
+)
 @_keep("results", DEFAULTS.keep_results, "Results are removed so long after their job ended; the job stays listed.")
 @_keep("logs", DEFAULTS.keep_logs, "Logs are removed so long after their job ended.")
 @_keep("jobs", DEFAULTS.keep_jobs, "Jobs are removed, with all that belongs to them, so long after they ended.")

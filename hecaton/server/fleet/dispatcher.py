@@ -9,7 +9,7 @@ import structlog
 
 from hecaton.core.errors import HecatonError
 from hecaton.server.clock import Clock
-from hecaton.server.fleet.scheduler import Scheduler
+from hecaton.server.fleet.scheduler import Scheduler, nothing
 from hecaton.server.tasks import Tasks
 from hecaton.store.port import Database
 
@@ -75,11 +75,13 @@ class Dispatcher:
         self.kick()
 
     async def read_waiting(self) -> None:
-        """Read from the store what waits, and hand it out. Through the writer's queue, so that it sees every submission
-        before it: those between `recount` and `load` are counted by both, and too many are no harm."""
+        """Read from the store what waits, and hand it out. Behind all that the writer's queue holds, so that it sees
+        every submission before it: those between `recount` and `load` are counted by both, and too many are no harm.
+        But not in the writer, who would stand still for as long as there is much to count."""
         now = self._clock.now()
         self._scheduler.recount()
-        infos = await self._database.write(lambda store: store.lanes(now))
+        await self._database.write(nothing)
+        infos = await self._database.read(lambda store: store.lanes(now))
         self._scheduler.load(infos)
         for info in infos:
             if info.next_run_after is not None:

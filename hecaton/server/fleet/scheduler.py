@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from hecaton.core.doors import WAYS
-from hecaton.core.errors import TooMany
 from hecaton.core.matching import Lane, Want, place, warm_key
 from hecaton.core.model import AttemptRef, Image, WorkerId
 from hecaton.core.options import options_of
@@ -36,9 +35,6 @@ T = TypeVar("T")
 DEPTH_SECONDS = 0.05
 MAX_DEPTH = 512
 
-RETRY_AFTER = 5.0
-"""Seconds after which it makes sense to submit again when the queue was full."""
-
 SHUN = 60.0
 """Seconds for which a lane's jobs go to other machines first, after one of them was failed by this machine."""
 
@@ -53,16 +49,23 @@ class Scheduler:
     back is sent to the workers from here."""
 
     def __init__(
-        self, fleet: Fleet, image: Callable[[int], Image | None], now: Callable[[], float], pulls: Pulls
+        self,
+        fleet: Fleet,
+        image: Callable[[int], Image | None],
+        now: Callable[[], float],
+        pulls: Pulls,
+        max_running: int | None = None,
     ) -> None:
         self.fleet = fleet
         self.pulls = pulls
+        self.max_running = max_running  # slots that may work for one owner at a time
         self._openings = Openings(fleet)
         self._image = image
         self._now = now
         self._lanes: dict[int, LaneState] = {}
         self._waiting = WaitingLanes()  # those with a count above 0
         self._queued: dict[int, int] = {}  # by owner
+        self._waiting_lanes: dict[int, int] = {}  # by owner
         self._served: dict[int, float] = {}  # when an owner was given a slot last
 
     # -- what waits ----------------------------------------------------------------------------
@@ -178,19 +181,24 @@ class Scheduler:
         """Jobs of this owner that wait to be given to a worker; may be too high, as `LaneState.count`."""
         return self._queued.get(owner, 0)
 
-    def require_room(self, owner: int, count: int, limit: int) -> None:
-        """TooMany if `count` jobs more would be more than the owner may have waiting."""
-        waiting = self.queued(owner)
-        if waiting + count > limit:
-            raise TooMany(
-                f"you have {waiting} jobs waiting; with {count} more it would be over your quota of {limit}",
-                "Submit them when some have started. An admin can raise the quota: hecaton-server --max-queued N",
-                RETRY_AFTER,
-            )
+    def waiting_lanes(self, owner: int) -> int:
+        """In how many lanes they wait."""
+        return self._waiting_lanes.get(owner, 0)
+
+    def waits_in(self, key: int) -> bool:
+        """Do jobs wait in this lane?"""
+        state = self._lanes.get(key)
+        return state is not None and state.count > 0
+
+    def running(self, owner: int) -> int:
+        """Slots that work for this owner."""
+        return self._openings.running().get(owner, 0)
 
     def _count(self, state: LaneState, count: int) -> None:
         owner = state.lane.owner_id
         self._queued[owner] = self._queued.get(owner, 0) + count - state.count
+        if (count > 0) is not (state.count > 0):
+            self._waiting_lanes[owner] = self._waiting_lanes.get(owner, 0) + (1 if count > 0 else -1)
         state.count = count
         if count <= 0:
             self._waiting.remove(state)
@@ -223,7 +231,7 @@ class Scheduler:
         claims = self._plan()
         if not claims:
             return 0
-        _, given = await self._claimed(claims, database, now, _nothing)
+        _, given = await self._claimed(claims, database, now, nothing)
         return given
 
     async def _claimed(
@@ -247,12 +255,13 @@ class Scheduler:
             return []
         states = self._waiting.of(self._openings.doable(self._waiting.works))
         several = len({state.lane.owner_id for state in states}) > 1
-        running = self._openings.running() if several else MappingProxyType({})
+        counted = several or self.max_running is not None
+        running = self._openings.running() if counted else MappingProxyType({})
         wants = {want.lane: want for state in states if (want := self._want(state, running))}
         claims = []
         now = self._now()
         hosts = self._openings.hosts(tuple(wants.values()))
-        for placed in place(wants.values(), hosts, now) if hosts else ():
+        for placed in place(wants.values(), hosts, now, self.max_running) if hosts else ():
             self.fleet.reserve(placed.worker, placed.slot, placed.count, wants[placed.lane].warm_key)
             lane = self._lanes[placed.lane]
             self._count(lane, lane.count - placed.count)
@@ -354,7 +363,9 @@ class Scheduler:
 
     def _would_run(self, key: int) -> bool:
         want = self.want(key)
-        return want is not None and self._openings.idle_for(want)
+        if want is None or (self.max_running is not None and self.running(want.owner) >= self.max_running):
+            return False
+        return self._openings.idle_for(want)
 
     def withdraw(self, member: Member) -> None:
         """Ask for all that has not started: the worker is to run nothing new."""
@@ -365,8 +376,8 @@ class Scheduler:
             member.link.send(Revoke(tuple(lease.ref for lease in waiting)))
 
 
-def _nothing(store: Store) -> None:
-    """The work of a transaction that only claims."""
+def nothing(store: Store) -> None:
+    """The work of a transaction that only claims, or that only waits for those before it."""
 
 
 def _behind(slot: SlotState) -> list[Lease]:

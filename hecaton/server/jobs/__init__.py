@@ -5,6 +5,8 @@
 - `end_news`: A job that was waited for, as it is at its end, without asking the store again: all of it has just passed
   by.
 - `jobs`: Use cases around jobs, for people: submit, look, wait, cancel, retry, read logs.
+- `quotas`: What one user may have at a time: asked before anything is stored, so that nobody's waiting work costs the
+  others.
 - `requests`: From what people send to what is stored: options, payload, uploads, checked.
 - `submissions`: Stores new jobs: those that are submitted in the same turn of the event loop together, with one
   decision about who gets them and one hand-over to the store.

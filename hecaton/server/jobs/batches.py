@@ -21,6 +21,7 @@ from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import uuid7
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import KEEP_ALIVE, Hub
+from hecaton.server.jobs.quotas import Quotas
 from hecaton.server.jobs.requests import payload_of, request_digest, require_blobs, spec_of
 from hecaton.server.resources import Resources
 from hecaton.store import port
@@ -52,10 +53,12 @@ class BatchParts(msgspec.Struct, frozen=True):
 class Batches:
     """On the server's event loop; keeps nothing of its own between two calls."""
 
-    def __init__(self, resources: Resources, directory: Directory, scheduler: Scheduler, hub: Hub) -> None:
+    def __init__(
+        self, resources: Resources, directory: Directory, scheduler: Scheduler, quotas: Quotas, hub: Hub
+    ) -> None:
         self._database, self._blobs = resources.database, resources.blobs
         self._clock, self._settings = resources.clock, resources.settings
-        self._directory, self._scheduler, self._hub = directory, scheduler, hub
+        self._directory, self._scheduler, self._quotas, self._hub = directory, scheduler, quotas, hub
 
     # -- submit --------------------------------------------------------------------------------
 
@@ -116,7 +119,7 @@ class Batches:
             raise Unavailable("the server is stopping", "Try again in a moment.")
         now, count = self._clock.now(), len(jobs)
         if jobs:
-            self._scheduler.require_room(jobs[0].owner_id, count, self._settings.max_queued)
+            self._quotas.require(jobs[0].lane, count)
             self._scheduler.add(jobs[0].lane, jobs[0].spec.priority, now, count)
 
         def write(store: Store) -> tuple[Batch, bool, Appended]:
@@ -266,6 +269,7 @@ class Batches:
         batch = await self._batch(caller, batch_id, Action.STEER_BATCHES)
         if batch.paused is None:
             raise Conflict(f"batch {batch.index} is not paused", f"hecaton batch show {batch.index}")
+        self._quotas.require_lane(batch.lane)
         await self._database.write(lambda store: store.set_paused(batch.index, None))
         self._hub.wake(batch.index, decided=True)
         return await self._view(batch.index)

@@ -18,6 +18,7 @@ from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import KEEP_ALIVE, Hub, Watch
 from hecaton.server.jobs.end_news import parts_at_end
+from hecaton.server.jobs.quotas import Quotas
 from hecaton.server.jobs.requests import payload_of, request_digest, spec_of
 from hecaton.server.jobs.submissions import Submissions
 from hecaton.server.jobs.views import JobParts, job_summary, job_view, removed
@@ -45,13 +46,14 @@ class Jobs:
         directory: Directory,
         fleet: Fleet,
         scheduler: Scheduler,
+        quotas: Quotas,
         attempts: Attempts,
         hub: Hub,
     ) -> None:
         self._database, self._clock, self._settings = resources.database, resources.clock, resources.settings
         self._directory, self._fleet, self._attempts, self._hub = directory, fleet, attempts, hub
-        self._submissions = Submissions(resources, scheduler, hub)
-        self._pulls = scheduler.pulls
+        self._submissions = Submissions(resources, scheduler, quotas, hub)
+        self._scheduler, self._pulls = scheduler, scheduler.pulls
 
     # -- submit --------------------------------------------------------------------------------
 
@@ -159,6 +161,10 @@ class Jobs:
         ]
         if job.batch_paused is not None:
             lines.insert(0, api.Waiting("*", f"its batch is paused: {job.batch_paused}"))
+        most, running = self._scheduler.max_running, self._scheduler.running(job.owner_id)
+        if most is not None and running >= most:
+            full = f"{running} places work for {job.owner}, the most for one user (hecaton-server --max-running)"
+            lines.insert(0, api.Waiting("*", full))
         wait = job.run_after - self._clock.now()
         if wait > 0:
             lines.insert(0, api.Waiting("*", f"the next attempt starts in {wait:.0f} s (back-off after a failure)"))

@@ -8,6 +8,7 @@ import asyncio
 from hecaton.core.errors import HecatonError, TooMany, Unavailable
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import Hub
+from hecaton.server.jobs.quotas import Quotas
 from hecaton.server.jobs.requests import require_blobs
 from hecaton.server.resources import Resources
 from hecaton.server.tasks import Tasks
@@ -21,10 +22,10 @@ class Submissions:
 
     # hot: benchmarks/throughput.py - 64 clients come in groups of about ten
 
-    def __init__(self, resources: Resources, scheduler: Scheduler, hub: Hub) -> None:
+    def __init__(self, resources: Resources, scheduler: Scheduler, quotas: Quotas, hub: Hub) -> None:
         self._database, self._blobs = resources.database, resources.blobs
-        self._clock, self._settings = resources.clock, resources.settings
-        self._scheduler, self._hub = scheduler, hub
+        self._clock = resources.clock
+        self._scheduler, self._quotas, self._hub = scheduler, quotas, hub
         self._waiting: list[_Waiting] = []
         self._tasks = Tasks()
 
@@ -66,9 +67,9 @@ class Submissions:
                 waiter.set_result(one)
 
     def _count(self, job: NewJob, waiter: asyncio.Future[Stored]) -> bool:
-        """False, and the owner knows why, if his queue is full."""
+        """False, and the owner knows why, if he is over a quota."""
         try:
-            self._scheduler.require_room(job.owner_id, 1, self._settings.max_queued)
+            self._quotas.require(job.lane, 1)
         except TooMany as error:
             if not waiter.done():
                 waiter.set_exception(error)

@@ -1,0 +1,43 @@
+"""What one user may have at a time: asked before anything is stored, so that nobody's waiting work costs the others."""
+
+from __future__ import annotations
+
+from hecaton.core.errors import TooMany
+from hecaton.core.matching import Lane
+from hecaton.server.fleet.scheduler import Scheduler
+from hecaton.server.settings import Settings
+
+RETRY_AFTER = 5.0
+"""Seconds after which it makes sense to submit again when the queue was full."""
+
+MAX_WAITING_LANES = 200
+"""Kinds of work (image, mode, handler, options) of one user that may wait: each decision looks at all of them."""
+
+
+class Quotas:
+    """On the server's event loop. Counts nothing itself: the scheduler knows what waits."""
+
+    def __init__(self, settings: Settings, scheduler: Scheduler) -> None:
+        self._settings, self._scheduler = settings, scheduler
+
+    def require(self, lane: Lane, count: int) -> None:
+        """TooMany if `count` jobs more of this lane would be more than its owner may have waiting."""
+        # hot: benchmarks/throughput.py
+        limit, waiting = self._settings.max_queued, self._scheduler.queued(lane.owner_id)
+        if waiting + count > limit:
+            raise TooMany(
+                f"you have {waiting} jobs waiting; with {count} more it would be over your quota of {limit}",
+                "Submit them when some have started. An admin can raise the quota: hecaton-server --max-queued N",
+                RETRY_AFTER,
+            )
+        self.require_lane(lane)
+
+    def require_lane(self, lane: Lane) -> None:
+        """TooMany if no job of this lane waits and its owner has jobs waiting in as many others as he may."""
+        lanes = self._scheduler.waiting_lanes(lane.owner_id)
+        if lanes >= MAX_WAITING_LANES and not self._scheduler.waits_in(lane.key()):
+            raise TooMany(
+                f"your waiting jobs are of {lanes} kinds (image, mode, handler, options), the most for one user",
+                "Submit other kinds when some have started. One handler with many payloads is one kind.",
+                RETRY_AFTER,
+            )
