@@ -3,6 +3,8 @@
 - `duration`: Durations as people write them on a command line: `90`, `15m`, `2h`, `1d`.
 - `log_lines`: How server and worker log: one line per event on stderr: time, level, a sentence, key=value.
 - `output`: Results to stdout, talk and errors to stderr, and the one table of exit codes.
+- `suggestions`: What a word that nobody knows may have meant: near names, and lines that other programs have taught
+  people.
 - `terminal`: Text for terminals: what comes from outside is made harmless, times and sizes become readable, tables fit
   the width.
 - `units`: Services of systemd: unit files and what is done with them.

@@ -22,6 +22,7 @@ from hecaton.core import errors
 
 USAGE = 2
 CANCELLED = 3
+GOES_ON = 8
 BUG = 9
 INTERRUPTED = 130
 
@@ -34,7 +35,7 @@ EXIT_CODES: tuple[tuple[int, str, tuple[type[errors.HecatonError], ...]], ...] =
     (5, "not logged in, or not allowed", (errors.Unauthenticated, errors.Forbidden)),
     (6, "no such job, image, user, worker or server", (errors.NotFound,)),
     (7, "refused: it clashes with what is there, or is too large", (errors.Conflict, errors.Fenced, errors.TooLarge)),
-    (8, "the time to wait is over, the job goes on", (errors.WaitTimeout,)),
+    (GOES_ON, "not over yet: the time to wait is over, or results are still to come", (errors.WaitTimeout,)),
     (BUG, "anything else", ()),
     (INTERRUPTED, "interrupted with Ctrl-C; a job goes on", ()),
 )

@@ -8,6 +8,8 @@
 - `jobs`: What takes longer than one request: waiting for a job, following it, fetching its result.
 - `payload`: The payload rule: what parses as JSON is that value, other UTF-8 is text, anything else bytes.
 - `profiles`: The servers this user knows, with their tokens: `<HECATON_HOME>/client/servers.json`.
+- `python_file`: What can be seen of a Python file before it travels: whether it calls `start()`, and what it imports
+  that does not travel with it.
 - `shared_file`: A file that several commands change at once, on every system that clients run on: a lock, reading, and
   replacement as a whole.
 - `submission`: From what a user hands in to the request that submits it: payload inline or as an upload, handler or

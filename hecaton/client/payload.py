@@ -11,6 +11,7 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -24,6 +25,9 @@ from hecaton.core.errors import BadRequest
 from hecaton.core.model import Kind
 
 PIECE = 256 * 1024
+
+STDIN = "-"
+"""Of a file of this name: ./-"""
 
 _BOM = codecs.BOM_UTF8
 _syntax = msgspec.json.Decoder(msgspec.Raw)
@@ -55,6 +59,53 @@ def without_bom(data: bytes) -> bytes:
     """Editors on Windows put a byte order mark in front of JSON, which JSON does not allow."""
     rest = data.removeprefix(_BOM)
     return rest if rest != data and kind_of(rest) is Kind.JSON else data
+
+
+def fault_of_json(path: str | os.PathLike[str]) -> str | None:
+    """Why a file is not JSON, with line and column; None: it is, or cannot be read here."""
+    try:
+        with open_source(path) as source:
+            if source.kind() is Kind.JSON:
+                return None
+            fault = fault_of_text(source.read())
+    except BadRequest:
+        return None
+    return f"line {fault.line}, column {fault.column}: {fault.why}"
+
+
+class JsonFault(msgspec.Struct, frozen=True):
+    """Lines and columns from 1."""
+
+    line: int
+    column: int
+    why: str
+
+
+EXTRA = "Extra data"
+"""What the parser calls what stands behind a value."""
+
+
+def fault_of_text(text: bytes) -> JsonFault:
+    """Where and why text that is not JSON is none."""
+    try:
+        json.loads(text.decode(), parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        return JsonFault(error.lineno, error.colno, error.msg)
+    except UnicodeDecodeError as error:
+        before = text[: error.start]
+        line = before.count(b"\n") + 1
+        return JsonFault(line, error.start - before.rfind(b"\n"), "it is not UTF-8")
+    except (ValueError, RecursionError) as error:
+        why = str(error)
+    else:
+        why = "JSON does not allow what stands in a string here"
+    found = re.search(rb"\b(NaN|-?Infinity)\b", text)
+    before = text[: found.start()] if found else b""
+    return JsonFault(before.count(b"\n") + 1, len(before) - before.rfind(b"\n"), why)
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON: write null")
 
 
 def encode(value: Any) -> bytes:
@@ -126,17 +177,19 @@ class Source:
 
 @contextlib.contextmanager
 def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
-    """A file of the user's; pipes (`<(command)`, /dev/stdin) are copied to a temporary file first.
+    """A file of the user's; pipes (`<(command)`, /dev/stdin) are copied to a temporary file first, and so is stdin,
+    which `-` names.
 
     BadRequest names the path when there is nothing to read.
     """
     name = os.fspath(path)
     with contextlib.ExitStack() as opened:
         try:
-            file: IO[bytes] = opened.enter_context(open(path, "rb"))
+            stdin = name == STDIN
+            file: IO[bytes] = opened.enter_context(open(0 if stdin else path, "rb", closefd=not stdin))
             mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+            if stdin or not stat.S_ISREG(mode):
+                if not (stdin or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
                     raise BadRequest(f"cannot read {name}: it is neither a file nor a pipe")
                 pipe, file = file, opened.enter_context(tempfile.TemporaryFile())
                 shutil.copyfileobj(pipe, file, PIECE)

@@ -8,6 +8,7 @@ crash leaves the old file or the new one.
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,10 +50,14 @@ class _File(msgspec.Struct, omit_defaults=True):
         for profile in self.servers:
             if profile.name == name:
                 return profile
-        known = ", ".join(profile.name for profile in self.servers)
+        names = [profile.name for profile in self.servers]
+        close = difflib.get_close_matches(name, names, 1)
+        meant = f"Did you mean {close[0]!r}? " if close else ""
         raise NotFound(
             f"no server named {name!r} is registered here",
-            f"Known: {known}." if known else "Register one: hecaton server new --ip HOST:8181 --name NAME.",
+            f"{meant}Known: {', '.join(names)}."
+            if names
+            else "Register one: hecaton server new --ip HOST:8181 --name NAME.",
         )
 
 

@@ -16,6 +16,7 @@ import msgspec
 from hecaton.client import payload as payloads
 from hecaton.client.http import Transport
 from hecaton.client.payload import Source
+from hecaton.client.python_file import look
 from hecaton.core.doors import WAYS, WITH_FILE, WITHOUT_FILE
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import INLINE_LIMIT, Kind, Mode
@@ -84,7 +85,19 @@ def with_file(transport: Transport, request: NewJob, file: PathLike) -> NewJob:
     """The handler or script is uploaded if the server lacks it. BadRequest for what no image could run."""
     with payloads.open_source(file) as source:
         check(request.file_name or source.name, source.start(LOOKED_AT), WAYS[request.mode].run_by)
+        if not WAYS[request.mode].takes_payload:
+            _refuse_handler(file)
         return msgspec.structs.replace(request, file=_upload(transport, source))
+
+
+def _refuse_handler(file: PathLike) -> None:
+    """What is run once, as a program, has nobody there whom `start()` could ask for work."""
+    seen = look(file)
+    if seen is not None and seen.starts_at_once:
+        raise BadRequest(
+            f"{file} calls start(): it is a handler file, not a script",
+            f"Run it with a payload: hecaton job new payload.json IMAGE --handler {file}",
+        )
 
 
 def with_payload(

@@ -17,6 +17,9 @@ MAX_CAUSES = 100
 
 _LONGEST = 200
 
+LAST_LINES = "Its last lines:"
+"""Between why a container has ended and what it had printed."""
+
 
 class Batch(msgspec.Struct, frozen=True):
     """`size`: items so far. `closed`: no more will come. `paused`: why its waiting jobs are not handed out, or None."""
@@ -53,19 +56,21 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """What failures have in common. `message`: the first line; empty for the rest beyond `MAX_CAUSES`."""
+    """What failures have in common. `message`: the first line, and of a log that is quoted the last; empty for the rest
+    beyond `MAX_CAUSES`."""
 
     reason: Reason
     message: str
 
 
 class FailureGroup(msgspec.Struct, frozen=True):
-    """`example`: the first job that failed so."""
+    """`example`: the first job that failed so; its short number, while that job is kept."""
 
     reason: Reason
     message: str
     count: int
     example: JobId
+    example_index: int | None = None
 
 
 def lane_of(owner_id: int, image_id: int, spec: JobSpec) -> Lane:
@@ -76,8 +81,10 @@ def lane_of(owner_id: int, image_id: int, spec: JobSpec) -> Lane:
 def cause_of(reason: Reason, failure: Failure | None) -> Cause:
     if failure is None:
         return Cause(reason, "")
-    lines = failure.message.strip().splitlines()
-    first = lines[0].strip() if lines else ""
+    first, *lines = failure.message.strip().splitlines() or [""]
+    first = first.strip()
+    if lines and first.endswith(LAST_LINES):  # what it printed last says why
+        first = f"{first.removesuffix(LAST_LINES).rstrip('. ')}: {lines[-1].strip()}"
     return Cause(reason, (f"{failure.type}: {first}" if failure.type else first)[:_LONGEST])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,19 @@ def test_waiting_shows_how_it_goes_on_and_writes_the_results(
     done = invoke("job", "new", "--each", lines(*range(40)), "echo", "--wait", "-o", str(target))
     assert (done.code, len(read(target))) == (0, 40)
     assert "All 40 results are in" in done.err
+    assert re.search(r"\nBatch \d+: 40 of 40 finished in [\d.]+ m?s\.\n$", done.err)
+
+
+def test_the_end_of_a_batch_says_what_it_was_and_where_its_results_are(
+    client: Client, invoke: Invoke, lines: Any
+) -> None:
+    done = invoke("job", "new", "--each", lines(1, 2), "echo", "--name", "pictures", "--wait")
+    index = client.batches(limit=1)[0].index
+    where = f"Results: hecaton batch results {index} -o FILE"
+    assert (done.code, done.out) == (0, "")
+    assert re.search(rf"\nBatch {index} \(pictures\): 2 of 2 finished in [\d.]+ m?s\. {where}\n$", done.err)
+    later = invoke("batch", "wait", str(index))
+    assert (later.code, later.err) == (0, f"Batch {index} (pictures): 2 of 2 finished. {where}\n")
 
 
 def test_failures_are_told_by_cause_and_can_be_repeated(
@@ -100,6 +114,8 @@ def test_failures_are_told_by_cause_and_can_be_repeated(
     assert done.code == 1
     assert "2 x handler_error: ValueError: told to fail" in done.err
     index = str(client.batches(limit=1)[0].index)
+    example = client.batch(index).view().failures[0].example
+    assert f"e.g. hecaton job show {client.job(example).index}\n" in done.err
     target = tmp_path / "results.jsonl"
     invoke("batch", "results", index, "-o", str(target))
     one, failed, _, raw = read(target)
@@ -127,9 +143,9 @@ def test_a_bad_line_is_named_and_nothing_is_submitted(client: Client, invoke: In
     before = len(client.batches())
     path = tmp_path / "payloads.jsonl"
     for content, named in (
-        ('{"a": 1}\n' * 700 + "{oops}\n" + "1\n", "line 701 is not JSON"),
+        ('{"a": 1}\n' * 700 + "{oops}\n" + "1\n", "line 701, column 2 is not JSON"),
         ("1\n\n2\n", "line 2 is empty"),
-        ("1\nNaN\n", "line 2 is not JSON"),
+        ("1\nNaN\n", "line 2, column 1 is not JSON: NaN is no JSON: write null"),
         ("\n", "has no lines"),
     ):
         path.write_text(content)
@@ -161,7 +177,8 @@ def test_results_that_are_not_there_yet_are_told_and_come_later(
     batch = client.submit_many("idle", range(3))
     target = tmp_path / "results.jsonl"
     early = invoke("batch", "results", batch.id, "-o", str(target))
-    assert (early.code, "0 of 3 results" in early.err, target.read_bytes()) == (0, True, b"")
+    assert (early.code, "0 of 3 results" in early.err, target.read_bytes()) == (8, True, b"")
+    assert f"hecaton batch wait {batch.index}" in early.err
     said = invoke("batch", "cancel", batch.id)
     assert (said.code, "is cancelled" in said.err) == (0, True)
     batch.wait()

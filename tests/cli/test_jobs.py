@@ -420,6 +420,19 @@ def test_cancel_says_what_became_of_the_job(invoke: Invoke, server: ScriptedServ
     assert "told to stop" in invoke("job", "cancel", "12").err
 
 
+def test_several_jobs_are_cancelled_at_once_and_one_that_is_not_there_holds_up_none(
+    invoke: Invoke, server: ScriptedServer
+) -> None:
+    for number in (1, 3):
+        server.on("POST", f"/v1/jobs/{number}/cancel", reply(job("CANCELLED", index=number)))
+    ended = invoke("job", "cancel", "1", "2", "3")
+    assert ended.code == 6
+    assert [line.split(".")[0] for line in ended.err.splitlines()] == [
+        "Job 1 is CANCELLED", "Error: no route POST /v1/jobs/2/cancel", "Job 3 is CANCELLED",
+    ]  # fmt: skip
+    assert [view["index"] for view in json.loads(invoke("job", "cancel", "1", "3", "--json").out)] == [1, 3]
+
+
 def test_retry_prints_the_new_id(invoke: Invoke, server: ScriptedServer) -> None:
     server.on("POST", "/v1/jobs/11/retry", reply({"id": JOB_ID, "index": 12}, 201))
     assert invoke("job", "retry", "11").out == JOB_ID + "\n"

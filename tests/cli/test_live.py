@@ -10,8 +10,8 @@ import msgspec
 from tests.cli.conftest import HECATON
 from tests.cli.screen import Terminal
 from tests.cli.test_jobs import ends_as, event
-from tests.cli.views import finished
-from tests.client.scripted import Answer, ScriptedServer
+from tests.cli.views import finished, job
+from tests.client.scripted import Answer, ScriptedServer, reply
 
 
 def test_the_status_line_tells_state_time_progress_and_what_the_worker_does(server: ScriptedServer) -> None:
@@ -50,9 +50,22 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server: Scripte
     with Terminal([str(HECATON), "job", "wait", "12"]) as terminal:
         terminal.until("IN_PROGRESS")
         terminal.type("\x03")
-        terminal.until("The job goes on. Come back with: hecaton job wait 12")
+        terminal.until("Job 12 goes on. Ctrl-C again within 3 s cancels it. Come back with: hecaton job wait 12")
         assert terminal.end() == 128 + signal.SIGINT
     assert not [seen for seen in server.seen if seen.method != "GET"]
+
+
+def test_a_second_ctrl_c_cancels_the_job(server: ScriptedServer) -> None:
+    server.on("GET", "/v1/jobs/12/events", Answer(lines=(event("state", "IN_PROGRESS", attempt=1),), then="hang"))
+    server.on("POST", "/v1/jobs/12/cancel", reply(job("CANCELLED")))
+    with Terminal([str(HECATON), "job", "wait", "12"]) as terminal:
+        terminal.until("IN_PROGRESS")
+        terminal.type("\x03")
+        terminal.until("again within 3 s")
+        terminal.type("\x03")
+        terminal.until("Job 12 is cancelled.")
+        assert terminal.end() == 3
+    assert len(server.asked("POST", "/v1/jobs/12/cancel")) == 1
 
 
 def test_tables_fit_the_terminal_and_colours_can_be_switched_off(server: ScriptedServer) -> None:

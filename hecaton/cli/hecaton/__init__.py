@@ -3,6 +3,7 @@
 - `completers`: Names from the live server, for completion in shells and in the interactive shell.
 - `completion`: `hecaton completion SHELL`, and the answers to the scripts that it prints.
 - `context`: What one command line knows: which server it means, whether it answers in JSON, and how it gets its client.
+- `habits`: What people type whom other programs have taught it, and the line that does it here.
 - `main`: The command `hecaton`: the root of its command tree, and the one place where errors become exit codes.
 - `shell`: `hecaton` without a command: the interactive shell, or, when stdin is no terminal, one command line after
   another.

@@ -45,6 +45,11 @@ class Cli:
             )
         return self._client
 
+    def new_client(self) -> Client:
+        """Another one, in the place of one that has been closed."""
+        self._client = None
+        return self.client()
+
     def _profile(self) -> Profile:
         from hecaton.client import profiles
 

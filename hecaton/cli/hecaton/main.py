@@ -12,10 +12,12 @@ import click
 
 from hecaton import __version__
 from hecaton.cli import output
+from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.context import Cli
 from hecaton.cli.hecaton.tree import LazyGroup, common_option, server_option
+from hecaton.cli.suggestions import explained
 from hecaton.cli.terminal import is_terminal
-from hecaton.core.errors import BadRequest, HecatonError, Unauthenticated
+from hecaton.core.errors import HecatonError, Unauthenticated
 
 NOUNS = {
     "server": "hecaton.cli.hecaton.nouns.servers:server",
@@ -34,6 +36,7 @@ EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code:<4} {meaning}" for code, 
 @click.group(
     cls=LazyGroup,
     nouns=NOUNS,
+    habits=habits.ROOT,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EXIT_CODES,
@@ -81,6 +84,9 @@ def run(arguments: Sequence[str], server: str | None = None) -> int:
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as group:
+        click.echo(group.ctx.get_help())
+        return 0
     except (KeyboardInterrupt, click.Abort):
         output.say("Interrupted.")
         return output.INTERRUPTED
@@ -90,17 +96,14 @@ def run(arguments: Sequence[str], server: str | None = None) -> int:
     except Exception as error:
         if os.environ.get("HECATON_DEBUG"):
             raise
-        explained = _explained(error, cli)
-        output.show_error(explained, cli.json or _asks_for_json(arguments))
-        return output.exit_code(explained)
+        shown = _explained(error, cli)
+        output.show_error(shown, cli.json or _asks_for_json(arguments))
+        return output.exit_code(shown)
 
 
 def _explained(error: Exception, cli: Cli) -> HecatonError:
-    if isinstance(error, click.UsageError):
-        command = error.ctx.command_path if error.ctx else "hecaton"
-        return BadRequest(error.format_message(), f"See: {command} --help")
     if isinstance(error, click.ClickException):
-        return BadRequest(error.format_message())
+        return explained(error, "hecaton")
     if type(error) is Unauthenticated:
         return Unauthenticated(error.message, cli.how_to_log_in())
     if isinstance(error, HecatonError):

@@ -11,6 +11,7 @@ import click
 
 from hecaton.cli.hecaton.completers import servers
 from hecaton.cli.hecaton.context import Cli
+from hecaton.cli.suggestions import SuggestingGroup
 
 
 class Command(click.Command):
@@ -23,13 +24,13 @@ class Command(click.Command):
             self.params.append(server_option())
 
 
-class Group(click.Group):
+class Group(SuggestingGroup):
     """`hecaton NOUN`: its commands are of the class above."""
 
     command_class = Command
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """`hecaton` itself: `nouns` says where each command lives (`module:attribute`)."""
 
     command_class = Command

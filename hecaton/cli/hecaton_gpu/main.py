@@ -12,12 +12,23 @@ import click
 from hecaton import __version__
 from hecaton.cli import output
 from hecaton.cli.hecaton_gpu.options import UNIT, WorkerOptions, unit_name, worker_options
+from hecaton.cli.suggestions import SuggestingGroup, explained
 from hecaton.core.errors import BadRequest, HecatonError
 
 NOT_RUNNING = 3
 """Exit code of `status` when the service does not run, as systemctl has it."""
 
 service_option = click.option("--name", metavar="NAME", help="The worker, where several are installed.")
+
+HABITS = {
+    **dict.fromkeys(("add", "join", "register", "enable", "setup"), "sudo hecaton-gpu install SERVER"),
+    **dict.fromkeys(("remove", "rm", "disable"), "sudo hecaton-gpu uninstall"),
+    **dict.fromkeys(("list", "ls", "show", "info"), "hecaton-gpu status|hecaton worker list"),
+    **dict.fromkeys(("drain", "pause"), "hecaton worker drain NAME"),
+    **dict.fromkeys(("undrain", "resume"), "hecaton worker undrain NAME"),
+    "log": "hecaton-gpu logs -f",
+    "version": "hecaton-gpu --version",
+}
 
 EXAMPLES = """\b
 Examples:
@@ -32,7 +43,12 @@ Completion, in ~/.bashrc (bash) or ~/.zshrc (zsh):
 """
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=EXAMPLES)
+@click.group(
+    cls=SuggestingGroup,
+    habits=HABITS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXAMPLES,
+)
 @click.version_option(__version__, prog_name="hecaton-gpu", message="%(prog)s %(version)s")
 def cli() -> None:
     """Run this machine as a worker of a Hecaton server. Docker workers need root."""
@@ -167,25 +183,25 @@ def _main(arguments: Sequence[str]) -> int:
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as group:
+        click.echo(group.ctx.get_help())
+        return 0
     except (KeyboardInterrupt, click.Abort):
         output.say("Interrupted.")
         return output.INTERRUPTED
     except (HecatonError, click.ClickException, OSError) as error:
         if os.environ.get("HECATON_DEBUG"):
             raise
-        explained = _explained(error)
-        output.show_error(explained, as_json="--json" in arguments)
-        return output.exit_code(explained)
+        shown = _explained(error)
+        output.show_error(shown, as_json="--json" in arguments)
+        return output.exit_code(shown)
 
 
 def _explained(error: HecatonError | click.ClickException | OSError) -> HecatonError:
     if isinstance(error, HecatonError):
         return error
-    if isinstance(error, click.UsageError):
-        command = error.ctx.command_path if error.ctx else "hecaton-gpu"
-        return BadRequest(error.format_message(), f"See: {command} --help")
     if isinstance(error, click.ClickException):
-        return BadRequest(error.format_message())
+        return explained(error, "hecaton-gpu")
     where = f"{error.filename}: " if error.filename else ""
     return HecatonError(f"{where}{error.strerror or error}")
 

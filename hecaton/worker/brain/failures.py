@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 
+from hecaton.core.batches import LAST_LINES
 from hecaton.core.model import Failure, Reason
 from hecaton.worker.runtimes.port import Exit
 
@@ -73,12 +74,15 @@ def payload_failure(why: str) -> Failure:
 
 def _with_lines(message: str, output: str) -> str:
     lines = output.strip()
-    return f"{message}. Its last lines:\n{lines}" if lines else message
+    return f"{message}. {LAST_LINES}\n{lines}" if lines else message
 
 
 def _code(code: int) -> str:
     """A code over 128 is how a shell or engine tells of a signal, a negative one how a parent process does."""
     try:
-        return f"exit code {code} ({signal.Signals(code - 128 if code > 128 else -code).name})"
+        name = signal.Signals(code - 128 if code > 128 else -code).name
+        # The engine sees an end for memory in the container's own limit, not one by the machine's kernel.
+        why = ": killed, most likely for memory" if name == "SIGKILL" else ""
+        return f"exit code {code} ({name}{why})"
     except ValueError:
         return f"exit code {code}"

@@ -1,4 +1,4 @@
-"""`hecaton batch`: list, show, results, retry, cancel, resume. Batches are made by `hecaton job new --each`."""
+"""`hecaton batch`: list, show, wait, results, retry, cancel, resume. Batches are made by `hecaton job new --each`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from hecaton.cli import output
+from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.completers import batches
 from hecaton.cli.hecaton.context import Cli, pass_cli
+from hecaton.cli.hecaton.jobs.follow import interrupted, output_option
 from hecaton.cli.hecaton.tree import Group
 from hecaton.cli.terminal import Column, ago, duration, one_line
 
@@ -32,7 +34,7 @@ COLUMNS = [
 ]
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, habits=habits.BATCH)
 def batch() -> None:
     """Look after batches: many jobs submitted as one, by `hecaton job new --each`."""
 
@@ -63,18 +65,29 @@ def show(cli: Cli, batch_id: str) -> None:
     cli.show(view, lambda: details(view, time.time()))
 
 
+@batch.command("wait")
+@click.argument("batch_id", shell_complete=batches)
+@output_option
+@pass_cli
+def wait(cli: Cli, batch_id: str, target: Path | None) -> int:
+    """Stay with a batch until all its jobs have ended."""
+    from hecaton.cli.hecaton.jobs.batch_results import require_fit
+
+    if target is not None:
+        require_fit(target)
+    return follow(cli, cli.client().batch(batch_id), target)
+
+
 @batch.command("results")
 @click.argument("batch_id", shell_complete=batches)
-@click.option(
-    "-o", "--output", "target", type=click.Path(path_type=Path), help="Write to this file, from where it stops."
-)
+@output_option
 @pass_cli
-def results(cli: Cli, batch_id: str, target: Path | None) -> None:
-    """Results in input order as JSON lines, up to the first job that has not ended.
+def results(cli: Cli, batch_id: str, target: Path | None) -> int:
+    """Results in input order as JSON lines, up to the first job that has not ended. Exit code 8: there is one.
 
     With -o the file is checked and continued: run it again to fetch what has come since.
     """
-    fetch(cli, cli.client().batch(batch_id), target)
+    return 0 if fetch(cli.client().batch(batch_id), target) else output.GOES_ON
 
 
 @batch.command("retry")
@@ -146,24 +159,28 @@ def details(view: BatchView, now: float) -> list[str]:
 
 def _cause(group: FailureGroup) -> str:
     message = f": {one_line(group.message)}" if group.message else ""
-    return f"{group.count} x {group.reason}{message}   e.g. hecaton job show {group.example}"
+    return f"{group.count} x {group.reason}{message}   e.g. hecaton job show {group.example_index or group.example}"
 
 
-def fetch(cli: Cli, handle: BatchHandle, target: Path | None) -> None:
-    """Results so far into the file, or on stdout; on stderr what is still missing."""
+def fetch(handle: BatchHandle, target: Path | None) -> bool:
+    """Results so far into the file, or on stdout; on stderr what is still missing. Whether those are all."""
     from hecaton.cli.hecaton.jobs import batch_results
 
     count = batch_results.write(handle, target)
     view = handle.view()
     where = f" in {target}" if target else ""
     if count < view.size or not view.closed:
-        output.say(f"{count} of {view.size} results are{where}; the next job has not ended. Run it again later.")
-    elif target:
+        output.say(f"{count} of {view.size} results are{where}; the next job has not ended.")
+        output.say(f"Run it again later, or wait: hecaton batch wait {view.index}")
+        return False
+    if target:
         output.say(f"All {count} results are{where}.")
+    return True
 
 
-def follow(cli: Cli, handle: BatchHandle, target: Path | None) -> int:
-    """Show how a batch goes on until its end; the exit code tells whether all jobs finished."""
+def follow(cli: Cli, handle: BatchHandle, target: Path | None, since: float | None = None) -> int:
+    """Show how a batch goes on until its end; the exit code tells whether all jobs finished. `since`: of its
+    submission, by `time.monotonic`, where that was just now."""
     from hecaton.cli.hecaton.jobs.live import Screen
 
     screen = Screen()
@@ -172,20 +189,32 @@ def follow(cli: Cli, handle: BatchHandle, target: Path | None) -> int:
         for view in handle.events():
             screen.status(_progress(view))
     except KeyboardInterrupt:
-        output.say(f"The batch goes on. See: hecaton batch show {handle.index}{cli.server_flag}")
-        return output.INTERRUPTED
+        screen.close()
+        return interrupted(f"Batch {handle.index}", f"batch wait {handle.index}", cli, handle.cancel)
     finally:
         screen.close()
     if target is not None:
-        fetch(cli, handle, target)
+        fetch(handle, target)
     if cli.json:
         output.print_json(view)
-    elif not view.complete or view.failed or view.cancelled:
-        for line in details(view, time.time()):
+    else:
+        for line in _ending(view, since, target):
             click.echo(line, err=True)
     if not view.complete or view.failed:
         return output.EXIT_CODE_OF_STATE["FAILED"]
     return output.CANCELLED if view.cancelled else 0
+
+
+def _ending(view: BatchView, since: float | None, target: Path | None) -> list[str]:
+    """What it was, and where the results are; all about one in which not all is well."""
+    lines = [] if view.complete and not view.failed and not view.cancelled else details(view, time.time())
+    if view.complete:
+        lines += [""] if lines else []
+        name = f" ({one_line(view.name)})" if view.name else ""
+        took = f" in {duration(time.monotonic() - since)}" if since is not None else ""
+        where = "" if target else f" Results: hecaton batch results {view.index} -o FILE"
+        lines.append(f"Batch {view.index}{name}: {view.finished} of {view.size} finished{took}.{where}")
+    return lines
 
 
 def _progress(view: BatchView) -> str:

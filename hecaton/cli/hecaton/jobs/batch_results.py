@@ -41,8 +41,25 @@ def write(handle: BatchHandle, target: Path | None) -> int:
         raise BadRequest(f"cannot write {target}: {error.strerror or error}", "Name another file.") from error
 
 
+def require_fit(target: Path) -> None:
+    """Conflict if the file is there and holds something else than results: said before there are any."""
+    try:
+        if target.is_file():
+            with open(target, "rb") as file:
+                _lines_there(file, target)
+    except OSError as error:
+        raise BadRequest(f"cannot read {target}: {error.strerror or error}", "Name another file.") from error
+
+
 def _there(file: IO[bytes], target: Path) -> tuple[int, str | None]:
     """Lines of an earlier call, and the job of the last one. Half a line at the end is cut off."""
+    count, last, end = _lines_there(file, target)
+    file.truncate(end)
+    return count, last
+
+
+def _lines_there(file: IO[bytes], target: Path) -> tuple[int, str | None, int]:
+    """Whole lines, the job of the last one, and where it ends."""
     end = count = 0
     last = None
     for line in file:
@@ -59,8 +76,7 @@ def _there(file: IO[bytes], target: Path) -> tuple[int, str | None]:
         count, last, end = count + 1, known.id, end + len(line)
     if end == 0 and file.seek(0, os.SEEK_END):
         raise Conflict(f"{target} holds something else: nothing was written", "Name another file.")
-    file.truncate(end)
-    return count, last
+    return count, last, end
 
 
 def _append(handle: BatchHandle, file: IO[bytes], count: int, last: str | None) -> int:

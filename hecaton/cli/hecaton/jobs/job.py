@@ -1,156 +1,42 @@
-"""`hecaton job`: new, list, show, wait, logs, cancel, retry. What they print about one job is in `job_text`."""
+"""`hecaton job`: list, show, wait, logs, cancel, retry; `new` has a module of its own. What they print about one job is
+in `job_text`."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from hecaton.cli import output
 from hecaton.cli.duration import Duration
-from hecaton.cli.hecaton.completers import images, jobs
+from hecaton.cli.hecaton import habits
+from hecaton.cli.hecaton.completers import jobs
 from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.jobs import text as job_text
-from hecaton.cli.hecaton.jobs.options import job_options
+from hecaton.cli.hecaton.jobs.follow import follow, output_option
+from hecaton.cli.hecaton.jobs.new import new
 from hecaton.cli.hecaton.tree import Group
 from hecaton.cli.terminal import HarmlessStream, is_terminal
 from hecaton.core.errors import NotFound
 from hecaton.core.model import JobState
 
 if TYPE_CHECKING:
-    from hecaton.client import Client, JobHandle
+    from hecaton.client import Client
     from hecaton.wire.api import JobSummary
 
 STATES = [state.value for state in JobState]
-output_option = click.option(
-    "-o", "--output", "target", type=click.Path(path_type=Path), help="Write the result to this file instead of stdout."
-)
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, habits=habits.JOB)
 def job() -> None:
     """Submit and track jobs. A job is named by its id or by its short number (index)."""
 
 
-@job.command("new")
-@click.argument("file_path", type=click.Path(path_type=Path))
-@click.argument("image_name", required=False, shell_complete=images)
-@click.argument("args", nargs=-1)
-@click.option(
-    "--each",
-    metavar="FILE",
-    help="A batch, without FILE_PATH: a job for each line of FILE (JSON), or each file of a quoted glob.",
-)
-@click.option("--name", help="Name of the batch (--each).")
-@click.option("--wait", is_flag=True, help="Stay: logs and progress on stderr, the result on stdout.")
-@click.option("--script", is_flag=True, help="FILE_PATH is a Python or shell file to run; its ARGS follow after --.")
-@click.option(
-    "--handler", type=click.Path(path_type=Path), help="A local file that calls start(); FILE_PATH is its payload."
-)
-@job_options
-@click.option("--idempotency-key", help="Submitting again with the same key gives the first job.")
-@output_option
-@pass_cli
-def new(
-    cli: Cli,
-    /,
-    file_path: Path,
-    image_name: str | None,
-    args: tuple[str, ...],
-    each: str | None,
-    name: str | None,
-    wait: bool,
-    script: bool,
-    handler: Path | None,
-    target: Path | None,
-    idempotency_key: str | None,
-    **options: Any,
-) -> int:
-    """Submit a new job; prints its id.
-
-    \b
-    hecaton job new payload.json my-image:latest
-    hecaton job new payload.json my-image:latest --wait -o result.json
-    hecaton job new train.py python:3.9-slim --script -- --epochs 3
-    hecaton job new payload.json python:3.9-slim --handler handler.py
-    hecaton job new --each payloads.jsonl --name pictures my-image:latest
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    asked = _Submission(script, handler, args, idempotency_key, given)
-    if script and handler:
-        raise click.UsageError("--script and --handler exclude each other")
-    if each is None and name is not None:
-        raise click.UsageError("--name is that of a batch: it goes with --each")
-    if each is not None:
-        if script or image_name is not None:
-            raise click.UsageError("--each takes the place of FILE_PATH, and goes with no script")
-        return _new_batch(cli, str(file_path), each, name or "", wait, target, asked)
-    if image_name is None:
-        raise click.UsageError("Missing argument 'IMAGE_NAME'.")
-    if args and not script:
-        raise click.UsageError(f"{args[0]!r} is too much: arguments go to scripts only (--script)")
-    if target and not wait:
-        raise click.UsageError("--output needs --wait: there is no result yet")
-    with _known_image(image_name):
-        handle = _submit(cli.client(), file_path, image_name, asked)
-    if wait:
-        output.say(f"Job {handle.index} ({handle.id}) is submitted.")
-        return _follow(cli, handle.id, None, target)
-    cli.show({"id": handle.id, "index": handle.index}, lambda: [handle.id])
-    return 0
-
-
-@dataclass(frozen=True)
-class _Submission:
-    """How a payload is to be run. `key`: idempotency key. `options`: of the job, by name, without those not given."""
-
-    script: bool
-    handler: Path | None
-    args: tuple[str, ...]
-    key: str | None
-    options: dict[str, Any]
-
-
-def _submit(client: Client, path: Path, image: str, asked: _Submission) -> JobHandle:
-    from hecaton.core.doors import WAYS, asked_for
-
-    mode = asked_for(name for name, given in (("script", asked.script), ("handler", asked.handler)) if given)
-    if not WAYS[mode].takes_payload:
-        return client.submit(image, mode=mode, file=path, args=asked.args, key=asked.key, **asked.options)
-    return client.submit(image, payload_file=path, mode=mode, file=asked.handler, key=asked.key, **asked.options)
-
-
-@contextmanager
-def _known_image(name: str) -> Iterator[None]:
-    try:
-        yield
-    except NotFound as error:
-        raise NotFound(error.message, f"An admin registers it with: hecaton image new {name}") from error
-
-
-def _new_batch(cli: Cli, image: str, each: str, name: str, wait: bool, target: Path | None, asked: _Submission) -> int:
-    from hecaton.cli.hecaton.jobs import batch
-    from hecaton.cli.hecaton.jobs.each import items_of
-
-    if target and not wait:
-        raise click.UsageError("--output needs --wait: there is no result yet")
-    client = cli.client()
-    options = asked.options
-    if asked.handler:
-        options = {**options, "mode": "handler", "file": asked.handler}
-    with items_of(client, each) as items, _known_image(image):
-        handle = client.submit_items(image, items, name=name, key=asked.key, **options)
-    if wait:
-        output.say(f"Batch {handle.index} ({handle.id}) is submitted.")
-        return batch.follow(cli, handle, target)
-    cli.show({"id": handle.id, "index": handle.index}, lambda: [handle.id])
-    return 0
+job.add_command(new)
 
 
 @job.command("list")
@@ -198,35 +84,7 @@ def show(cli: Cli, job_id: str) -> None:
 @pass_cli
 def wait(cli: Cli, job_id: str, timeout: float | None, target: Path | None) -> int:
     """Stay with a job until it ends: logs on stderr, the result on stdout."""
-    return _follow(cli, job_id, timeout, target)
-
-
-def _follow(cli: Cli, job_id: str, timeout: float | None, target: Path | None) -> int:
-    """Watch until the end, print the result, and return the exit code that tells how it ended."""
-    from hecaton.cli.hecaton.jobs import live
-    from hecaton.client.jobs import keeps_refused
-
-    client = cli.client()
-    try:
-        view = live.watch(client, job_id, timeout)
-    except KeyboardInterrupt:
-        output.say(f"The job goes on. Come back with: hecaton job wait {job_id}{cli.server_flag}")
-        return output.INTERRUPTED
-    if view.state == "FINISHED":
-        if target is not None:
-            client.download_result(view.id, target)
-            output.say(f"The result is in {target}.")
-        elif not cli.json:
-            job_text.print_result(client, view)
-    elif not cli.json:
-        for line in job_text.ending(view):
-            click.echo(line, err=True)
-    if target is not None and keeps_refused(view):
-        client.download_result(view.id, target)
-        output.say(f"What was refused is in {target}.")
-    if cli.json:
-        output.print_json(view if target is not None else job_text.with_result(client, view))
-    return output.EXIT_CODE_OF_STATE[view.state]
+    return follow(cli, job_id, timeout, target)
 
 
 @job.command("logs")
@@ -262,13 +120,24 @@ def _print_log(pieces: Iterable[bytes]) -> None:
 
 
 @job.command("cancel")
-@click.argument("job_id", shell_complete=jobs)
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...", shell_complete=jobs)
 @pass_cli
-def cancel(cli: Cli, job_id: str) -> None:
-    """Cancel a job, waiting or running."""
-    view = cli.client().cancel(job_id)
-    ended = f"Job {view.index} is {view.state}."
-    cli.done(view, ended if view.state.terminal else f"Job {view.index} is {view.state} and has been told to stop.")
+def cancel(cli: Cli, job_ids: tuple[str, ...]) -> int:
+    """Cancel jobs, waiting or running. Each is tried; the exit code is that of the first that could not be."""
+    views, code = [], 0
+    for job_id in job_ids:
+        try:
+            view = cli.client().cancel(job_id)
+        except NotFound as error:
+            output.show_error(error, cli.json)
+            code = code or output.exit_code(error)
+            continue
+        views.append(view)
+        if not cli.json:
+            output.say(f"Job {view.index} is {view.state}" + ("." if view.state.terminal else ", and told to stop."))
+    if cli.json and views:
+        output.print_json(views[0] if len(job_ids) == 1 else views)
+    return code
 
 
 @job.command("retry")

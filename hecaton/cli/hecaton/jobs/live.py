@@ -37,12 +37,12 @@ ASK_AGAIN = 3.0
 REDRAW = 0.25
 
 
-def watch(client: Client, job_id: str, timeout: float | None = None) -> JobView:
-    """The job as it ended. Raises WaitTimeout after `timeout` seconds; KeyboardInterrupt passes through. The client is
-    closed then: it would go on reading events, in an interactive shell for ever."""
+def watch(client: Client, job_id: str, timeout: float | None, name: str) -> JobView:
+    """The job as it ended. `name`: what people call it. Raises WaitTimeout after `timeout` seconds; KeyboardInterrupt
+    passes through. The client is closed then: it would go on reading events, in an interactive shell for ever."""
     screen = Screen()
     try:
-        return _LiveJob(client, job_id, screen).run(timeout)
+        return _LiveJob(client, job_id, screen, name).run(timeout)
     except BaseException:
         client.close()
         raise
@@ -51,8 +51,9 @@ def watch(client: Client, job_id: str, timeout: float | None = None) -> JobView:
 
 
 class _LiveJob:
-    def __init__(self, client: Client, job_id: str, screen: Screen) -> None:
+    def __init__(self, client: Client, job_id: str, screen: Screen, name: str) -> None:
         self._client = client
+        self._name = name
         self._job_id = job_id
         self._screen = screen
         # Bounded: a job that prints faster than the terminal takes it must not fill the memory.
@@ -80,8 +81,8 @@ class _LiveJob:
                 self._take(event)
             if time.monotonic() > deadline:
                 raise WaitTimeout(
-                    f"the job {self._job_id} is still {self._state or 'going on'} after {duration(timeout or 0)}",
-                    f"It goes on. Come back with: hecaton job wait {self._job_id}",
+                    f"job {self._name} is still {self._state or 'going on'} after {duration(timeout or 0)}",
+                    f"It goes on. Come back with: hecaton job wait {self._name}",
                 )
 
     def _read(self) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hecaton.cli import output
+from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.completers import images
 from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.tree import Group, confirm, yes_option
+from hecaton.cli.suggestions import known
 from hecaton.cli.terminal import Column, ago
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ COLUMNS = [
 ]
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, habits=habits.IMAGE)
 def image() -> None:
     """Manage Docker images available for jobs."""
 
@@ -80,7 +83,9 @@ def update(cli: Cli, image_name: str, fp: Path | None, desc: str | None, refresh
         from hecaton.cli.hecaton.nouns import envfile
 
         env = envfile.read(fp)
-    _changed(cli, cli.client().update_image(image_name, env=env, description=desc, refresh=refresh), "is updated")
+    with _known(cli, image_name):
+        view = cli.client().update_image(image_name, env=env, description=desc, refresh=refresh)
+    _changed(cli, view, "is updated")
 
 
 @image.command("show")
@@ -88,7 +93,8 @@ def update(cli: Cli, image_name: str, fp: Path | None, desc: str | None, refresh
 @pass_cli
 def show(cli: Cli, image_name: str) -> None:
     """Show image details including environment variables (those for admins only)."""
-    view = cli.client().image(image_name)
+    with _known(cli, image_name):
+        view = cli.client().image(image_name)
     cli.show(view, lambda: _details(view))
 
 
@@ -99,8 +105,13 @@ def show(cli: Cli, image_name: str) -> None:
 def delete(cli: Cli, image_name: str, yes: bool) -> None:
     """Take an image off the list. Its jobs stay on record."""
     confirm(f"Delete the image {image_name} from the server's list?", yes)
-    cli.client().delete_image(image_name)
+    with _known(cli, image_name):
+        cli.client().delete_image(image_name)
     cli.done({"image": image_name, "deleted": True}, f"Image {image_name} is deleted.")
+
+
+def _known(cli: Cli, name: str) -> AbstractContextManager[None]:
+    return known(name, lambda: (view.name for view in cli.client().images()))
 
 
 def _changed(cli: Cli, view: ImageView, what: str) -> None:

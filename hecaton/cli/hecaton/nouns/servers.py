@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from hecaton.cli import output
+from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.completers import servers
 from hecaton.cli.hecaton.context import Cli, LoginRefused, pass_cli
 from hecaton.cli.hecaton.tree import Group, asked, confirm, yes_option
@@ -44,7 +45,7 @@ ca_file_option = click.option(
 )
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, habits=habits.SERVER)
 def server() -> None:
     """Manage your local server connections."""
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 
 import click
 
 from hecaton.cli import output
+from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.completers import users
 from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.tree import Group, asked, confirm, yes_option
+from hecaton.cli.suggestions import known
 from hecaton.cli.terminal import Column, ago
 from hecaton.core.model import Role
 
 ROLES = sorted((role.value for role in Role), key=lambda role: role != Role.USER)  # the usual one first
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, habits=habits.USER)
 def user() -> None:
     """Manage users (admins only)."""
 
@@ -50,7 +53,8 @@ def list_users(cli: Cli) -> None:
 def delete(cli: Cli, username: str, yes: bool) -> None:
     """Delete a user. Their tokens stop working at once."""
     confirm(f"Delete the user {username}?", yes)
-    cli.client().delete_user(username)
+    with _known(cli, username):
+        cli.client().delete_user(username)
     cli.done({"username": username, "deleted": True}, f"User {username} is deleted.")
 
 
@@ -60,8 +64,13 @@ def delete(cli: Cli, username: str, yes: bool) -> None:
 @pass_cli
 def passwd(cli: Cli, username: str, password: str) -> None:
     """Set a user's password. Their old tokens stop working at once."""
-    cli.client().set_password(username, password)
+    with _known(cli, username):
+        cli.client().set_password(username, password)
     cli.done(
         {"username": username, "changed": True},
         f"The password of {username} is changed. Who uses it logs in again: hecaton server login NAME",
     )
+
+
+def _known(cli: Cli, name: str) -> AbstractContextManager[None]:
+    return known(name, lambda: (view.username for view in cli.client().users()))

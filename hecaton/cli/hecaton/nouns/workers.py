@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import click
 
 from hecaton.cli import output
+from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.completers import workers
 from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.tree import Group, confirm, yes_option
+from hecaton.cli.suggestions import known
 from hecaton.cli.terminal import Column, ago, size
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ COLUMNS = [
 ]
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, habits=habits.WORKER)
 def worker() -> None:
     """Monitor connected workers."""
 
@@ -81,7 +84,8 @@ def _gpus(slots: tuple[SlotView, ...]) -> str:
 @pass_cli
 def drain(cli: Cli, name: str) -> None:
     """Let a worker finish what it runs and give it nothing new, until it is undrained. No job loses an attempt."""
-    view = cli.client().drain_worker(name)
+    with _known(cli, name):
+        view = cli.client().drain_worker(name)
     busy = sum(len(slot.jobs) for slot in view.slots)
     left = f" It still has {busy} {'job' if busy == 1 else 'jobs'}." if busy else ""
     cli.done(view, f"Worker {name} is draining: it gets nothing new.{left}")
@@ -92,7 +96,9 @@ def drain(cli: Cli, name: str) -> None:
 @pass_cli
 def undrain(cli: Cli, name: str) -> None:
     """Give a worker jobs again, after a drain or a quarantine."""
-    cli.done(cli.client().undrain_worker(name), f"Worker {name} gets jobs again.")
+    with _known(cli, name):
+        view = cli.client().undrain_worker(name)
+    cli.done(view, f"Worker {name} gets jobs again.")
 
 
 @worker.command("remove")
@@ -102,5 +108,10 @@ def undrain(cli: Cli, name: str) -> None:
 def remove(cli: Cli, name: str, yes: bool) -> None:
     """Remove a worker for good: it stops, and its jobs go to others."""
     confirm(f"Remove the worker {name}?", yes)
-    cli.client().remove_worker(name)
+    with _known(cli, name):
+        cli.client().remove_worker(name)
     cli.done({"worker": name, "removed": True}, f"Worker {name} is removed.")
+
+
+def _known(cli: Cli, name: str) -> AbstractContextManager[None]:
+    return known(name, lambda: (view.name for view in cli.client().workers()))

@@ -36,7 +36,12 @@ _BATCHES = f"""
     FROM batch CROSS JOIN user ON user.id = batch.owner_id CROSS JOIN image ON image.id = batch.image_id
 """  # noqa: S608
 
-_FAILURES = Columns(FailureGroup, "batch_failure", made={"reason": REASON.__getitem__})
+_FAILURES = Columns(
+    FailureGroup,
+    "batch_failure",
+    {"example_index": "(SELECT seq FROM job WHERE job.id = batch_failure.example)"},
+    {"reason": REASON.__getitem__},
+)
 
 
 class _Item(msgspec.Struct, gc=False):

@@ -1,0 +1,87 @@
+"""Stay with a job until it ends, hand over its result, and leave with the exit code that tells how it ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from hecaton.cli import output
+from hecaton.cli.hecaton.context import Cli
+from hecaton.cli.hecaton.jobs import text as job_text
+from hecaton.cli.terminal import is_terminal
+
+AGAIN = 3.0
+"""Seconds after a Ctrl-C in which a second one stops what is waited for."""
+
+
+def _writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Found out now, not when the result is there. `-` is stdout, as without the option."""
+    if value is None or str(value) == "-":
+        return None
+    folder = value if value.is_dir() else value.parent
+    if value.is_dir():
+        why = "it is a folder"
+    elif not folder.is_dir():
+        why = f"there is no folder {folder}" if not folder.exists() else f"{folder} is no folder"
+    elif not os.access(value if value.exists() else folder, os.W_OK):
+        why = "you may not write there"
+    else:
+        return value
+    raise click.BadParameter(f"cannot write {value}: {why}. Name another file.", ctx, param)
+
+
+output_option = click.option(
+    "-o", "--output", "target",
+    type=click.Path(path_type=Path), callback=_writable,
+    help="Write the result to this file instead of stdout (-).",
+)  # fmt: skip
+
+
+def follow(cli: Cli, job_id: str, timeout: float | None, target: Path | None, name: str | None = None) -> int:
+    """Watch until the end, print the result, and return the exit code that tells how it ended. `name`: what people call
+    it, its number where that is known."""
+    from hecaton.cli.hecaton.jobs import live
+    from hecaton.client.jobs import keeps_refused
+
+    client = cli.client()
+    try:
+        view = live.watch(client, job_id, timeout, name or job_id)
+    except KeyboardInterrupt:
+        name = name or job_id
+        return interrupted(f"Job {name}", f"job wait {name}", cli, lambda: cli.new_client().cancel(job_id))
+    if view.state == "FINISHED":
+        if target is not None:
+            client.download_result(view.id, target)
+            output.say(f"The result is in {target}.")
+        elif not cli.json:
+            job_text.print_result(client, view)
+    elif not cli.json:
+        for line in job_text.ending(view):
+            click.echo(line, err=True)
+    if target is not None and keeps_refused(view):
+        client.download_result(view.id, target)
+        output.say(f"What was refused is in {target}.")
+    if cli.json:
+        output.print_json(view if target is not None else job_text.with_result(client, view))
+    return output.EXIT_CODE_OF_STATE[view.state]
+
+
+def interrupted(what: str, back: str, cli: Cli, cancel: Callable[[], object]) -> int:
+    """After Ctrl-C: it goes on, unless another one comes soon. `back`: the command that comes back to it."""
+    asks = is_terminal(sys.stdin)
+    again = f" Ctrl-C again within {AGAIN:g} s cancels it." if asks else ""
+    output.say(f"{what} goes on.{again} Come back with: hecaton {back}{cli.server_flag}")
+    if not asks:
+        return output.INTERRUPTED
+    try:
+        time.sleep(AGAIN)
+    except KeyboardInterrupt:
+        cancel()
+        output.say(f"{what} is cancelled.")
+        return output.CANCELLED
+    return output.INTERRUPTED
