@@ -117,7 +117,7 @@ class Server:
             return Stream(once(), "application/json", len(text))
 
         every = [*routes, Route("GET", "/openapi.json", Action.SEE_API, openapi, "This description")]
-        return Application(every, gate, PATH, parts.channel.serve)
+        return Application(every, gate, parts.hub, PATH, parts.channel.serve)
 
     def closing(self) -> None:
         """SIGTERM arrived: everyone who waits is answered now, workers are sent away."""

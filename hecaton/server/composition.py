@@ -50,8 +50,9 @@ class Composition:
         database, clock = resources.database, resources.clock
         self.fleet = Fleet()
         versions = Versions(self.fleet, clock.now)
-        self.directory = Directory(database, passwords, clock, Resolver(check, versions, clock.now))
         self.hub = Hub()
+        resolver = Resolver(check, versions, clock.now)
+        self.directory = Directory(database, passwords, clock, resolver, self.hub.revoke)
         pulls = Pulls(clock.now, resources.settings.pull_patience)
         most = resources.settings.max_running
         self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now, pulls, most)
@@ -59,7 +60,7 @@ class Composition:
         self.dispatcher = Dispatcher(database, clock, self.scheduler)
         self.quarantine = Quarantine(resources, self.fleet, self.scheduler)
         self.attempts = Attempts(resources, self.fleet, self.scheduler, self.dispatcher, self.quarantine, self.hub)
-        self.workers = Workers(resources, self.fleet, self.dispatcher, self.attempts, self.quarantine)
+        self.workers = Workers(resources, self.fleet, self.dispatcher, self.attempts, self.quarantine, self.hub)
         self.jobs = Jobs(resources, self.directory, self.fleet, self.scheduler, quotas, self.attempts, self.hub)
         self.batches = Batches(resources, self.directory, self.scheduler, quotas, self.hub)
         images = ImageNews(versions, pulls, self.directory.pin_image, self.dispatcher.kick)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from hecaton.core.model import JobId
+from hecaton.core.model import JobId, WorkerId
 from hecaton.wire.api import JobEvent
 
 QUEUE_LIMIT = 256
@@ -21,6 +23,9 @@ KEEP_ALIVE = 10.0
 Watched = JobId | int
 """A job, or a batch by its index."""
 
+Holder = int | WorkerId
+"""Whose rights a request goes by: a user's, or a worker's."""
+
 
 class Watch:
     """One request that watches one job or batch, for the length of a `with` block."""
@@ -28,8 +33,14 @@ class Watch:
     # hot: benchmarks/latency.py - one for each job that is waited for; `asyncio.timeout` and an Event cost thrice this
 
     def __init__(
-        self, watches: dict[Watched, set[Watch]], deadlines: _Deadlines, watched: Watched, end_only: bool
+        self,
+        watches: dict[Watched, set[Watch]],
+        deadlines: _Deadlines,
+        watched: Watched,
+        end_only: bool,
+        holder: Holder | None,
     ) -> None:
+        self.holder = holder
         self.events: deque[JobEvent] = deque(maxlen=QUEUE_LIMIT)
         self.ended = False
         self.end: object = None  # what the event `end` carried
@@ -118,11 +129,35 @@ class Hub:
     def __init__(self) -> None:
         self._watches: dict[Watched, set[Watch]] = {}
         self._deadlines = _Deadlines()
+        self._streams: dict[Holder, set[asyncio.Future[None]]] = {}
         self.closing = False
         self.decided = asyncio.Event()  # something about a batch, which `sweeper` has to carry out
 
-    def watching(self, job: Watched, *, end_only: bool = False) -> Watch:
-        return Watch(self._watches, self._deadlines, job, end_only)
+    def watching(self, job: Watched, *, end_only: bool = False, holder: Holder | None = None) -> Watch:
+        """With a `holder` it is woken when his rights change too: he may have to be refused."""
+        return Watch(self._watches, self._deadlines, job, end_only, holder)
+
+    @contextmanager
+    def streaming(self, holder: Holder) -> Iterator[asyncio.Future[None]]:
+        """For the length of an answer that goes on for long. Done once he may have to be refused."""
+        ended = asyncio.get_running_loop().create_future()
+        streams = self._streams.setdefault(holder, set())
+        streams.add(ended)
+        try:
+            yield ended
+        finally:
+            streams.discard(ended)
+            if not streams:
+                self._streams.pop(holder, None)
+
+    def revoke(self, holder: Holder) -> None:
+        """His rights have changed: what he began under the old ones ends now."""
+        for ended in self._streams.get(holder, ()):
+            _rouse(ended)
+        for watches in self._watches.values():
+            for watch in watches:
+                if watch.holder == holder:
+                    watch.wake()
 
     def watched(self, job: JobId) -> bool:
         return job in self._watches

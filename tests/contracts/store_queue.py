@@ -132,6 +132,15 @@ class QueueContract:
         order = [claimed.ref.job for claimed in await scene.claim(10)]
         assert order == [ids[1], ids[3], ids[0], ids[2], ids[4]]
 
+    async def test_a_removed_worker_claims_nothing_and_the_job_waits_for_another(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        job = await scene.submit()
+        await database.write(lambda store: store.remove_worker(WORKER))
+        key = scene.lane.key()
+        claims = [Claim(key, WORKER, 0, 1), Claim(key, OTHER, 0, 1)]
+        [claimed] = await database.write(lambda store: store.claim(claims, NOW + 1))
+        assert (claimed.ref.job, claimed.ref.attempt, claimed.claim) == (job, 1, 1)
+
     async def test_several_claims_in_one_call_are_answered_one_after_the_other(self, database: Database) -> None:
         scene = await Scene.on(database)
         ids = [await scene.submit() for _ in range(3)]

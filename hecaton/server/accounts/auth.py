@@ -32,9 +32,12 @@ MIN_PASSWORD, MAX_PASSWORD = 8, 128
 
 
 class Caller(msgspec.Struct, frozen=True):
+    """Who calls, by the token that he showed."""
+
     user_id: int
     name: str
     role: Role
+    version: int = 0  # of the token
 
     def may(self, action: Action, owner_id: int | None = None) -> bool:
         """Whether he may do it with what belongs to that user; without one: with everybody's."""
@@ -145,8 +148,8 @@ class Tokens:
             raise _refused("the token has expired")
         user = find(claims.user_id)
         if user is None or user.token_version != claims.version:
-            raise _refused("the token no longer holds: the user was deleted or the password changed")
-        return Caller(user.id, user.name, user.role)
+            raise ended()
+        return Caller(user.id, user.name, user.role, user.token_version)
 
     def _check(self, token: str) -> _Claims:
         try:
@@ -168,6 +171,10 @@ class _Claims(msgspec.Struct, frozen=True):
     user_id: int
     version: int
     exp: float
+
+
+def ended() -> Unauthenticated:
+    return _refused("the token no longer holds: the user was deleted or the password changed")
 
 
 def _refused(why: str) -> Unauthenticated:

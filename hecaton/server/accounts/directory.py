@@ -3,12 +3,14 @@ here, behind the store, and changed only after the store has changed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from hecaton.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
 from hecaton.core.references import is_digest, parse
-from hecaton.server.accounts.auth import Caller, Passwords, new_worker_token
+from hecaton.server.accounts.auth import Caller, Passwords, ended, new_worker_token
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.accounts.registry import Checked
 from hecaton.server.accounts.resolver import Resolver
@@ -24,13 +26,21 @@ class Directory:
 
     Memory says what the store has said: a change is written first, and a failed write changes nothing here. `_by_name`
     has the same images as `_images`. `resolver` asks registries and workers; nothing else here waits for anybody
-    outside."""
+    outside. `revoke` hears of each user whose rights have changed."""
 
-    def __init__(self, database: Database, passwords: Passwords, clock: Clock, resolver: Resolver) -> None:
+    def __init__(
+        self,
+        database: Database,
+        passwords: Passwords,
+        clock: Clock,
+        resolver: Resolver,
+        revoke: Callable[[int], None],
+    ) -> None:
         self._database = database
         self._passwords = passwords
         self._clock = clock
         self._resolver = resolver
+        self._revoke = revoke
         self._users: dict[int, User] = {}
         self._images: dict[int, Image] = {}
         self._by_name: dict[str, Image] = {}
@@ -49,6 +59,12 @@ class Directory:
     def user_by_name(self, name: str) -> User | None:
         wanted = name.casefold()
         return next((user for user in self._users.values() if user.name.casefold() == wanted), None)
+
+    def require(self, caller: Caller) -> None:
+        """Unauthenticated if he would not be let in any more with the token and the role that he came with."""
+        user = self._users.get(caller.user_id)
+        if user is None or user.token_version != caller.version or user.role is not caller.role:
+            raise ended()
 
     @property
     def has_admin(self) -> bool:
@@ -72,12 +88,14 @@ class Directory:
         hashed = await self._passwords.hash(password)
         user = await self._database.write(lambda store: store.set_password(name, hashed))
         self._users[user.id] = user
+        self._revoke(user.id)
 
     async def delete_user(self, caller: Caller, name: str) -> None:
         if caller.name.casefold() == name.casefold():
             raise Conflict("you cannot delete yourself", "Let another admin do it.")
         user = await self._database.write(lambda store: store.delete_user(name))
         self._users.pop(user.id, None)
+        self._revoke(user.id)
 
     # -- images --------------------------------------------------------------------------------
 

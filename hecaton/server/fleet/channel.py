@@ -161,6 +161,10 @@ class Channel:
             await send(_closing(CLOSE_UNAUTHENTICATED, "the worker's token does not hold: was the worker removed?"))
             return
         link = _FrameWriter(send)
+        with self._workers.connection(worker.id, link):
+            await self._converse(receive, worker, link)
+
+    async def _converse(self, receive: Receive, worker: WorkerRecord, link: _FrameWriter) -> None:
         writer = asyncio.ensure_future(link.write())
         reader = asyncio.ensure_future(self._read(receive, worker, link))
         closing = asyncio.ensure_future(link.closing.wait())
@@ -199,7 +203,7 @@ class Channel:
             link.close(CLOSE_PROTOCOL, _cut(f"upgrade hecaton on the worker's machine: {spoken}"))
             return
         link.hello = hello
-        if not self._is_newest(worker, link):
+        if link.closing.is_set() or not self._is_newest(worker, link):
             return
         self._links[worker.id] = link
         # To its end, whatever becomes of this connection: half a join would leave jobs that nobody holds.
@@ -214,7 +218,7 @@ class Channel:
 
     async def _join(self, worker: WorkerRecord, link: _FrameWriter, hello: Hello) -> None:
         restored = await self._quarantine.restore(worker.id, hello)
-        if self._links.get(worker.id) is link:  # else it has gone, or a newer one has come
+        if self._links.get(worker.id) is link and not link.closing.is_set():  # else a newer one has come, or no right
             self._images.starts_anew(worker.id)
             await self._workers.join(worker, link, hello, restored)
 

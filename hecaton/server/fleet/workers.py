@@ -5,7 +5,8 @@ The store first, memory and workers after the commit. Used by `channel`, `duties
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
@@ -14,6 +15,7 @@ from hecaton.server.fleet.attempts import Attempts, Refs
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.members import Fleet, Lease, Member, WorkerLink
 from hecaton.server.fleet.quarantine import Quarantine
+from hecaton.server.hub import Hub
 from hecaton.server.resources import Resources
 from hecaton.store.port import Store
 from hecaton.wire.channel import CLOSE_UNAUTHENTICATED, PROTOCOL, Cancel, Hello, Retire, Welcome
@@ -26,11 +28,35 @@ class Workers:
     what it held then is known to the store a moment later or, where the store fails, is found by `end_orphans`."""
 
     def __init__(
-        self, resources: Resources, fleet: Fleet, dispatcher: Dispatcher, attempts: Attempts, quarantine: Quarantine
+        self,
+        resources: Resources,
+        fleet: Fleet,
+        dispatcher: Dispatcher,
+        attempts: Attempts,
+        quarantine: Quarantine,
+        hub: Hub,
     ) -> None:
         self._database, self._clock = resources.database, resources.clock
         self._settings, self._server_id = resources.settings, resources.server_id
         self._fleet, self._dispatcher, self._attempts, self._quarantine = fleet, dispatcher, attempts, quarantine
+        self._hub = hub
+        self._links: dict[WorkerId, set[WorkerLink]] = {}
+        self._removed: set[WorkerId] = set()
+
+    @contextmanager
+    def connection(self, worker: WorkerId, link: WorkerLink) -> Iterator[None]:
+        """For the length of a connection, whatever has been said on it: it ends when the worker is removed, which may
+        have happened since its token was looked up."""
+        links = self._links.setdefault(worker, set())
+        links.add(link)
+        if worker in self._removed:
+            _send_home(link)
+        try:
+            yield
+        finally:
+            links.discard(link)
+            if not links:
+                self._links.pop(worker, None)
 
     async def join(self, worker: WorkerRecord, link: WorkerLink, hello: Hello, restored: Sequence[Lease]) -> None:
         """`restored`: what `Quarantine.restore` gave for the same hello."""
@@ -96,15 +122,17 @@ class Workers:
 
     async def remove(self, record: WorkerRecord) -> None:
         """An admin removed the worker: what it held waits again; a no-overlap job until it must have been stopped."""
+        self._removed.add(record.id)
         self._quarantine.removed(record.id)
+        for link in self._links.get(record.id, ()):
+            _send_home(link)
+        self._hub.revoke(record.id)
         member = self._fleet.members.get(record.id)
         if member is None:
             return
-        if member.link is not None:
-            member.link.send(Retire("this worker was removed from the server by an admin"))
-            member.link.close(CLOSE_UNAUTHENTICATED, "the worker was removed")
         held = tuple(lease.ref for lease in member.leases())
         await self._give_up(member, (), held, unseen=self._settings.lost_after)
+        await self._dispatcher.read_waiting()  # what was planned for it meanwhile was not claimed, and waits
 
     async def lose(self, member: Member) -> None:
         """The worker was silent for `lost_after`: its jobs wait again, and it is fenced. Jobs that only waited beside
@@ -132,3 +160,8 @@ class Workers:
         if member.link is not None and back:
             member.link.close(1012, "you were given up while you came back: what do you hold now?")
         await self._dispatcher.dispatch()
+
+
+def _send_home(link: WorkerLink) -> None:
+    link.send(Retire("this worker was removed from the server by an admin"))
+    link.close(CLOSE_UNAUTHENTICATED, "the worker was removed")

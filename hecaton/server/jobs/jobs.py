@@ -66,10 +66,10 @@ class Jobs:
         """As `submit` and then `wait`; the watch stands before the job does, so its end needs no second look."""
         # hot: benchmarks/latency.py
         job = self._new_job(caller, request, key, digest)
-        with self._hub.watching(job.id, end_only=True) as watch:
+        with self._hub.watching(job.id, end_only=True, holder=caller.user_id) as watch:
             submitted = await self._store(job)
             if not submitted.duplicate:
-                await self._until_ended(watch, seconds)
+                await self._until_ended(caller, watch, seconds)
                 return self._at_end(caller, job, submitted, watch.end) or await self.show(caller, submitted.id)
         return await self.wait(caller, submitted.id, seconds)
 
@@ -233,19 +233,22 @@ class Jobs:
     async def wait(self, caller: Caller, job_id: str, seconds: float) -> api.JobView:
         """The job when it is terminal, or as it is when the time is over."""
         known = JobId(job_id) if len(job_id) == JOB_ID_LENGTH else (await self._job(caller, job_id)).id
-        with self._hub.watching(known, end_only=True) as watch:
+        with self._hub.watching(known, end_only=True, holder=caller.user_id) as watch:
             view = await self.show(caller, known)
             if view.state.terminal:
                 return view
-            await self._until_ended(watch, seconds)
+            await self._until_ended(caller, watch, seconds)
         return await self.show(caller, known)
 
-    async def _until_ended(self, watch: Watch, seconds: float) -> None:
+    async def _until_ended(self, caller: Caller, watch: Watch, seconds: float) -> None:
+        """Unauthenticated as soon as the caller has lost his rights."""
         deadline = self._clock.now() + min(seconds, MAX_WAIT)
         while not watch.ended and not self._hub.closing:
+            self._directory.require(caller)
             left = deadline - self._clock.now()
             if left <= 0 or not await watch.wait(left):
-                return
+                break
+        self._directory.require(caller)
 
     async def events(self, caller: Caller, job_id: str, offset: int) -> AsyncIterator[api.JobEvent | None]:
         """What happens to a job, live, until it is terminal; None is a keep-alive. Logs come from the store by offset,

@@ -214,6 +214,7 @@ class Api:
         job_id, sha256 = JobId(call.params["job"]), require_sha256(call.params["sha256"])
         self._fleet.require_holder(call.worker.id, job_id)
         size = await receive_blob(call, self._blobs, sha256, self._settings.max_result)
+        self._fleet.require_holder(call.worker.id, job_id)  # it may have been removed meanwhile
         job = await self._database.read(lambda store: store.job(job_id))
         if job is not None:
             await self._enter_blob(sha256, job.owner_id, size)

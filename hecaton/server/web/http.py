@@ -22,10 +22,14 @@ from hecaton.core.errors import BadRequest, Forbidden, HecatonError, TooLarge, T
 from hecaton.core.model import WorkerRecord
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.permissions import OPEN_TO_ALL, REGISTERED_WORKER, Action, refusal, scope
+from hecaton.server.hub import Holder, Hub
 from hecaton.wire.errors import to_reply
 
 BODY_LIMIT = 2 * 1024 * 1024
 """Of a JSON body: an inline payload of 1 MiB in base64, and room to spare."""
+
+CUT = "hecaton.cut"
+"""Of a scope: what ends its connection at once (`protocol`)."""
 
 SHORT_QUERY = 128
 """Bytes. Query strings up to this length are remembered; longer ones would fill the memory."""
@@ -106,6 +110,16 @@ class Call:
         if size > limit:
             raise TooLarge(f"the request body has more than {limit} bytes")
         return first if len(pieces) == 1 else b"".join(pieces)
+
+    @property
+    def holder(self) -> Holder | None:
+        """Whose rights it goes by; None on a route that is open."""
+        return self._worker.id if self._worker is not None else self._caller.user_id if self._caller else None
+
+    async def cut(self) -> None:
+        """Ends the connection in the middle of an answer: the client must not take what it has for all of it."""
+        self.scope[CUT]()
+        await self.gone()
 
     async def gone(self) -> None:
         """Returns when the client has hung up: writing to it would go nowhere, without an error."""
@@ -195,8 +209,8 @@ def _bearer(call: Call) -> str:
 class Endpoint:
     """A route as an ASGI application."""
 
-    def __init__(self, route: Route, gate: Gate) -> None:
-        self.route, self._gate = route, gate
+    def __init__(self, route: Route, gate: Gate, hub: Hub) -> None:
+        self.route, self._gate, self._hub = route, gate, hub
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive)
@@ -212,7 +226,36 @@ class Endpoint:
             _log.exception("a request failed", method=self.route.method, path=self.route.path)
             await send_json(send, 500, b'{"error":{"code":"error","message":"the server failed; its log says why"}}')
         else:
-            await _send_reply(send, call, reply)
+            await self._send_reply(send, call, reply)
+
+    async def _send_reply(self, send: Send, call: Call, reply: Any) -> None:
+        if reply is None:
+            await send_json(send, call.status, b"")
+        elif isinstance(reply, Stream):
+            await self._send_stream(send, call, reply)
+        else:
+            await send_json(send, call.status, msgspec.json.encode(reply))
+
+    async def _send_stream(self, send: Send, call: Call, stream: Stream) -> None:
+        holder = call.holder
+        if not stream.endless or holder is None:
+            await _send_head(send, call, stream)
+            await _send_pieces(send, stream.pieces)
+            await send({"type": "http.response.body", "body": b""})
+            return
+        with self._hub.streaming(holder) as ended:
+            try:
+                await self._gate.admit(call, self.route.action)  # who lost his rights since then has had no word of it
+            except HecatonError as error:
+                await send_error(send, error)
+                return
+            await _send_head(send, call, stream)
+            await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head: it may be long
+            await _until_gone(call, _send_pieces(send, stream.pieces), ended)
+            if ended.done():
+                await call.cut()
+            else:
+                await send({"type": "http.response.body", "body": b""})
 
 
 def decode(body: bytes, kind: type[Any]) -> Any:
@@ -225,33 +268,19 @@ def decode(body: bytes, kind: type[Any]) -> Any:
         raise BadRequest(f"the request body is not JSON: {error}") from None
 
 
-async def _send_reply(send: Send, call: Call, reply: Any) -> None:
-    if reply is None:
-        await send_json(send, call.status, b"")
-    elif isinstance(reply, Stream):
-        await _send_stream(send, call, reply)
-    else:
-        await send_json(send, call.status, msgspec.json.encode(reply))
-
-
-async def _send_stream(send: Send, call: Call, stream: Stream) -> None:
-    headers = [(b"content-type", stream.content_type.encode()), (b"x-content-type-options", b"nosniff")]
+async def _send_head(send: Send, call: Call, stream: Stream) -> None:
+    headers = [(b"content-type", stream.content_type.encode())]
     if stream.length is not None:
         headers.append((b"content-length", str(stream.length).encode()))
     await send({"type": "http.response.start", "status": call.status, "headers": headers})
-    if stream.endless:
-        await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head leaves: it may be long
-        await _until_gone(call, _send_pieces(send, stream.pieces))
-    else:
-        await _send_pieces(send, stream.pieces)
-    await send({"type": "http.response.body", "body": b""})
 
 
-async def _until_gone(call: Call, work: Coroutine[Any, Any, None]) -> None:
+async def _until_gone(call: Call, work: Coroutine[Any, Any, None], ended: asyncio.Future[None]) -> None:
+    """Until all is sent, the client has hung up, or it has lost the right to more."""
     sending = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(call.gone())
     try:
-        await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((sending, gone, ended), return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
             sending.result()
     finally:

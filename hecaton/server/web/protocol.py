@@ -14,6 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from hecaton.server.settings import Settings
 from hecaton.server.web.heads import Bounded
+from hecaton.server.web.http import CUT
 
 SLOWEST = 8 * 1024
 """Bytes per second below which a request body is given up, once it has had `request_timeout` (half a dozen times
@@ -23,6 +24,10 @@ _RESERVED = 512
 _OPEN_MAX = 10240
 """Of macOS: its setrlimit refuses more than that, unlimited too."""
 """File descriptors kept for the database, blobs, and the answers that say that there is no room."""
+
+_GUARDED = b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n"
+"""The end of each reply's head: no answer is kept by what lies in between, or taken for a page. Constant bytes here
+cost nothing; as headers of each reply they are looked through by uvicorn every time."""
 
 AHEAD = 2
 """Frames that wait for their reader before the connection is read no further."""
@@ -37,8 +42,10 @@ class Replying(Bounded):
     def on_headers_complete(self) -> None:
         before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not before and self.scope["method"] != "HEAD":
-            self.cycle.transport = _HeadWithBody(self.transport)  # type: ignore[assignment]
+        if self.cycle is not before:
+            self.scope[CUT] = self.transport.abort  # type: ignore[literal-required]
+            kind = _Head if self.scope["method"] == "HEAD" else _HeadWithBody
+            self.cycle.transport = kind(self.transport)  # type: ignore[assignment]
 
 
 class _HeadWithBody:
@@ -58,7 +65,7 @@ class _HeadWithBody:
             self._joined = True
             self._transport.write(self._head + data)
         else:
-            self._head = data
+            self._head = data[:-2] + _GUARDED
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
@@ -66,6 +73,24 @@ class _HeadWithBody:
     def close(self) -> None:
         if not self._joined and self._head:
             self._transport.write(self._head)
+        self._transport.close()
+
+
+class _Head:
+    """What a reply to HEAD is written to: it is a head alone."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data[:-2] + _GUARDED)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
         self._transport.close()
 
 

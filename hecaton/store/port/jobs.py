@@ -157,7 +157,8 @@ class Jobs(Protocol):
         NotFound if an owner or image was deleted meanwhile."""
 
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed]:
-        """Waiting -> ASSIGNED with the next attempt number. Fewer than asked: the lane has no more that may run now.
+        """Waiting -> ASSIGNED with the next attempt number. Fewer than asked: the lane has no more that may run now, or
+        the worker was removed.
 
         Jobs past their `queue_ttl` are not given, though `lanes` counts them until `expire_queued` has ended them."""
 

@@ -48,8 +48,9 @@ CLAIMED = f"""
 CLAIM = f"""{CLAIMED}
     WHERE job.state = 'IN_QUEUE' AND job.{IS_READY} AND job.lane = ?
       AND (job.expires_at IS NULL OR job.expires_at > ?)
+      AND EXISTS (SELECT 1 FROM worker WHERE id = ? AND removed = 0)
     ORDER BY job.priority DESC, job.seq LIMIT ?
-"""
+"""  # noqa: S608
 
 DUE = f"UPDATE job SET run_after = {READY:g} WHERE state = 'IN_QUEUE' AND {IS_DELAYED} AND run_after <= ?"  # noqa: S608
 
@@ -153,7 +154,7 @@ class QueueVerbs:
         state = TRANSITIONS[JobState.IN_QUEUE, Event.ASSIGN].value
         claimed: list[Claimed] = []
         for position, claim in enumerate(claims):
-            rows = [*starmap(ClaimedRow, self._sql(CLAIM, (claim.lane, now, claim.count)))]
+            rows = [*starmap(ClaimedRow, self._sql(CLAIM, (claim.lane, now, claim.worker_id, claim.count)))]
             for part in parts([row.seq for row in rows]):
                 self._sql(_ASSIGN_OF[len(part)], (state, claim.worker_id, claim.slot, now, *part))
             claimed += [claimed_of(row, row.attempt + 1, position) for row in rows]

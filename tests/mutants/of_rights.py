@@ -1,0 +1,54 @@
+"""Mutants of rights: who is out, and how soon."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+_CONTRACT = "tests/store/test_sqlite_contract.py::TestSqliteInline::"
+_RIGHTS = "tests/server/test_rights.py::"
+
+MUTANTS = (
+    Mutant(
+        "removed-but-pending",
+        "a removed worker is out within five seconds, also where it has not said hello",
+        "server/fleet/workers.py",
+        "        for link in self._links.get(record.id, ()):\n            _send_home(link)\n        self._hub",
+        "        joined = self._fleet.members.get(record.id)\n"
+        "        if joined is not None and joined.link is not None:\n"
+        "            _send_home(joined.link)\n"
+        "        self._hub",
+        (_RIGHTS + "test_a_removed_worker_is_out_also_where_it_has_said_nothing_yet[1]",),
+    ),
+    Mutant(
+        "removed-while-looked-up",
+        "a worker that was removed since its token was looked up is out at once",
+        "server/fleet/workers.py",
+        "        if worker in self._removed:\n            _send_home(link)\n",
+        "",
+        (_RIGHTS + "test_a_worker_that_is_removed_while_its_token_is_looked_up_gets_no_job",),
+    ),
+    Mutant(
+        "removed-worker-claims",
+        "a removed worker is assigned nothing",
+        "store/sqlite/verbs/queue.py",
+        "WHERE id = ? AND removed = 0)",
+        "WHERE id = ?)",
+        (_CONTRACT + "test_a_removed_worker_claims_nothing_and_the_job_waits_for_another",),
+    ),
+    Mutant(
+        "stream-outlives-password",
+        "an open stream ends within a second of a new password",
+        "server/hub.py",
+        "        for ended in self._streams.get(holder, ()):\n            _rouse(ended)\n",
+        "",
+        (_RIGHTS + "test_an_open_stream_ends_with_the_right_to_it",),
+    ),
+    Mutant(
+        "wait-outlives-password",
+        "a wait ends within a second of a new password",
+        "server/hub.py",
+        "                if watch.holder == holder:\n                    watch.wake()\n",
+        "                pass\n",
+        (_RIGHTS + "test_a_wait_ends_with_the_right_to_the_answer",),
+    ),
+)
