@@ -80,7 +80,45 @@ ROWS = (
         "{server.accounts.auth.MIN_PASSWORD:count} to {server.accounts.auth.MAX_PASSWORD:count} characters",
         "400",
     ),
-    Row("Wrong passwords for one name from one address", "ten, then one every half minute", "429"),
+    Row(
+        "Body of a request that holds a password",
+        "{server.web.api.PASSWORD_BODY_LIMIT:size}",
+        "413",
+    ),
+    Row(
+        "Wrong passwords for one name from one address (of `IPv6`: its `/64`)",
+        "{server.accounts.throttle.OF_PAIR.burst:count}, then one every"
+        " {server.accounts.throttle.OF_PAIR.interval:time}",
+        "429 with `Retry-After`",
+    ),
+    Row(
+        "Wrong passwords for one name, from wherever",
+        "{server.accounts.throttle.OF_NAME.burst:count}, then one every"
+        " {server.accounts.throttle.OF_NAME.interval:time}",
+        "429; not where the password was right before, as the next two",
+    ),
+    Row(
+        "Wrong passwords from one address",
+        "{server.accounts.throttle.OF_ADDRESS.burst:count}, then one every"
+        " {server.accounts.throttle.OF_ADDRESS.interval:time}",
+        "429",
+    ),
+    Row(
+        "Wrong passwords in all",
+        "{server.accounts.throttle.IN_ALL.burst:count}, then one every {server.accounts.throttle.IN_ALL.interval:time}",
+        "429",
+    ),
+    Row(
+        "Places where a user's password was right before",
+        "the newest {server.accounts.throttle.MAX_HOMES:count} addresses, until the server restarts",
+        "older ones are strangers",
+    ),
+    Row(
+        "Passwords that wait to be checked or set",
+        "{server.accounts.auth.MAX_CHECKS:count}, of one address or user {server.accounts.auth.MAX_CHECKS_OF_ONE:count}"
+        "; some of the room is for those whose password was right before",
+        "429 with `Retry-After`, before anything is computed",
+    ),
     Row("Durations in options of a job", "{core.options.LONGEST:time}", "400"),
     Row("`--retries`", "{core.options.OPTIONS.retries.high:count}", "400"),
     Row(

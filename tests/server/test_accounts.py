@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from hecaton.server.accounts.auth import Throttle
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, PASSWORD, Running, running
 
@@ -127,16 +126,6 @@ async def test_fifty_guesses_at_once_are_no_way_around_the_limit(server: Running
 async def test_right_passwords_are_not_counted(server: Running) -> None:
     for _ in range(15):
         await server.nobody.login("admin", PASSWORD)
-
-
-def test_a_network_of_ipv6_addresses_counts_as_one() -> None:
-    throttle = Throttle(burst=3, interval=30)
-    for host in range(3):
-        throttle.guess("ada", f"2001:db8::{host + 1}", 0.0)
-    with pytest.raises(Exception, match="too many wrong passwords"):
-        throttle.guess("ada", "2001:db8::ffff", 0.0)
-    throttle.guess("ada", "2001:db8:0:1::1", 0.0)
-    throttle.guess("ada", "2001:db8::1", 90.0)  # a guess comes back every 30 s
 
 
 # -- tokens ----------------------------------------------------------------------------------------

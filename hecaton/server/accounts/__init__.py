@@ -2,6 +2,8 @@
 
 - `auth`: Who is calling: passwords (argon2id), people's tokens (JWT) and workers' tokens (256 random bits, stored as
   SHA-256).
+- `logins`: Whether a password is right, for as many as may ask at a time.
+- `throttle`: Wrong passwords: how many one may try, by whom they are for, where they come from, and in all.
 - `directory`: Use cases around users, images and workers.
 - `permissions`: Who may do what: one table of roles and actions. What is not in it is refused, and so is a role without
   a row.

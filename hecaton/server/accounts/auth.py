@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import argon2
 import jwt
@@ -23,6 +24,8 @@ import msgspec
 from hecaton.core.errors import BadRequest, TooMany, Unauthenticated
 from hecaton.core.model import Role, User
 from hecaton.server.accounts.permissions import Action, Scope, scope
+
+T = TypeVar("T")
 
 WORKER_PREFIX = "hkw_"
 _ALGORITHM = "HS256"
@@ -55,75 +58,87 @@ def _decoy() -> str:
     return _HASHER.hash(secrets.token_hex(16))
 
 
+MAX_CHECKS = 16
+"""Passwords that wait to be checked, all together: at 25 ms each in two threads, the last waits for a fifth of a
+second. Some of the room is for those who have been right before."""
+
+MAX_CHECKS_OF_ONE = 8
+"""Of them from one address, or of one user."""
+
+_ROOM_FOR_THE_KNOWN = 4
+_THREADS = 2
+
+
 class Passwords:
     """Hashing in at most two threads: a check costs 20-30 ms and 19 MiB, so a flood of logins must queue here and not
-    stop the event loop (a synchronous hash raised other calls to 3.1 s)."""
+    stop the event loop (a synchronous hash raised other calls to 3.1 s). The queue is short, and who is cancelled
+    leaves it. On any loop, and on one at a time."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="password")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="password")
         self._decoy = _decoy()  # now: the first unknown name must not take longer than the next
+        self._busy = 0
+        self._waiting: deque[tuple[str, asyncio.Future[None]]] = deque()
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, whose: str = "") -> str:
+        """`whose`: that he may not have all of the queue. BadRequest for a bad one; TooMany: try again in a second."""
         if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
             raise BadRequest(
                 f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters, this one has {len(password)}"
             )
-        return await asyncio.get_running_loop().run_in_executor(self._pool, _HASHER.hash, password)
+        return await self._in_turn(whose, MAX_CHECKS, _HASHER.hash, password)
 
-    async def verify(self, user: User | None, password: str) -> bool:
-        """As long for unknown names as for known ones: the time must not tell whether a user exists."""
-        stored = user.password_hash if user else self._decoy
-        matches = await asyncio.get_running_loop().run_in_executor(self._pool, self._verify, stored, password)
-        return matches and user is not None
-
-    def _verify(self, stored: str, password: str) -> bool:
+    async def verify(self, user: User | None, password: str, whose: str = "", known: bool = True) -> bool:
+        """As long for unknown names as for known ones: the time must not tell whether a user exists. One that is too
+        long for anybody's is not looked at. TooMany: try again in a second."""
         if len(password) > MAX_PASSWORD:
             return False
+        stored = user.password_hash if user else self._decoy
+        room = MAX_CHECKS if known else MAX_CHECKS - _ROOM_FOR_THE_KNOWN
+        return await self._in_turn(whose, room, _matches, stored, password) and user is not None
+
+    async def _in_turn(self, whose: str, room: int, work: Callable[..., T], *args: str) -> T:
+        if self._busy < _THREADS:
+            self._busy += 1
+        else:
+            await self._turn(whose, room)
+        job = asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+        job.add_done_callback(self._done)
+        return await asyncio.shield(job)  # its thread goes on, whoever leaves
+
+    async def _turn(self, whose: str, room: int) -> None:
+        own = sum(1 for other, _ in self._waiting if whose and other == whose)
+        if len(self._waiting) >= room or own >= MAX_CHECKS_OF_ONE:
+            raise TooMany("too many passwords are waiting to be checked", "Try again in a second.")
+        place = whose, asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
         try:
-            return _HASHER.verify(stored, password)
-        except argon2.exceptions.VerificationError:
-            return False
+            await place[1]
+        except asyncio.CancelledError:
+            if place in self._waiting:
+                self._waiting.remove(place)
+            elif not place[1].cancelled():
+                self._done()  # its turn came in that moment
+            raise
+
+    def _done(self, _: object = None) -> None:
+        """A thread is free: it is the next one's."""
+        while self._waiting:
+            _, turn = self._waiting.popleft()
+            if not turn.cancelled():
+                turn.set_result(None)
+                return
+        self._busy -= 1
 
     def close(self) -> None:
         self._pool.shutdown()
 
 
-class Throttle:
-    """Wrong passwords per name and address: `burst` at once, then one every `interval` seconds. Right ones are free.
-
-    A guess is counted before it is checked and given back when it was right: else a hundred at once would all pass."""
-
-    def __init__(self, burst: int = 10, interval: float = 30.0) -> None:
-        self._burst, self._interval = burst, interval
-        self._failures: dict[tuple[str, str], tuple[float, float]] = {}
-
-    def guess(self, name: str, address: str, now: float) -> None:
-        """Raises TooMany if the name has had its share of guesses from this address."""
-        key = _key(name, address)
-        level = self._level(key, now)
-        if level > self._burst - 1:
-            wait = (level - self._burst + 1) * self._interval
-            raise TooMany(
-                f"too many wrong passwords for {name[:80]!r}", f"Try again in {wait:.0f} s.", retry_after=wait
-            )
-        if len(self._failures) > 10_000:  # a flood of names must not fill the memory
-            self._failures.clear()
-        self._failures[key] = (level + 1, now)
-
-    def right(self, name: str, address: str, now: float) -> None:
-        key = _key(name, address)
-        self._failures[key] = (max(0.0, self._level(key, now) - 1), now)
-
-    def _level(self, key: tuple[str, str], now: float) -> float:
-        count, at = self._failures.get(key, (0.0, now))
-        return max(0.0, count - (now - at) / self._interval)
-
-
-def _key(name: str, address: str) -> tuple[str, str]:
-    """Names are compared without case; whoever has one IPv6 address has the other 2^64 of its network too."""
-    if ":" in address:
-        address = str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
-    return name[:80].casefold(), address
+def _matches(stored: str, password: str) -> bool:
+    try:
+        return _HASHER.verify(stored, password)
+    except argon2.exceptions.VerificationError:
+        return False
 
 
 class Tokens:

@@ -85,7 +85,7 @@ class Directory:
         known = self.user_by_name(name)
         if not caller.may(Action.SET_PASSWORD, known.id if known else None):
             raise Forbidden("only an admin may change another user's password")
-        hashed = await self._passwords.hash(password)
+        hashed = await self._passwords.hash(password, f"user {caller.user_id}")
         user = await self._database.write(lambda store: store.set_password(name, hashed))
         self._users[user.id] = user
         self._revoke(user.id)

@@ -6,10 +6,11 @@ from __future__ import annotations
 import msgspec
 
 from hecaton import __version__
-from hecaton.core.errors import BadRequest, NotFound, Unauthenticated, Unavailable
+from hecaton.core.errors import BadRequest, NotFound, Unavailable
 from hecaton.core.model import JobId, JobState, WorkerRecord
-from hecaton.server.accounts.auth import Passwords, Throttle, Tokens
+from hecaton.server.accounts.auth import Passwords, Tokens
 from hecaton.server.accounts.directory import Directory
+from hecaton.server.accounts.logins import Logins
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.workers import Workers
@@ -24,12 +25,15 @@ from hecaton.wire import api
 
 MAX_KEY = 128
 
+PASSWORD_BODY_LIMIT = 4 * 1024
+"""Of a request that holds a name and a password."""
+
 
 class Api:
     """The handlers. Everything they need is handed in by `app`. On the loop.
 
     A handler is called for a caller whom the gate let in for the route's action, answers once, and keeps nothing from
-    one call to the next: what lasts is with the parts (the throttle's guesses alone are here)."""
+    one call to the next: what lasts is with the parts (the guesses at passwords alone are here)."""
 
     def __init__(
         self,
@@ -44,9 +48,9 @@ class Api:
     ) -> None:
         self._settings, self._server_id, self._clock = resources.settings, resources.server_id, resources.clock
         self._database, self._blobs = resources.database, resources.blobs
-        self._directory, self._passwords, self._tokens = directory, passwords, tokens
+        self._directory, self._tokens = directory, tokens
         self._fleet, self._workers, self._jobs = fleet, workers, jobs
-        self._throttle = Throttle()
+        self._logins = Logins(passwords, resources.clock)
 
     # -- server and users ----------------------------------------------------------------------
 
@@ -55,13 +59,10 @@ class Api:
         return api.Health("ok", __version__, self._server_id, self._clock.now())
 
     async def login(self, call: Call) -> api.Token:
-        request: api.Login = decode(await call.body(), api.Login)
-        now = self._clock.now()
-        self._throttle.guess(request.username, call.address, now)
-        user = self._directory.user_by_name(request.username)
-        if not await self._passwords.verify(user, request.password) or user is None:
-            raise Unauthenticated("wrong user name or password")
-        self._throttle.right(request.username, call.address, now)
+        request: api.Login = decode(await call.body(PASSWORD_BODY_LIMIT), api.Login)
+        found = self._directory.user_by_name(request.username)
+        check = self._logins.check(found, request.username, request.password, call.address)
+        user = await call.unless_gone(check)
         token, expires_at = self._tokens.issue(user)
         return api.Token(token, user.name, user.role, expires_at)
 
@@ -82,7 +83,7 @@ class Api:
         await self._directory.delete_user(call.caller, call.params["name"])
 
     async def set_password(self, call: Call) -> None:
-        request: api.NewPassword = decode(await call.body(), api.NewPassword)
+        request: api.NewPassword = decode(await call.body(PASSWORD_BODY_LIMIT), api.NewPassword)
         await self._directory.set_password(call.caller, call.params["name"], request.password)
 
     # -- images --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -24,6 +24,8 @@ from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.permissions import OPEN_TO_ALL, REGISTERED_WORKER, Action, refusal, scope
 from hecaton.server.hub import Holder, Hub
 from hecaton.wire.errors import to_reply
+
+T = TypeVar("T")
 
 BODY_LIMIT = 2 * 1024 * 1024
 """Of a JSON body: an inline payload of 1 MiB in base64, and room to spare."""
@@ -125,6 +127,20 @@ class Call:
         """Returns when the client has hung up: writing to it would go nowhere, without an error."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
+        """What it gives; cancelled when the client hangs up. The body is to be read before."""
+        working = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(self.gone())
+        try:
+            await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise ConnectionResetError("the client hung up before it had its answer")
+        finally:
+            working.cancel()
+            gone.cancel()
+            await asyncio.gather(working, gone, return_exceptions=True)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises if the client goes away in the middle."""

@@ -120,14 +120,17 @@ def patient(settings: Settings) -> type[asyncio.Protocol]:
             unfinished = self._unfinished()
             self._looks = self._looks + 1 if unfinished is not None and unfinished == self._seen else 0
             self._seen = unfinished
-            if self.transport.is_closing():
-                self.transport.abort()  # what it was still to be told, it does not read
-            elif self._looks and self._looks * settings.request_timeout > self._allowed():
+            if self._looks and self._looks * settings.request_timeout > self._allowed():
+                if self.transport.is_closing():
+                    self.transport.abort()  # it does not read what it is still to be told
                 self.transport.close()
             self._look_later()
 
         def _unfinished(self) -> tuple[str, int] | None:
-            """What has not arrived in full: the head of a request, or the body of this one; None: nothing."""
+            """What has not arrived in full: the head of a request, or the body of this one, or, at the end, what is
+            left of the answer; None: nothing."""
+            if self.transport.is_closing():
+                return "answer", self.transport.get_write_buffer_size()
             cycle = self.cycle
             if cycle is None or cycle.response_complete:
                 return None if self.timeout_keep_alive_task is not None else ("head", id(cycle))
@@ -135,7 +138,7 @@ def patient(settings: Settings) -> type[asyncio.Protocol]:
 
         def _allowed(self) -> float:
             """Seconds from the first look on."""
-            if self._seen is None or self._seen[0] == "head":
+            if self._seen is None or self._seen[0] != "body":
                 return 0.0
             length = dict(self.cycle.scope["headers"]).get(b"content-length", b"")
             size = int(length) if length.isdigit() else settings.max_payload

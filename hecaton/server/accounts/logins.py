@@ -1,0 +1,40 @@
+"""Whether a password is right, for as many as may ask at a time."""
+
+from __future__ import annotations
+
+from hecaton.core.errors import TooMany, Unauthenticated
+from hecaton.core.model import User
+from hecaton.server.accounts.auth import MAX_PASSWORD, Passwords
+from hecaton.server.accounts.throttle import Throttle, network
+from hecaton.server.clock import Clock
+
+
+class Logins:
+    """The guard of all passwords: counts guesses, and keeps the queue of checks open to those who were right before.
+    On the loop. What it remembers is gone with the process."""
+
+    def __init__(self, passwords: Passwords, clock: Clock) -> None:
+        self._passwords, self._clock = passwords, clock
+        self._throttle = Throttle()
+
+    async def check(self, user: User | None, name: str, password: str, address: str) -> User:
+        """`user`: who has that name, if anybody. Unauthenticated if it is wrong; TooMany if nobody looked. May be
+        cancelled: a check that has begun counts as wrong then."""
+        if len(password) > MAX_PASSWORD:
+            raise _wrong()
+        now = self._clock.now()
+        self._throttle.guess(name, address, now)
+        known = self._throttle.is_home(name, address)
+        try:
+            right = await self._passwords.verify(user, password, network(address), known)
+        except TooMany:
+            self._throttle.withdraw(name, address, now)
+            raise
+        if user is None or not right:
+            raise _wrong()
+        self._throttle.right(name, address, now)
+        return user
+
+
+def _wrong() -> Unauthenticated:
+    return Unauthenticated("wrong user name or password")
