@@ -126,6 +126,12 @@ ROWS = (
         "{core.options.OPTIONS.priority.low:count} to {core.options.OPTIONS.priority.high:count}",
         "400",
     ),
+    Row(
+        "Asking a registry about an image",
+        "{server.accounts.registry.LONGEST_QUESTION:time} in all, {server.accounts.questions.MAX_ANSWER:size} for each"
+        " answer",
+        "registered with a warning, without a digest",
+    ),
     # A connection
     Row(
         "Time for the head of a request",

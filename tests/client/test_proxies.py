@@ -100,3 +100,15 @@ def test_this_machine_and_what_no_proxy_names_are_reached_directly(
     told = pytest.raises(Unreachable, match=f"cannot find the host '{HOST}'")
     with Client(f"http://{HOST}:{server.port}", patient=False) as client, told:
         client.health()
+
+
+def test_logins_in_netrc_are_for_others(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login ada password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server.on("GET", "/healthz", HEALTH)
+    for token in (None, "t0ken"):
+        with Client(server.url, token=token) as client:
+            client.health()
+    assert [seen.headers.get("authorization") for seen in server.seen] == [None, "Bearer t0ken"]

@@ -4,6 +4,7 @@ own that answer as told."""
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hecaton.core.errors import NotFound
 from hecaton.core.model import Reason
 from hecaton.core.references import parse
+from hecaton.server.accounts.questions import MAX_ANSWER
 from hecaton.server.accounts.registry import check
 from hecaton.wire.channel import Outcome, Pulled, Resolve, Resolved
 from tests.client.scripted import HANG, HTML_502, Answer, ScriptedServer, Seen, reply
@@ -22,6 +24,7 @@ from tests.server.scripted_worker import ScriptedWorker, json_body
 
 DIGEST = "sha256:" + "ab" * 32
 MANIFEST = "/v2/team/app/manifests/1"
+_BOMB = gzip.compress(b'{"token":"t0ken","x":"' + b"x" * 1_000_000 + b'"}')
 FOUND = Answer(200, b"", {"Docker-Content-Digest": DIGEST})
 
 
@@ -177,14 +180,14 @@ async def test_a_registry_that_is_not_there_costs_a_warning(server: Running) -> 
     assert "object at 0x" not in made["warning"]
 
 
-def test_a_registry_that_never_answers_is_given_up(told: ScriptedServer) -> None:
+async def test_a_registry_that_never_answers_is_given_up(told: ScriptedServer) -> None:
     told.on("HEAD", MANIFEST, HANG)
-    checked = check(parse(_image(told)), timeout=0.3)
+    checked = await check(parse(_image(told)), 0.3)
     assert checked.digest is None
-    assert "timed out" in (checked.warning or "")
+    assert "no answer within 0.3 s" in (checked.warning or "")
 
 
-def test_a_registry_that_wants_an_anonymous_token_gets_one(told: ScriptedServer) -> None:
+async def test_a_registry_that_wants_an_anonymous_token_gets_one(told: ScriptedServer) -> None:
     def manifest(seen: Seen) -> Answer:
         if seen.headers.get("authorization") == "Bearer t0ken":
             return FOUND
@@ -193,26 +196,31 @@ def test_a_registry_that_wants_an_anonymous_token_gets_one(told: ScriptedServer)
 
     told.on("HEAD", MANIFEST, manifest)
     told.on("GET", "/token", reply({"token": "t0ken", "expires_in": 60}))
-    assert check(parse(_image(told))).digest == DIGEST
+    assert (await check(parse(_image(told)))).digest == DIGEST
     (asked,) = told.asked("GET", "/token")
     assert asked.query == {"scope": "repository:team/app:pull", "service": told.address}
 
 
 @pytest.mark.parametrize(
-    "token", [HTML_502, Answer(401), reply({}), reply({"token": 5}), reply([]), Answer(200, b"\xff"), Answer(status=0)]
-)
-def test_a_token_service_that_fails_costs_a_warning(told: ScriptedServer, token: Answer) -> None:
+    "token",
+    [
+        HTML_502, Answer(401), reply({}), reply({"token": 5}), reply([]), Answer(200, b"\xff"), Answer(status=0),
+        reply({"token": "a\r\nX-Forged: 1"}), reply({"token": ""}), Answer(200, b"[" * 60_000),
+        Answer(200, b'{"token":"t0ken"}' + b" " * MAX_ANSWER), Answer(200, _BOMB, {"Content-Encoding": "gzip"}),
+    ],
+)  # fmt: skip
+async def test_a_token_service_that_fails_costs_a_warning(told: ScriptedServer, token: Answer) -> None:
     challenge = {"WWW-Authenticate": f'Bearer realm="{told.url}/token"'}
     told.on("HEAD", MANIFEST, Answer(401, b"", challenge))
     told.on("GET", "/token", token)
-    checked = check(parse(_image(told)))
+    checked = await check(parse(_image(told)))
     assert (checked.digest, bool(checked.warning)) == (None, True)
 
 
-def test_an_image_that_the_registry_does_not_know_does_not_exist(told: ScriptedServer) -> None:
+async def test_an_image_that_the_registry_does_not_know_does_not_exist(told: ScriptedServer) -> None:
     told.on("HEAD", MANIFEST, Answer(404))
     with pytest.raises(NotFound, match="does not exist at"):
-        check(parse(_image(told)))
+        await check(parse(_image(told)))
 
 
 # -- the workers, whose machines have logins -------------------------------------------------------

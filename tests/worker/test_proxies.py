@@ -80,3 +80,24 @@ async def test_a_proxy_that_does_not_answer_is_named_alike(tmp_path: Path, monke
                 )
                 running.cancel()
                 await asyncio.wait([running])
+
+
+async def test_logins_in_netrc_are_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp and requests read them, and cannot have them beside a token: the worker would never connect."""
+    (tmp_path / "netrc").write_text("default login ada password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with PlainServer() as plain:
+        plain.on("POST", "/v1/workers", reply({"id": "w", "name": "box", "token": "t"}, 201))
+        register(Address(plain.url, "http"), "box", token="user token")
+        assert [seen.headers["authorization"] for seen in plain.seen] == ["Bearer user token"]
+    async with ScriptedServer() as server:
+        config = server.config(tmp_path / "state")
+        (tmp_path / "body").write_bytes(b"body")
+        name = hashlib.sha256(b"body").hexdigest()
+        async with module.session(config) as session:
+            running = asyncio.create_task(ServerLink(config, session).run(Nobody()))
+            await server.connected()
+            await Bodies(config.url, session).store(JobId("a"), name, tmp_path / "body")
+            running.cancel()
+            await asyncio.wait([running])
+        assert server.blobs[name] == b"body"

@@ -7,6 +7,8 @@
 - `directory`: Use cases around users, images and workers.
 - `permissions`: Who may do what: one table of roles and actions. What is not in it is refused, and so is a role without
   a row.
+- `questions`: One question over HTTP to somebody who is not trusted, such as a registry: bounded in time and bytes, and
+  asked only where it may go.
 - `resolver`: What the name of an image means: its registry is asked, and where that is closed, the workers with their
   logins.
 - `registry`: Asks an image's registry whether the image exists, and for its digest (OCI distribution spec 1.1, `HEAD

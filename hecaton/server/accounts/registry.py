@@ -1,19 +1,24 @@
 """Asks an image's registry whether the image exists, and for its digest (OCI distribution spec 1.1, `HEAD
 /v2/…/manifests/…`).
 
-Blocking; the caller runs it in a thread. Anonymous: an image that needs a login is reported as closed, and registered
-with a warning, since the workers may well have the credentials.
+Anonymous: an image that needs a login is reported as closed, and registered with a warning, since the workers may well
+have the credentials. A registry is asked where an admin has named it, in a private network too; what it says itself,
+such as who gives out tokens, is believed within bounds.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+from collections.abc import Mapping
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
-import urllib3
 
 from hecaton.core.errors import NotFound
 from hecaton.core.references import DOCKER_HUB, Reference
+from hecaton.server.accounts.questions import Answer, Unanswered, ask
 
 _HUB_HOST = "registry-1.docker.io"
 _ACCEPT = ", ".join(
@@ -25,7 +30,14 @@ _ACCEPT = ", ".join(
     )
 )
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-ANSWER_WITHIN = 7.0
+_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
+_ADDRESS = re.compile(r"https?://[\x21-\x7e]+")
+
+LONGEST_QUESTION = 5.0
+"""Seconds for everything that is asked about an image."""
+
+TOKENS_ELSEWHERE = {"lscr.io": "ghcr.io", "nvcr.io": "authn.nvidia.com"}
+"""Who gives out the tokens of registries that are not of one site with him."""
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -36,99 +48,121 @@ class Checked(msgspec.Struct, frozen=True):
     wants_login: bool = False
 
 
-class _Closed(Exception):
-    """The registry did not answer the question; the message says why."""
+class _WantsLogin(Unanswered):
+    def __init__(self, text: str = "it wants a login") -> None:
+        super().__init__(text)
 
 
-class _WantsLogin(_Closed):
-    def __init__(self) -> None:
-        super().__init__("it wants a login")
-
-
-def check(reference: Reference, timeout: float = ANSWER_WITHIN) -> Checked:
-    """Raises NotFound if the registry says that the image does not exist. `timeout`: seconds for each answer."""
+async def check(reference: Reference, seconds: float = LONGEST_QUESTION) -> Checked:
+    """Raises NotFound if the registry says that the image does not exist. `seconds`: for all of it."""
     try:
-        digest = _Query(reference, timeout).digest()
-    except _Closed as closed:
-        host = _host(reference)
-        warning = f"could not check {reference.familiar}:{reference.tag} at {host}: {closed}"
-        return Checked(None, warning, isinstance(closed, _WantsLogin))
-    return Checked(digest)
+        async with asyncio.timeout(seconds):
+            return Checked(await _digest(reference))
+    except TimeoutError:
+        closed = Unanswered(f"no answer within {seconds:g} s")
+    except Unanswered as error:
+        closed = error
+    warning = f"could not check {reference.familiar}:{reference.tag} at {_host(reference)}: {closed}"
+    return Checked(None, warning, isinstance(closed, _WantsLogin))
 
 
 def _host(reference: Reference) -> str:
     return _HUB_HOST if reference.registry == DOCKER_HUB else reference.registry
 
 
-def _schemes(host: str) -> tuple[str, ...]:
+def _bases(host: str) -> tuple[str, ...]:
     """Plain HTTP only for registries on this machine, as the Docker engine does."""
     name = host.rsplit(":", 1)[0]
-    return ("https", "http") if name == "localhost" or name.startswith("127.") or name == "[::1]" else ("https",)
+    here = name == "localhost" or name.startswith("127.") or name == "[::1]"
+    return (f"https://{host}", f"http://{host}") if here else (f"https://{host}",)
 
 
-class _Query:
-    def __init__(self, reference: Reference, timeout: float) -> None:
-        self.reference = reference
-        self.pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=min(3.0, timeout), read=timeout), retries=False)
-
-    def digest(self) -> str:
-        with self.pool:
-            response = self._head({})
-            if response.status == 401:
-                token = self._token(response.headers.get("WWW-Authenticate", ""))
-                response = self._head({"Authorization": f"Bearer {token}"})
-        return self._read(response)
-
-    def _read(self, response: urllib3.BaseHTTPResponse) -> str:
-        if response.status == 404:
-            name = f"{self.reference.familiar}:{self.reference.tag}"
-            raise NotFound(
-                f"image {name!r} does not exist at {_host(self.reference)}",
-                "Check the name and the tag; --no-verify registers it all the same.",
-            )
-        if response.status in (401, 403):
-            raise _WantsLogin
-        if response.status == 429:
-            raise _Closed("it limits the rate of requests (429)")
-        if response.status != 200:
-            raise _Closed(f"it answered with status {response.status}")
-        digest = response.headers.get("Docker-Content-Digest", "")
-        if not _DIGEST.fullmatch(digest):
-            raise _Closed("it names no digest")
-        return digest
-
-    def _head(self, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        host = _host(self.reference)
-        version = self.reference.digest or self.reference.tag
-        path = f"/v2/{self.reference.repository}/manifests/{version}"
-        failure: Exception | None = None
-        for scheme in _schemes(host):
-            try:
-                return self.pool.request("HEAD", f"{scheme}://{host}{path}", headers={"Accept": _ACCEPT, **headers})
-            except urllib3.exceptions.HTTPError as error:
-                failure = error
-        raise _Closed(_why(failure))
-
-    def _token(self, challenge: str) -> str:
-        """The bearer flow of the distribution spec: the 401 names who gives out tokens."""
-        fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
-        realm = fields.get("realm", "")
-        if not challenge.lower().startswith("bearer") or not realm.startswith(("https://", "http://")):
-            raise _WantsLogin
-        query = {"scope": f"repository:{self.reference.repository}:pull"}
-        if "service" in fields:
-            query["service"] = fields["service"]
-        try:
-            response = self.pool.request("GET", realm, fields=query)
-            body = msgspec.json.decode(response.data, type=dict[str, object])
-        except (urllib3.exceptions.HTTPError, msgspec.DecodeError) as error:
-            raise _Closed(f"no token from {realm}: {_why(error)}") from None
-        token = body.get("token") or body.get("access_token")
-        if not isinstance(token, str):
-            raise _WantsLogin
-        return token
+async def _digest(reference: Reference) -> str:
+    host = _host(reference)
+    base, answer = await _first_answer(_bases(host), reference)
+    if answer.status == 401:
+        token = await _token(base, answer, reference)
+        answer = await _head(base, reference, {"Authorization": f"Bearer {token}"})
+    return _read(answer, reference)
 
 
-def _why(error: Exception | None) -> str:
-    text = str(getattr(error, "reason", None) or error)
-    return re.sub(r"^.*?Connection object at 0x[0-9a-f]+>: ", "", text).removeprefix("<").strip() or "no answer"
+async def _first_answer(bases: tuple[str, ...], reference: Reference) -> tuple[str, Answer]:
+    """And where it came from, which alone is given the token."""
+    for base in bases[:-1]:
+        with contextlib.suppress(Unanswered):
+            return base, await _head(base, reference, {})
+    return bases[-1], await _head(bases[-1], reference, {})
+
+
+async def _head(base: str, reference: Reference, headers: Mapping[str, str]) -> Answer:
+    url = f"{base}/v2/{reference.repository}/manifests/{reference.digest or reference.tag}"
+    return await ask("HEAD", url, {"Accept": _ACCEPT, **headers}, private=True)
+
+
+def _read(answer: Answer, reference: Reference) -> str:
+    if answer.status == 404:
+        name = f"{reference.familiar}:{reference.tag}"
+        raise NotFound(
+            f"image {name!r} does not exist at {_host(reference)}",
+            "Check the name and the tag; --no-verify registers it all the same.",
+        )
+    if answer.status in (401, 403):
+        raise _WantsLogin
+    if answer.status == 429:
+        raise Unanswered("it limits the rate of requests (429)")
+    if answer.status != 200:
+        raise Unanswered(f"it answered with status {answer.status}")
+    digest = answer.headers.get("docker-content-digest", "")
+    if not _DIGEST.fullmatch(digest):
+        raise Unanswered("it names no digest")
+    return digest
+
+
+async def _token(base: str, refused: Answer, reference: Reference) -> str:
+    """The bearer flow of the distribution spec: the 401 names who gives out tokens. What he says is shown to the
+    registry, so he must be of its kind: else a registry could have this server read for it what only it can reach."""
+    challenge = refused.headers.get("www-authenticate", "")
+    fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+    realm = fields.get("realm", "")
+    if not challenge.lower().startswith("bearer") or not _ADDRESS.fullmatch(realm):
+        raise _WantsLogin
+    if not may_give_tokens(realm, base):
+        raise _WantsLogin(f"it wants a token from {realm[:200]}, which is not for it to name")
+    wanted = {"scope": f"repository:{reference.repository}:pull"}
+    if "service" in fields:
+        wanted["service"] = fields["service"]
+    url = realm.partition("#")[0]
+    url += ("&" if "?" in url else "?") + urlencode(wanted)
+    try:
+        answer = await ask("GET", url, {}, private=refused.public is False)
+        body = msgspec.json.decode(answer.body, type=dict[str, object])
+    except (Unanswered, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unanswered(f"no token from {realm[:200]}: {error}") from None
+    token = body.get("token") or body.get("access_token")
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise _WantsLogin
+    return token
+
+
+def may_give_tokens(realm: str, base: str) -> bool:
+    """For the registry at `base`: over https, from its own host, from one of the same site, or as a pair that is known.
+    One on this machine that speaks nothing better may name itself over http."""
+    try:
+        its, own = urlsplit(realm), urlsplit(base)
+        theirs, host = its.hostname or "", own.hostname or ""
+    except ValueError:
+        return False
+    if its.username is not None or (its.scheme != "https" and (its.scheme, its.netloc) != (own.scheme, own.netloc)):
+        return False
+    return theirs == host or TOKENS_ELSEWHERE.get(host) == theirs or _one_site(theirs, host)
+
+
+def _one_site(one: str, other: str) -> bool:
+    """One below the other, or both below a name of two parts that somebody owns: auth.docker.io and
+    registry-1.docker.io; not a.co.uk and b.co.uk, whose common part is as short as those that everybody is below."""
+    if one.endswith(f".{other}") or other.endswith(f".{one}"):
+        return "." in one and "." in other
+    mine, its = one.split("."), other.split(".")
+    if len(mine) < 3 or len(its) < 3 or not mine[-1].isalpha() or mine[-2:] != its[-2:]:
+        return False
+    return len(mine[-2]) > 3 or mine[-3:] == its[-3:]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from hecaton.core.errors import Conflict
@@ -21,14 +20,16 @@ class Machines(Protocol):
 
 
 class Resolver:
-    """`check` asks a registry without a login; it blocks, and runs in a thread."""
+    """`check` asks a registry without a login."""
 
-    def __init__(self, check: Callable[[Reference], Checked], machines: Machines, now: Callable[[], float]) -> None:
+    def __init__(
+        self, check: Callable[[Reference], Awaitable[Checked]], machines: Machines, now: Callable[[], float]
+    ) -> None:
         self._check, self._machines, self._now = check, machines, now
 
     async def first(self, name: str, reference: Reference) -> Checked:
         """For a new image. Raises NotFound if its registry says that there is none."""
-        checked = await asyncio.to_thread(self._check, reference)
+        checked = await self._check(reference)
         if not checked.wants_login:
             return checked
         digest = _digest(await self._machines.at_registry(name))
@@ -36,7 +37,7 @@ class Resolver:
 
     async def again(self, name: str, reference: Reference) -> str:
         """Its digest now. Conflict, with what each machine has, if nobody can tell; NotFound."""
-        checked = await asyncio.to_thread(self._check, reference)
+        checked = await self._check(reference)
         if checked.digest is not None:
             return checked.digest
         versions = await self._machines.at_registry(name)

@@ -358,11 +358,13 @@ def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
 
 
 def session(config: WorkerConfig) -> aiohttp.ClientSession:
-    """For channel and bodies. The CA is the one pinned at registration; there is no way back to plain HTTP."""
+    """For channel and bodies. The CA is the one pinned at registration; there is no way back to plain HTTP. Nothing is
+    taken from the environment but the proxy, by our own rule: no logins of netrc."""
     ca = None if config.ca_file is None else str(config.ca_file)
     trust = tls.context(ca) if config.url.startswith("https://") else False
     proxy = proxies.proxy_for(config.url)
     return aiohttp.ClientSession(
+        trust_env=False,
         proxy=None if proxy is None else proxy.url_with_login,
         headers={"Authorization": f"Bearer {config.token}"},
         connector=aiohttp.TCPConnector(ssl=trust, limit=8),
