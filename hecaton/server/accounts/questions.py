@@ -40,7 +40,7 @@ class Unanswered(Exception):
     """The message says why, in words that go behind 'could not check ...: '."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HttpAnswer(msgspec.Struct, frozen=True):
     """`headers` with names in small letters. `public`: who answered has an address that the whole internet can reach;
     None where a proxy knows that and this server does not."""
 
@@ -50,7 +50,7 @@ class Answer(msgspec.Struct, frozen=True):
     public: bool | None
 
 
-async def ask(method: str, url: str, headers: Mapping[str, str], *, private: bool) -> Answer:
+async def ask(method: str, url: str, headers: Mapping[str, str], *, private: bool) -> HttpAnswer:
     """`url` in ASCII, without blanks. `private`: networks that are no part of the internet may be asked, and this
     machine itself; what reaches along one cable only (link-local) never may: there clouds keep their machines' keys.
 
@@ -65,7 +65,7 @@ async def ask(method: str, url: str, headers: Mapping[str, str], *, private: boo
         raise Unanswered(str(error)) from None
 
 
-async def _ask(method: str, url: SplitResult, headers: Mapping[str, str], private: bool) -> Answer:
+async def _ask(method: str, url: SplitResult, headers: Mapping[str, str], private: bool) -> HttpAnswer:
     host, secure = url.hostname or "", url.scheme == "https"
     port = url.port or (443 if secure else 80)
     proxy = proxy_for(url.geturl())
@@ -89,7 +89,7 @@ async def _ask(method: str, url: SplitResult, headers: Mapping[str, str], privat
         status, answered, body = await _read(reader, head_only=method == "HEAD")
     finally:
         writer.transport.abort()  # whatever is on its way: nobody waits for it
-    return Answer(status, answered, body, public)
+    return HttpAnswer(status, answered, body, public)
 
 
 async def _connect(host: str, port: int, private: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bool]:
@@ -170,7 +170,7 @@ def _request(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 
 async def _read(reader: asyncio.StreamReader, *, head_only: bool) -> tuple[int, Mapping[str, str], bytes]:
     """Status, headers and body of an answer, of which no more than MAX_ANSWER is taken."""
-    reply = _Reply(head_only)
+    reply = _AnswerParser(head_only)
     size = 0
     while not reply.complete and (data := await reader.read(MAX_ANSWER)):
         size += len(data)
@@ -182,7 +182,7 @@ async def _read(reader: asyncio.StreamReader, *, head_only: bool) -> tuple[int, 
     return reply.status, reply.headers, b"".join(reply.body)
 
 
-class _Reply:
+class _AnswerParser:
     """What httptools calls. `head_only`: no body follows, whatever the head says of one."""
 
     def __init__(self, head_only: bool) -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from hecaton.core.errors import NotFound
 from hecaton.core.references import DOCKER_HUB, Reference
-from hecaton.server.accounts.questions import Answer, Unanswered, ask
+from hecaton.server.accounts.questions import HttpAnswer, Unanswered, ask
 
 _HUB_HOST = "registry-1.docker.io"
 _ACCEPT = ", ".join(
@@ -86,7 +86,7 @@ async def _digest(reference: Reference) -> str:
     return _read(answer, reference)
 
 
-async def _first_answer(bases: tuple[str, ...], reference: Reference) -> tuple[str, Answer]:
+async def _first_answer(bases: tuple[str, ...], reference: Reference) -> tuple[str, HttpAnswer]:
     """And where it came from, which alone is given the token."""
     for base in bases[:-1]:
         with contextlib.suppress(Unanswered):
@@ -94,12 +94,12 @@ async def _first_answer(bases: tuple[str, ...], reference: Reference) -> tuple[s
     return bases[-1], await _head(bases[-1], reference, {})
 
 
-async def _head(base: str, reference: Reference, headers: Mapping[str, str]) -> Answer:
+async def _head(base: str, reference: Reference, headers: Mapping[str, str]) -> HttpAnswer:
     url = f"{base}/v2/{reference.repository}/manifests/{reference.digest or reference.tag}"
     return await ask("HEAD", url, {"Accept": _ACCEPT, **headers}, private=True)
 
 
-def _read(answer: Answer, reference: Reference) -> str:
+def _read(answer: HttpAnswer, reference: Reference) -> str:
     if answer.status == 404:
         name = f"{reference.familiar}:{reference.tag}"
         raise NotFound(
@@ -118,7 +118,7 @@ def _read(answer: Answer, reference: Reference) -> str:
     return digest
 
 
-async def _token(base: str, refused: Answer, reference: Reference) -> str:
+async def _token(base: str, refused: HttpAnswer, reference: Reference) -> str:
     """The bearer flow of the distribution spec: the 401 names who gives out tokens. What he says is shown to the
     registry, so he must be of its kind: else a registry could have this server read for it what only it can reach."""
     challenge = refused.headers.get("www-authenticate", "")
