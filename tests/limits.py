@@ -249,6 +249,12 @@ ROWS = (
         "cut off",
     ),
     Row(
+        "Removal of what one container has left",
+        "{worker.doors.removal.REMOVAL_SECONDS:time} each half minute, in a thread of its own; the start and the end of"
+        " a worker wait {worker.doors.removal.REMOVAL_PATIENCE:time} for it",
+        "the worker goes on, and tries again; what it cannot remove its log names once",
+    ),
+    Row(
         "Handler files kept on a worker's disk",
         "{worker.memory.spool.FILES_LIMIT:size}",
         "the least recently used go; they are fetched again",

@@ -7,9 +7,7 @@ Which attempt runs where is in the journal; a container's folder is as that left
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from hecaton.worker.brain.failures import UNHEARD
 from hecaton.worker.brain.slots import WorkerSlot
 from hecaton.worker.containers import LiveContainer
 from hecaton.worker.doors.channel_folder import NotAPlainFile
+from hecaton.worker.doors.removal import Remover
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.link.logs import AttemptLog, LogFile
 from hecaton.worker.memory.journal import Journal
@@ -171,12 +170,13 @@ class InUse(msgspec.Struct, frozen=True):
 
 
 class ContainerSweeper:
-    """Removes only what was of no use both before and after it looked. Folders are listed and removed in threads."""
+    """Removes only what was of no use both before and after it looked. Folders are listed in a thread."""
 
-    def __init__(self, site: Site, old_logs: dict[str, dict[str, LogFile]]) -> None:
+    def __init__(self, site: Site, old_logs: dict[str, dict[str, LogFile]], remover: Remover) -> None:
         """`old_logs`: as of `Adoption`; closed here, with their folders."""
         self._site = site
         self._old_logs = old_logs
+        self._remover = remover
 
     async def run(self, in_use: Callable[[], InUse]) -> None:
         while True:
@@ -185,9 +185,12 @@ class ContainerSweeper:
                 await self.sweep(in_use)
             except RuntimeFault as fault:
                 _log.warning("Could not look for containers without use", error=fault.message)
+            except OSError as error:  # this process has no descriptor left, say: it may have one the next time
+                _log.warning("Could not look for folders without use", error=str(error))
 
     async def sweep(self, in_use: Callable[[], InUse], *, at_start: bool = False) -> None:
-        """Remove containers of this worker and folders that nothing uses. Raises RuntimeFault.
+        """Remove containers of this worker and folders that nothing uses. Folders that take long are left to the
+        remover. Raises RuntimeFault, OSError.
 
         Names that begin with a dot are sockets on their way into a folder: only at the start nobody needs them."""
         before = in_use().containers
@@ -203,7 +206,8 @@ class ContainerSweeper:
         for name in useless:
             for file in self._old_logs.pop(name, {}).values():
                 os.close(file.fd)
-        await asyncio.to_thread(_remove, [self._site.folder / name for name in useless])
+            self._remover.remove(self._site.folder / name)
+        await self._remover.wait()
 
 
 def boot_id() -> str:
@@ -231,12 +235,3 @@ def _open_log(path: Path) -> int | None:
         return fd
     os.close(fd)
     return None
-
-
-def _remove(paths: list[Path]) -> None:
-    for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                path.unlink()

@@ -41,6 +41,7 @@ from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Done
 from hecaton.worker.brain.state import WorkerState
 from hecaton.worker.containers import LiveContainer
+from hecaton.worker.doors.removal import Remover
 from hecaton.worker.end_lines import EndLines
 from hecaton.worker.image_watch import ImageWatch
 from hecaton.worker.link.bodies import Bodies, BodyRefused
@@ -92,7 +93,8 @@ class Agent:
         done = (_restored(record, self._loop.time()) for record in self._journal.ended.values())
         self.state = WorkerState(gpus, settings, secrets.token_hex(3), done, self._loop.time() + self._lease.left())
         self._holdings = self.state.holdings
-        self._live = LiveContainers(self._holdings, self._outbox)
+        self._remover = Remover()
+        self._live = LiveContainers(self._holdings, self._outbox, self._remover)
         self._images = ImageWatch(runtime, self._live.by_id, self.post, link.send)
         self._end_lines = EndLines()
         self._sweeping: asyncio.Task[None] | None = None
@@ -166,7 +168,7 @@ class Agent:
         else:
             _log.warning("This worker takes no no-overlap jobs: it could not be sure to end them in time", why=why)
             self._options -= {"no_overlap"}
-        sweeper = ContainerSweeper(self._site, adoption.old_logs)
+        sweeper = ContainerSweeper(self._site, adoption.old_logs, self._remover)
         await sweeper.sweep(self._live.in_use, at_start=True)
         if self._gpus:
             self._cards = CardWatch([gpu.uuid for gpu in self._gpus], self._gpu_lost)
@@ -192,6 +194,7 @@ class Agent:
         await self._guard.close()
         self._lease.close()
         self._live.remove_folders()
+        await self._remover.close()
 
     # -- events --------------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ class LiveContainer:
     """`start` comes first, or `adopt` and then `watch`. `first`: the job that it is started for.
 
     All on the worker's loop. The brain hears of its end once, whatever happens: as failed, exited or gone, and nothing
-    of it after that. Its folder stays until `remove_folder`."""
+    of it after that. Its folder stays, open until `close_folder`."""
 
     def __init__(self, site: Site, name: str, slot: int, first: Assignment, gpu: Gpu | None) -> None:
         self.id = name
@@ -166,11 +166,12 @@ class LiveContainer:
             await self._exchange.cut_off()
         await self._close_door()
 
-    def remove_folder(self) -> None:
-        """Once it is gone and nobody needs its log. Also in a thread: by then nobody else has it."""
+    def close_folder(self) -> Path:
+        """Once it is gone and nobody needs its log: where what is left of it lies."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.folder.remove()
+            exchange.folder.close()
+        return self._site.folder / self.id
 
     # -- its life ------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from hecaton.core.model import AttemptRef
 from hecaton.worker.adoption import InUse
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.containers import LiveContainer
+from hecaton.worker.doors.removal import Remover
 from hecaton.worker.memory.outbox import Outbox
 
 LOG_INTERVAL = 0.25
@@ -20,17 +21,16 @@ IDLE_INTERVAL = 5.0
 
 
 class LiveContainers:
-    """`by_id`: those that the brain may name, and the gone ones whose logs are still needed. Folders are removed in
-    threads; all else is on the loop."""
+    """`by_id`: those that the brain may name, and the gone ones whose logs are still needed. All on the loop."""
 
-    def __init__(self, holdings: Holdings, outbox: Outbox) -> None:
+    def __init__(self, holdings: Holdings, outbox: Outbox, remover: Remover) -> None:
         self.by_id: dict[str, LiveContainer] = {}
         self._holdings = holdings
         self._outbox = outbox
+        self._remover = remover
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._looks_seldom = False
-        self._removals: set[asyncio.Future[None]] = set()
 
     def add(self, container: LiveContainer) -> None:
         self.by_id[container.id] = container
@@ -60,13 +60,12 @@ class LiveContainers:
             self._timer.cancel()
         for container in list(self.by_id.values()):
             await container.close()
-        await asyncio.gather(*self._removals)
 
     def remove_folders(self) -> None:
         """After `close`, when nothing reads logs any more: of all that are gone and whose logs nobody needs."""
         for container in self.by_id.values():
             if container.gone and (container.log is None or not container.log.needed):
-                container.remove_folder()
+                self._remover.remove(container.close_folder())
 
     def look(self) -> None:
         """Now, and from then on as often as there is something to see."""
@@ -91,6 +90,4 @@ class LiveContainers:
         for container in [item for item in self.by_id.values() if item.gone]:
             if container.log is None or not container.log.needed:
                 del self.by_id[container.id]
-                removal = self._loop.run_in_executor(None, container.remove_folder)
-                self._removals.add(removal)
-                removal.add_done_callback(self._removals.discard)
+                self._remover.remove(container.close_folder())

@@ -354,6 +354,16 @@ def replaces_out_by_a_link(data: JOB) -> object:
     return "too late"
 
 
+def nests_folders(data: JOB) -> object:
+    folder = os.open(OUT, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=folder)
+        folder, above = os.open("d", os.O_RDONLY, dir_fd=folder), folder
+        os.close(above)
+    os.close(folder)
+    return "true"
+
+
 def says_two_results(data: JOB) -> object:
     connection().sendall(result(data, b'"true"') + result(data, b'"second"'))
     return "third"

@@ -79,6 +79,7 @@ NOISY = [
     "removes_the_socket",
     "empties_its_folder",
     "replaces_its_log",
+    "nests_folders",
     "says_two_results",
 ]
 CASES = [

@@ -12,6 +12,8 @@
   command, and which says in the channel folder that it does.
 - `native`: The door to a container that calls `hecaton.serverless.start`: frames over the Unix socket in the channel
   folder.
+- `removal`: Removes what containers have left in their folders, whatever it is: 100,000 folders in each other, a
+  million files, modes and bits that forbid it.
 - `script`: The door to a script: a fresh container is the job, its exit code the verdict, a JSON file its result.
 - `table`: Which door belongs to which way of speaking to a container: one row each.
 - `turns`: The worker's end of `turns`: the numbers of jobs that were given ahead (see `hecaton.serverless.protocol`).

@@ -171,11 +171,6 @@ class ChannelFolder:
             os.close(fd)
         self._fds.clear()
 
-    def remove(self) -> None:
-        """Close and delete it all; nothing of the container may run any more."""
-        self.close()
-        shutil.rmtree(self.path, ignore_errors=True)
-
     def _keep(self, fd: int) -> int:
         self._fds.append(fd)
         return fd
