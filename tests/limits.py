@@ -119,6 +119,7 @@ ROWS = (
         "; some of the room is for those whose password was right before",
         "429 with `Retry-After`, before anything is computed",
     ),
+    Row("A user's token", "{server.accounts.auth.MAX_TOKEN:count} characters", "401"),
     Row("Durations in options of a job", "{core.options.LONGEST:time}", "400"),
     Row("`--retries`", "{core.options.OPTIONS.retries.high:count}", "400"),
     Row(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hecaton.server.accounts.auth import MAX_TOKEN
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, PASSWORD, Running, running
 
@@ -177,6 +178,9 @@ def _forged(good: str, secret: bytes, server_id: str) -> dict[str, str]:
         **{f"no {name}": _token(h256, without(name), secret) for name in ("exp", "iat", "iss", "aud", "sub", "jti")},
         "claims that are no object": f"{head}.{_b64(b'[]')}.{signature}",
         "a crowd": good + "." + good,
+        "nested in its head": f"{_b64(b'[' * 5900)}.{body}.{signature}",
+        "nested in its claims": f"{head}.{_b64(b'[' * 5900)}.{signature}",
+        "far longer than any of ours": _token(h256, {**claims, "x": "x" * MAX_TOKEN}, secret),
     }
 
 

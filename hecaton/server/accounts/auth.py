@@ -32,6 +32,8 @@ _ALGORITHM = "HS256"
 _ISSUER = "hecaton"
 _REQUIRED = ["exp", "iat", "iss", "aud", "sub", "jti"]
 MIN_PASSWORD, MAX_PASSWORD = 8, 128
+MAX_TOKEN = 8 * 1024
+"""Characters of a person's token: one of ours has some three hundred. It is parsed before its signature is checked."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -167,6 +169,8 @@ class Tokens:
         return Caller(user.id, user.name, user.role, user.token_version)
 
     def _check(self, token: str) -> _Claims:
+        if len(token) > MAX_TOKEN:
+            raise _refused(f"no token of this server has {len(token)} characters")
         try:
             claims = jwt.decode(
                 token, self._secret, algorithms=[_ALGORITHM], audience=self._audience, issuer=_ISSUER,
@@ -174,7 +178,7 @@ class Tokens:
                 options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False},
             )  # fmt: skip
             result = _Claims(int(claims["sub"]), int(claims["ver"]), float(claims["exp"]))
-        except (jwt.PyJWTError, KeyError, ValueError, TypeError, OverflowError):
+        except (jwt.PyJWTError, KeyError, ValueError, TypeError, OverflowError, RecursionError):
             raise _refused("the token does not hold on this server") from None
         if len(self._read) >= 10_000:
             self._read.clear()
