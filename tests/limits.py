@@ -69,6 +69,11 @@ ROWS = (
         "all that nobody else has work for (`--max-running`)",
         "his jobs wait; `job show` says so",
     ),
+    Row(
+        "A file for `--each` that is one array over several lines",
+        "{cli.hecaton.jobs.each.ARRAY_LIMIT:size}",
+        "refused; one item to a line has no limit",
+    ),
     Row("Items of a batch in one request", "{wire.api.MAX_ITEMS:count}", "413; the client sends several"),
     Row("Name of a user, a worker", "{server.accounts.directory.MAX_NAME:count} characters", "400"),
     Row("Name of an image", "{core.references.MAX_NAME:count} characters", "400"),
@@ -325,7 +330,7 @@ def bounds() -> frozenset[str]:
     found.update(
         f"server.settings.Settings.{field.name}"
         for field in msgspec.structs.fields(_object("server.settings.Settings"))
-        if _BOUND.search(field.name)
+        if _BOUND.search(field.name) and isinstance(field.default, int | float)
     )
     return frozenset(found)
 
