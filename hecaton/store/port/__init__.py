@@ -41,6 +41,7 @@ from hecaton.store.port.jobs import (
     Returned,
     Stored,
 )
+from hecaton.store.port.retention import ForgottenJobs, StoredBytes
 from hecaton.store.port.store import Database, Store
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "EndedItem",
     "Expired",
     "FailedItem",
+    "ForgottenJobs",
     "LaneInfo",
     "NewBatch",
     "NewJob",
@@ -63,5 +65,6 @@ __all__ = [
     "Returned",
     "Store",
     "Stored",
+    "StoredBytes",
     "Swept",
 ]

@@ -12,5 +12,7 @@
 - `run_after`: What `job.run_after` says of a waiting job: ready, delayed or withheld.
 - `statements`: The way of the verbs to SQLite: statements in the transaction that is open on one connection.
 - `store`: The `Store` port over one SQLite connection: says which unit has which verb.
+- `tally`: How many bytes each user has stored: kept up by the verbs that store and remove, in their own transactions,
+  so that nobody ever has to count.
 - `verbs/`: The verbs of the port in SQL, by what they are about.
 """

@@ -21,7 +21,7 @@ import msgspec
 
 from hecaton.core.errors import Conflict, Unavailable
 from hecaton.store.blobs import blob_files
-from hecaton.store.durable import sync_folder
+from hecaton.store.durable import sync_file, sync_folder
 from hecaton.store.sqlite.file import open_existing, unavailable
 from hecaton.store.sqlite.verbs.backups import COPIED_AT
 
@@ -75,7 +75,7 @@ def _copy(folder: Path, source: sqlite3.Connection, building: Path) -> Copied:
         connection.execute("PRAGMA journal_mode = DELETE")  # one file that is complete by itself
         jobs: int
         (jobs,) = connection.execute("SELECT count(*) FROM job").fetchone()
-    _sync(copy)
+    sync_file(copy)
     _copy_blobs(folder / BLOBS, building / BLOBS)
     if (folder / SECRET).exists():
         _copy_file(folder / SECRET, building / SECRET)
@@ -111,15 +111,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 def _copy_file(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
     target.chmod(0o600)
-    _sync(target)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_file(target)
 
 
 def _in_words(error: BaseException, target: Path) -> Unavailable | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 from hecaton.core.errors import Conflict, Unavailable
-from hecaton.store.durable import sync_folder
+from hecaton.store.durable import sync_file, sync_folder
 from hecaton.store.sqlite.migrate import migrate
 
 MEMORY = Path(":memory:")
@@ -16,8 +18,14 @@ MEMORY = Path(":memory:")
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another process (a backup, a tool) that holds the database's lock."""
 
+_REBUILD_ROOM = 1.5
+"""Free bytes for each byte of a database that is rebuilt."""
+
 QUICK_CHECK_LIMIT = 64 * 1024 * 1024
 """Files up to this size (bytes) are checked page by page when opened (about 0.2 s); larger ones only by their head."""
+
+_GIVES_BACK = "PRAGMA auto_vacuum = INCREMENTAL"
+"""The file has what it takes to be cut off where it is empty (`Retention.give_back`): only before its first table."""
 
 _APPLICATION_ID = 0x48454341  # "HECA"
 _RESTORE = "Restore it from a backup, or move it away to start with an empty database."
@@ -53,6 +61,7 @@ def open_file(path: Path) -> sqlite3.Connection:
     """The writing connection to the database at `path`, created if absent, migrated. Unavailable if it is unfit."""
     if path == MEMORY:
         connection = connect(path)
+        connection.execute(_GIVES_BACK)
         migrate(connection, ":memory:")
         return connection
     try:
@@ -65,6 +74,7 @@ def open_file(path: Path) -> sqlite3.Connection:
             f"the database {path} cannot be opened: {error}", "Check the folder's owner and disk."
         ) from error
     try:
+        _rebuild(path)
         connection = connect(path)
         try:
             _check(connection, path)
@@ -115,6 +125,7 @@ def _create(path: Path) -> None:
     try:
         connection = connect(building)
         try:
+            connection.execute(_GIVES_BACK)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             migrate(connection, str(building))
@@ -123,6 +134,29 @@ def _create(path: Path) -> None:
     except sqlite3.Error as error:
         raise unavailable(error, path) or error from error
     building.rename(path)
+    sync_folder(path.parent)
+
+
+def _rebuild(path: Path) -> None:
+    """A database that an earlier release made is copied once into one that can give space back, if there is room for
+    both; it takes its place complete and fsynced. Without room, or while another process reads it, it stays as it is
+    until the next start."""
+    rebuilt = path.with_name(path.name + ".rebuilt")
+    for leftover in path.parent.glob(rebuilt.name + "*"):
+        leftover.unlink()
+    with closing(connect(path)) as connection:
+        (known,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+        if known or shutil.disk_usage(path.parent).free < _REBUILD_ROOM * path.stat().st_size:
+            return
+        _require_ours(connection, path)
+        os.close(os.open(rebuilt, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        connection.execute(_GIVES_BACK)
+        connection.execute("VACUUM INTO ?", (str(rebuilt),))
+    if path.with_name(path.name + "-wal").exists():  # it was not the last connection
+        rebuilt.unlink()
+        return
+    sync_file(rebuilt)
+    rebuilt.replace(path)
     sync_folder(path.parent)
 
 

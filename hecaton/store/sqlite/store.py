@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from hecaton.store.sqlite.statements import Statements
+from hecaton.store.sqlite.tally import Tally
 from hecaton.store.sqlite.verbs.accounts import AccountVerbs
 from hecaton.store.sqlite.verbs.backups import BackupVerbs
 from hecaton.store.sqlite.verbs.batch_ends import BatchEnds
@@ -26,15 +27,16 @@ class SqliteStore:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         statements = Statements(connection)
-        submission = SubmitVerbs(statements)
-        queue = QueueVerbs(statements, BatchEnds(statements))
+        tally = Tally(statements)
+        submission = SubmitVerbs(statements, tally)
+        queue = QueueVerbs(statements, BatchEnds(statements), tally)
         views = ViewVerbs(statements)
-        self._bind_jobs(submission, queue, views, ReturnVerbs(statements))
-        self._bind_batches(BatchVerbs(statements, submission, queue))
+        self._bind_jobs(submission, queue, views, ReturnVerbs(statements, tally))
+        self._bind_batches(BatchVerbs(statements, tally, submission, queue))
         self._bind_accounts(AccountVerbs(statements))
-        self._bind_logs_and_blobs(LogVerbs(statements), BlobVerbs(statements))
+        self._bind_logs_and_blobs(LogVerbs(statements, tally), BlobVerbs(statements, tally))
         self._bind_housekeeping(
-            MetaVerbs(statements), BackupVerbs(statements, queue, views), RetentionVerbs(statements)
+            MetaVerbs(statements), BackupVerbs(statements, queue, views), RetentionVerbs(statements, tally)
         )
 
     def _bind_jobs(self, submission: SubmitVerbs, queue: QueueVerbs, views: ViewVerbs, returns: ReturnVerbs) -> None:
@@ -110,3 +112,6 @@ class SqliteStore:
         self.forget_results = retention.forget_results
         self.forget_logs = retention.forget_logs
         self.forget_jobs = retention.forget_jobs
+        self.forget_ended = retention.forget_ended
+        self.stored = retention.stored
+        self.give_back = retention.give_back

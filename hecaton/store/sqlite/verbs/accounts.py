@@ -38,7 +38,9 @@ class AccountVerbs:
             "INSERT INTO user (name, name_key, role, password_hash, created_at) VALUES (?, ?, ?, ?, ?)",
             (name, name.casefold(), role.value, password_hash, now),
         )
-        return self._named_user(name)
+        user = self._named_user(name)
+        self._sql("INSERT INTO stored (owner_id) VALUES (?)", (user.id,))
+        return user
 
     def user(self, user_id: int) -> User | None:
         row = self._first(f"{_USER} AND id = ?", user_id)

@@ -22,6 +22,7 @@ from hecaton.store.sqlite.rows import (
 )
 from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY, IS_WITHHELD, READY, WITHHELD
 from hecaton.store.sqlite.statements import Statements
+from hecaton.store.sqlite.tally import ROW, Tally
 from hecaton.store.sqlite.verbs.queue import QueueVerbs
 from hecaton.store.sqlite.verbs.submit import SubmitVerbs
 
@@ -106,7 +107,8 @@ class BatchVerbs:
     """A batch's items are its positions from 0 to `size`, without gaps. A pause, resumption or cancellation is in force
     when its row says so; `sweep` brings the jobs after, and knows from `sweep_at` how far it has come."""
 
-    def __init__(self, statements: Statements, submission: SubmitVerbs, queue: QueueVerbs) -> None:
+    def __init__(self, statements: Statements, tally: Tally, submission: SubmitVerbs, queue: QueueVerbs) -> None:
+        self._tally = tally
         self._sql = statements.run
         self._first = statements.first
         self._value = statements.value
@@ -127,6 +129,8 @@ class BatchVerbs:
                 )
             return self._batch_by_id(known_id), True
         self._submission.check_alive(batch.owner_id, batch.image_id)
+        spec = json_text(batch.spec)
+        self._tally.add(batch.owner_id, payloads=ROW + len(spec))
         self._sql(
             "INSERT INTO batch (id, owner_id, image_id, name, spec, key, key_digest, created_at, may_pause, retry_of)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -135,7 +139,7 @@ class BatchVerbs:
                 batch.owner_id,
                 batch.image_id,
                 batch.name,
-                json_text(batch.spec),
+                spec,
                 batch.key,
                 batch.key_digest,
                 batch.created_at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hecaton.store.sqlite.statements import Statements
+from hecaton.store.sqlite.tally import Tally
 
 _UNUSED = """
     SELECT sha256 FROM blob
@@ -18,12 +19,14 @@ _UNUSED = """
 class BlobVerbs:
     """Names only: the bytes are in the folder of `hecaton.store.blobs`, complete before their name comes here."""
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, tally: Tally) -> None:
+        self._tally = tally
         self._sql = statements.run
-        self._sql_many = statements.run_many
         self._first = statements.first
 
     def add_blob(self, sha256: str, owner_id: int, size: int, now: float) -> None:
+        if not self.has_blob(sha256, owner_id):
+            self._tally.add(owner_id, files=size)
         self._sql(
             "INSERT INTO blob (sha256, owner_id, size, added_at) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (sha256, owner_id) DO UPDATE SET added_at = excluded.added_at",
@@ -37,4 +40,8 @@ class BlobVerbs:
         return [sha256 for (sha256,) in self._sql(_UNUSED, (before, limit))]
 
     def forget_blobs(self, sha256s: Sequence[str]) -> None:
-        self._sql_many("DELETE FROM blob WHERE sha256 = ?", [(sha256,) for sha256 in sha256s])
+        for sha256 in sha256s:
+            for owner_id, size in self._sql(
+                "DELETE FROM blob WHERE sha256 = ? RETURNING owner_id, size", (sha256,)
+            ).fetchall():
+                self._tally.add(owner_id, files=-size)

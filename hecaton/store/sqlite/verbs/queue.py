@@ -20,6 +20,7 @@ from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, EndResu
 from hecaton.store.sqlite.rows import STATE, Columns, body_of, decode_spec, failure_text
 from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY, READY
 from hecaton.store.sqlite.statements import PARTS, Statements, parts
+from hecaton.store.sqlite.tally import Tally
 from hecaton.store.sqlite.verbs.batch_ends import BatchEnds
 
 
@@ -78,6 +79,7 @@ class _Current(msgspec.Struct, gc=False):
     cancel_requested: int
     reason: str | None
     batch: int | None
+    owner_id: int
 
 
 _CURRENT = f"""
@@ -103,10 +105,21 @@ _REQUEUE = """
     WHERE seq = ?
 """
 
-EXPIRED = """
-    SELECT seq, id, spec, batch FROM job WHERE state = 'IN_QUEUE' AND expires_at IS NOT NULL AND expires_at <= ?
-    ORDER BY expires_at LIMIT ?
-"""
+
+class _Overdue(msgspec.Struct, gc=False):
+    """A job that has waited too long."""
+
+    seq: int
+    id: JobId
+    spec: str
+    batch: int | None
+    owner_id: int
+
+
+EXPIRED = f"""
+    SELECT {Columns(_Overdue, "job").sql} FROM job
+    WHERE state = 'IN_QUEUE' AND expires_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?
+"""  # noqa: S608
 
 CAP_EXPIRY = """
     UPDATE job SET expires_at = ?1 + json_extract(spec, '$.queue_ttl')
@@ -140,7 +153,8 @@ class QueueVerbs:
     """Moves jobs, each move one of `core.lifecycle`. An attempt's number rises in the statement that assigns it, and an
     attempt is ended only under the number that its job has now: that is the fence."""
 
-    def __init__(self, statements: Statements, batch_ends: BatchEnds) -> None:
+    def __init__(self, statements: Statements, batch_ends: BatchEnds, tally: Tally) -> None:
+        self._tally = tally
         self._sql = statements.run
         self._sql_many = statements.run_many
         self._first = statements.first
@@ -238,23 +252,17 @@ class QueueVerbs:
         results = [(one.job.seq, body.data) for one in last if (body := one.end.body) is not None and body.blob is None]
         if results:
             self._insert_bodies("result", results)
+        self._tally.add_ends([(one.job.owner_id, one.end) for one in last])
         return paused
 
     def _requeue(self, job: _Current, end: AttemptEnd, verdict: Verdict, target: JobState) -> None:
         started_at = end.started_at if job.started_at is None else job.started_at
-        self._sql(
-            _KEEP_ATTEMPT,
-            (
-                started_at,
-                end.at,
-                end.reason.value,
-                verdict.charged.value,
-                end.exit_code,
-                failure_text(end.failure),
-                end.image_version,
-                job.seq,
-            ),
-        )
+        self._tally.add_failure(job.owner_id, end.failure)
+        kept = (
+            started_at, end.at, end.reason.value, verdict.charged.value, end.exit_code, failure_text(end.failure),
+            end.image_version, job.seq,
+        )  # fmt: skip
+        self._sql(_KEEP_ATTEMPT, kept)
         self._sql(
             _REQUEUE,
             (
@@ -316,22 +324,23 @@ class QueueVerbs:
         self._sql(CAP_EXPIRY, (now,))
 
     def expire_queued(self, now: float, limit: int = 1000) -> list[Expired]:
-        rows = self._sql(EXPIRED, (now, limit)).fetchall()
+        jobs = [_Overdue(*row) for row in self._sql(EXPIRED, (now, limit))]
         state = TRANSITIONS[JobState.IN_QUEUE, Event.FAIL]
         expired: list[Expired] = []
-        for seq, job, spec, batch in rows:
-            ttl = decode_spec(spec).queue_ttl
+        for job in jobs:
+            ttl = decode_spec(job.spec).queue_ttl
             failure = Failure(
                 message=f"no worker started the job within the {ttl:g} s it was to wait in the queue (queue_ttl)",
                 hint="Submit it again with a longer queue_ttl, or add workers.",
             )
             number, paused = None, False
-            if batch is not None:
-                counters = self._batch_ends.count(batch, state, 1)
+            if job.batch is not None:
+                counters = self._batch_ends.count(job.batch, state, 1)
                 number = counters.ended
-                paused = self._batch_ends.record_failure(batch, job, Reason.QUEUE_TTL, failure, counters)
-            self._sql(_END_IN_QUEUE, (state.value, now, Reason.QUEUE_TTL.value, failure_text(failure), number, seq))
-            expired.append(Expired(JobId(job), batch, paused))
+                paused = self._batch_ends.record_failure(job.batch, job.id, Reason.QUEUE_TTL, failure, counters)
+            self._sql(_END_IN_QUEUE, (state.value, now, Reason.QUEUE_TTL.value, failure_text(failure), number, job.seq))
+            self._tally.add_failure(job.owner_id, failure)
+            expired.append(Expired(job.id, job.batch, paused))
         return expired
 
 

@@ -12,6 +12,7 @@ from hecaton.store.port import Returned
 from hecaton.store.sqlite.rows import CHARGED, REASON, STATE, Columns, decode_spec
 from hecaton.store.sqlite.run_after import READY
 from hecaton.store.sqlite.statements import Statements
+from hecaton.store.sqlite.tally import Tally
 from hecaton.store.sqlite.verbs.queue import HELD_STATES
 
 
@@ -25,6 +26,7 @@ class _ClaimedJob(msgspec.Struct, gc=False):
     lane: int
     spec: str
     started_at: float | None
+    owner_id: int
 
 
 class _LostAttempt(msgspec.Struct, gc=False):
@@ -34,6 +36,7 @@ class _LostAttempt(msgspec.Struct, gc=False):
     started_at: float | None
     reason: str
     charged: str
+    failure: str | None
 
 
 _CLAIMED = f"SELECT {Columns(_ClaimedJob, 'job').sql} FROM job WHERE id = ?"  # noqa: S608
@@ -50,7 +53,8 @@ class ReturnVerbs:
     """An attempt goes on only under the number that is its job's current one: what was given to another worker since
     stays there."""
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, tally: Tally) -> None:
+        self._tally = tally
         self._sql = statements.run
         self._first = statements.first
 
@@ -80,5 +84,6 @@ class ReturnVerbs:
         payer = CHARGED[lost.charged]
         again = (target.value, READY, payer is Charged.INFRA, worker, slot, lost.assigned_at, lost.started_at, job.seq)
         self._sql(_GIVE_BACK, again)
+        self._tally.add(job.owner_id, results=-len(lost.failure or ""))
         self._sql("DELETE FROM attempt WHERE seq = ? AND number = ?", (job.seq, ref.attempt))
         return Returned(ref, job.lane, started, payer)

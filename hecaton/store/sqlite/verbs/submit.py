@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from itertools import chain, count, repeat
 
 from hecaton.core.errors import Conflict, NotFound
+from hecaton.core.model import Body
 from hecaton.store.port import NewJob, Stored
 from hecaton.store.sqlite.rows import json_text
 from hecaton.store.sqlite.run_after import READY
 from hecaton.store.sqlite.statements import PARTS, Row, Statements, parts
+from hecaton.store.sqlite.tally import ROW, Tally
 
 _INSERTED = (
     "state", "id", "owner_id", "image_id", "lane", "priority", "expires_at", "key", "key_digest", "created_at", "mode",
     "file", "spec", "retries", "retry_of", "payload_kind", "payload_size", "payload_blob", "batch", "item", "run_after",
 )  # fmt: skip
+_SPEC = _INSERTED.index("spec")
 
 _ALIVE = """
     SELECT EXISTS (SELECT 1 FROM user WHERE id = ? AND deleted = 0),
@@ -32,7 +35,8 @@ _INSERTS = {
 class SubmitVerbs:
     """Each call that takes several jobs leaves all of them or none, whatever it raises."""
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, tally: Tally) -> None:
+        self._tally = tally
         self._sql = statements.run
         self._first = statements.first
         self._insert_bodies = statements.insert_bodies
@@ -57,8 +61,19 @@ class SubmitVerbs:
         # hot: benchmarks/throughput.py, benchmarks/batch.py
         items = repeat(None) if offset is None else count(offset)
         rows = [_row_of(job, batch, item, run_after) for job, item in zip(jobs, items, strict=False)]
-        if len(jobs) == 1:
-            return [self._insert_or_find(jobs[0], rows[0])]
+        stored = [self._insert_or_find(jobs[0], rows[0])] if len(jobs) == 1 else self._insert_together(jobs, rows)
+        self._count(jobs, rows, stored)
+        return stored
+
+    def _count(self, jobs: Sequence[NewJob], rows: Sequence[Row], stored: Sequence[Stored]) -> None:
+        sizes: dict[int, int] = {}
+        for job, row, one in zip(jobs, rows, stored, strict=True):
+            if not one.duplicate:
+                sizes[job.owner_id] = sizes.get(job.owner_id, 0) + ROW + len(row[_SPEC]) + _inline(job.payload)
+        for owner_id, size in sizes.items():
+            self._tally.add(owner_id, payloads=size)
+
+    def _insert_together(self, jobs: Sequence[NewJob], rows: Sequence[Row]) -> list[Stored]:
         self._sql("SAVEPOINT submit")
         try:
             return self._insert_or_find_all(jobs, rows)
@@ -133,3 +148,8 @@ def _row_of(job: NewJob, batch: int | None, item: int | None, run_after: float) 
         item,
         run_after,
     )
+
+
+def _inline(body: Body) -> int:
+    """Bytes of it that are not a file."""
+    return len(body.data) if body.blob is None else 0
