@@ -100,9 +100,10 @@ class Client:
     def delete_user(self, username: str) -> None:
         self._transport.command("DELETE", _path("users", username))
 
-    def set_password(self, username: str, password: str) -> None:
-        """Users may change their own, admins everybody's."""
-        self._transport.command("PUT", _path("users", username) + "/password", api.NewPassword(password))
+    def set_password(self, username: str, password: str, old_password: str | None = None) -> None:
+        """Users may change their own, with the old one, and admins everybody's. Forbidden if the old one is wrong."""
+        body = api.NewPassword(password, old_password)
+        self._transport.command("PUT", _path("users", username) + "/password", body)
 
     # -- images --------------------------------------------------------------------------------
 

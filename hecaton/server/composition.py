@@ -72,8 +72,8 @@ class Composition:
 
     async def start(self) -> None:
         """Read what the store knows: leases of workers that may come back, and what waits."""
-        await self.directory.load()
         await self._adopt_copy()
+        await self.directory.load()
         held, workers = await self.resources.database.read(lambda store: (store.assigned(), store.workers()))
         names = {worker.id: worker.name for worker in workers}
         leases = [

@@ -53,7 +53,10 @@ class NewUser(_Request, frozen=True):
 
 
 class NewPassword(_Request, frozen=True):
+    """`old_password`: needed for one's own."""
+
     password: str
+    old_password: str | None = None
 
 
 class UserView(_Reply, frozen=True):

@@ -10,7 +10,7 @@ import msgspec
 
 from hecaton.wire.api import SlotView
 from tests.cli.conftest import Invoke, Process
-from tests.cli.views import image, user, worker
+from tests.cli.views import image, server_info, user, worker
 from tests.client.scripted import Answer, ScriptedServer, error, reply
 
 SLIM = "/v1/images/python%3A3.9-slim"
@@ -35,13 +35,30 @@ def test_user_list_is_a_table(invoke: Invoke, server: ScriptedServer) -> None:
 def test_users_are_deleted_and_get_new_passwords(invoke: Invoke, server: ScriptedServer) -> None:
     server.on("DELETE", "/v1/users/bob", Answer(204))
     server.on("PUT", "/v1/users/bob/password", Answer(204))
+    server.on("GET", "/v1/server", reply(server_info("admin")))
+    server.on("GET", "/v1/workers", reply([worker("gpu1", registered_by="Bob"), worker("gpu2")]))
+    server.on("DELETE", "/v1/workers/gpu1", Answer(204))
     assert invoke("user", "passwd", "bob", "--password", "new").code == 0
     assert server.seen[-1].json() == {"password": "new"}
     assert invoke("user", "delete", "bob").code == 2
     assert invoke("user", "delete", "bob", "--yes").code == 0
-    assert json.loads(invoke("user", "delete", "bob", "--yes", "--json").out) == {"username": "bob", "deleted": True}
+    assert "go on: gpu1. To remove one: hecaton worker remove NAME" in invoke("user", "delete", "bob", "--yes").err
+    assert [one for one in server.seen if one.path == "/v1/workers/gpu1"] == []
+    assert json.loads(invoke("user", "delete", "bob", "--yes", "--workers", "--json").out) == {
+        "username": "bob", "deleted": True, "workers": ["gpu1"], "workers_removed": True,
+    }  # fmt: skip
+    assert (server.seen[-1].method, server.seen[-1].path) == ("DELETE", "/v1/workers/gpu1")
     server.on("DELETE", "/v1/users/bob", error(404, "not_found", "there is no user bob"))
     assert invoke("user", "delete", "bob", "--yes").code == 6
+
+
+def test_ones_own_password_changes_with_the_old_one(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/server", reply(server_info("Bob")))
+    server.on("PUT", "/v1/users/bob/password", Answer(204))
+    refused = invoke("user", "passwd", "bob", "--password", "new")
+    assert (refused.code, "give it as --old-password" in refused.err) == (2, True)
+    assert invoke("user", "passwd", "bob", "--password", "new", "--old-password", "old").code == 0
+    assert server.seen[-1].json() == {"password": "new", "old_password": "old"}
 
 
 def test_passwords_are_not_read_from_a_pipe_by_accident(hecaton: Process, server: ScriptedServer) -> None:

@@ -94,3 +94,7 @@ def worker(name: str = "gpu-1", **fields: Any) -> api.WorkerView:
 
 def user(name: str, role: str = "user") -> api.UserView:
     return api.UserView(name, Role(role), time.time() - 7200)
+
+
+def server_info(username: str = "admin", role: Role = Role.ADMIN) -> api.ServerInfo:
+    return api.ServerInfo("2.0.0", username, role, 2**28, 2**28, 100_000, 1.0, 1.0, 1.0)

@@ -15,6 +15,7 @@ import pytest
 from hecaton.server.accounts.auth import MAX_TOKEN
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, PASSWORD, Running, running
+from tests.server.scripted_worker import ScriptedWorker
 
 # -- users -----------------------------------------------------------------------------------------
 
@@ -47,12 +48,49 @@ async def test_passwords_have_8_to_128_characters(server: Running, length: int, 
 async def test_a_new_password_ends_all_tokens_of_the_user_at_once(server: Running) -> None:
     ada = await server.user("ada")
     also_ada = await server.nobody.login("ada", PASSWORD)
-    await ada.must("PUT", "/v1/users/ada/password", {"password": "another password"})
+    await ada.must("PUT", "/v1/users/ada/password", {"password": "another password", "old_password": PASSWORD})
     for old in (ada, also_ada):
         reply = await old.call("GET", "/v1/jobs")
         assert (reply.status, "password changed" in reply.message) == (401, True)
     assert (await server.nobody.call("POST", "/v1/login", {"username": "ada", "password": PASSWORD})).status == 401
     await (await server.nobody.login("ada", "another password")).get("/v1/jobs")
+
+
+async def test_ones_own_password_changes_with_the_old_one_alone(server: Running) -> None:
+    """A stolen token is not the account. Admins are no exception for their own."""
+    for name, person in (("ada", await server.user("ada")), ("admin", server.admin)):
+        path = f"/v1/users/{name.upper()}/password"
+        for old in ({}, {"old_password": None}, {"old_password": "wrong password"}, {"old_password": "x" * 1000}):
+            reply = await person.call("PUT", path, {"password": "another password", **old})
+            assert (reply.status, "old" in reply.message) == (403, True)
+            await person.get("/v1/server")
+        await person.must("PUT", path, {"password": "another password", "old_password": PASSWORD})
+        person.token = (await server.nobody.login(name, "another password")).token
+
+
+async def test_guesses_at_the_old_password_are_counted_as_those_of_a_login(server: Running) -> None:
+    ada = await server.user("ada")
+    body = {"password": "another password", "old_password": "wrong password"}
+    answers = [(await ada.call("PUT", "/v1/users/ada/password", body)).status for _ in range(12)]
+    assert (answers[0], answers[-1], set(answers)) == (403, 429, {403, 429})
+    right = {"password": "another password", "old_password": PASSWORD}
+    assert (await ada.call("PUT", "/v1/users/ada/password", right)).status in (204, 429)
+
+
+async def test_workers_go_on_when_the_user_is_deleted_that_registered_them(server: Running) -> None:
+    """A machine has a token of its own: who leaves a lab does not take its machines along. Only his login is over."""
+    await server.image()
+    robot = await server.user("robot", role="worker")
+    made = await robot.must("POST", "/v1/workers", {"name": "machine"})
+    worker = ScriptedWorker(server.session, server.url, made["token"])
+    server.workers.append(worker)
+    await worker.connect()
+    await server.admin.must("DELETE", "/v1/users/robot")
+    assert (await robot.call("POST", "/v1/workers", {"name": "another"})).status == 401
+    await server.admin.submit(IMAGE)
+    await worker.finish((await worker.start()).ref)
+    (view,) = await server.admin.get("/v1/workers")
+    assert (view["status"], view["registered_by"]) == ("ONLINE", "robot")
 
 
 async def test_users_change_their_own_password_and_admins_any(server: Running) -> None:

@@ -264,3 +264,70 @@ def test_a_copy_that_was_taken_over_is_an_ordinary_database_again(
         restored.kill()
         said.append("This is a backup" in restored.said)
     assert said == [True, False]
+
+
+async def test_no_token_of_before_holds_in_a_backup_and_no_user_has_the_number_of_another(
+    server: ServerProcess, home: Path, tmp_path: Path
+) -> None:
+    """Carol was made after the backup: her token is not that of whoever is made next. Bob's password was changed after
+    it, because his token had been stolen."""
+    copy = tmp_path / "copy"
+    async with aiohttp.ClientSession() as session:
+        url = server.ready()
+        admin = await Person(session, url).login("admin", PASSWORD)
+        await admin.must("POST", "/v1/users", {"username": "bob", "password": PASSWORD})
+        bob = await Person(session, url).login("bob", PASSWORD)
+        await asyncio.to_thread(run, home, "backup", str(copy))
+        await admin.must("PUT", "/v1/users/bob/password", {"password": "another password"})
+        await admin.must("POST", "/v1/users", {"username": "carol", "password": PASSWORD})
+        carol = await Person(session, url).login("carol", PASSWORD)
+        server.kill()
+        shutil.move(home / "server", tmp_path / "lost")
+        shutil.copytree(copy, home / "server")
+        restored = ServerProcess(home)
+        try:
+            url = restored.ready()
+            admin = await Person(session, url).login("admin", PASSWORD)
+            await admin.must("POST", "/v1/users", {"username": "dave", "password": PASSWORD, "role": "admin"})
+            dave = await Person(session, url).login("dave", PASSWORD)
+            assert (await dave.get("/v1/server"))["username"] == "dave"
+            for old in (bob, carol):
+                old.url = url
+                assert (await old.call("GET", "/v1/server")).status == 401
+        finally:
+            restored.kill()
+    with (
+        sqlite3.connect(tmp_path / "lost" / "hecaton.db") as before,
+        sqlite3.connect(home / "server" / "hecaton.db") as now,
+    ):
+        [(hers,)] = before.execute("SELECT id FROM user WHERE name = 'carol'").fetchall()
+        [(daves,)] = now.execute("SELECT id FROM user WHERE name = 'dave'").fetchall()
+    before.close()
+    now.close()
+    assert daves > hers
+
+
+async def test_a_copy_of_the_folder_that_is_no_backup_takes_no_token_for_that_of_another(
+    server: ServerProcess, home: Path, tmp_path: Path
+) -> None:
+    """A snapshot of the disk, say: nobody can tell that it was put back, and numbers of users come again."""
+    async with aiohttp.ClientSession() as session:
+        server.ready()
+        server.stop()
+        shutil.copytree(home / "server", tmp_path / "snapshot")
+        url = (server := ServerProcess(home)).ready()
+        admin = await Person(session, url).login("admin", PASSWORD)
+        await admin.must("POST", "/v1/users", {"username": "carol", "password": PASSWORD})
+        carol = await Person(session, url).login("carol", PASSWORD)
+        server.stop()
+        shutil.rmtree(home / "server")
+        shutil.copytree(tmp_path / "snapshot", home / "server")
+        server = ServerProcess(home)
+        try:
+            url = server.ready()
+            admin = await Person(session, url).login("admin", PASSWORD)
+            await admin.must("POST", "/v1/users", {"username": "dave", "password": PASSWORD})
+            carol.url = url
+            assert (await carol.call("GET", "/v1/server")).status == 401
+        finally:
+            server.kill()

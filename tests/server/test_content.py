@@ -468,3 +468,28 @@ async def test_a_flood_of_news_does_not_pile_up_for_a_slow_reader(server: Runnin
         kinds = [json.loads(line)["event"] for line in (await stream.content.read()).splitlines() if line]
     assert kinds[-1] == "end"
     assert "log" in kinds
+
+
+async def test_a_worker_that_names_the_content_of_another_user_has_announced_nothing(server: Running) -> None:
+    """A worker and a user together read what they know the hash of: the answer is that for content that is nowhere."""
+    await server.image()
+    ada, bob = await server.user("ada"), await server.user("bob")
+    secret = b"s3cret" * 300_000
+    hers = await ada.upload(secret)
+    worker = await server.worker()
+    said = []
+    for sha256 in (hers, "0" * 64):
+        job = await bob.submit(IMAGE)
+        assignment = await worker.start()
+        await worker.report(Outcome(assignment.ref, Reason.OK, Body(Kind.BYTES, b"", sha256, len(secret)), ran=0.01))
+        view = await bob.ended(job)
+        assert (view["state"], (await bob.call("GET", f"/v1/jobs/{job}/result")).status) == ("FAILED", 404)
+        said.append((view["reason"], view["failure"]))
+    assert said[0] == said[1]
+    job = await bob.submit(IMAGE)
+    assignment = await worker.start()
+    path = f"/v1/worker/jobs/{job}/blobs/{hers}"
+    assert (await server.nobody.call("PUT", path, body=secret, headers=worker.http)).status == 201
+    await worker.report(Outcome(assignment.ref, Reason.OK, Body(Kind.BYTES, b"", hers, len(secret)), ran=0.01))
+    assert (await bob.ended(job))["state"] == "FINISHED"
+    assert (await bob.call("GET", f"/v1/jobs/{job}/result")).body == secret

@@ -11,7 +11,7 @@ import pytest
 
 from hecaton.core.model import Body, Failure, Kind, Reason
 from hecaton.wire.channel import Log, Note, Outcome, Progress, Released, Revoke, Started
-from tests.server.people import eventually
+from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, Running
 from tests.server.scripted_worker import json_body, slots
 
@@ -519,3 +519,44 @@ async def test_users_see_their_own_jobs_and_admins_all(server: Running) -> None:
     hers, his = await ada.submit(IMAGE), await bob.submit(IMAGE)
     assert [job["id"] for job in (await ada.get("/v1/jobs"))["jobs"]] == [hers]
     assert [job["id"] for job in (await server.admin.get("/v1/jobs"))["jobs"]] == [his, hers]
+
+
+async def test_a_prefix_of_an_id_is_looked_up_among_ones_own_jobs(server: Running) -> None:
+    """Jobs of others that began in the same minute neither hide one's own nor show by an answer that they are there."""
+    await server.image()
+    ada, bob = await server.user("ada"), await server.user("bob")
+    hers = await ada.submit(IMAGE)
+    his = await bob.submit(IMAGE)
+    prefix = his[:8]
+    if hers[:8] != prefix:  # a minute began between them
+        hers = await ada.submit(IMAGE)
+    assert (await bob.job(prefix))["id"] == his
+    assert (await ada.job(prefix))["id"] == hers
+    carol = await server.user("carol")
+    absent = await carol.call("GET", "/v1/jobs/0192f0c1")
+    foreign = await carol.call("GET", f"/v1/jobs/{prefix}")
+    assert (foreign.status, foreign.message.replace(prefix, "0192f0c1")) == (404, absent.message)
+    assert (await server.admin.call("GET", f"/v1/jobs/{prefix}")).status == 409
+    await bob.submit(IMAGE)
+    assert (await bob.call("POST", f"/v1/jobs/{prefix}/cancel")).status in (409, 200)
+
+
+async def test_who_runs_what_is_seen_by_who_may_see_the_job(server: Running) -> None:
+    await server.image()
+    ada, bob = await server.user("ada"), await server.user("bob")
+    worker = await server.worker(slots=slots(2))
+    hers, his = await ada.submit(IMAGE), await bob.submit(IMAGE)
+    for _ in range(2):
+        await worker.start()
+
+    async def seen(person: Person) -> tuple[set[str], list[str]]:
+        (view,) = await person.get("/v1/workers")
+        return {job for slot in view["slots"] for job in slot["jobs"]}, [slot["state"] for slot in view["slots"]]
+
+    assert await seen(ada) == ({hers}, ["busy", "busy"])
+    assert await seen(bob) == ({his}, ["busy", "busy"])
+    assert await seen(server.admin) == ({hers, his}, ["busy", "busy"])
+    for member in server.server.parts.fleet.members.values():  # as after a start of the server
+        for lease in member.leases():
+            lease.owner = None
+    assert await seen(ada) == ({hers}, ["busy", "busy"])

@@ -81,10 +81,15 @@ class Directory:
     def users(self) -> list[api.UserView]:
         return [_user_view(user) for user in sorted(self._users.values(), key=lambda user: user.name)]
 
-    async def set_password(self, caller: Caller, name: str, password: str) -> None:
+    def require_settable(self, caller: Caller, name: str) -> User | None:
+        """The user of that name, if there is one. Forbidden unless the caller may change his password."""
         known = self.user_by_name(name)
         if not caller.may(Action.SET_PASSWORD, known.id if known else None):
             raise Forbidden("only an admin may change another user's password")
+        return known
+
+    async def set_password(self, caller: Caller, name: str, password: str) -> None:
+        self.require_settable(caller, name)
         hashed = await self._passwords.hash(password, f"user {caller.user_id}")
         user = await self._database.write(lambda store: store.set_password(name, hashed))
         self._users[user.id] = user

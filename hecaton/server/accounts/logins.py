@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hecaton.core.errors import TooMany, Unauthenticated
+from hecaton.core.errors import Forbidden, TooMany, Unauthenticated
 from hecaton.core.model import User
 from hecaton.server.accounts.auth import MAX_PASSWORD, Passwords
 from hecaton.server.accounts.throttle import Throttle, network
@@ -34,6 +34,15 @@ class Logins:
             raise _wrong()
         self._throttle.right(name, address, now)
         return user
+
+    async def prove(self, user: User, password: str | None, address: str) -> None:
+        """That it is he himself who asks, and not whoever came upon his token: Forbidden. TooMany as in `check`."""
+        if password is None:
+            raise Forbidden("your own password changes with the old one alone", "Give it too, as `old_password`.")
+        try:
+            await self.check(user, user.name, password, address)
+        except Unauthenticated:
+            raise Forbidden("the old password is wrong", "Who has forgotten it asks an admin for a new one.") from None
 
 
 def _wrong() -> Unauthenticated:

@@ -50,7 +50,7 @@ OPEN_TO_ALL = frozenset({Action.LOG_IN, Action.SEE_API})
 REGISTERED_WORKER = frozenset({Action.MOVE_CONTENT})
 """By a worker's own token, for jobs that it holds. No person may do these."""
 
-_EVERYBODY = {
+_PEOPLE = {
     Action.SEE_SERVER: Scope.ALL,
     Action.SUBMIT: Scope.OWN,
     Action.UPLOAD: Scope.OWN,
@@ -64,10 +64,11 @@ _EVERYBODY = {
 }
 
 PERMISSIONS: Mapping[Role, Mapping[Action, Scope]] = MappingProxyType({
-    Role.USER: _EVERYBODY,
-    Role.WORKER: {**_EVERYBODY, Action.ENROL_WORKERS: Scope.ALL},
+    Role.USER: _PEOPLE,
+    # Typed on every machine that is to become a worker: who finds it there can do nothing but that.
+    Role.WORKER: {Action.SEE_SERVER: Scope.ALL, Action.ENROL_WORKERS: Scope.ALL},
     Role.ADMIN: {
-        **_EVERYBODY,
+        **_PEOPLE,
         Action.SEE_JOBS: Scope.ALL,
         Action.CANCEL_JOBS: Scope.ALL,
         Action.RETRY_JOBS: Scope.ALL,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 
 import msgspec
@@ -18,7 +19,7 @@ from hecaton.core.lifecycle import NO_IMAGE, Event
 from hecaton.core.matching import unable
 from hecaton.core.model import AttemptRef, Failure, JobId, JobState, Reason, WorkerId, WorkerStatus
 from hecaton.server.clock import submitted_at
-from hecaton.server.fleet.checks import MAX_LOG, MAX_NOTE, MAX_VERSION, checked, shown_progress
+from hecaton.server.fleet.checks import MAX_LOG, MAX_NOTE, MAX_VERSION, checked, shown_progress, without_content
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Quarantine
@@ -114,6 +115,8 @@ class Attempts:
             return [(worker, [checked(one, self._blobs, limit) for one in outcomes]) for worker, outcomes in told]
 
         large = any(one.body is not None and one.body.blob is not None for _, outcomes in told for one in outcomes)
+        if large:
+            told = await self._database.read(partial(_announced, told))
         told = await asyncio.to_thread(check) if large else check()
         too_long = self._too_long(told) if self.live else {}
         said = [(worker, [self._end(worker, outcome, now) for outcome in outcomes]) for worker, outcomes in told]
@@ -269,3 +272,19 @@ class Attempts:
     def publish(self, ref: AttemptRef, event: str, value: object) -> None:
         if self._hub.watched(ref.job):
             self._hub.publish(ref.job, JobEvent(event, value, ref.attempt))
+
+
+def _announced(
+    told: Sequence[tuple[WorkerId, Sequence[Outcome]]], store: Store
+) -> list[tuple[WorkerId, list[Outcome]]]:
+    """A large result is what was sent for a job of its owner: whoever knows the hash of something else has nothing by
+    it. The same answer as for content that is not there."""
+
+    def allowed(outcome: Outcome) -> Outcome:
+        if outcome.body is None or outcome.body.blob is None:
+            return outcome
+        job = store.job(outcome.ref.job)
+        known = job is not None and store.has_blob(outcome.body.blob, job.owner_id)
+        return outcome if known else without_content(outcome)
+
+    return [(worker, [allowed(outcome) for outcome in outcomes]) for worker, outcomes in told]

@@ -37,8 +37,7 @@ def checked(outcome: Outcome, blobs: Blobs, max_result: int) -> Outcome:
     if body.blob is not None:
         path = blobs.path(body.blob)
         if path is None:
-            missing = "the result was announced, but its content never arrived"
-            return msgspec.structs.replace(outcome, body=None) if invalid else _without(outcome, missing)
+            return without_content(outcome)
         size = os.path.getsize(path)
         if size > max_result:
             return _too_large(outcome, size, max_result)
@@ -80,6 +79,13 @@ def _refused(outcome: Outcome, fault: str | None, kind: Kind, kept: Body) -> Out
 def _too_large(outcome: Outcome, size: int, limit: int) -> Outcome:
     failure = Failure(f"the result has {size} bytes, the limit is {limit}")
     return msgspec.structs.replace(outcome, reason=Reason.RESULT_TOO_LARGE, body=None, failure=failure)
+
+
+def without_content(outcome: Outcome) -> Outcome:
+    """Of a result that was not sent beforehand."""
+    if outcome.reason is Reason.RESULT_INVALID:
+        return msgspec.structs.replace(outcome, body=None)
+    return _without(outcome, "the result was announced, but its content never arrived")
 
 
 def _without(outcome: Outcome, message: str) -> Outcome:

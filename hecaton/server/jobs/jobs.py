@@ -117,8 +117,14 @@ class Jobs:
 
     async def _job(self, caller: Caller, job_id: str, action: Action = Action.SEE_JOBS) -> Job:
         """The same answer for a job of somebody else as for one that does not exist."""
-        job = await self._database.read(lambda store: store.job(job_id))
+        owner = self._owner_seen(caller, action)
+        job = await self._database.read(lambda store: store.job(job_id, owner))
         return self._permitted(caller, job, job_id, action)
+
+    @staticmethod
+    def _owner_seen(caller: Caller, action: Action) -> int | None:
+        """Among whose jobs he may do it; None: among everybody's."""
+        return None if caller.may(action) else caller.user_id
 
     def _permitted(self, caller: Caller, job: Job | None, job_id: str, action: Action) -> Job:
         if job is None or not caller.may(action, job.owner_id):
@@ -126,8 +132,10 @@ class Jobs:
         return job
 
     async def show(self, caller: Caller, job_id: str) -> api.JobView:
+        owner = self._owner_seen(caller, Action.SEE_JOBS)
+
         def read(store: Store) -> JobParts | None:
-            job = store.job(job_id)
+            job = store.job(job_id, owner)
             if job is None:
                 return None
             attempts = store.attempts(job.id)
@@ -188,7 +196,7 @@ class Jobs:
         return []
 
     async def list(self, caller: Caller, state: JobState | None, before: int | None, limit: int) -> api.JobPage:
-        owner = None if caller.may(Action.SEE_JOBS) else caller.user_id
+        owner = self._owner_seen(caller, Action.SEE_JOBS)
         page = await self._database.read(
             lambda store: store.jobs(owner_id=owner, state=state, before=before, limit=limit)
         )
@@ -227,6 +235,11 @@ class Jobs:
 
     async def _read_log(self, job_id: JobId, attempt: int, offset: int) -> bytes:
         return await self._database.read(lambda store: store.read_log(job_id, attempt, offset, LOG_CHUNK))
+
+    async def own_among(self, caller: Caller, jobs: Sequence[JobId]) -> frozenset[JobId]:
+        """Those of these jobs that are the caller's."""
+        found = await self._database.read(lambda store: [store.job(job) for job in jobs]) if jobs else ()
+        return frozenset(job.id for job in found if job is not None and job.owner_id == caller.user_id)
 
     # -- wait ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hecaton.core.model import Attempt, Body, Job, JobState, Kind, WorkerRecord, WorkerStatus
+from hecaton.core.model import Attempt, Body, Job, JobId, JobState, Kind, WorkerRecord, WorkerStatus
 from hecaton.core.options import values_of
 from hecaton.server.fleet.attempts import Live
 from hecaton.server.fleet.members import Member, SlotState
@@ -107,7 +107,10 @@ def _tail(data: bytes) -> str:
     return "\n".join(data.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
 
 
-def worker_view(record: WorkerRecord, member: Member | None, last_seen: float) -> api.WorkerView:
+def worker_view(
+    record: WorkerRecord, member: Member | None, last_seen: float, seen: frozenset[JobId] | None = None
+) -> api.WorkerView:
+    """With all jobs on its slots, or with those of them that are in `seen`."""
     slots = member.slots.values() if member else ()
     return api.WorkerView(
         id=record.id,
@@ -117,7 +120,7 @@ def worker_view(record: WorkerRecord, member: Member | None, last_seen: float) -
         runtime=member.runtime if member else None,
         version=member.version if member else None,
         registered_by=record.registered_by,
-        slots=tuple(_slot_view(slot) for slot in sorted(slots, key=lambda slot: slot.index)),
+        slots=tuple(_slot_view(slot, seen) for slot in sorted(slots, key=lambda slot: slot.index)),
         drained=record.drained,
         note=_note(record, member),
     )
@@ -131,7 +134,8 @@ def _note(record: WorkerRecord, member: Member | None) -> str | None:
     return next((slot.lost for slot in member.slots.values() if slot.lost), None) if member else None
 
 
-def _slot_view(slot: SlotState) -> api.SlotView:
+def _slot_view(slot: SlotState, seen: frozenset[JobId] | None) -> api.SlotView:
+    jobs = tuple(job for job in slot.held if seen is None or job in seen)
     return api.SlotView(
-        slot.index, slot.gpu, "lost" if slot.lost else "busy" if slot.held else "idle", slot.image, tuple(slot.held)
+        slot.index, slot.gpu, "lost" if slot.lost else "busy" if slot.held else "idle", slot.image, jobs
     )

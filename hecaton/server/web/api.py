@@ -8,7 +8,7 @@ import msgspec
 from hecaton import __version__
 from hecaton.core.errors import BadRequest, NotFound, Unavailable
 from hecaton.core.model import JobId, JobState, WorkerRecord
-from hecaton.server.accounts.auth import Passwords, Tokens
+from hecaton.server.accounts.auth import Caller, Passwords, Tokens
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.logins import Logins
 from hecaton.server.accounts.permissions import Action
@@ -84,7 +84,11 @@ class Api:
 
     async def set_password(self, call: Call) -> None:
         request: api.NewPassword = decode(await call.body(PASSWORD_BODY_LIMIT), api.NewPassword)
-        await self._directory.set_password(call.caller, call.params["name"], request.password)
+        name, address = call.params["name"], call.address
+        known = self._directory.require_settable(call.caller, name)
+        if known is not None and known.id == call.caller.user_id:
+            await call.unless_gone(self._logins.prove(known, request.old_password, address))
+        await self._directory.set_password(call.caller, name, request.password)
 
     # -- images --------------------------------------------------------------------------------
 
@@ -106,7 +110,15 @@ class Api:
     # -- workers -------------------------------------------------------------------------------
 
     async def list_workers(self, call: Call) -> list[api.WorkerView]:
-        return [self._worker_view(record) for record in await self._directory.workers()]
+        """Everybody sees which slots are busy; which job is there, who may see the job."""
+        records = await self._directory.workers()
+        seen = None if call.caller.may(Action.SEE_JOBS) else await self._own_on_slots(call.caller)
+        return [self._worker_view(record, seen) for record in records]
+
+    async def _own_on_slots(self, caller: Caller) -> frozenset[JobId]:
+        leases = [lease for member in self._fleet.members.values() for lease in member.leases()]
+        own = frozenset(lease.ref.job for lease in leases if lease.owner == caller.user_id)
+        return own | await self._jobs.own_among(caller, [lease.ref.job for lease in leases if lease.owner is None])
 
     async def add_worker(self, call: Call) -> api.WorkerCredentials:
         request: api.NewWorker = decode(await call.body(), api.NewWorker)
@@ -122,10 +134,10 @@ class Api:
         record = await self._workers.put_into_service(call.params["name"])
         return self._worker_view(record)
 
-    def _worker_view(self, record: WorkerRecord) -> api.WorkerView:
+    def _worker_view(self, record: WorkerRecord, seen: frozenset[JobId] | None = None) -> api.WorkerView:
         member = self._fleet.members.get(record.id)
         last_seen = member.last_contact if member and member.link else record.last_seen
-        return worker_view(record, member, last_seen)
+        return worker_view(record, member, last_seen, seen)
 
     # -- jobs ----------------------------------------------------------------------------------
 

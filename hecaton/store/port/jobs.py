@@ -176,8 +176,10 @@ class Jobs(Protocol):
         does not: its worker has stopped it itself."""
 
     # -- the rest --------------------------------------------------------------------------------
-    def job(self, id_or_index: str) -> Job | None:
-        """By full id, unique id prefix of at least 8 characters, or index. Conflict if several ids begin so."""
+    def job(self, id_or_index: str, owner_id: int | None = None) -> Job | None:
+        """By full id, unique id prefix of at least 8 characters, or index. Conflict if several ids begin so.
+
+        With an owner other people's jobs do not count among those that begin so; by id and index they are found."""
 
     def payload(self, job: JobId) -> Body | None: ...
     def result(self, job: JobId) -> Body | None:

@@ -10,4 +10,5 @@ class Meta(Protocol):
     def set_meta(self, key: str, value: str) -> None: ...
     def adopt_copy(self, now: float) -> float | None:
         """Called at every start. If this is a copy made by `backup`: its age in seconds; whatever was running in it
-        waits again, and no attempt that the original may have given out since is ever given out here. Else None."""
+        waits again, no number of an attempt or a user is given out here that the original may have given out since, and
+        no token of before holds. Else None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import AbstractContextManager
 
@@ -48,28 +49,57 @@ def list_users(cli: Cli) -> None:
 
 @user.command("delete")
 @click.argument("username", shell_complete=users)
+@click.option("--workers", "with_workers", is_flag=True, help="Remove the workers too that they have registered.")
 @yes_option
 @pass_cli
-def delete(cli: Cli, username: str, yes: bool) -> None:
-    """Delete a user. Their tokens stop working at once."""
+def delete(cli: Cli, username: str, with_workers: bool, yes: bool) -> None:
+    """Delete a user. Their tokens stop working at once; the workers that they have registered go on, unless --workers
+    is given."""
     confirm(f"Delete the user {username}?", yes)
+    client = cli.client()
+    workers = [view.name for view in client.workers() if view.registered_by.casefold() == username.casefold()]
     with _known(cli, username):
-        cli.client().delete_user(username)
-    cli.done({"username": username, "deleted": True}, f"User {username} is deleted.")
+        client.delete_user(username)
+    for name in workers if with_workers else ():
+        client.remove_worker(name)
+    report = {"username": username, "deleted": True, "workers": workers, "workers_removed": with_workers}
+    cli.done(report, f"User {username} is deleted.{_what_of(workers, with_workers)}")
+
+
+def _what_of(workers: list[str], removed: bool) -> str:
+    if not workers:
+        return ""
+    names = ", ".join(workers)
+    if removed:
+        return f" Removed too, as registered by them: {names}."
+    return f" The workers registered by them go on: {names}. To remove one: hecaton worker remove NAME"
 
 
 @user.command("passwd")
 @click.argument("username", shell_complete=users)
 @asked("--password", "The new password.", secret=True, new=True)
+@click.option("--old-password", help="Your old password, when it is your own that you change.")
 @pass_cli
-def passwd(cli: Cli, username: str, password: str) -> None:
-    """Set a user's password. Their old tokens stop working at once."""
+def passwd(cli: Cli, username: str, password: str, old_password: str | None) -> None:
+    """Set a user's password: your own with the old one, which is asked for, or as an admin anybody's. Their old tokens
+    stop working at once."""
+    client = cli.client()
+    if old_password is None and client.server_info().username.casefold() == username.casefold():
+        old_password = _old_password()
     with _known(cli, username):
-        cli.client().set_password(username, password)
+        client.set_password(username, password, old_password)
     cli.done(
         {"username": username, "changed": True},
         f"The password of {username} is changed. Who uses it logs in again: hecaton server login NAME",
     )
+
+
+def _old_password() -> str:
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            "your own password changes with the old one: give it as --old-password (there is no terminal to ask on)"
+        )
+    return str(click.prompt("Your old password", hide_input=True, err=True))
 
 
 def _known(cli: Cli, name: str) -> AbstractContextManager[None]:

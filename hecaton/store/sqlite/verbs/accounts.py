@@ -22,6 +22,20 @@ _IMAGE = f"SELECT {_IMAGES.sql} FROM image WHERE deleted = 0"  # noqa: S608
 _WORKER = f"SELECT {_WORKERS.sql} FROM worker WHERE removed = 0"  # noqa: S608
 
 
+_LEAP = "abs(random() % 2147483648)"
+"""How far a version of tokens leaps: an old copy of the database, put in place by whichever means, does not give out
+those again that were given out since."""
+
+_CREATE_USER = f"""
+    INSERT INTO user (name, name_key, role, password_hash, created_at, token_version) VALUES (?, ?, ?, ?, ?, {_LEAP})
+"""  # noqa: S608
+
+END_TOKENS = f"UPDATE user SET token_version = token_version + 1 + {_LEAP}"  # noqa: S608
+"""Of all users."""
+
+_SET_PASSWORD = f"{END_TOKENS}, password_hash = ? WHERE id = ?"
+
+
 class AccountVerbs:
     """Nothing is deleted: rows stay with a flag, for the names on old jobs; among those without it names are unique."""
 
@@ -34,10 +48,7 @@ class AccountVerbs:
     def create_user(self, name: str, password_hash: str, role: Role, now: float) -> User:
         if self.user_by_name(name):
             raise Conflict(f"there is a user {name!r} already")
-        self._sql(
-            "INSERT INTO user (name, name_key, role, password_hash, created_at) VALUES (?, ?, ?, ?, ?)",
-            (name, name.casefold(), role.value, password_hash, now),
-        )
+        self._sql(_CREATE_USER, (name, name.casefold(), role.value, password_hash, now))
         user = self._named_user(name)
         self._sql("INSERT INTO stored (owner_id) VALUES (?)", (user.id,))
         return user
@@ -55,10 +66,7 @@ class AccountVerbs:
 
     def set_password(self, name: str, password_hash: str) -> User:
         user = self._named_user(name)
-        self._sql(
-            "UPDATE user SET password_hash = ?, token_version = token_version + 1 WHERE id = ?",
-            (password_hash, user.id),
-        )
+        self._sql(_SET_PASSWORD, (password_hash, user.id))
         return self._named_user(name)
 
     def delete_user(self, name: str) -> User:

@@ -1,7 +1,8 @@
 """What follows when a backup was put in place of the database that it is a copy of.
 
 Since the copy was made, workers may have been given attempts that it knows nothing of, and some may still work on them.
-None of these numbers may be given out again: a result would be taken for that of another execution.
+None of these numbers may be given out again: a result would be taken for that of another execution. Nor may numbers
+of users: a token, or a warm container, would be taken for another user's. Tokens of before may have been ended since.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from hecaton.core.model import Reason
 from hecaton.store.port import AttemptEnd
 from hecaton.store.sqlite.statements import Statements
+from hecaton.store.sqlite.verbs.accounts import END_TOKENS
 from hecaton.store.sqlite.verbs.queue import QueueVerbs
 from hecaton.store.sqlite.verbs.views import ViewVerbs
 
@@ -22,7 +24,8 @@ _LEAST = 1000
 
 
 class BackupVerbs:
-    """After `adopt_copy` no attempt number is given out that the original may have given out."""
+    """After `adopt_copy` no number of an attempt, a user or an image is given out that the original may have given out,
+    and no token holds that it knew."""
 
     def __init__(self, statements: Statements, queue: QueueVerbs, views: ViewVerbs) -> None:
         self._sql = statements.run
@@ -40,5 +43,7 @@ class BackupVerbs:
         # No job gets an attempt a millisecond for long: so many have not been given out, by whichever server that was.
         skipped = _LEAST + math.ceil(age * 1000)
         self._sql("UPDATE job SET attempt = attempt + ? WHERE state = 'IN_QUEUE'", (skipped,))
+        self._sql("UPDATE sqlite_sequence SET seq = seq + ? WHERE name IN ('user', 'image')", (skipped,))
+        self._sql(END_TOKENS)
         self._sql("DELETE FROM meta WHERE key = ?", (COPIED_AT,))
         return age

@@ -15,6 +15,17 @@ from hecaton.store.sqlite.verbs.queue import CLAIMED, ClaimedRow, claimed_of
 
 _POSITION_LIMIT = 10_000
 _PREFIX_LENGTH = 8
+_PREFIX_LOOKED_AT = 20_000
+"""Jobs of all owners that are looked at for those of one: they began within the same minute."""
+
+_NEXT_OF_PREFIX = "SELECT 1 FROM job WHERE id >= ? AND id < ? LIMIT 1 OFFSET ?"
+
+_BY_PREFIX = f"""
+    {JOBS} WHERE job.seq IN (
+      SELECT seq FROM (SELECT seq, owner_id FROM job WHERE id >= ?1 AND id < ?2 LIMIT ?4)
+      WHERE ?3 IS NULL OR owner_id = ?3 LIMIT 2
+    )
+"""  # noqa: S608
 
 _ATTEMPTS = f"""
     SELECT {PAST_ATTEMPT.sql}
@@ -125,24 +136,29 @@ class ViewVerbs:
         self._value = statements.value
 
     # -- one job -------------------------------------------------------------------------------
-    def job(self, id_or_index: str) -> Job | None:
+    def job(self, id_or_index: str, owner_id: int | None = None) -> Job | None:
         name = id_or_index.lower()
         if len(name) == JOB_ID_LENGTH:
             return self._first_job("job.id = ?", name)
         if name.isascii() and name.isdigit() and (found := self._first_job("job.seq = ?", int(name[:18]))):
             return found
-        return self._job_by_prefix(name) if len(name) >= _PREFIX_LENGTH else None
+        return self._job_by_prefix(name, owner_id) if len(name) >= _PREFIX_LENGTH else None
 
     def _first_job(self, where: str, value: str | int) -> Job | None:
         row = self._first(f"{JOBS} WHERE {where}", value)
         return JOB.of(row) if row else None
 
-    def _job_by_prefix(self, prefix: str) -> Job | None:
+    def _job_by_prefix(self, prefix: str, owner_id: int | None) -> Job | None:
         # '~' sorts after everything that an id is made of.
-        rows = self._sql(f"{JOBS} WHERE job.id >= ? AND job.id < ? LIMIT 2", (prefix, prefix + "~")).fetchall()
-        if len(rows) > 1:
+        until = prefix + "~"
+        rows = self._sql(_BY_PREFIX, (prefix, until, owner_id, _PREFIX_LOOKED_AT)).fetchall()
+        if len(rows) > 1 or (owner_id is not None and self._crowded(prefix, until)):
             raise Conflict(f"several job ids begin with {prefix!r}", "Give more of the id, or the job's index.")
         return next((JOB.of(row) for row in rows), None)
+
+    def _crowded(self, prefix: str, until: str) -> bool:
+        """So many begin so that not all were looked at."""
+        return self._first(_NEXT_OF_PREFIX, prefix, until, _PREFIX_LOOKED_AT) is not None
 
     def payload(self, job: JobId) -> Body | None:
         row = self._first(_PAYLOAD, job)
