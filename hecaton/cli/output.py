@@ -55,7 +55,7 @@ def print_json(value: Any) -> None:
     import msgspec
 
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    click.echo(harmless_json(text))
+    click.echo(harmless_json(text, sys.stdout))
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -66,6 +66,11 @@ def print_lines(lines: Iterable[str]) -> None:
 def say(text: str) -> None:
     """Talk, on stderr, so that stdout holds nothing but the answer."""
     click.echo(harmless(text), err=True)
+
+
+def behind_ctrl_c() -> str:
+    """What a sentence begins with that follows a Ctrl-C: a terminal has written `^C` and stands behind it."""
+    return "\n" if is_terminal(sys.stderr) else ""
 
 
 def warn(text: str) -> None:
@@ -82,7 +87,7 @@ def show_error(error: errors.HecatonError, as_json: bool) -> None:
         from hecaton.wire.errors import ErrorBody, ErrorReply
 
         body = ErrorReply(ErrorBody(error.code, error.message, error.hint))
-        click.echo(harmless_json(msgspec.json.encode(body).decode()), err=True)
+        click.echo(harmless_json(msgspec.json.encode(body).decode(), sys.stderr), err=True)
         return
     label = click.style("Error:", fg="red", bold=True)
     first, *facts = error.message.split("\n")

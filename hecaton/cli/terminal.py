@@ -1,13 +1,16 @@
-"""Text for terminals: what comes from outside is made harmless, times and sizes become readable, tables fit the width.
+"""Text for terminals: what comes from outside is made harmless, times and sizes become readable, tables fit the width;
+streams that are closed or speak another encoding harm nobody.
 
 Imports nothing that is slow: `job list` pays for it.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
+import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +34,9 @@ _DANGEROUS = re.compile(
 )
 
 
+_NOT_ASCII = re.compile("[^\x00-\x7f]")
+
+
 def _visible(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x20:
@@ -38,14 +44,26 @@ def _visible(match: re.Match[str]) -> str:
     return "^?" if code == 0x7F else f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def harmless(text: str) -> str:
-    """`text` without any power over the terminal: escape sequences go, other control characters become visible."""
-    text = _SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-    return _DANGEROUS.sub(_visible, text)
+def harmless(text: str, *, returns: bool = False) -> str:
+    """`text` without any power over the terminal: escape sequences go, other control characters become visible.
+
+    `returns`: carriage returns stay, by which progress bars write over their own line; else they end it."""
+    text = _SEQUENCE.sub("", text).replace("\r\n", "\n")
+    parts = [_DANGEROUS.sub(_visible, part) for part in text.split("\r")]
+    return ("\r" if returns else "\n").join(parts)
 
 
-def harmless_json(text: str) -> str:
-    """The same for JSON text, which stays the same JSON: such characters only stand inside its strings."""
+def overwritten(line: str) -> str:
+    """What stands on a terminal after a line with carriage returns."""
+    shown = ""
+    for part in line.split("\r"):
+        shown = part + shown[len(part) :]
+    return shown.rstrip() if "\r" in line else shown
+
+
+def harmless_json(text: str, stream: IO[Any] | None = None) -> str:
+    """The same for JSON text, which stays the same JSON: such characters only stand inside its strings. Nor does any
+    that `stream` cannot say."""
 
     def escaped(match: re.Match[str]) -> str:
         if match[0] < " ":
@@ -53,7 +71,8 @@ def harmless_json(text: str) -> str:
         units = match[0].encode("utf-16-be", "surrogatepass")
         return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
 
-    return _DANGEROUS.sub(escaped, text)
+    text = _DANGEROUS.sub(escaped, text)
+    return text if stream is None or _speaks_utf8(stream) else _NOT_ASCII.sub(escaped, text)
 
 
 def one_line(text: str) -> str:
@@ -64,19 +83,42 @@ def one_line(text: str) -> str:
 class HarmlessStream:
     """`harmless` for text that arrives in pieces: a sequence or a CRLF cut in two is recognised."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, returns: bool = False) -> None:
         self._held = ""
+        self._returns = returns
 
     def feed(self, text: str) -> str:
         text = self._held + text
         unfinished = _UNFINISHED.search(text)
         cut = unfinished.start() if unfinished and len(text) - unfinished.start() <= _HOLD else len(text)
         self._held = text[cut:]
-        return harmless(text[:cut])
+        return harmless(text[:cut], returns=self._returns)
 
     def end(self) -> str:
         rest, self._held = self._held, ""
-        return harmless(rest)
+        return harmless(rest, returns=self._returns)
+
+
+def prepare_streams() -> None:
+    """For the start of a program. A standard descriptor that is closed is opened on nothing: else the next socket or
+    file would take its place. A character that a stream's encoding lacks is escaped, and ends nothing."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115 - for as long as the program runs
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # In files and pipes Windows would use the code page of the machine, which lacks most names of jobs.
+            utf8 = sys.platform == "win32" and not is_terminal(stream)
+            stream.reconfigure(encoding="utf-8" if utf8 else None, errors="backslashreplace")
+
+
+def _speaks_utf8(stream: IO[Any]) -> bool:
+    return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "") == "utf8"
 
 
 def is_terminal(stream: IO[Any]) -> bool:

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
 from hecaton.client import jobs as job_calls
 from hecaton.client import submission
+from hecaton.client.heads import quoted
 from hecaton.client.http import Transport
 from hecaton.core.errors import Conflict, HecatonError, JobFailed, TooMany
 from hecaton.core.model import JobState, Kind
@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 
 def path_of(batch: str | int, part: str = "") -> str:
     """`batch`: the id, or the short number."""
-    return f"{API}/batches/{quote(str(batch), safe='')}{part}"
+    return f"{API}/batches/{quoted(str(batch))}{part}"
 
 
 def head_of(job: NewJob, name: str, *, pause: bool) -> NewBatch:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from hecaton.client import batches as batch_calls
 from hecaton.client import jobs as job_calls
 from hecaton.client import profiles, submission
 from hecaton.client.batches import BatchHandle, Progress
+from hecaton.client.heads import quoted
 from hecaton.client.http import Transport
 from hecaton.client.jobs import JobHandle, path_of
 from hecaton.core.doors import DEFAULT
@@ -321,6 +322,15 @@ class Client:
         query = {"limit": limit, "before": before}
         return self._transport.call("GET", f"{API}/batches", list[api.BatchView], query=query)
 
+    def now(self) -> float:
+        """The time by the server's clock, as far as an answer has told it: ages of jobs count by that one."""
+        return time.time() + (self._transport.clock_ahead or 0.0)
+
+    @property
+    def away_since(self) -> float | None:
+        """Since when the server has not answered, by `time.monotonic`; None: it does. Calls and waits go on trying."""
+        return self._transport.away_since
+
     @property
     def token(self) -> str:
         """The token in use. Raises Unauthenticated when there is none."""
@@ -333,7 +343,7 @@ def _path(noun: str, name: str) -> str:
     """Names of images hold slashes and colons: they travel percent-encoded."""
     if name in ("", ".", ".."):
         raise BadRequest(f"{name!r} names nothing in {noun}")
-    return f"{API}/{noun}/{quote(name, safe='')}"
+    return f"{API}/{noun}/{quoted(name)}"
 
 
 def _member(kind: type[Choice], value: Choice | str) -> Choice:

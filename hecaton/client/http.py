@@ -12,11 +12,12 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote, urlencode
+from urllib.parse import unquote
 
 import msgspec
 
 from hecaton import __version__
+from hecaton.client.heads import ahead_of, seconds_of, target, token_value
 from hecaton.client.payload import Source
 from hecaton.core import errors
 from hecaton.wire.address import parse, resolve
@@ -28,7 +29,7 @@ from hecaton.wire.tls import Untrusted
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
 
-    from hecaton.client.connection import Connection
+    from hecaton.client.connection import Connection, Fault
 
 _random = random.SystemRandom()  # it has no state that forked children would share, nor one that a program seeds
 
@@ -48,7 +49,8 @@ def may_pass(error: errors.HecatonError) -> bool:
 
 class Transport:
     """Thread-safe, and safe to fork: a child opens connections of its own. `reached`: a server is there, or was and
-    restarts."""
+    restarts. `away_since`: it has not answered since then, by `time.monotonic`. `clock_ahead`: seconds by which its
+    clock is before ours, once it has answered."""
 
     def __init__(
         self,
@@ -65,6 +67,8 @@ class Transport:
         self.timeout = timeout
         self._patient = patient
         self.reached = False
+        self.away_since: float | None = None
+        self.clock_ahead: float | None = None
         self._ca_file = ca_file
         self._connection: Connection | None = None
         self._lock = threading.Lock()
@@ -87,14 +91,17 @@ class Transport:
 
         `key`: the idempotency key, which makes a POST repeatable. `within`: seconds for everything, retries included.
         """
-        data = msgspec.json.encode(body) if body is not None else None
+        try:
+            data = msgspec.json.encode(body) if body is not None else None
+        except UnicodeEncodeError as error:
+            raise errors.not_text(error.object) from error
         headers = {IDEMPOTENCY_HEADER: key} if key else {}
         if data is not None:
             headers["Content-Type"] = "application/json"
         deadline = time.monotonic() + (within or self.timeout)
 
         def attempt() -> T:
-            with self._open(method, _target(path, query), headers, data, deadline=deadline) as (response, connection):
+            with self._open(method, target(path, query), headers, data, deadline=deadline) as (response, connection):
                 content = b"".join(connection.pieces(response, deadline))
             return self._decode(content, reply, method, path)
 
@@ -128,7 +135,7 @@ class Transport:
         """GET a body in pieces; `write` is called again, from the start, when one breaks off."""
 
         def attempt() -> T:
-            with self._open("GET", _target(path, query), {}, None) as (response, connection):
+            with self._open("GET", target(path, query), {}, None) as (response, connection):
                 return write(connection.pieces(response))
 
         return self._persist(attempt, repeatable=True)
@@ -142,7 +149,7 @@ class Transport:
 
         rest = b""
         try:
-            with self._open("GET", _target(path, query), {}, None) as (response, connection):
+            with self._open("GET", target(path, query), {}, None) as (response, connection):
                 self.reached = True
                 for piece in connection.pieces(response):
                     *lines, rest = (rest + piece).split(b"\n")
@@ -190,16 +197,24 @@ class Transport:
         deadline: float | None = None,
     ) -> Iterator[tuple[BaseHTTPResponse, Connection]]:
         """An answer with a 2xx status. Raises Fault for what may be tried again, else what the server said."""
+        from hecaton.client.connection import Fault
+
         connection = self._connect()
         limit = max(deadline - time.monotonic(), 0.001) if deadline is not None else self.timeout
         sent = {"User-Agent": f"hecaton/{__version__}", **headers}
         if self.token:
-            sent["Authorization"] = f"Bearer {_header_value(self.token)}"
+            sent["Authorization"] = f"Bearer {token_value(self.token)}"
         response = self._send(connection, method, target, sent, body() if callable(body) else body, limit)
         try:
             if response.status >= 300:
                 raise self._refusal(method, response, connection)
+            self.away_since = None
+            if self.clock_ahead is None:
+                self.clock_ahead = ahead_of(response.headers.get("Date"))
             yield response, connection
+        except Fault as fault:
+            self._notice(fault)
+            raise
         finally:
             if response.connection is not None:
                 response.close()
@@ -218,11 +233,16 @@ class Transport:
         try:
             return connection.send(method, target, headers, body, limit=limit)
         except Fault as fault:
+            self._notice(fault)
             if fault.taken:
                 self._taken = True
             elif self._taken:  # it was there a moment ago: it restarts
                 self.reached = True
             raise
+
+    def _notice(self, fault: Fault) -> None:
+        if self.away_since is None and may_pass(fault.error):
+            self.away_since = time.monotonic()
 
     def forked(self) -> None:
         """In a child process: what the parent has open stays the parent's, whoever held the lock does not exist here.
@@ -261,7 +281,7 @@ class Transport:
                 f"{connection.url} redirects to {elsewhere}: it is not the Hecaton server itself",
                 "Register the address that it redirects to.",
             )
-        after = _seconds(response.headers.get("Retry-After"))
+        after = seconds_of(response.headers.get("Retry-After"))
         content = b""
         with contextlib.suppress(Fault):
             for piece in connection.pieces(response, time.monotonic() + self.timeout):
@@ -351,24 +371,3 @@ def _is_about(answer: object, path: str) -> bool:
         return True
     asked = unquote(path.split("/")[3]).lower()
     return asked == answer.id or asked.lstrip("0") == str(answer.index)
-
-
-def _header_value(token: str) -> str:
-    """Tokens come from files and environment variables: a line break at the end is no part of them."""
-    token = token.strip()
-    if not (token.isascii() and token.isprintable()):
-        raise errors.Unauthenticated("the token holds characters that no token has", "Copy it again, or log in again.")
-    return token
-
-
-def _target(path: str, query: Mapping[str, object] | None) -> str:
-    given = {name: value for name, value in (query or {}).items() if value is not None}
-    return f"{path}?{urlencode(given)}" if given else path
-
-
-def _seconds(retry_after: str | None) -> float:
-    """Of a Retry-After header in seconds; its other form, a date, is not worth a clock that may be wrong."""
-    try:
-        return min(max(float(retry_after or 0), 0.0), 3600.0)
-    except ValueError:
-        return 0.0

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
+from hecaton.client.heads import quoted
 from hecaton.client.http import Transport, may_pass
 from hecaton.core.errors import BadRequest, Conflict, HecatonError, JobFailed, NotFound, WaitTimeout
 from hecaton.core.model import JobState, Kind, Reason
@@ -32,7 +32,7 @@ PACE = 0.5
 
 def path_of(job: str | int, part: str = "") -> str:
     """`job`: the id, or the short number."""
-    return f"{API}/jobs/{quote(str(job), safe='')}{part}"
+    return f"{API}/jobs/{quoted(str(job))}{part}"
 
 
 def wait(transport: Transport, job: str | int, timeout: float | None = None) -> JobView:

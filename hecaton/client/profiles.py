@@ -71,6 +71,21 @@ def get(name: str) -> Profile:
     return _read().find(name)
 
 
+def at(address: str) -> Profile:
+    """The server that is registered with this address; if none is, one that is not kept, with the address as its
+    name. BadRequest for what is no address."""
+    place = parse(address)
+    for profile in all_servers():
+        known = parse(profile.address)
+        if (known.host, known.port) == (place.host, place.port) and place.scheme in (
+            None,
+            known.scheme,
+            profile.scheme,
+        ):
+            return profile
+    return Profile(address, address)
+
+
 def active() -> Profile | None:
     """The server that commands mean when they name none."""
     file = _read()
@@ -79,7 +94,12 @@ def active() -> Profile | None:
 
 def add(profile: Profile) -> None:
     """Raises Conflict when the name is taken and BadRequest when it or the address makes no sense."""
-    if not profile.name or not profile.name.isprintable() or profile.name != profile.name.strip():
+    if (
+        not profile.name
+        or not profile.name.isprintable()
+        or profile.name != profile.name.strip()
+        or ":" in profile.name
+    ):
         raise BadRequest(f"{profile.name!r} is no name for a server", "Choose a short word, for example my-server.")
     parse(profile.address)
     with _changing() as file:

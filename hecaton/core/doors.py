@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from hecaton.core.model import Mode
+from hecaton.core.model import Mode, Reason
 from hecaton.core.scripts import PYTHON
 
 DEFAULT = Mode.NATIVE
@@ -25,13 +25,17 @@ class Way(msgspec.Struct, frozen=True):
     the lane and of the warm key, and jobs may wait beside the one that runs. If not, each attempt gets a fresh one,
     and jobs with different files are alike.
 
-    `takes_payload`: the job may have one beside its file; if not, the file is all that it is. `option`: of the command
-    line, by which it is asked for. `run_by`: the interpreters of a file that names none in its first line; none: they
-    go by its name."""
+    `takes_payload`: the job may have one beside its file; if not, the file is all that it is. `noun` and `exit_reason`:
+    what people call what an exit code has ended, and that. `silent`: a job without a result has nothing to say, where
+    others say null. `option`: of the command line, by which it is asked for. `run_by`: the interpreters of a file that
+    names none in its first line; none: they go by its name."""
 
     needs_file: bool = False
     warm: bool = True
     takes_payload: bool = True
+    noun: str = "container"
+    exit_reason: Reason = Reason.HANDLER_EXIT
+    silent: bool = False
     option: str | None = None
     run_by: tuple[str, ...] = ()
 
@@ -39,7 +43,15 @@ class Way(msgspec.Struct, frozen=True):
 WAYS: Mapping[Mode, Way] = {
     Mode.NATIVE: Way(),
     Mode.HANDLER: Way(needs_file=True, option="handler", run_by=PYTHON),
-    Mode.SCRIPT: Way(needs_file=True, warm=False, takes_payload=False, option="script"),
+    Mode.SCRIPT: Way(
+        needs_file=True,
+        warm=False,
+        takes_payload=False,
+        noun="script",
+        exit_reason=Reason.SCRIPT_EXIT,
+        silent=True,
+        option="script",
+    ),
 }
 
 WITH_FILE = tuple(mode for mode, way in WAYS.items() if way.needs_file)

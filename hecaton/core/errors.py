@@ -36,6 +36,11 @@ class BadRequest(HecatonError):
     code = "bad_request"
 
 
+def not_text(value: str) -> BadRequest:
+    """Of bytes that an operating system takes in names and arguments."""
+    return BadRequest(f"{value[:200]!a} holds bytes that are not UTF-8: names and arguments are text", "Rename it.")
+
+
 class Unauthenticated(HecatonError):
     code = "unauthenticated"
 

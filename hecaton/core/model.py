@@ -47,6 +47,7 @@ class Reason(enum.StrEnum):
     OK = "ok"
     HANDLER_ERROR = "handler_error"  # the handler raised
     HANDLER_EXIT = "handler_exit"  # the container or script ended with an exit code other than 0 during the job
+    SCRIPT_EXIT = "script_exit"  # HANDLER_EXIT of a job that has no handler; shown only, neither said nor stored
     STARTUP_EXIT = "startup_exit"  # the container ended without ever asking for work
     NO_RESULT = "no_result"  # the container ended with exit code 0 in the middle of the job
     RESULT_INVALID = "result_invalid"  # not JSON, bytes or a file

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hecaton.core.errors import BadRequest
+
 ENVIRONMENT = "HECATON_HOME"
 
 SERVICE_HOME = Path("/var/lib/hecaton")
@@ -14,11 +16,18 @@ SERVICE_HOME = Path("/var/lib/hecaton")
 def home() -> Path:
     """The folder that holds `server/`, `client/` and `worker/<name>/`; it need not exist yet.
 
-    HECATON_HOME if it is set and not empty, else `hecaton` in the user's data folder.
+    HECATON_HOME if it is set and not empty, else `hecaton` in the user's data folder. BadRequest where there is no such
+    folder, as for a user number that has no account.
     """
     chosen = os.environ.get(ENVIRONMENT)
     if chosen:
         return Path(chosen).expanduser().absolute()
     from platformdirs import user_data_path
 
-    return user_data_path("hecaton", appauthor=False)
+    try:
+        return user_data_path("hecaton", appauthor=False)
+    except RuntimeError as error:
+        raise BadRequest(
+            f"nothing says where the data of user {os.getuid()} is to lie: there is neither a home folder nor HOME",
+            f"Set {ENVIRONMENT} to a folder.",
+        ) from error

@@ -79,7 +79,7 @@ def test_each_line_of_a_file_becomes_a_job_of_one_batch(
     ]
     assert client.job(found[1]["id"]).item == 1
     shown = invoke("batch", "show", batch.id).out
-    for part in ("pictures", "complete", "finished   3"):
+    for part in ("pictures", "complete", "finished    3"):
         assert part in shown
     assert "pictures" in invoke("batch", "list").out
     assert json.loads(invoke("batch", "show", batch.id, "--json").out)["finished"] == 3

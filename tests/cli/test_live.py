@@ -38,7 +38,7 @@ def test_the_log_stands_above_the_status_line_and_cannot_control_the_terminal(se
     with Terminal([str(HECATON), "job", "wait", "12"]) as terminal:
         assert terminal.end() == 0
         shown = terminal.seen
-    assert "step 1 done\r\nover\r\n" in shown
+    assert "over 1 done\r\n" in shown
     assert "no end of line\r\n" in shown
     assert "25%" in shown
     assert "]52" not in shown

@@ -68,7 +68,7 @@ def test_history_is_kept_in_a_private_file_and_without_passwords(server: Scripte
     server.on("GET", "/v1/jobs", reply({"jobs": [], "next": None}))
     with Terminal([str(HECATON)]) as terminal:
         for line, answer in (
-            ("job list", "no such job"),
+            ("job list", "No jobs yet"),
             ("user create --username bob --password hunter2", "a user bob"),
         ):
             terminal.until(PROMPT)

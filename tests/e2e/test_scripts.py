@@ -52,8 +52,7 @@ def test_the_exit_code_decides(person: Person, admin: Client) -> None:
     person.write("fails.py", "import sys\nprint('so far so good')\nsys.exit(7)\n")
     job_id = person.types(f"hecaton job new fails.py {PYTHON} --script").out.strip()
     done = person.types(f"hecaton job wait {job_id}", code=1)
-    assert "handler_exit" in done.err
-    assert "exit code 7" in done.err
+    assert "script_exit\nthe script ended with exit code 7" in done.err
     assert done.out == ""
     view = admin.job(job_id)
     assert (view.state, view.exit_code) == ("FAILED", 7)

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from hecaton.client.profiles import Profile
 
 
+def is_address(server: str) -> bool:
+    """Whether that is where a server is, and not what somebody calls one: `https://host`, `host:8181`."""
+    return "://" in server or ":" in server
+
+
 class LoginRefused(Unauthenticated):
     """At the login itself, where 'log in again' would be no help."""
 
@@ -25,7 +30,7 @@ class LoginRefused(Unauthenticated):
 @dataclass
 class Cli:
     json: bool = False
-    server: str | None = None  # None: the active one
+    server: str | None = None  # its name here, or its address; None: the active one
     quiet: bool = False  # completion: no warnings
     server_flag: str = ""  # what a suggested command needs to mean the same server
     _client: Client | None = field(default=None, repr=False)
@@ -53,6 +58,8 @@ class Cli:
     def _profile(self) -> Profile:
         from hecaton.client import profiles
 
+        if self.server and is_address(self.server):
+            return profiles.at(self.server)
         profile = profiles.get(self.server) if self.server else profiles.active()
         if profile is None:
             raise NotFound(
@@ -70,13 +77,17 @@ class Cli:
         address = resolve(profile.address, profile.ca_file, profile.scheme)
         if address.warning and not self.quiet:
             output.warn(address.warning)
-        if profile.scheme is None:
+        if profile.scheme is None and not is_address(profile.name):
             profiles.set_scheme(profile.name, address.scheme)
         return address.url
 
     def how_to_log_in(self) -> str:
         if os.environ.get("HECATON_TOKEN"):
             return "The token comes from HECATON_TOKEN: set it anew (hecaton server token prints one) or unset it."
+        if self.server and is_address(self.server):
+            return (
+                f"Set HECATON_TOKEN, or: hecaton server new --ip {self.server} --name NAME, hecaton server login NAME"
+            )
         return f"Log in with: hecaton server login {self.server or 'NAME'}"
 
     def show(self, value: Any, lines: Callable[[], Iterable[str]]) -> None:

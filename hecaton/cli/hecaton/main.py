@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,8 +15,8 @@ from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.context import Cli
 from hecaton.cli.hecaton.tree import LazyGroup, common_option, server_option
 from hecaton.cli.suggestions import explained
-from hecaton.cli.terminal import is_terminal
-from hecaton.core.errors import HecatonError, Unauthenticated
+from hecaton.cli.terminal import prepare_streams
+from hecaton.core.errors import HecatonError, Unauthenticated, not_text
 
 NOUNS = {
     "server": "hecaton.cli.hecaton.nouns.servers:server",
@@ -56,21 +55,13 @@ def root(ctx: click.Context) -> None:
 
 
 def main() -> NoReturn:
-    if sys.platform == "win32":
-        _speak_utf8()
+    prepare_streams()
     instruction = os.environ.get("_HECATON_COMPLETE")
     if instruction:
         from hecaton.cli.hecaton.completion import answer
 
         raise SystemExit(answer(root, instruction))
     raise SystemExit(run(sys.argv[1:]))
-
-
-def _speak_utf8() -> None:
-    """In files and pipes Windows would use the code page of the machine, which lacks most names of jobs."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and not is_terminal(stream):
-            stream.reconfigure(encoding="utf-8")
 
 
 def run(arguments: Sequence[str], server: str | None = None) -> int:
@@ -88,7 +79,7 @@ def run(arguments: Sequence[str], server: str | None = None) -> int:
         click.echo(group.ctx.get_help())
         return 0
     except (KeyboardInterrupt, click.Abort):
-        output.say("Interrupted.")
+        output.say(f"{output.behind_ctrl_c()}Interrupted.")
         return output.INTERRUPTED
     except BrokenPipeError:
         _silence_stdout()
@@ -108,6 +99,8 @@ def _explained(error: Exception, cli: Cli) -> HecatonError:
         return Unauthenticated(error.message, cli.how_to_log_in())
     if isinstance(error, HecatonError):
         return error
+    if isinstance(error, UnicodeEncodeError):
+        return not_text(str(error.object))
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return HecatonError(f"{where}{error.strerror or error}")

@@ -29,7 +29,7 @@ LOGO = r"""
  |_||_\___\__\__,_|\__\___/_||_|
 """
 
-WORDS = ("help", "exit")
+WORDS = ("help", "clear", "exit")
 
 
 Run = Callable[[Sequence[str], str | None], int]
@@ -67,7 +67,10 @@ def run_line(line: str, server: str | None, run: Run) -> int:
         return 0
     if words[0] in ("exit", "quit"):
         return -1
-    if words[0] == "help":
+    if words[0] == "clear":
+        click.clear()
+        return 0
+    if words[0] in ("help", "?"):
         words = [*words[1:], "--help"]
     return run(words, server)
 

@@ -63,7 +63,11 @@ def common_option(*names: str, **settings: Any) -> click.Option:
 
 def server_option(**settings: Any) -> click.Option:
     return common_option(
-        "--server", metavar="NAME", help="Another server than the active one.", shell_complete=servers, **settings
+        "--server",
+        metavar="NAME",
+        help="Another server than the active one: its name here, or its address.",
+        shell_complete=servers,
+        **settings,
     )
 
 

@@ -13,6 +13,7 @@ from hecaton import __version__
 from hecaton.cli import output
 from hecaton.cli.hecaton_gpu.options import UNIT, WorkerOptions, unit_name, worker_options
 from hecaton.cli.suggestions import SuggestingGroup, explained
+from hecaton.cli.terminal import prepare_streams
 from hecaton.core.errors import BadRequest, HecatonError
 
 NOT_RUNNING = 3
@@ -173,6 +174,7 @@ def _control(action: str, name: str | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    prepare_streams()
     raise SystemExit(_main(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -187,7 +189,7 @@ def _main(arguments: Sequence[str]) -> int:
         click.echo(group.ctx.get_help())
         return 0
     except (KeyboardInterrupt, click.Abort):
-        output.say("Interrupted.")
+        output.say(f"{output.behind_ctrl_c()}Interrupted.")
         return output.INTERRUPTED
     except (HecatonError, click.ClickException, OSError) as error:
         if os.environ.get("HECATON_DEBUG"):

@@ -13,6 +13,7 @@ import click
 
 from hecaton import __version__
 from hecaton.cli.duration import Duration
+from hecaton.cli.terminal import prepare_streams
 from hecaton.server.settings import DAY, MIB, Settings
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ def _days(seconds: float) -> str:
 def main() -> None:
     from hecaton.core.errors import HecatonError
 
+    prepare_streams()
     try:
         cli(prog_name="hecaton-server")
     except HecatonError as error:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hecaton.core.model import Attempt, Body, Job, JobId, JobState, Kind, WorkerRecord, WorkerStatus
+from hecaton.core.doors import WAYS
+from hecaton.core.model import Attempt, Body, Job, JobId, JobState, Kind, Reason, WorkerRecord, WorkerStatus
 from hecaton.core.options import values_of
 from hecaton.server.fleet.attempts import Live
 from hecaton.server.fleet.members import Member, SlotState
@@ -29,10 +30,15 @@ class JobParts(msgspec.Struct, frozen=True):
     log_tails: dict[int, bytes]  # by number of the attempt
 
 
+def _reason(job: Job, reason: Reason | None) -> Reason | None:
+    """By the name that it has for jobs of its mode."""
+    return WAYS[job.spec.mode].exit_reason if reason is Reason.HANDLER_EXIT else reason
+
+
 def job_summary(job: Job) -> api.JobSummary:
     return api.JobSummary(
         job.id, job.index, job.state, job.image, job.owner, job.created_at, job.started_at, job.ended_at, job.attempt,
-        job.worker, job.reason,
+        job.worker, _reason(job, job.reason),
     )  # fmt: skip
 
 
@@ -54,7 +60,7 @@ def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting],
         ended_at=job.ended_at,
         attempt=job.attempt,
         worker=job.worker,
-        reason=job.reason,
+        reason=_reason(job, job.reason),
         failure=job.failure,
         exit_code=job.exit_code,
         cancel_requested=job.cancel_requested,
@@ -73,7 +79,7 @@ def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting],
         note=current.note if current else None,
         queue_position=parts.queue_position,
         waiting=tuple(waiting),
-        attempts=tuple(_attempt(attempt, parts.log_tails.get(attempt.number)) for attempt in parts.attempts),
+        attempts=tuple(_attempt(job, attempt, parts.log_tails.get(attempt.number)) for attempt in parts.attempts),
         log_tail=_tail(parts.log_tails.get(job.attempt, b"")) if job.state is JobState.FAILED else None,
         removed=removed(keep_results) if job.result_kind is not None and parts.result is None else None,
     )
@@ -99,8 +105,9 @@ def _result(body: Body | None) -> tuple[msgspec.Raw, str | None]:
     return _NULL, base64.b64encode(body.data).decode()
 
 
-def _attempt(attempt: Attempt, log: bytes | None) -> api.AttemptView:
-    return api.AttemptView(**msgspec.structs.asdict(attempt), log_tail=None if log is None else _tail(log))
+def _attempt(job: Job, attempt: Attempt, log: bytes | None) -> api.AttemptView:
+    named = {**msgspec.structs.asdict(attempt), "reason": _reason(job, attempt.reason)}
+    return api.AttemptView(**named, log_tail=None if log is None else _tail(log))
 
 
 def _tail(data: bytes) -> str:

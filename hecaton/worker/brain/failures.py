@@ -28,8 +28,9 @@ UNHEARD = Failure(
 CUT_OFF = Failure("its container was stopped for the sake of another job as this one began")
 
 
-def exit_failure(exit: Exit, output: str) -> tuple[Reason, Failure]:
-    """Why a job ended whose container ended under it. Exit code 0 is no success: only a result is."""
+def exit_failure(exit: Exit, output: str, noun: str = "container") -> tuple[Reason, Failure]:
+    """Why a job ended whose container ended under it. Exit code 0 is no success: only a result is. `noun`: what people
+    call what ended (`doors.Way.noun`)."""
     if exit.error:
         return Reason.WORKER_ERROR, Failure(f"the container was lost: {exit.error}")
     if exit.oom:
@@ -38,7 +39,9 @@ def exit_failure(exit: Exit, output: str) -> tuple[Reason, Failure]:
         hint = "The handler, or something it called, ended the process: return a result instead."
         return Reason.NO_RESULT, Failure("the container ended with exit code 0 and without a result", hint=hint)
     return Reason.HANDLER_EXIT, Failure(
-        _with_lines(f"the container ended with {_code(exit.code)} during the job", output)
+        _with_lines(
+            f"the {noun} ended with {_code(exit.code)}{' during the job' if noun == 'container' else ''}", output
+        )
     )
 
 

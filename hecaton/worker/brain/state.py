@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from hecaton.core.doors import WAYS
 from hecaton.core.model import AttemptRef, Failure, Gpu, Reason
 from hecaton.wire.channel import Draining, Lost, Note, Released, Started, Warm
 from hecaton.worker.brain import events as ev
@@ -287,7 +288,8 @@ class WorkerState:
         if container is None or container.phase is Phase.STOPPING:
             return
         begun = self._ends.emptied(container, event.never_began, event.now)
-        reason, failure = exit_failure(event.exit, event.output)
+        noun = WAYS[begun[0].assignment.mode].noun if begun else "container"
+        reason, failure = exit_failure(event.exit, event.output, noun)
         if not begun and not container.served:
             first = self.holdings.find(container.started_for)
             begun = [] if first is None else [first]

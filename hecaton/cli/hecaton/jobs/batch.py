@@ -45,7 +45,7 @@ def batch() -> None:
 def list_batches(cli: Cli, limit: int) -> None:
     """List recent batches, the latest first."""
     found = cli.client().batches(limit)
-    now = time.time()
+    now = cli.client().now()
     rows = [
         [
             str(v.index), v.name, status(v), f"{v.finished}/{v.size}", str(v.failed), v.image, ago(v.created_at, now),
@@ -62,7 +62,7 @@ def list_batches(cli: Cli, limit: int) -> None:
 def show(cli: Cli, batch_id: str) -> None:
     """Counts per state, the time left, and failures grouped by cause."""
     view = cli.client().batch(batch_id).view()
-    cli.show(view, lambda: details(view, time.time()))
+    cli.show(view, lambda: details(view, cli.client().now()))
 
 
 @batch.command("wait")
@@ -141,7 +141,7 @@ def details(view: BatchView, now: float) -> list[str]:
             ("submitted", ago(view.created_at, now)),
             ("jobs", str(view.size) + ("" if view.closed else ", more may come")),
             ("waiting", view.waiting),
-            ("running", view.running),
+            ("at workers", view.running),
             ("finished", view.finished),
             ("failed", view.failed),
             ("cancelled", view.cancelled),
@@ -198,16 +198,16 @@ def follow(cli: Cli, handle: BatchHandle, target: Path | None, since: float | No
     if cli.json:
         output.print_json(view)
     else:
-        for line in _ending(view, since, target):
+        for line in _ending(cli, view, since, target):
             click.echo(line, err=True)
     if not view.complete or view.failed:
         return output.EXIT_CODE_OF_STATE["FAILED"]
     return output.CANCELLED if view.cancelled else 0
 
 
-def _ending(view: BatchView, since: float | None, target: Path | None) -> list[str]:
+def _ending(cli: Cli, view: BatchView, since: float | None, target: Path | None) -> list[str]:
     """What it was, and where the results are; all about one in which not all is well."""
-    lines = [] if view.complete and not view.failed and not view.cancelled else details(view, time.time())
+    lines = [] if view.complete and not view.failed and not view.cancelled else details(view, cli.client().now())
     if view.complete:
         lines += [""] if lines else []
         name = f" ({one_line(view.name)})" if view.name else ""
@@ -221,5 +221,5 @@ def _progress(view: BatchView) -> str:
     ended = view.finished + view.failed + view.cancelled
     text = f"{ended} of {view.size}"
     text += f", {view.failed} failed" if view.failed else ""
-    text += f", {view.running} running" if view.running else ""
+    text += f", {view.running} at workers" if view.running else ""
     return text + (f", about {duration(view.seconds_left)} left" if view.seconds_left else "")

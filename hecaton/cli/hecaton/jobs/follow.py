@@ -50,7 +50,7 @@ def follow(cli: Cli, job_id: str, timeout: float | None, target: Path | None, na
 
     client = cli.client()
     try:
-        view = live.watch(client, job_id, timeout, name or job_id)
+        view, shown = live.watch(client, job_id, timeout, name or job_id)
     except KeyboardInterrupt:
         name = name or job_id
         return interrupted(f"Job {name}", f"job wait {name}", cli, lambda: cli.new_client().cancel(job_id))
@@ -61,7 +61,7 @@ def follow(cli: Cli, job_id: str, timeout: float | None, target: Path | None, na
         elif not cli.json:
             job_text.print_result(client, view)
     elif not cli.json:
-        for line in job_text.ending(view):
+        for line in job_text.ending(view, shown):
             click.echo(line, err=True)
     if target is not None and keeps_refused(view):
         client.download_result(view.id, target)

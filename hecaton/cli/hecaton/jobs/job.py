@@ -4,7 +4,6 @@ in `job_text`."""
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,9 +46,13 @@ job.add_command(new)
 def list_jobs(cli: Cli, state: str | None, limit: int, everything: bool) -> None:
     """List recent jobs and their statuses, the latest first."""
     found = _pages(cli.client(), state, None if everything else limit)
-    now = time.time()
+    now = cli.client().now()
     rows = [job_text.row(view, now) for view in found]
-    cli.show(found, lambda: output.table_lines(job_text.COLUMNS, rows, "There is no such job."))
+    cli.show(found, lambda: output.table_lines(job_text.COLUMNS, rows, _nothing(state)))
+
+
+def _nothing(state: str | None) -> str:
+    return f"No job is {state}." if state else "No jobs yet. Submit one: hecaton job new FILE IMAGE"
 
 
 def _pages(client: Client, state: str | None, limit: int | None) -> list[JobSummary]:
@@ -74,7 +77,7 @@ def _pages(client: Client, state: str | None, limit: int | None) -> list[JobSumm
 def show(cli: Cli, job_id: str) -> None:
     """View full details of a job: ID, status, payload, index, and why it waits or failed."""
     view = cli.client().job(job_id)
-    cli.show(view, lambda: job_text.details(view, time.time()))
+    cli.show(view, lambda: job_text.details(view, cli.client().now()))
 
 
 @job.command("wait")
@@ -113,10 +116,14 @@ def _print_log(pieces: Iterable[bytes]) -> None:
         for piece in pieces:
             click.echo(piece, nl=False)
         return
-    stream = HarmlessStream()
+    stream = HarmlessStream(returns=True)  # the terminal itself writes progress bars over
+    shown = "\n"
     for piece in pieces:
-        click.echo(stream.feed(piece.decode(errors="replace")), nl=False)
-    click.echo(stream.end(), nl=False)
+        text = stream.feed(piece.decode(errors="replace"))
+        click.echo(text, nl=False)
+        shown = text or shown
+    rest = stream.end()
+    click.echo(rest, nl=not (rest or shown).endswith("\n"))
 
 
 @job.command("cancel")

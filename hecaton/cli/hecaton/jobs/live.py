@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 import click
@@ -22,6 +23,7 @@ from hecaton.cli.terminal import (
     duration,
     is_terminal,
     one_line,
+    overwritten,
     screen_width,
 )
 from hecaton.core.errors import HecatonError, WaitTimeout
@@ -36,10 +38,14 @@ ASK_AFTER = 2.0
 ASK_AGAIN = 3.0
 REDRAW = 0.25
 
+AWAY = 3.0
+"""Seconds for which a server may be silent before it is said."""
 
-def watch(client: Client, job_id: str, timeout: float | None, name: str) -> JobView:
-    """The job as it ended. `name`: what people call it. Raises WaitTimeout after `timeout` seconds; KeyboardInterrupt
-    passes through. The client is closed then: it would go on reading events, in an interactive shell for ever."""
+
+def watch(client: Client, job_id: str, timeout: float | None, name: str) -> tuple[JobView, str]:
+    """The job as it ended, and the end of its log as shown. `name`: what people call it. Raises WaitTimeout after
+    `timeout` seconds; KeyboardInterrupt passes through. The client is closed then: it would go on reading events, in an
+    interactive shell for ever."""
     screen = Screen()
     try:
         return _LiveJob(client, job_id, screen, name).run(timeout)
@@ -64,8 +70,10 @@ class _LiveJob:
         self._progress = ""
         self._why: list[str] = []
         self._ask_at = float("inf")
+        self._away = False
+        self._shown: deque[str] = deque(maxlen=256)
 
-    def run(self, timeout: float | None) -> JobView:
+    def run(self, timeout: float | None) -> tuple[JobView, str]:
         threading.Thread(target=self._read, name="events", daemon=True).start()
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
         while True:
@@ -75,7 +83,7 @@ class _LiveJob:
                 self._tick()
             else:
                 if event is None:
-                    return self._client.wait(self._job_id)
+                    return self._client.wait(self._job_id), "".join(self._shown)
                 if isinstance(event, Exception):
                     raise event
                 self._take(event)
@@ -99,6 +107,7 @@ class _LiveJob:
     def _take(self, event: JobEvent) -> None:
         if event.event == "log":
             self._screen.log(str(event.value))
+            self._shown.append(str(event.value))
         elif event.event == "state":
             self._enter(str(event.value), event.attempt)
         elif event.event == "note":
@@ -120,10 +129,26 @@ class _LiveJob:
             self._screen.line(state + (f" (attempt {attempt})" if attempt > 1 else ""))
 
     def _tick(self) -> None:
-        if time.monotonic() > self._ask_at:
+        self._look_at_server()
+        if time.monotonic() > self._ask_at and not self._away:
             self._explain()
             self._ask_at = time.monotonic() + ASK_AGAIN
         self._screen.status(self._status())
+
+    def _look_at_server(self) -> None:
+        silent = self._silent()
+        if silent > AWAY and not self._away:
+            self._away = True
+            if not self._screen.live:
+                self._screen.line(_trying(silent))
+        elif not silent and self._away:
+            self._away = False
+            self._screen.line("The server answers again.")
+
+    def _silent(self) -> float:
+        """Seconds since the server has answered; 0: it does."""
+        since = self._client.away_since
+        return time.monotonic() - since if since is not None else 0.0
 
     def _explain(self) -> None:
         with contextlib.suppress(HecatonError):  # the events go on without it
@@ -136,18 +161,26 @@ class _LiveJob:
                     self._screen.line(f"  {line}")
 
     def _status(self) -> str:
+        if self._away:
+            return _trying(self._silent())
         parts = [self._state, duration(time.monotonic() - self._since), self._progress, self._note]
         return "  ".join(part for part in parts if part)
 
 
+def _trying(seconds: float) -> str:
+    return f"the server has not answered for {duration(seconds)}, trying again"
+
+
 class Screen:
-    """Scrolling lines on stderr, above one status line that is drawn again and again where stderr is a terminal."""
+    """Scrolling lines on stderr, above one status line that is drawn again and again where stderr is a terminal. A line
+    of the log that is written over and over, as progress bars are, stands in the status line until it ends."""
 
     def __init__(self) -> None:
         self.live = is_terminal(sys.stderr)
         self._colour = colour_wanted(sys.stderr)
-        self._clean = HarmlessStream()
+        self._clean = HarmlessStream(returns=True)
         self._partial = ""
+        self._bar = ""
         self._drawn = False
 
     def log(self, text: str) -> None:
@@ -156,18 +189,21 @@ class Screen:
             self._write(text)
             return
         lines, newline, rest = (self._partial + self._clean.feed(text)).rpartition("\n")
+        self._bar = overwritten(rest) if "\r" in rest or (self._bar and not newline) else ""
+        rest = overwritten(rest)
         if len(rest) > 8192:  # a line without an end must not be held for ever
             lines, newline, rest = lines + newline + rest, "\n", ""
         self._partial = rest
         if newline:
             self._erase()
-            self._write(lines + newline)
+            self._write("\n".join(map(overwritten, lines.split("\n"))) + newline)
 
     def line(self, text: str) -> None:
         self._erase()
         self._write(text + "\n")
 
     def status(self, text: str) -> None:
+        text = "  ".join(part for part in (text, self._bar) if part)
         if not self.live or not text:
             return
         while cells_wide(text) > screen_width() - 1:
@@ -178,10 +214,10 @@ class Screen:
 
     def close(self) -> None:
         self._erase()
-        rest = self._partial + self._clean.end()
+        rest = overwritten(self._partial + self._clean.end())
         if rest:
             self._write(rest + "\n")
-        self._partial = ""
+        self._partial = self._bar = ""
 
     def _erase(self) -> None:
         if self._drawn:

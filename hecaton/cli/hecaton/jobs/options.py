@@ -22,6 +22,8 @@ def job_options(command: F) -> F:
 
 def _flag(option: Option) -> Callable[[F], F]:
     text = option.help
+    if option.kind is not ValueKind.FLAG and "default" not in text:
+        text = f"{text.removesuffix('.')}; by default {'none' if option.default is None else option.default}."
     if option.kind is ValueKind.FLAG:
         return click.option(option.flag, is_flag=True, default=None, help=text)
     if option.kind is ValueKind.SECONDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,19 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from hecaton.cli import output
-from hecaton.cli.terminal import Column, HarmlessStream, ago, duration, harmless, is_terminal, one_line, size
+from hecaton.cli.hecaton.jobs.notes import ONE_FILE
+from hecaton.cli.terminal import (
+    Column,
+    HarmlessStream,
+    ago,
+    duration,
+    harmless,
+    harmless_json,
+    is_terminal,
+    one_line,
+    size,
+)
+from hecaton.core.batches import LAST_LINES
 from hecaton.core.errors import NotFound
 from hecaton.core.image_versions import short
 
@@ -64,7 +77,7 @@ def details(view: JobView, now: float) -> list[str]:
     if view.state == "FINISHED":
         lines += output.block_lines("result", _result(view))
     if view.failure or view.state in ("FAILED", "CANCELLED"):
-        lines += ["", *ending(view)]
+        lines += ["", *ending(view, view.log_tail or "")]
         if view.log_tail:
             lines += output.block_lines("last log lines", view.log_tail)
     if len(view.attempts) > 1 or (not view.state.terminal and any(attempt.reason for attempt in view.attempts)):
@@ -76,7 +89,8 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
     from hecaton.core.doors import DEFAULT
     from hecaton.core.options import given
 
-    queued_until = view.assigned_at or view.ended_at or now
+    queued, starting, running = spent(view, now)
+    started = view.assigned_at is not None
     return [
         ("id", view.id),
         ("index", view.index),
@@ -86,20 +100,28 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
         ("mode", view.mode if view.mode != DEFAULT else None),
         ("owner", view.owner),
         ("submitted", ago(view.created_at, now)),
-        ("in the queue", duration(queued_until - view.created_at)),
-        (
-            "starting",
-            duration((view.started_at or view.ended_at or now) - view.assigned_at) if view.assigned_at else None,
-        ),
-        ("running", duration((view.ended_at or now) - view.started_at) if view.started_at else None),
+        ("in the queue", duration(queued)),
+        ("starting", duration(starting) if started else None),
+        ("running", duration(running) if started and running else None),
         ("worker", view.worker),
-        ("doing", view.note if not view.state.terminal else None),
+        ("doing", view.note if view.state == "ASSIGNED" else None),
         ("progress", progress(view.progress) if view.progress is not None else None),
         ("attempt", f"{view.attempt}, up to {view.retries} retries" if view.retries else view.attempt or None),
         ("exit code", view.exit_code or None),
         *((option.label, _asked(option, value)) for option, value in given(view) if option.label),
         ("retry of", view.retry_of),
     ]
+
+
+def spent(view: JobView, now: float) -> tuple[float, float, float]:
+    """Seconds in the queue, starting and running, of all its attempts: together the time from submission to end."""
+    end = view.ended_at or now
+    spans = [(one.assigned_at, one.started_at, one.ended_at) for one in view.attempts]
+    if not spans and view.assigned_at is not None:
+        spans = [(view.assigned_at, view.started_at, view.ended_at)]
+    starting = sum((started or ended or end) - assigned for assigned, started, ended in spans)
+    running = sum((ended or end) - started for _, started, ended in spans if started is not None)
+    return max(0.0, end - view.created_at - starting - running), starting, running
 
 
 def _asked(option: Option, value: Any) -> object:
@@ -176,29 +198,48 @@ def _attempt(attempt: AttemptView, view: JobView, now: float) -> str:
     return text
 
 
-def ending(view: JobView) -> list[str]:
-    """Why there is no result: reason, message, where it happened, what to do next."""
+def ending(view: JobView, seen: str = "") -> list[str]:
+    """Why there is no result: reason, message, where it happened, what to do next. `seen`: what of its log is shown
+    beside; it is not said twice."""
     from hecaton.client.jobs import keeps_refused
 
     lines = [harmless(f"Job {view.index} is {view.state}" + (f": {view.reason}" if view.reason else ""))]
     failure = view.failure
     if failure is None:
         return lines
-    lines.append(harmless(f"{failure.type}: {failure.message}" if failure.type else failure.message))
-    if failure.traceback:
-        lines += output.block_lines("traceback of the handler", failure.traceback)
-    if failure.hint:
-        lines += [""] if failure.traceback else []
-        lines.append(harmless(failure.hint))
+    message, quoted, log = failure.message.partition(f". {LAST_LINES}\n")
+    message = message if quoted and _holds(seen, log) else failure.message
+    lines.append(harmless(f"{failure.type}: {message}" if failure.type else message))
+    traceback = None if failure.traceback and _holds(seen, failure.traceback) else failure.traceback
+    if traceback:
+        lines += output.block_lines("traceback of the handler", traceback)
+    hint = failure.hint or _missing_module(f"{failure.type}: {failure.message}\n{failure.traceback or ''}")
+    if hint:
+        lines += [""] if traceback else []
+        lines.append(harmless(hint))
     if keeps_refused(view):
         kept = f"({view.result_kind}, {size(view.result_size)}): hecaton job wait {view.index} -o FILE"
         lines.append(f"What it returned is kept {kept} writes it to a file.")
     return lines
 
 
+def _holds(seen: str, text: str) -> bool:
+    """Whether what was shown ends with the text, or has it within: each of its lines, whatever stands between."""
+    shown = iter(seen.splitlines())
+    return all(any(line.strip() == one.strip() for one in shown) for line in text.strip().splitlines())
+
+
+def _missing_module(text: str) -> str | None:
+    found = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", text)
+    if found is None:
+        return None
+    return f"The image has no module {found[1]}: it has to be installed there. {ONE_FILE}"
+
+
 def print_result(client: Client, view: JobView) -> None:
     """The result of a finished job on stdout: JSON (indented on a terminal), text, or raw bytes into a pipe."""
     from hecaton.client.jobs import has_result
+    from hecaton.core.doors import WAYS
 
     terminal = is_terminal(sys.stdout)
     if view.removed:
@@ -207,10 +248,12 @@ def print_result(client: Client, view: JobView) -> None:
         output.say(
             f"The result is {size(view.result_size)} of bytes: hecaton job wait {view.index} -o FILE writes them."
         )
+    elif view.result_kind == "json" and bytes(view.result) == b"null" and has_result(view) and WAYS[view.mode].silent:
+        return
     elif view.result_kind == "bytes" or not has_result(view):
         _copy_result(client, view, terminal)
     elif terminal or view.result_kind != "text":
-        click.echo(_result(view) if view.result_kind == "json" else harmless(_result(view)))
+        click.echo(harmless_json(_result(view), sys.stdout) if view.result_kind == "json" else harmless(_result(view)))
     else:
         click.echo(_result(view).encode(), nl=False)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +52,7 @@ def new(cli: Cli, image_name: str, desc: str, no_verify: bool) -> None:
 def list_images(cli: Cli) -> None:
     """List registered images."""
     found = cli.client().images()
-    now = time.time()
+    now = cli.client().now()
     rows = [[v.name, _short(v.digest), ago(v.updated_at, now), v.description] for v in found]
     cli.show(
         found, lambda: output.table_lines(COLUMNS, rows, "No image is registered. An admin can: hecaton image new NAME")
@@ -95,7 +94,7 @@ def show(cli: Cli, image_name: str) -> None:
     """Show image details including environment variables (those for admins only)."""
     with _known(cli, image_name):
         view = cli.client().image(image_name)
-    cli.show(view, lambda: _details(view))
+    cli.show(view, lambda: _details(view, cli.client().now()))
 
 
 @image.command("delete")
@@ -124,8 +123,7 @@ def _short(digest: str | None) -> str:
     return digest.removeprefix("sha256:")[:12] if digest else ""
 
 
-def _details(view: ImageView) -> list[str]:
-    now = time.time()
+def _details(view: ImageView, now: float) -> list[str]:
     fields: list[tuple[str, object]] = [
         ("image", view.name),
         ("digest", view.digest or "unknown: workers use the tag"),

@@ -56,13 +56,18 @@ def server() -> None:
 @ca_file_option
 @pass_cli
 def new(cli: Cli, ip: str, name: str, ca_file: str | None) -> None:
-    """Register a new server; it becomes the active one."""
+    """Register a new server; it becomes the active one, unless it does not answer and another one is."""
     from hecaton.client import profiles
 
     scheme = _look(ip, ca_file)
     profiles.add(profiles.Profile(name, ip, scheme=scheme, ca_file=ca_file))
-    profiles.set_active(name)
-    cli.done(_view(profiles.get(name)), f"Server {name} is registered and active. Next: hecaton server login {name}")
+    before = profiles.active()
+    if scheme is None and before is not None:
+        said = f"registered. {before.name} stays the active one. When it answers: hecaton server login {name}"
+    else:
+        profiles.set_active(name)
+        said = f"registered and active. Next: hecaton server login {name}"
+    cli.done(_view(profiles.get(name)), f"Server {name} is {said}")
 
 
 def _look(address: str, ca_file: str | None) -> str | None:
@@ -85,15 +90,15 @@ def _look(address: str, ca_file: str | None) -> str | None:
 
 
 @server.command("login", talks=False)
-@click.argument("server_name", shell_complete=servers)
+@click.argument("server_name", required=False, shell_complete=servers)
 @asked("--username", "Your name on the server.", envvar="HECATON_USERNAME")
 @asked("--password", "Your password.", secret=True, envvar="HECATON_PASSWORD")
 @pass_cli
-def login(cli: Cli, server_name: str, username: str, password: str) -> None:
-    """Authenticate with a server; it becomes the active one."""
+def login(cli: Cli, server_name: str | None, username: str, password: str) -> None:
+    """Authenticate with a server, without a name with the active one; it becomes the active one."""
     from hecaton.client import profiles
 
-    cli.server = server_name
+    server_name = cli.server = _chosen(cli, server_name).name
     try:
         token = cli.client(anonymous=True).login(username, password)
     except Unauthenticated as error:
@@ -227,7 +232,8 @@ def _chosen(cli: Cli, name: str | None) -> Profile:
 
     profile = profiles.get(name or cli.server or "") if name or cli.server else profiles.active()
     if profile is None:
-        raise NotFound("no server is active", "Name one, or choose one: hecaton server connect NAME")
+        first = "" if profiles.all_servers() else "Register one: hecaton server new --ip HOST:8181 --name NAME"
+        raise NotFound("no server is active", first or "Name one, or choose one: hecaton server connect NAME")
     return profile
 
 

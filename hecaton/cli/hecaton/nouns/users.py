@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import AbstractContextManager
 
 import click
@@ -42,7 +41,7 @@ def list_users(cli: Cli) -> None:
     """List all users."""
     found = cli.client().users()
     columns = [Column("USERNAME", flexible=True), Column("ROLE"), Column("CREATED")]
-    now = time.time()
+    now = cli.client().now()
     rows = [[view.username, view.role, ago(view.created_at, now)] for view in found]
     cli.show(found, lambda: output.table_lines(columns, rows, "There is no user."))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -42,7 +41,7 @@ def worker() -> None:
 def list_workers(cli: Cli) -> None:
     """List all workers, their status, and last active time."""
     found = cli.client().workers()
-    now = time.time()
+    now = cli.client().now()
     cli.show(
         found,
         lambda: output.table_lines(
