@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from hecaton.client import batches as batch_calls
@@ -35,6 +35,7 @@ class Client:
     `ca_file`: what to trust instead of the system's CAs (also: HECATON_CA_FILE). `timeout`: seconds for one call, its
     retries included; uploads, downloads and waits take as long as they need, but not as long without a sign of life.
     `patient`: a server that cannot be connected to may be restarting, and is tried again for some seconds.
+    `uploading`: called while a file is uploaded, with its name, the bytes sent up to now, and its size.
 
     Every method raises Unreachable when no server answers, Unauthenticated when the token does not hold, Forbidden
     when the role does not suffice, and NotFound, Conflict or BadRequest by what was asked.
@@ -48,8 +49,10 @@ class Client:
         ca_file: str | os.PathLike[str] | None = None,
         timeout: float = 30.0,
         patient: bool = True,
+        uploading: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._transport = Transport(address, token, ca_file=ca_file, timeout=timeout, patient=patient)
+        self._transport.uploading = uploading
 
     @classmethod
     def from_profile(cls, name: str | None = None, *, token: str | None = None, timeout: float = 30.0) -> Client:

@@ -50,7 +50,8 @@ def may_pass(error: errors.HecatonError) -> bool:
 class Transport:
     """Thread-safe, and safe to fork: a child opens connections of its own. `reached`: a server is there, or was and
     restarts. `away_since`: it has not answered since then, by `time.monotonic`. `clock_ahead`: seconds by which its
-    clock is before ours, once it has answered."""
+    clock is before ours, once it has answered. `uploading`: hears of each piece of an upload, with the name of the
+    file, the bytes that are sent, and its size."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Transport:
         self.reached = False
         self.away_since: float | None = None
         self.clock_ahead: float | None = None
+        self.uploading: Callable[[str, int, int], None] | None = None
         self._ca_file = ca_file
         self._connection: Connection | None = None
         self._lock = threading.Lock()
@@ -123,8 +125,16 @@ class Transport:
         """PUT a file in pieces. Each step has the transport's time-out, the whole may take as long as it needs."""
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(source.size)}
 
+        def pieces() -> Iterator[bytes]:
+            sent = 0
+            for piece in source.pieces():
+                yield piece
+                sent += len(piece)
+                if self.uploading is not None:
+                    self.uploading(source.name, sent, source.size)
+
         def attempt() -> None:
-            with self._open("PUT", path, headers, source.pieces) as (response, connection):
+            with self._open("PUT", path, headers, pieces) as (response, connection):
                 self._expect_nothing(b"".join(connection.pieces(response)), f"PUT {path}")
 
         self._persist(attempt, repeatable=True)

@@ -18,16 +18,21 @@ from hecaton.client.http import Transport
 from hecaton.client.payload import Source
 from hecaton.client.python_file import look
 from hecaton.core.doors import WAYS, WITH_FILE, WITHOUT_FILE
-from hecaton.core.errors import BadRequest
+from hecaton.core.errors import BadRequest, TooLarge
 from hecaton.core.model import INLINE_LIMIT, Kind, Mode
 from hecaton.core.options import checked, values_of
 from hecaton.core.scripts import LOOKED_AT, check
-from hecaton.wire.api import API, BatchItem, BlobRef, NewJob, Submitted
+from hecaton.wire.api import API, BatchItem, BlobRef, NewJob, ServerInfo, Submitted
 
 Holder = TypeVar("Holder", NewJob, BatchItem)
 """What holds a payload."""
 
 PathLike = str | os.PathLike[str]
+
+MIB = 1024 * 1024
+
+LOOK_FIRST = 8 * MIB
+"""Bytes from which an upload is worth the question whether the server takes so many."""
 
 _ESCAPED_LIMIT = INLINE_LIMIT * 3 // 2
 """Of text inside a message: control characters take six bytes there, and the server takes 2 MiB in all."""
@@ -142,8 +147,20 @@ def _uploaded(transport: Transport, request: Holder, kind: Kind, source: Source)
 
 def _upload(transport: Transport, source: Source) -> str:
     """Its SHA-256. Content that this user has uploaded before does not travel again."""
+    if source.size > LOOK_FIRST:
+        _require_fit(transport, source)
     sha256 = source.sha256()
     path = f"{API}/blobs/{sha256}"
     if not transport.exists(path):
         transport.upload(path, source)
     return sha256
+
+
+def _require_fit(transport: Transport, source: Source) -> None:
+    """TooLarge before the first byte has travelled."""
+    limit = transport.call("GET", f"{API}/server", ServerInfo).max_payload
+    if source.size > limit:
+        raise TooLarge(
+            f"{source.name} has {source.size / MIB:.1f} MiB: this server takes payloads of at most {limit / MIB:g} MiB",
+            "hecaton-server --max-payload MIB raises the limit.",
+        )

@@ -130,6 +130,8 @@ def test_names_that_are_not_there_get_the_near_one(invoke: Invoke, server: Scrip
     server.on("GET", "/v1/workers", reply([worker("gpu-1")]))
     server.on("GET", "/v1/users", reply([user("hannah")]))
     missing = error(404, "not_found", "there is none")
+    me = {"version": "2", "username": "ann", "role": "admin", "max_payload": 1, "max_result": 1}
+    server.on("GET", "/v1/server", reply(me))
     for method, path in (
         ("GET", "/v1/images/n1-imag"), ("PATCH", "/v1/images/n1-imag"), ("DELETE", "/v1/images/n1-imag"),
         ("POST", "/v1/workers/gpu1/drain"), ("POST", "/v1/workers/gpu1/undrain"), ("DELETE", "/v1/workers/gpu1"),

@@ -11,6 +11,7 @@ import pytest
 
 from hecaton.core.model import Role
 from tests.cli.conftest import HECATON, Ended, Invoke
+from tests.cli.screen import Terminal
 from tests.cli.test_jobs import SUBMITTED
 from tests.cli.views import JOB_ID, image
 from tests.client.scripted import Answer, ScriptedServer, Seen, error, reply
@@ -239,6 +240,42 @@ def test_a_script_that_is_a_handler_is_refused_with_the_line_that_runs_it(
     assert server.seen == []
 
 
+def _info(role: Role = Role.USER, mib: int = 256) -> Answer:
+    return reply({"version": "2", "username": "ann", "role": role, "max_payload": mib << 20, "max_result": 1})
+
+
+def test_a_file_over_the_limit_is_refused_before_its_first_byte_travels(
+    invoke: Invoke, server: ScriptedServer, here: Path
+) -> None:
+    server.on("GET", "/v1/server", _info(mib=10))
+    with open("big.bin", "wb") as file:
+        file.truncate(12 << 20)
+    ended = invoke("job", "new", "big.bin", "img")
+    assert (ended.code, ended.err) == (
+        7,
+        "Error: big.bin has 12.0 MiB: this server takes payloads of at most 10 MiB\n"
+        "hecaton-server --max-payload MIB raises the limit.\n",
+    )
+    assert [seen.path for seen in server.seen] == ["/v1/server"]
+
+
+def test_a_long_upload_shows_how_far_it_is(takes: ScriptedServer, here: Path) -> None:
+    takes.on("GET", "/v1/server", _info())
+    with open("big.bin", "wb") as file:
+        file.truncate(64 << 20)
+
+    def missing(seen: Seen) -> Answer:
+        if seen.path == "/v1/server":
+            return _info()
+        return SUBMITTED if seen.method == "POST" else Answer(404 if seen.method == "HEAD" else 201)
+
+    takes.take = missing  # type: ignore[method-assign]
+    with Terminal([str(HECATON), "job", "new", "big.bin", "img"]) as terminal:
+        terminal.until(r"uploading big\.bin: \d+% of 64\.0 MiB")
+        terminal.until(JOB_ID)
+        assert terminal.end() == 0
+
+
 def test_an_image_that_is_nearly_there(invoke: Invoke, takes: ScriptedServer, here: Path) -> None:
     (here / "p.json").write_text("1")
     takes.on("POST", "/v1/jobs", error(404, "not_found", "there is no image n1-imag"))
@@ -253,8 +290,7 @@ def test_who_may_register_an_image_is_told_so(
     (here / "p.json").write_text("1")
     takes.on("POST", "/v1/jobs", error(404, "not_found", "there is no image xyz"))
     takes.on("GET", "/v1/images", reply([image("other")]))
-    info = {"version": "2", "username": "ann", "role": role, "max_payload": 1, "max_result": 1}
-    takes.on("GET", "/v1/server", reply(info))
+    takes.on("GET", "/v1/server", _info(role))
     assert invoke("job", "new", "p.json", "xyz").err.splitlines()[1] == f"{said}hecaton image new xyz"
 
 

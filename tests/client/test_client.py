@@ -280,6 +280,8 @@ def test_memory_stays_flat_over_a_large_upload(server: ScriptedServer, tmp_path:
             file.write(b"\xfe" * 1_000_000)
     with path.open("rb") as file:
         blob = f"/v1/blobs/{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    limits = {"version": "2", "username": "ada", "role": "user", "max_payload": 100_000_000, "max_result": 1}
+    server.on("GET", "/v1/server", reply(limits))
     server.on("HEAD", blob, Answer(404))
     server.on("PUT", blob, Answer(201))
     server.on("POST", "/v1/jobs", submitted())

@@ -14,6 +14,7 @@ from hecaton.cli import output
 from hecaton.core.errors import NotFound, Unauthenticated
 
 if TYPE_CHECKING:
+    from hecaton.cli.hecaton.jobs.live import UploadLine
     from hecaton.client import Client
     from hecaton.client.profiles import Profile
 
@@ -34,6 +35,7 @@ class Cli:
     quiet: bool = False  # completion: no warnings
     server_flag: str = ""  # what a suggested command needs to mean the same server
     _client: Client | None = field(default=None, repr=False)
+    _upload: UploadLine | None = field(default=None, repr=False)
 
     def client(self, timeout: float = 30.0, *, anonymous: bool = False) -> Client:
         """The client of the chosen server, with the token of HECATON_TOKEN or of its profile (`anonymous`: none)."""
@@ -46,7 +48,12 @@ class Cli:
             token = None if anonymous else os.environ.get("HECATON_TOKEN") or profile.token
             # Who logs in sits in front of the screen; other commands may be part of a script that outlives a restart.
             self._client = Client(
-                self._url(profile), token, ca_file=profile.ca_file, timeout=timeout, patient=not anonymous
+                self._url(profile),
+                token,
+                ca_file=profile.ca_file,
+                timeout=timeout,
+                patient=not anonymous,
+                uploading=None if self.quiet else self._show_upload,
             )
         return self._client
 
@@ -54,6 +61,13 @@ class Cli:
         """Another one, in the place of one that has been closed."""
         self._client = None
         return self.client()
+
+    def _show_upload(self, name: str, sent: int, size: int) -> None:
+        if self._upload is None:
+            from hecaton.cli.hecaton.jobs.live import UploadLine
+
+            self._upload = UploadLine()
+        self._upload.show(name, sent, size)
 
     def _profile(self) -> Profile:
         from hecaton.client import profiles

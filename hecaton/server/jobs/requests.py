@@ -19,6 +19,8 @@ from hecaton.wire import api
 
 MAX_FILE_NAME = 128
 
+MIB = 1024 * 1024
+
 Shared = api.NewJob | api.NewBatch
 """What holds the options of a job, or of all jobs of a batch."""
 
@@ -74,7 +76,10 @@ def payload_of(request: Content, limit: int) -> Body:
     if request.payload is not None:
         blob = request.payload
         if blob.size > limit:
-            raise TooLarge(f"the payload has {blob.size} bytes, the limit is {limit}")
+            raise TooLarge(
+                f"the payload has {blob.size / MIB:.1f} MiB, this server takes {limit / MIB:g} MiB",
+                "hecaton-server --max-payload MIB sets the limit.",
+            )
         return Body(blob.kind, b"", blob.sha256, blob.size)
     body = _inline(request)
     if body.size > INLINE_LIMIT:

@@ -12,7 +12,9 @@ from hecaton.core.model import Body, Kind
 from hecaton.server.web.http import Call, Stream
 from hecaton.store.port import Blobs, BlobWriter
 
-PIECE = 1024 * 1024
+MIB = 1024 * 1024
+
+PIECE = MIB
 """Bytes gathered before a write: one thread hop per MiB."""
 
 CONTENT_TYPES = {
@@ -51,7 +53,10 @@ async def _write(call: Call, writer: BlobWriter, limit: int) -> int:
         async for pieces in _gathered(call):
             size += sum(map(len, pieces))
             if size > limit:
-                raise TooLarge(f"the upload has more than {limit} bytes, the limit of this server")
+                raise TooLarge(
+                    f"the upload has more than {limit / MIB:g} MiB, the limit of this server",
+                    "hecaton-server --max-payload and --max-result set the limits.",
+                )
             await asyncio.shield(writing)
             writing = loop.run_in_executor(None, _write_all, writer, pieces)
     finally:

@@ -26,6 +26,7 @@ from hecaton.cli.terminal import (
     overwritten,
     screen_width,
 )
+from hecaton.cli.terminal import size as readable
 from hecaton.core.errors import HecatonError, WaitTimeout
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ ASK_AFTER = 2.0
 
 ASK_AGAIN = 3.0
 REDRAW = 0.25
+
+SHOWN_FROM = 4 * 1024 * 1024
+"""Bytes of an upload whose progress is shown."""
 
 AWAY = 3.0
 """Seconds for which a server may be silent before it is said."""
@@ -227,3 +231,19 @@ class Screen:
     def _write(self, text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
+
+
+class UploadLine:
+    """How far an upload is, where it takes long enough to be wondered at and stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self._screen = Screen()
+        self._drawn_at = 0.0
+
+    def show(self, name: str, sent: int, size: int) -> None:
+        if sent >= size:
+            self._screen.close()
+        elif size > SHOWN_FROM and time.monotonic() - self._drawn_at > REDRAW:
+            self._drawn_at = time.monotonic()
+            done = f"{sent / size:.0%}"
+            self._screen.status(f"uploading {one_line(name)}: {done} of {readable(size)}")
