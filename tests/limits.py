@@ -162,9 +162,24 @@ ROWS = (
     ),
     Row(
         "Connections",
-        "files that the process may open, less {server.web.protocol._RESERVED:count} (the limit is raised as far as"
-        " allowed at start)",
+        "one for each {server.connections.CONNECTION_MEMORY:size} in half of the memory, and files that the process may"
+        " open, less {server.web.protocol._RESERVED:count} (the limit is raised as far as allowed at start)",
+        "who has not been let in yet, and has been there longest, is cut off; else 503",
+    ),
+    Row(
+        "Connections from one address (of `IPv6`: its `/64`), or of one user",
+        "a quarter of them; a proxy that is trusted (`--trusted-proxy`) may have more",
+        "the same",
+    ),
+    Row(
+        "Connections of users, all together",
+        "seven eighths of them: workers and admins always find room",
         "503",
+    ),
+    Row(
+        "Connections of one worker or admin that have room there",
+        "{server.connections.MAX_KEPT_OF_ONE:count}",
+        "they count as a user's",
     ),
     Row("An idle connection", "{server.app.IDLE:time}", "closed"),
     # A job

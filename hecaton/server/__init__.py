@@ -4,8 +4,11 @@
 - `clock`: The server's clock: wall time at the start, carried on by the monotonic clock.
 - `composition`: What the server is, but for HTTP and files: memory and use cases over a store, put together in one
   place.
+- `connections`: Who may be connected: so many in all, a share of them from one address or for one user, and some room
+  that is for workers and admins.
 - `duties`: What the server does by the clock: leases, queue times, ends of quarantines, a fresh count of what waits,
   results, logs and jobs past their age, uploads that nobody used.
+- `forwarded`: Whose request a proxy has passed on, where the proxy is one that is believed (`--trusted-proxy`).
 - `hub`: Who waits for what: events of jobs and batches, published in memory to the requests that watch them.
 - `resources`: What everything in the server stands on.
 - `settings`: Flags and environment of the server, read once into one frozen value.

@@ -24,6 +24,8 @@ from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, Tokens, load_
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
+from hecaton.server.connections import Connections
+from hecaton.server.forwarded import Proxies
 from hecaton.server.resources import Resources
 from hecaton.server.settings import Settings
 from hecaton.server.web.api import Api
@@ -68,6 +70,7 @@ class Server:
         self._lock = _lock(settings)
         self.database: SqliteDatabase = open_database(settings.folder / "hecaton.db")
         self.passwords = Passwords()
+        self.connections = Connections(most_connections(), Proxies(settings.trusted_proxies))
         self.parts: Composition
         self._working: asyncio.Future[None] | None = None
 
@@ -186,7 +189,7 @@ async def serve(settings: Settings, admin_password: str | None, say: Callable[[A
         application = await server.start()
         invented = await server.ensure_admin(admin_password)
         announcement = Announcement(settings, listener.getsockname()[1], invented)
-        web = _Uvicorn(_config(settings, application), lambda: say(announcement), server.closing)
+        web = _Uvicorn(_config(server, application), lambda: say(announcement), server.closing)
         _collect_less_often()
         await web.serve([listener])
     finally:
@@ -214,12 +217,13 @@ def _listen(settings: Settings) -> socket.socket:
         ) from None
 
 
-def _config(settings: Settings, application: Application) -> uvicorn.Config:
+def _config(server: Server, application: Application) -> uvicorn.Config:
+    settings = server.settings
     return uvicorn.Config(
         application,
         ssl_keyfile=settings.ssl_keyfile,
         ssl_certfile=settings.ssl_certfile,
-        http=patient(settings),
+        http=patient(settings, server.connections),
         ws=Reading,
         ws_max_size=MAX_FRAME,
         ws_ping_interval=None,  # the channel has its own heartbeat
@@ -228,8 +232,7 @@ def _config(settings: Settings, application: Application) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=False,  # `server.forwarded` reads them
         timeout_keep_alive=IDLE,
-        limit_concurrency=most_connections(),
         timeout_graceful_shutdown=STOP_SECONDS,
     )

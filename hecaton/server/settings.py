@@ -22,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True):
     port: int = DEFAULT_PORT
     ssl_keyfile: str | None = None
     ssl_certfile: str | None = None
+    trusted_proxies: tuple[str, ...] = ()  # addresses and networks whose X-Forwarded-For is believed
     max_payload: int = 256 * MIB
     max_result: int = 256 * MIB
     heartbeat: float = 5.0

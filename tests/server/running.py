@@ -99,7 +99,7 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[Running]:
         try:
             application = await server.start()
             await server.ensure_admin(PASSWORD)
-            web = _Web(_config(server.settings, application), server.closing)
+            web = _Web(_config(server, application), server.closing)
             serving = asyncio.create_task(web.serve([listener]))
             async with aiohttp.ClientSession() as session:
                 found = Running(

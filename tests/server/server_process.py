@@ -16,10 +16,16 @@ COMMAND = Path(sys.executable).with_name("hecaton-server")
 
 
 class ServerProcess:
-    """`home` is its HECATON_HOME. Started by the constructor; `ready` waits until it serves."""
+    """`home` is its HECATON_HOME. Started by the constructor; `ready` waits until it serves. `files`: as
+    many as it may have open."""
 
     def __init__(
-        self, home: Path, *options: str, password: str | None = PASSWORD, extra: dict[str, str] | None = None
+        self,
+        home: Path,
+        *options: str,
+        password: str | None = PASSWORD,
+        extra: dict[str, str] | None = None,
+        files: int | None = None,
     ) -> None:
         self.home = home
         self.output = home.with_name(f"{home.name}.log")
@@ -29,8 +35,9 @@ class ServerProcess:
             environment["HECATON_ADMIN_PASS"] = password
         with self.output.open("ab") as log:
             self._start = log.tell()
+            limited = [] if files is None else ["bash", "-c", f'ulimit -n {files}; exec "$@"', "limited"]
             self.process = subprocess.Popen(
-                [str(COMMAND), "--host", "127.0.0.1", *(options or ("--port", "0"))],
+                [*limited, str(COMMAND), "--host", "127.0.0.1", *(options or ("--port", "0"))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

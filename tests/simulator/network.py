@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple
 
+from hecaton.server.connections import SEAT, Connections
+from hecaton.server.forwarded import Proxies
 from tests.simulator.loop import Process, SimLoop
 
 
@@ -193,7 +195,11 @@ class ServerEnd:
     @property
     def scope(self) -> dict[str, Any]:
         headers = [(b"authorization", f"Bearer {self._connection.token}".encode())]
-        return {"type": "websocket", "path": "/", "headers": headers, "query_string": b"", "subprotocols": []}
+        seat = Connections(1, Proxies()).enter("10.0.0.1", lambda: None)
+        return {
+            "type": "websocket", "path": "/", "headers": headers, "query_string": b"", "subprotocols": [],
+            "state": {SEAT: seat},
+        }  # fmt: skip
 
     def arrive(self, item: Item) -> None:
         if isinstance(item, Closed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import ssl
 import sys
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
 DEFAULTS = Settings(folder=Path())
 
 
+class _Network(click.ParamType[str]):
+    """An address, or a network such as 10.0.0.0/8. Stays the text that it is."""
+
+    name = "network"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            self.fail(f"{value!r} is neither an address nor a network (10.0.0.7, 10.0.0.0/8)", param, ctx)
+        return value
+
+
 def _most(what: str, default: int, help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
         f"--max-{what}", default=default // MIB, show_default=True, type=click.IntRange(1), metavar="MIB", help=help
@@ -40,6 +54,16 @@ def _keep(what: str, default: float, help: str) -> Callable[[Callable[..., None]
 )
 @click.option("--ssl-keyfile", type=click.Path(), help="TLS: private key (PEM).")
 @click.option("--ssl-certfile", type=click.Path(), help="TLS: certificate chain (PEM).")
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    type=_Network(),
+    envvar="HECATON_TRUSTED_PROXY",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="A proxy in front, or its network: X-Forwarded-For from there names the client.",
+)
 @_most("payload", DEFAULTS.max_payload, "Largest payload.")
 @_most("result", DEFAULTS.max_result, "Largest result.")
 @click.option(
@@ -136,6 +160,9 @@ def _flags(command: click.Command, settings: Settings) -> list[str]:
     for option in command.params:
         value = getattr(settings, option.name or "", None)
         if value is None:
+            continue
+        if option.multiple:
+            flags += [word for one in value for word in (option.opts[0], one)]
             continue
         if isinstance(option.type, click.Path):
             value = os.path.abspath(value)

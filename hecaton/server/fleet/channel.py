@@ -14,10 +14,11 @@ import msgspec
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
-from hecaton.core.errors import HecatonError
+from hecaton.core.errors import HecatonError, Unavailable
 from hecaton.core.model import Reason, WorkerId, WorkerRecord
 from hecaton.server.accounts.auth import WORKER_PREFIX
 from hecaton.server.clock import Clock
+from hecaton.server.connections import Standing, seat_of
 from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.images.news import ImageNews
 from hecaton.server.fleet.members import Fleet
@@ -159,6 +160,11 @@ class Channel:
         await send({"type": "websocket.accept"})
         if worker is None:
             await send(_closing(CLOSE_UNAUTHENTICATED, "the worker's token does not hold: was the worker removed?"))
+            return
+        try:
+            seat_of(scope).rise(Standing.KEPT, worker.id)
+        except Unavailable as error:
+            await send(_closing(1013, error.message))
             return
         link = _FrameWriter(send)
         with self._workers.connection(worker.id, link):

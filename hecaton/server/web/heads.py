@@ -28,13 +28,13 @@ _CHUNKING = 8
 _BODILESS = frozenset({"GET", "HEAD"})
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Ends the parsing. httptools hands it on as the context of an error of its own."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.body = ErrorBody(code, message)
+        self.body = ErrorBody(code, message, hint)
 
 
 class Bounded(HttpToolsProtocol):
@@ -58,7 +58,7 @@ class Bounded(HttpToolsProtocol):
             return
         except httptools.HttpParserError as error:
             why = error.__context__
-            self.refuse(why if isinstance(why, _Refused) else _Refused(400, "bad_request", "this is no HTTP/1.1"))
+            self.refuse(why if isinstance(why, Refused) else Refused(400, "bad_request", "this is no HTTP/1.1"))
             return
         if self.framing > MAX_HEAD:
             self.refuse(_too_large())
@@ -71,7 +71,7 @@ class Bounded(HttpToolsProtocol):
         headers = self.headers
         headers.append((name, value))
         if len(headers) > MAX_HEADERS:
-            raise _Refused(431, "too_large", f"the request has more than {MAX_HEADERS} headers")
+            raise Refused(431, "too_large", f"the request has more than {MAX_HEADERS} headers")
 
     def on_headers_complete(self) -> None:
         if self.framing > MAX_HEAD:  # or this is the body, which came along with its head
@@ -84,15 +84,15 @@ class Bounded(HttpToolsProtocol):
         if self.cycle is not before:
             self.headers = []  # of the trailers, which nobody asks for
             if self.pipeline and len(self.pipeline) > MAX_PIPELINED:
-                raise _Refused(429, "too_many", f"more than {MAX_PIPELINED} requests wait for an answer to another one")
+                raise Refused(429, "too_many", f"more than {MAX_PIPELINED} requests wait for an answer to another one")
 
     def on_body(self, body: bytes) -> None:
         if self.scope["method"] in _BODILESS:  # nobody would read it: it would lie here until the answer is there
-            raise _Refused(400, "bad_request", "a GET has no body")
+            raise Refused(400, "bad_request", "a GET has no body")
         super().on_body(body)
         self.framing = max(0, self.framing - len(body) * _CHUNKING)
 
-    def refuse(self, why: _Refused) -> None:
+    def refuse(self, why: Refused) -> None:
         """The answer, unless another one is under way, and the end of the connection."""
         cycle = self.cycle
         if not self.pipeline and (cycle is None or cycle.response_complete or not cycle.response_started):
@@ -103,8 +103,8 @@ class Bounded(HttpToolsProtocol):
         self.transport.close()
 
 
-def _too_large() -> _Refused:
-    return _Refused(431, "too_large", f"the head of the request has more than {MAX_HEAD} bytes")
+def _too_large() -> Refused:
+    return Refused(431, "too_large", f"the head of the request has more than {MAX_HEAD} bytes")
 
 
 def last_answer(status: int, error: ErrorBody) -> bytes:

@@ -22,6 +22,7 @@ from hecaton.core.errors import BadRequest, Forbidden, HecatonError, TooLarge, T
 from hecaton.core.model import WorkerRecord
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.permissions import OPEN_TO_ALL, REGISTERED_WORKER, Action, refusal, scope
+from hecaton.server.connections import Standing, seat_of
 from hecaton.server.hub import Holder, Hub
 from hecaton.wire.errors import to_reply
 
@@ -80,8 +81,8 @@ class Call:
 
     @property
     def address(self) -> str:
-        client = self.scope.get("client")
-        return str(client[0]) if client else "unknown"
+        """Where it comes from, behind a proxy too if that is believed."""
+        return seat_of(self.scope).client(self.scope["headers"])
 
     def query(self) -> Mapping[str, str]:
         text = self.scope["query_string"]
@@ -208,11 +209,15 @@ class Gate:
             if action not in REGISTERED_WORKER:
                 raise Forbidden("a worker's token does not open this")
             call.admit(None, worker)
+            seat_of(call.scope).rise(Standing.KEPT, worker.id)
             return
         caller = self._read_user(token)
         if scope(caller.role, action) is None:
             raise Forbidden(refusal(caller.name, caller.role, action))
         call.admit(caller, None)
+        seat = seat_of(call.scope)
+        if seat.standing is Standing.STRANGER:
+            seat.rise(Standing.KEPT if caller.may(Action.MANAGE_WORKERS) else Standing.KNOWN, caller.user_id)
 
 
 def _bearer(call: Call) -> str:

@@ -12,8 +12,10 @@ import sys
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from hecaton.core.errors import Unavailable
+from hecaton.server.connections import SEAT, Connections, memory_here, room
 from hecaton.server.settings import Settings
-from hecaton.server.web.heads import Bounded
+from hecaton.server.web.heads import Bounded, Refused
 from hecaton.server.web.http import CUT
 
 SLOWEST = 8 * 1024
@@ -21,9 +23,10 @@ SLOWEST = 8 * 1024
 slower than an old modem line)."""
 
 _RESERVED = 512
+"""File descriptors kept for the database, blobs, and the answers that say that there is no room."""
+
 _OPEN_MAX = 10240
 """Of macOS: its setrlimit refuses more than that, unlimited too."""
-"""File descriptors kept for the database, blobs, and the answers that say that there is no room."""
 
 _GUARDED = b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n"
 """The end of each reply's head: no answer is kept by what lies in between, or taken for a page. Constant bytes here
@@ -94,68 +97,94 @@ class _Head:
         self._transport.close()
 
 
-def patient(settings: Settings) -> type[asyncio.Protocol]:
-    """uvicorn's protocol for HTTP/1.1, which by itself waits for ever for the rest of a request: a machine that opens
-    connections and sends a byte now and then would take the server from everybody else."""
+class Patient(Replying):
+    """uvicorn's protocol for HTTP/1.1, which by itself waits for ever for the rest of a request, and answers nobody any
+    more where there are too many: a machine that opens connections and sends a byte now and then would take the server
+    from everybody else.
 
-    class Patient(Replying):
-        """Looks at the connection once per `request_timeout`; requests that are on time cost nothing."""
+    Looks at the connection once per `request_timeout`; requests that are on time cost nothing."""
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._seen: tuple[str, int] | None = None
-            self._looks = 0
-            self._look_later()
+    settings: Settings
+    seats: Connections
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._timer.cancel()
-            super().connection_lost(exc)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._seen: tuple[str, int] | None = None
+        self._looks = 0
+        self._look_later()
+        try:
+            self._seat = self.seats.enter(self.client[0] if self.client else "unknown", self._give_way)
+            self.app_state = {SEAT: self._seat}
+        except Unavailable as error:
+            self.refuse(Refused(503, error.code, error.message, error.hint))
 
-        def _look_later(self) -> None:
-            self._timer = self.loop.call_later(settings.request_timeout, self._look)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        if self.app_state:
+            self._seat.leave()
+        super().connection_lost(exc)
 
-        def _look(self) -> None:
-            if self not in self.connections:
-                return  # it is a worker's channel by now
-            unfinished = self._unfinished()
-            self._looks = self._looks + 1 if unfinished is not None and unfinished == self._seen else 0
-            self._seen = unfinished
-            if self._looks and self._looks * settings.request_timeout > self._allowed():
-                if self.transport.is_closing():
-                    self.transport.abort()  # it does not read what it is still to be told
-                self.transport.close()
-            self._look_later()
+    def _give_way(self) -> None:
+        """Nobody knows who it is, and others have need of its place."""
+        if self in self.connections and not self.transport.get_write_buffer_size():
+            self.refuse(Refused(503, Unavailable.code, "others needed this connection's place"))
+        else:
+            self.transport.abort()
 
-        def _unfinished(self) -> tuple[str, int] | None:
-            """What has not arrived in full: the head of a request, or the body of this one, or, at the end, what is
-            left of the answer; None: nothing."""
+    def _look_later(self) -> None:
+        self._timer = self.loop.call_later(self.settings.request_timeout, self._look)
+
+    def _look(self) -> None:
+        if self not in self.connections:
+            return  # it is a worker's channel by now
+        unfinished = self._unfinished()
+        self._looks = self._looks + 1 if unfinished is not None and unfinished == self._seen else 0
+        self._seen = unfinished
+        if self._looks and self._looks * self.settings.request_timeout > self._allowed():
             if self.transport.is_closing():
-                return "answer", self.transport.get_write_buffer_size()
-            cycle = self.cycle
-            if cycle is None or cycle.response_complete:
-                return None if self.timeout_keep_alive_task is not None else ("head", id(cycle))
-            return ("body", id(cycle)) if cycle.more_body else None
+                self.transport.abort()  # it does not read what it is still to be told
+            self.transport.close()
+        self._look_later()
 
-        def _allowed(self) -> float:
-            """Seconds from the first look on."""
-            if self._seen is None or self._seen[0] != "body":
-                return 0.0
-            length = dict(self.cycle.scope["headers"]).get(b"content-length", b"")
-            size = int(length) if length.isdigit() else settings.max_payload
-            return min(size, max(settings.max_payload, settings.max_result)) / SLOWEST
+    def _unfinished(self) -> tuple[str, int] | None:
+        """What has not arrived in full: the head of a request, or the body of this one, or, at the end, what is
+        left of the answer; None: nothing."""
+        if self.transport.is_closing():
+            return "answer", self.transport.get_write_buffer_size()
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return None if self.timeout_keep_alive_task is not None else ("head", id(cycle))
+        return ("body", id(cycle)) if cycle.more_body else None
 
-    return Patient
+    def _allowed(self) -> float:
+        """Seconds from the first look on."""
+        if self._seen is None or self._seen[0] != "body":
+            return 0.0
+        length = dict(self.cycle.scope["headers"]).get(b"content-length", b"")
+        size = int(length) if length.isdigit() else self.settings.max_payload
+        return min(size, max(self.settings.max_payload, self.settings.max_result)) / SLOWEST
+
+
+def patient(server: Settings, connections: Connections) -> type[Patient]:
+    """The protocol of one server's connections."""
+
+    class Served(Patient):
+        settings = server
+        seats = connections
+
+    return Served
 
 
 def most_connections() -> int:
-    """As many as this process may have files open, less what it needs itself; raises the limit as far as it may."""
+    """As many as there is memory for, and as this process may have files open, less what it needs itself; raises the
+    limit of those as far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if sys.platform == "darwin":
         hard = min(hard, _OPEN_MAX)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     usable = 1 << 20 if hard == resource.RLIM_INFINITY else hard
-    return usable - min(_RESERVED, usable // 2)
+    return room(usable - min(_RESERVED, usable // 2), memory_here())
 
 
 class Reading(WebSocketsSansIOProtocol):
@@ -163,6 +192,10 @@ class Reading(WebSocketsSansIOProtocol):
 
     # hot: benchmarks/growth.py - a frame is taken in the turn in which it comes: stopping and going on for each is a
     # system call more, and the loop's own work for it
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.app_state[SEAT].leave()
+        super().connection_lost(exc)
 
     def send_receive_event_to_app(self) -> None:
         paused = self.read_paused

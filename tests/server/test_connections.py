@@ -1,0 +1,256 @@
+"""Who opens connections and says nothing, or opens as many as he can: others still get in."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from hecaton.core.errors import Unavailable
+from hecaton.server.connections import CONNECTION_MEMORY, MAX_KEPT_OF_ONE, Connections, Seat, Standing, room
+from hecaton.server.forwarded import Proxies
+from tests.server.people import Person
+from tests.server.running import PASSWORD
+from tests.server.scripted_worker import ScriptedWorker
+from tests.server.server_process import ServerProcess
+
+# -- seats -----------------------------------------------------------------------------------------
+
+
+class Gone(list[str]):
+    """Whom the place was taken away, in order."""
+
+    def enter(self, connections: Connections, peer: str, name: str = "") -> Seat:
+        return connections.enter(peer, lambda: self.append(name or peer))
+
+
+def test_the_stranger_who_has_been_there_longest_makes_room() -> None:
+    connections, gone = Connections(8, Proxies()), Gone()
+    seats = [gone.enter(connections, f"10.0.0.{n}") for n in range(8)]
+    seats[0].rise(Standing.KNOWN, "ada")
+    seats[1].leave()
+    gone.enter(connections, "10.0.1.1")
+    assert gone == []
+    gone.enter(connections, "10.0.1.2")
+    gone.enter(connections, "10.0.1.3")
+    assert gone == ["10.0.0.2", "10.0.0.3"]
+    assert len(connections) == 8
+
+
+def test_an_address_has_a_share_and_makes_room_itself() -> None:
+    connections, gone = Connections(16, Proxies()), Gone()
+    other = gone.enter(connections, "10.0.0.2")
+    seats = [gone.enter(connections, "2001:db8::1", f"{n}") for n in range(connections.share)]
+    gone.enter(connections, "2001:db8::2", "last")
+    assert gone == ["0"]
+    for seat in seats[1:]:
+        seat.rise(Standing.KNOWN, "ada")
+    gone.enter(connections, "2001:db8::3")
+    assert gone == ["0", "last"]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pytest.raises(Unavailable, match="has 4 connections"))
+        seat = gone.enter(connections, "2001:db8::4", "newest")
+        seat.rise(Standing.KNOWN, "bob")
+        gone.enter(connections, "2001:db8::5")
+    seats[1].leave()
+    seats[1].leave()
+    gone.enter(connections, "2001:db8::5")
+    assert not other.left
+
+
+def test_workers_and_admins_do_not_count_to_their_address_and_always_have_room() -> None:
+    connections, gone = Connections(64, Proxies()), Gone()
+    for number in range(60):
+        gone.enter(connections, "10.0.0.1").rise(Standing.KEPT, f"w{number}")
+    assert gone == []
+    for number in range(10):
+        gone.enter(connections, f"10.0.1.{number}")
+    assert len(gone) == 6
+    connections, gone = Connections(64, Proxies()), Gone()
+    for number in range(56):
+        gone.enter(connections, f"10.0.0.{number}").rise(Standing.KNOWN, f"u{number}")
+    with pytest.raises(Unavailable, match="as many connections as it has room for"):
+        gone.enter(connections, "10.0.1.1").rise(Standing.KNOWN, "ada")
+    for number in range(8):
+        gone.enter(connections, f"10.0.2.{number}").rise(Standing.KEPT, f"w{number}")
+    with pytest.raises(Unavailable, match="there are 64 connections"):
+        gone.enter(connections, "10.0.3.1")
+
+
+def test_one_worker_does_not_have_the_room_that_is_for_all_of_them() -> None:
+    connections, gone = Connections(4 * MAX_KEPT_OF_ONE, Proxies()), Gone()
+    for number in range(2 * MAX_KEPT_OF_ONE):
+        gone.enter(connections, f"10.0.0.{number}").rise(Standing.KEPT, "evil")
+    with pytest.raises(Unavailable, match="you have 64 connections"):
+        gone.enter(connections, "10.0.1.1").rise(Standing.KEPT, "evil")
+
+
+def test_a_proxy_that_is_believed_has_as_many_as_there_are() -> None:
+    connections, gone = Connections(16, Proxies(["10.0.0.1"])), Gone()
+    for number in range(14):
+        gone.enter(connections, "10.0.0.1").rise(Standing.KNOWN, number % 2)
+    assert gone == []
+
+
+def test_there_are_no_more_than_there_is_memory_for() -> None:
+    assert room(65_024, 2 << 30) == (1 << 30) // CONNECTION_MEMORY == 4096
+    assert room(512, 2 << 30) == 512
+    assert room(512, None) == 512
+
+
+# -- proxies ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("192.0.2.1", ["198.51.100.1"], "192.0.2.1"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ["6.6.6.6, 198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ["6.6.6.6", "198.51.100.1,10.9.9.9"], "198.51.100.1"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ("10.0.0.1", ["198.51.100.1:4711"], "198.51.100.1"),
+        ("::ffff:10.0.0.1", ["[2001:db8::1]:4711"], "2001:db8::1"),
+        ("fd00::1", ["fe80::1%eth0"], "fe80::1"),
+        ("10.0.0.1", ["198.51.100.1, nonsense"], "10.0.0.1"),
+        ("10.0.0.1", ["nonsense, 10.0.0.2"], "10.0.0.2"),
+        ("10.0.0.1", ["," * 1000], "10.0.0.1"),
+        ("unknown", ["198.51.100.1"], "unknown"),
+    ],
+)
+def test_only_what_a_believed_proxy_has_seen_counts(peer: str, forwarded: list[str], client: str) -> None:
+    headers = [(b"x-forwarded-for", value.encode()) for value in forwarded]
+    assert Proxies(["10.0.0.0/8", "fd00::1"]).client(peer, headers) == client
+
+
+async def _login(session: aiohttp.ClientSession, url: str, password: str, forwarded: str) -> int:
+    body = {"username": "admin", "password": password}
+    headers = {"X-Forwarded-For": forwarded}
+    return (await Person(session, url).call("POST", "/v1/login", body, headers=headers)).status
+
+
+async def test_guesses_count_for_the_client_behind_the_proxy_and_for_nobody_else_there(tmp_path: Path) -> None:
+    server = ServerProcess(
+        tmp_path / "home", "--port", "0", "--trusted-proxy", "127.0.0.1", "--trusted-proxy", "10.0.0.0/8"
+    )
+    try:
+        url = server.ready()
+        async with aiohttp.ClientSession() as session:
+            wrong = [await _login(session, url, "wrong password", f"6.6.6.{n}, 198.51.100.1") for n in range(11)]
+            assert wrong == [401] * 10 + [429]
+            assert await _login(session, url, PASSWORD, "198.51.100.1, 10.1.2.3") == 429
+            assert await _login(session, url, PASSWORD, "198.51.100.2") == 200
+        elsewhere = aiohttp.TCPConnector(local_addr=("127.0.0.5", 0))
+        async with aiohttp.ClientSession(connector=elsewhere) as session:
+            claimed = [await _login(session, url, "wrong password", f"203.0.113.{n}") for n in range(11)]
+            assert claimed == [401] * 10 + [429]
+    finally:
+        server.kill()
+
+
+# -- a server --------------------------------------------------------------------------------------
+
+FILES = 256
+"""A server that may have so many open has room for 128 connections: 32 of one address, 16 for workers and admins."""
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[Crowd]:
+    with Crowd(tmp_path / "home") as crowd:
+        yield crowd
+
+
+class Crowd:
+    """A small server, and connections to it that stay open."""
+
+    def __init__(self, home: Path) -> None:
+        self._server = ServerProcess(home, files=FILES)
+        self.url = self._server.ready()
+        self._address = ("127.0.0.1", int(self.url.rpartition(":")[2]))
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self._server.kill()
+
+    def connect(self, own: str) -> socket.socket:
+        made = socket.create_connection(self._address, 10, source_address=(own, 0))
+        return self._stack.enter_context(made)
+
+    def ask(self, made: socket.socket, path: str, token: str | None = None) -> tuple[int, bytes]:
+        """The status and the body; the connection stays open."""
+        bearer = f"Authorization: Bearer {token}\r\n" if token else ""
+        made.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{bearer}\r\n".encode())
+        answer = b""
+        while not (found := re.match(rb"HTTP/1.1 (\d+) .*?content-length: (\d+)\r\n.*?\r\n\r\n(.*)", answer, re.S)) or (
+            len(found[3]) < int(found[2])
+        ):
+            piece = made.recv(65536)
+            assert piece, answer
+            answer += piece
+        return int(found[1]), found[3]
+
+    def session(self, own: str) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=(own, 0)))
+
+    async def user(self, admin: Person, name: str) -> str:
+        await admin.must("POST", "/v1/users", {"username": name, "password": PASSWORD})
+        token = (await admin.login(name, PASSWORD)).token
+        assert token is not None
+        return token
+
+    async def everybody_gets_in(self, own: str, worker: str) -> None:
+        """Somebody without a token, an admin, and a worker, from an address of their own."""
+        async with self.session(own) as session:
+            assert (await Person(session, self.url).get("/healthz"))["status"] == "ok"
+            admin = await Person(session, self.url).login("admin", PASSWORD)
+            made: Any = await admin.must("POST", "/v1/workers", {"name": worker})
+            connected = ScriptedWorker(session, self.url, made["token"])
+            await connected.connect()  # and is welcome
+            await connected.gone()
+
+
+async def test_idle_connections_from_one_address_keep_nobody_out(crowded: Crowd) -> None:
+    idle = [crowded.connect("127.0.0.2") for _ in range(3 * FILES)]
+    await crowded.everybody_gets_in("127.0.0.9", "w1")
+    assert crowded.ask(crowded.connect("127.0.0.2"), "/healthz")[0] == 200
+    assert b"503 Service Unavailable" in idle[0].recv(1000)
+    assert json.loads(crowded.ask(idle[-1], "/healthz")[1])["status"] == "ok"
+
+
+async def test_nor_do_those_from_many_addresses(crowded: Crowd) -> None:
+    for host in range(10, 30):
+        for _ in range(20):
+            crowded.connect(f"127.0.0.{host}").sendall(b"GET /healthz HTTP/1.1\r\n")
+    await crowded.everybody_gets_in("127.0.0.9", "w1")
+    assert crowded.ask(crowded.connect("127.0.0.10"), "/healthz")[0] == 200
+
+
+async def test_one_user_has_a_share_and_all_of_them_leave_room_for_admins_and_workers(crowded: Crowd) -> None:
+    async with crowded.session("127.0.0.9") as session:
+        admin = await Person(session, crowded.url).login("admin", PASSWORD)
+        tokens = [await crowded.user(admin, f"user{n}") for n in range(5)]
+    for number, token in enumerate(tokens[:4]):
+        wanted = 33 if number == 0 else 26
+        answers = [
+            crowded.ask(crowded.connect(f"127.0.1.{number * 20 + n % 20}"), "/v1/jobs", token) for n in range(wanted)
+        ]
+        taken = 32 if number == 0 else 26
+        assert [status for status, _ in answers] == [200] * taken + [503] * (wanted - taken)
+    assert b"you have 32 connections" in crowded.ask(crowded.connect("127.0.1.90"), "/v1/jobs", tokens[0])[1]
+    for _ in range(2):
+        assert crowded.ask(crowded.connect("127.0.1.91"), "/v1/jobs", tokens[4])[0] == 200
+    status, why = crowded.ask(crowded.connect("127.0.1.92"), "/v1/jobs", tokens[4])
+    assert (status, b"as many connections as it has room for" in why) == (503, True)
+    await crowded.everybody_gets_in("127.0.0.9", "w1")
