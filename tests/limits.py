@@ -75,6 +75,7 @@ ROWS = (
         "refused; one item to a line has no limit",
     ),
     Row("Items of a batch in one request", "{wire.api.MAX_ITEMS:count}", "413; the client sends several"),
+    Row("Jobs, batches on a page (`?limit=`)", "{server.web.queries.MAX_PAGE:count}", "400"),
     Row("Name of a user, a worker", "{server.accounts.directory.MAX_NAME:count} characters", "400"),
     Row("Name of an image", "{core.references.MAX_NAME:count} characters", "400"),
     Row("Name of a batch", "{server.jobs.batches.LONGEST_NAME:count} characters", "400"),
@@ -151,7 +152,7 @@ ROWS = (
     ),
     Row(
         "A wait (`?wait=`)",
-        "{server.jobs.jobs.MAX_WAIT:time} in one request, {server.web.batch_api.LONGEST_STREAM:time} for results of a"
+        "{server.jobs.jobs.MAX_WAIT:time} in one request, {server.web.queries.MAX_WAIT:time} for results of a"
         " batch; clients ask again",
         "answered with what there is",
     ),

@@ -36,6 +36,7 @@ from hecaton.core.errors import (
     Unavailable,
     Unreachable,
     WaitTimeout,
+    WrongMethod,
 )
 
 __all__ = [
@@ -54,4 +55,5 @@ __all__ = [
     "Unavailable",
     "Unreachable",
     "WaitTimeout",
+    "WrongMethod",
 ]

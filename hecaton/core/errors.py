@@ -5,6 +5,7 @@
     ├── Unauthenticated   no token, or one that does not hold
     ├── Forbidden         known, but not allowed
     ├── NotFound          no such job, image, user, worker (also: not yours)
+    ├── WrongMethod       the address is right, the method is not one of its own
     ├── Conflict          clashes with what is there
     ├── Fenced            said under an attempt that is no longer the current one
     ├── TooLarge          payload, result or upload over its limit
@@ -51,6 +52,16 @@ class Forbidden(HecatonError):
 
 class NotFound(HecatonError):
     code = "not_found"
+
+
+class WrongMethod(HecatonError):
+    """`allowed`: the methods that there are."""
+
+    code = "wrong_method"
+
+    def __init__(self, message: str, hint: str | None = None, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.allowed = allowed
 
 
 class Conflict(HecatonError):

@@ -14,7 +14,7 @@ from hecaton.core.model import Attempt, Failure, Gpu, JobState, Kind, Mode, Reas
 from hecaton.core.options import Options
 
 API = "/v1"
-"""Prefix of every route but /healthz and /openapi.json."""
+"""Prefix of every route but /, /healthz and /openapi.json."""
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
@@ -345,6 +345,17 @@ class WorkerView(_Reply, frozen=True):
 
 
 # -- server ----------------------------------------------------------------------------------------
+
+
+class About(_Reply, frozen=True):
+    """GET /: for whoever opens the address to see what answers there."""
+
+    version: str
+    name: str = "Hecaton"
+    what: str = "A queue of jobs for machines with GPUs: submit a payload and an image, get the result."
+    api: str = "/openapi.json"
+    health: str = "/healthz"
+    client: str = "pip install hecaton; hecaton server new --ip HOST:PORT --name NAME; hecaton server login USER"
 
 
 class Health(_Reply, frozen=True):

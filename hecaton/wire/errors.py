@@ -25,6 +25,7 @@ STATUS: dict[type[errors.HecatonError], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
+    errors.WrongMethod: 405,
     errors.Conflict: 409,
     errors.Fenced: 409,
     errors.TooLarge: 413,

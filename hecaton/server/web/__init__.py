@@ -8,6 +8,8 @@
 - `openapi`: The API's description (OpenAPI 3.1), made from the routes and the types of `wire.api`: it cannot go out of
   date.
 - `protocol`: uvicorn's protocols as this server needs them.
+- `queries`: What may stand behind the question mark of an address: declared with its route, read by it, described by
+  it.
 - `routing`: All endpoints as one ASGI application: which of them a request means.
 - `transfer`: Bodies too big for a message: uploads into and downloads out of the blob store, streamed, never whole in
   memory.

@@ -19,7 +19,8 @@ from hecaton.server.jobs.requests import request_digest
 from hecaton.server.jobs.views import worker_view
 from hecaton.server.resources import Resources
 from hecaton.server.web.http import Call, Route, Stream, decode
-from hecaton.server.web.transfer import receive_blob, require_sha256, send_blob, send_body
+from hecaton.server.web.queries import ATTEMPT, BEFORE, LIMIT, OFFSET, STATE, WAIT
+from hecaton.server.web.transfer import BYTES, CONTENT, LINES, TEXT, receive_blob, require_sha256, send_blob, send_body
 from hecaton.store.port import Store
 from hecaton.wire import api
 
@@ -57,6 +58,9 @@ class Api:
     async def health(self, call: Call) -> api.Health:
         await self._database.read(lambda store: store.meta("server_id"))
         return api.Health("ok", __version__, self._server_id, self._clock.now())
+
+    async def about(self, call: Call) -> api.About:
+        return api.About(__version__)
 
     async def login(self, call: Call) -> api.Token:
         request: api.Login = decode(await call.body(PASSWORD_BODY_LIMIT), api.Login)
@@ -145,7 +149,7 @@ class Api:
         # hot: benchmarks/latency.py
         body = await call.body()
         request: api.NewJob = decode(body, api.NewJob)
-        wait = call.number("wait", None, 0, 3600)
+        wait = call.query["wait"]
         digest, key = request_digest(body), key_of(call)
         if wait is not None:
             return await self._jobs.submit_and_wait(call.caller, request, key, digest, wait)
@@ -155,18 +159,12 @@ class Api:
         return submitted
 
     async def list_jobs(self, call: Call) -> api.JobPage:
-        query = call.query()
-        limit = int(call.number("limit", 50, 1, 1000) or 50)
-        before = call.number("before", None, 0, 2**53)
-        state = query.get("state")
-        if state is not None and state not in JobState.__members__:
-            raise BadRequest(f"{state[:40]!r} is not a job state", f"One of: {', '.join(JobState)}")
-        return await self._jobs.list(
-            call.caller, JobState(state) if state else None, None if before is None else int(before), limit
-        )
+        query = call.query
+        state = query["state"]
+        return await self._jobs.list(call.caller, JobState(state) if state else None, query["before"], query["limit"])
 
     async def show_job(self, call: Call) -> api.JobView:
-        wait = call.number("wait", None, 0, 3600)
+        wait = call.query["wait"]
         if wait:
             return await self._jobs.wait(call.caller, call.params["job"], wait)
         return await self._jobs.show(call.caller, call.params["job"])
@@ -187,17 +185,13 @@ class Api:
         return submitted
 
     async def logs(self, call: Call) -> Stream:
-        attempt = call.number("attempt", None, 1, 2**31)
-        offset = int(call.number("offset", 0, 0, 2**53) or 0)
-        number = None if attempt is None else int(attempt)
-        pieces = await self._jobs.logs(call.caller, call.params["job"], number, offset)
-        return Stream(pieces, "text/plain; charset=utf-8", endless=True)
+        attempt, offset = call.query["attempt"], call.query["offset"]
+        return Stream(await self._jobs.logs(call.caller, call.params["job"], attempt, offset), TEXT, endless=True)
 
     async def events(self, call: Call) -> Stream:
-        offset = int(call.number("offset", 0, 0, 2**53) or 0)
-        events = await self._jobs.events(call.caller, call.params["job"], offset)
+        events = await self._jobs.events(call.caller, call.params["job"], call.query["offset"])
         lines = (b"\n" if event is None else _line(event) async for event in events)
-        return Stream(lines, "application/x-ndjson", endless=True)
+        return Stream(lines, LINES, endless=True)
 
     # -- transfers -----------------------------------------------------------------------------
 
@@ -253,19 +247,26 @@ class Api:
         account, worker = "/v1/users/{name}", "/v1/workers/{name}"
         content = "/v1/worker/jobs/{job}/blobs/{sha256}"
         return [
-            Route("POST", "/v1/jobs", submit, self.submit, "Submit a job", api.NewJob, api.Submitted, 201),
-            Route("GET", job, see, self.show_job, "Everything about a job; ?wait= until it ends", None, api.JobView),
-            Route("GET", "/v1/jobs", see, self.list_jobs, "Jobs, newest first", None, api.JobPage),
-            Route("GET", job + "/payload", see, self.payload, "The payload's bytes"),
-            Route("GET", job + "/result", see, self.result, "The result's bytes"),
-            Route("GET", job + "/logs", see, self.logs, "What the handler printed"),
-            Route("GET", job + "/events", see, self.events, "What happens to it, live (NDJSON)", None, api.JobEvent),
+            Route("POST", "/v1/jobs", submit, self.submit, "Submit a job; ?wait= until it ends", api.NewJob,
+                  (api.JobView, api.Submitted), 201, (WAIT,), keyed=True),
+            Route("GET", job, see, self.show_job, "Everything about a job; ?wait= until it ends", None, api.JobView,
+                  query=(WAIT,)),
+            Route("GET", "/v1/jobs", see, self.list_jobs, "Jobs, newest first", None, api.JobPage,
+                  query=(STATE, LIMIT, BEFORE)),
+            Route("GET", job + "/payload", see, self.payload, "The payload's bytes", media=CONTENT),
+            Route("GET", job + "/result", see, self.result, "The result's bytes", media=CONTENT),
+            Route("GET", job + "/logs", see, self.logs, "What the handler printed; until the job ends", media=(TEXT,),
+                  query=(ATTEMPT, OFFSET)),
+            Route("GET", job + "/events", see, self.events, "What happens to it, live", None, api.JobEvent,
+                  query=(OFFSET,), media=(LINES,)),
             Route("POST", job + "/cancel", cancel, self.cancel, "Stop a job", None, api.JobView),
-            Route("POST", job + "/retry", retry, self.retry, "Run it again as a new job", None, api.Submitted, 201),
-            Route("PUT", blob, upload, self.put_blob, "Upload a large payload or a handler file", status=201),
+            Route("POST", job + "/retry", retry, self.retry, "Run it again as a new job", None, api.Submitted, 201,
+                  keyed=True),
+            Route("PUT", blob, upload, self.put_blob, "Upload a payload or a handler file", status=201, upload=True),
             Route("HEAD", blob, upload, self.has_blob, "Have I uploaded this?"),
-            Route("GET", content, move, self.worker_get, "Content of a job that the worker holds"),
-            Route("PUT", content, move, self.worker_put, "A large result", status=201),
+            Route("GET", content, move, self.worker_get, "Content of a job that the worker holds", media=(BYTES,)),
+            Route("PUT", content, move, self.worker_put, "A large result", status=201, upload=True),
+            Route("GET", "/", know, self.about, "What this is", None, api.About),
             Route("POST", "/v1/login", login, self.login, "A token for name and password", api.Login, api.Token),
             Route("GET", "/v1/server", server, self.server, "Who am I, and which limits hold", None, api.ServerInfo),
             Route("GET", "/healthz", know, self.health, "Does the server work", None, api.Health),

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from hecaton.core.errors import BadRequest, Forbidden, HecatonError, TooLarge, TooMany, Unauthenticated
+from hecaton.core.errors import BadRequest, Forbidden, HecatonError, TooLarge, TooMany, Unauthenticated, WrongMethod
 from hecaton.core.model import WorkerRecord
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.permissions import OPEN_TO_ALL, REGISTERED_WORKER, Action, refusal, scope
 from hecaton.server.connections import Standing, seat_of
 from hecaton.server.hub import Holder, Hub
+from hecaton.server.web.queries import Parameter, Query
 from hecaton.wire.errors import to_reply
 
 T = TypeVar("T")
@@ -33,9 +32,6 @@ BODY_LIMIT = 2 * 1024 * 1024
 
 CUT = "hecaton.cut"
 """Of a scope: what ends its connection at once (`protocol`)."""
-
-SHORT_QUERY = 128
-"""Bytes. Query strings up to this length are remembered; longer ones would fill the memory."""
 
 _log = structlog.get_logger("hecaton.http")
 
@@ -49,6 +45,9 @@ class Stream(msgspec.Struct, frozen=True):
     endless: bool = False  # goes on for long: the client's end must be noticed
 
 
+_NO_QUERY: Mapping[str, Any] = MappingProxyType({})
+
+
 class Call:
     """One request. `caller` for people, `worker` for workers, as the route's action says."""
 
@@ -56,6 +55,7 @@ class Call:
         self.scope = scope
         self._receive = receive
         self.params: dict[str, str] = scope.get("path_params", {})
+        self.query: Mapping[str, Any] = _NO_QUERY  # by the names that the route declares
         self.status = 200
         self._caller: Caller | None = None
         self._worker: WorkerRecord | None = None
@@ -83,23 +83,6 @@ class Call:
     def address(self) -> str:
         """Where it comes from, behind a proxy too if that is believed."""
         return seat_of(self.scope).client(self.scope["headers"])
-
-    def query(self) -> Mapping[str, str]:
-        text = self.scope["query_string"]
-        return _known_query(text) if len(text) <= SHORT_QUERY else _query(text)
-
-    def number(self, name: str, default: float | None, low: float, high: float) -> float | None:
-        """A number from the query string. BadRequest if it is none, or out of bounds."""
-        text = self.query().get(name)
-        if text is None:
-            return default
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise BadRequest(f"{name}={text[:40]!r}: expected a number from {low:g} to {high:g}")
-        return value
 
     async def body(self, limit: int = BODY_LIMIT) -> bytes:
         # hot: benchmarks/throughput.py - nearly always one piece
@@ -164,18 +147,15 @@ class Call:
         return message.get("body", b""), message.get("more_body", False)
 
 
-def _query(text: bytes) -> Mapping[str, str]:
-    return MappingProxyType(dict(parse_qsl(text.decode("latin-1"))))
-
-
-_known_query = lru_cache(maxsize=256)(_query)
-# hot: benchmarks/throughput.py - nearly always the same `wait=60`
-
 Handler = Callable[[Call], Awaitable[Any]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One endpoint. `body` and `reply` are types of `wire.api`; the OpenAPI description is made from them."""
+    """One endpoint. The OpenAPI description is made from it.
+
+    `body` and `reply` are types of `wire.api`; a reply that may be of several is a tuple. `query`: what may stand
+    behind the '?'. `keyed`: knows Idempotency-Key. `upload`: its body is bytes. `media`: what its answer in pieces is;
+    of lines, `reply` says what each is."""
 
     method: str
     path: str
@@ -185,6 +165,10 @@ class Route(msgspec.Struct, frozen=True):
     body: type | None = None
     reply: Any = None
     status: int = 200
+    query: tuple[Parameter, ...] = ()
+    keyed: bool = False
+    upload: bool = False
+    media: tuple[str, ...] = ()
 
 
 class Gate:
@@ -232,12 +216,15 @@ class Endpoint:
 
     def __init__(self, route: Route, gate: Gate, hub: Hub) -> None:
         self.route, self._gate, self._hub = route, gate, hub
+        self._query = Query(route.query)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive)
         call.status = self.route.status
         try:
             await self._gate.admit(call, self.route.action)
+            text = scope["query_string"]
+            call.query = self._query.read(text) if text else self._query.defaults
             reply = await self.route.handler(call)
         except HecatonError as error:
             await send_error(send, error)
@@ -323,7 +310,9 @@ async def _send_pieces(send: Send, pieces: AsyncIterator[bytes]) -> None:
 async def send_error(send: Send, error: HecatonError) -> None:
     status, reply = to_reply(error)
     extra = []
-    if isinstance(error, TooMany):
+    if isinstance(error, WrongMethod):
+        extra.append((b"allow", ", ".join(error.allowed).encode()))
+    elif isinstance(error, TooMany):
         extra.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
     elif status == 503:
         extra.append((b"retry-after", b"1"))

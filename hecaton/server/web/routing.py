@@ -8,7 +8,7 @@ from re import Pattern
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hecaton.core.errors import NotFound
+from hecaton.core.errors import HecatonError, NotFound, WrongMethod
 from hecaton.server.hub import Hub
 from hecaton.server.web.http import Endpoint, Gate, Route, send_error
 
@@ -40,7 +40,7 @@ class Application:
         if endpoint is None and method == "HEAD":
             endpoint = self._find("GET", path, scope)
         if endpoint is None:
-            await send_error(send, NotFound(f"{method} {path} is not part of the API", "See /openapi.json"))
+            await send_error(send, self._missing(method, path))
         else:
             await endpoint(scope, receive, send)
 
@@ -53,6 +53,14 @@ class Application:
                 scope["path_params"] = match.groupdict()
                 return candidate
         return None
+
+    def _missing(self, method: str, path: str) -> HecatonError:
+        allowed = {its for its, known in self._exact if known == path}
+        allowed.update(its for its, pattern, _ in self._patterns if pattern.match(path))
+        if not allowed:
+            return NotFound(f"{method[:20]} {path[:200]} is not part of the API", "See /openapi.json")
+        names = tuple(sorted({*allowed, "HEAD"} if "GET" in allowed else allowed))
+        return WrongMethod(f"{method[:20]} {path[:200]}: there is only {', '.join(names)}", "See /openapi.json", names)
 
     async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == self._channel:

@@ -17,11 +17,12 @@ MIB = 1024 * 1024
 PIECE = MIB
 """Bytes gathered before a write: one thread hop per MiB."""
 
-CONTENT_TYPES = {
-    Kind.JSON: "application/json",
-    Kind.TEXT: "text/plain; charset=utf-8",
-    Kind.BYTES: "application/octet-stream",
-}
+JSON, TEXT, BYTES = "application/json", "text/plain; charset=utf-8", "application/octet-stream"
+LINES = "application/x-ndjson"
+"""A value of JSON in each line; an empty line keeps the connection alive."""
+
+CONTENT_TYPES = {Kind.JSON: JSON, Kind.TEXT: TEXT, Kind.BYTES: BYTES}
+CONTENT = tuple(CONTENT_TYPES.values())
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -90,7 +91,7 @@ def send_body(blobs: Blobs, body: Body) -> Stream:
     return send_blob(blobs, body.blob, content_type)
 
 
-def send_blob(blobs: Blobs, sha256: str, content_type: str = "application/octet-stream") -> Stream:
+def send_blob(blobs: Blobs, sha256: str, content_type: str = BYTES) -> Stream:
     path = blobs.path(sha256)
     if path is None:
         raise NotFound(f"no content with SHA-256 {sha256}")

@@ -1,0 +1,109 @@
+"""What may stand behind the question mark of an address: declared with its route, read by it, described by it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from hecaton.core.errors import BadRequest
+from hecaton.core.model import JobState
+
+SHORT_QUERY = 128
+"""Bytes. Query strings up to this length are remembered; longer ones would fill the memory."""
+
+MAX_WAIT = 3600
+MAX_PAGE = 1000
+_MOST = 2**53  # JSON's largest whole number
+_WHOLE = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One of `words`, or else a number from `low` to `high`. `default`: what it means to leave it out."""
+
+    name: str
+    summary: str
+    default: float | str | None = None
+    low: float = 0
+    high: float = _MOST
+    whole: bool = True
+    words: tuple[str, ...] = ()
+
+    def read(self, text: str) -> float | str:
+        """BadRequest if it is no value of this."""
+        if self.words:
+            if text not in self.words:
+                raise BadRequest(f"{self.name}={text[:40]!r}: expected one of {', '.join(self.words)}")
+            return text
+        pattern = _WHOLE if self.whole else _NUMBER
+        value = float(text) if pattern.fullmatch(text) else math.nan
+        if not self.low <= value <= self.high:
+            kind = "a whole number" if self.whole else "a number"
+            raise BadRequest(f"{self.name}={text[:40]!r}: expected {kind} from {self.low:g} to {self.high:g}")
+        return int(text) if self.whole else value
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema."""
+        if self.words:
+            described: dict[str, Any] = {"type": "string", "enum": list(self.words)}
+        else:
+            described = {"type": "integer" if self.whole else "number", "minimum": self.low, "maximum": self.high}
+        return described if self.default is None else {**described, "default": self.default}
+
+
+class Query:
+    """The parameters of one route. Nearly always the same text comes again, such as `wait=60`."""
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        self.defaults: Mapping[str, Any] = MappingProxyType({one.name: one.default for one in parameters})
+        self._parameters = {one.name: one for one in parameters}
+        self._known = lru_cache(maxsize=64)(self._read)
+
+    def read(self, text: bytes) -> Mapping[str, Any]:
+        """Every parameter's value by its name. BadRequest names what is unknown, out of bounds or said twice."""
+        # hot: benchmarks/latency.py
+        return self._known(text) if len(text) <= SHORT_QUERY else self._read(text)
+
+    def _read(self, text: bytes) -> Mapping[str, Any]:
+        values: dict[str, Any] = {}
+        for name, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True):
+            if name not in self._parameters:
+                raise self._unknown(name)
+            if name in values:
+                raise BadRequest(f"{name!r} stands behind the '?' more than once")
+            if value:  # an empty value is no value
+                values[name] = self._parameters[name].read(value)
+        return MappingProxyType({**self.defaults, **values})
+
+    def _unknown(self, name: str) -> BadRequest:
+        known = list(self._parameters)
+        near = difflib.get_close_matches(name[:40], known, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}." if known else None
+        return BadRequest(f"{name[:40]!r} is not known here, behind the '?'", hint or "Nothing is known there.")
+
+
+WAIT = Parameter(
+    "wait", "Answer when the job has ended, after so many seconds at the latest (60 in one request: ask again).",
+    high=MAX_WAIT, whole=False,
+)  # fmt: skip
+STATE = Parameter("state", "Only jobs in this state.", words=tuple(JobState))
+LIMIT = Parameter("limit", "At most so many.", default=50, low=1, high=MAX_PAGE)
+BEFORE = Parameter("before", "Only what is older: the index of the oldest on the page before.")
+ATTEMPT = Parameter("attempt", "Of this attempt, from 1; the newest one by default.", low=1, high=2**31 - 1)
+OFFSET = Parameter("offset", "From this byte of the log on.", default=0)
+ORDER = Parameter("order", "As jobs have ended, or as the items were given.", default="ended", words=("ended", "input"))
+AFTER = Parameter(
+    "after", "Only those behind it: `ended_as` of the last line, or `index` + 1 with order=input.", default=0
+)
+STREAM = Parameter(
+    "wait", "Go on with what comes, for so many seconds at the most.", default=0, high=MAX_WAIT, whole=False
+)
