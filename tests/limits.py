@@ -238,7 +238,33 @@ ROWS = (
         "{worker.doors.native.MAX_STRANGERS:count}",
         "refused",
     ),
-    Row("What a container calls a job", "{worker.doors.native.MAX_JOB_ID:count} characters", "not answered"),
+    Row(
+        "Frames of a container",
+        "{worker.doors.connection.MAX_FRAMES:count} a second, {worker.doors.connection.FRAMES_AT_ONCE:count} at once",
+        "they are read later",
+    ),
+    Row(
+        "Bytes that wait for a container",
+        "{worker.doors.connection.MAX_WAITING:size}",
+        "its connection is closed, its job fails with `handler_error`, and it is stopped",
+    ),
+    Row(
+        "Connections that a container opens",
+        "one each {worker.doors.connection.ACCEPT_SECONDS:time}; {worker.doors.connection.HELLO_SECONDS:time} until it"
+        " has said who it is; a line in the worker's log each {worker.doors.connection.COMPLAINT_SECONDS:time}",
+        "they wait; closed; counted in the next line",
+    ),
+    Row(
+        "What a container calls a job, an attempt, a file",
+        "{worker.doors.native.MAX_JOB_ID:count} characters, {worker.doors.native.MAX_ATTEMPT:count},"
+        " {worker.doors.native.MAX_FILE_NAME:count} characters",
+        "its connection is closed",
+    ),
+    Row(
+        "Results that a container says it keeps",
+        "{worker.doors.native.MAX_PENDING:count}",
+        "its connection is closed",
+    ),
     # A worker
     Row(
         "A worker that does not read",

@@ -22,7 +22,7 @@ from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.failures import UNHEARD
 from hecaton.worker.brain.slots import WorkerSlot
 from hecaton.worker.containers import LiveContainer
-from hecaton.worker.doors.channel_folder import NotAPlainFile
+from hecaton.worker.doors.channel_folder import Spoilt
 from hecaton.worker.doors.removal import Remover
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.link.logs import AttemptLog, LogFile
@@ -52,6 +52,7 @@ class Adoption:
         for given in journal.given.values():
             self._given.setdefault(given.container, []).append(given)
         self._never_began: set[AttemptRef] = set()
+        self._spoilt: dict[str, str] = {}  # containers that have damaged their folders, and how
         self._adopted: dict[str, LiveContainer] = {}
 
     async def run(self) -> list[tuple[LiveContainer, Found, ev.ContainerAdopted]]:
@@ -88,6 +89,9 @@ class Adoption:
             slot = placed.slot if placed is not None and placed.slot < len(self._slots) else 0
             if self._site.guard.has_ended(given.container):
                 yield ev.AttemptLost(now, given.ref, slot, Reason.RELEASED, UNHEARD)
+                continue
+            if given.container in self._spoilt:
+                yield ev.AttemptLost(now, given.ref, slot, Reason.HANDLER_ERROR, Failure(self._spoilt[given.container]))
                 continue
             # Without a word of where it ran: a power cut took the records that were not synced.
             if placed is None or placed.boot != self._site.boot:
@@ -129,7 +133,9 @@ class Adoption:
             held.append(given)
         try:
             unread = await container.adopt(placed, held)
-        except (OSError, NotAPlainFile) as error:
+        except (OSError, Spoilt) as error:
+            if isinstance(error, Spoilt):
+                self._spoilt[container.id] = str(error)
             _log.warning("Cannot go on with a container: removing it", container=placed.container, error=str(error))
             await container.close()
             return None, None

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 import hecaton
-from hecaton.core.model import AttemptRef, Gpu
+from hecaton.core.model import AttemptRef, Gpu, Reason
 from hecaton.core.options import OF_WORKERS
 from hecaton.serverless.protocol import DEFAULT_MAX_RESULT
 from hecaton.wire.channel import (
@@ -48,6 +48,7 @@ from hecaton.worker.link.bodies import Bodies, BodyRefused
 from hecaton.worker.link.link import Sender
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.live_containers import LiveContainers
+from hecaton.worker.memory import disk
 from hecaton.worker.memory.disk import Disk
 from hecaton.worker.memory.journal import Journal
 from hecaton.worker.memory.outbox import Outbox
@@ -139,7 +140,7 @@ class Agent:
             journal=self._journal,
             boot=self._boot,
             guard=self._guard,
-            disk_full=self._disk.refused,
+            disk=self._disk,
             look_at_cards=self._look_at_cards,
             max_result=self._largest_result,
             miss=self._images.miss,
@@ -314,7 +315,11 @@ class Agent:
         except BodyRefused as refused:
             self.post(ev.FetchFailed(self._loop.time(), job.ref, refused.error.message))
         except OSError as error:
-            self.post(ev.FetchFailed(self._loop.time(), job.ref, str(error)))
+            reason = Reason.WORKER_ERROR
+            if error.errno in disk.ERRORS:  # handed back with all others that wait, unless this worker leaves
+                self._disk.refused(job.payload.size)
+                reason = Reason.RELEASED
+            self.post(ev.FetchFailed(self._loop.time(), job.ref, str(error), reason))
         else:
             self.post(ev.Fetched(self._loop.time(), job.ref))
 

@@ -20,14 +20,14 @@ from hecaton.core.scripts import with_unix_lines
 from hecaton.wire.channel import Assignment, Broken, FileRef, ImageRef, Pulled
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.failures import UNHEARD
-from hecaton.worker.doors import answers
-from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder, name_of
+from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder, Spoilt, name_of
 from hecaton.worker.doors.door import Door, Unready
 from hecaton.worker.doors.exchange import Exchange
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.doors.turns import Turns
 from hecaton.worker.link.bodies import BodyRefused
 from hecaton.worker.link.logs import AttemptLog, ContainerLog, LogFile
+from hecaton.worker.memory import disk
 from hecaton.worker.memory.records import Given, Placed
 from hecaton.worker.runtimes.port import (
     LABEL_CONTAINER,
@@ -104,7 +104,7 @@ class LiveContainer:
 
     async def adopt(self, placed: Placed, given: Sequence[Given]) -> int:
         """Listen to it as the process that started it did. Returns how many of `given`, the last ones, had not begun:
-        they are its no longer. Raises OSError, NotAPlainFile: it spoilt its folder."""
+        they are its no longer. Raises OSError, Spoilt."""
         folder = ChannelFolder(self._site.folder / self.id, made=placed.layout)
         unread = min(Turns(folder.turns_fd).void(), max(0, len(given) - 1))
         exchange = self._open_exchange(folder, placed)
@@ -210,10 +210,12 @@ class LiveContainer:
         except BodyRefused as refused:
             await self._fail(Reason.WORKER_ERROR, f"the job's file could not be fetched: {refused.error.message}")
             return
-        except OSError as error:
-            if error.errno in answers.DISK_FULL:
-                self._site.disk_full()
-            await self._fail(Reason.WORKER_ERROR, f"the worker could not make a container ready: {error}")
+        except (OSError, Spoilt) as error:
+            reason = Reason.WORKER_ERROR
+            if isinstance(error, OSError) and error.errno in disk.ERRORS:
+                self._site.disk.refused()
+                reason = Reason.RELEASED
+            await self._fail(reason, f"the worker could not make a container ready: {error}")
             return
         seconds = self._now() - self._began
         _log.info(f"Started a container in {seconds:.2f} s", image=self._first.image.name, container=self.id)
@@ -310,6 +312,8 @@ class LiveContainer:
         if self._opening is not None and self.opens:
             await asyncio.wait([self._opening], timeout=OPENING_SECONDS)
         words = await self._last_words(handle)
+        if exit.code != 0 and any(said in words for said in disk.IN_WORDS) and self._site.finds_no_room():
+            exit = msgspec.structs.replace(exit, error="the worker's disk was full")
         never_began = () if self._exchange is None else self._exchange.withdraw()
         unready = self._exchange.door.unready(self._first, self._entrypoint) if self._exchange else Unready()
         unheard = self._site.guard.has_ended(self.id)

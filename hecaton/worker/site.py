@@ -10,6 +10,7 @@ import msgspec
 from hecaton.wire.channel import FromWorker, ImageRef
 from hecaton.worker.brain import events as ev
 from hecaton.worker.link.bodies import Bodies
+from hecaton.worker.memory.disk import Disk
 from hecaton.worker.memory.journal import Journal
 from hecaton.worker.memory.outbox import Outbox
 from hecaton.worker.memory.spool import Spool
@@ -29,9 +30,17 @@ class Site(msgspec.Struct, frozen=True):
     boot: str
     guard: Guard
     max_result: Callable[[], int]
-    disk_full: Callable[[], None]
+    disk: Disk
     look_at_cards: Callable[[], Awaitable[None]]  # what was found, the brain knows when it returns
     miss: Callable[[ImageRef], None]  # an image that could not be had
     say: Callable[[FromWorker], None]  # to a server that speaks of images
     post: Callable[[ev.Event], None]
     now: Callable[[], float]
+
+    def finds_no_room(self) -> bool:
+        """Whether the disk has none for the largest result. Then nothing new is taken until it has."""
+        wanted = self.max_result()
+        if not self.disk.is_full(wanted):
+            return False
+        self.disk.refused(wanted)
+        return True

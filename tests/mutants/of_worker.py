@@ -77,8 +77,8 @@ MUTANTS = (
         "drain-takes-new-work",
         "a worker that stops hands back what has not begun",
         "worker/brain/state.py",
-        "full = held.leaving is not None or self._disk_full\n",
-        "full = self._disk_full\n",
+        "full = held.leaving is not None or held.disk_full\n",
+        "full = held.disk_full\n",
         (_STATE + "TestStop::test_jobs_that_come_while_it_drains_are_handed_back",),
     ),
     Mutant(

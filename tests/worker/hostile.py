@@ -11,6 +11,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -354,6 +355,12 @@ def replaces_out_by_a_link(data: JOB) -> object:
     return "too late"
 
 
+def removes_what_is_the_workers(data: JOB) -> object:
+    """Jobs after it have larger payloads."""
+    shutil.rmtree(FOLDER + "/in")
+    return "true"
+
+
 def nests_folders(data: JOB) -> object:
     folder = os.open(OUT, os.O_RDONLY)
     for _ in range(1200):
@@ -406,7 +413,7 @@ def say_and_hang_up(data: bytes) -> None:
 
 
 def handler(data: JOB) -> object:
-    do: Callable[[JOB], object] = globals()[data.input]
+    do: Callable[[JOB], object] = globals()[data.input.strip()]
     return do(data)
 
 

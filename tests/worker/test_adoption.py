@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from hecaton.core.errors import Conflict
-from hecaton.core.model import AttemptRef, Body, Kind, Mode, Reason
+from hecaton.core.model import AttemptRef, Body, Failure, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, FileRef, Hello, Started
 from hecaton.worker import adoption, agent, control, warden
 from hecaton.worker.app import serve
@@ -578,7 +578,9 @@ class TestWhatBelongsToNothing:
         log.unlink()
         log.symlink_to("/etc/passwd")
         await processes.comes_back()
-        assert (await processes.server.outcome(A)).reason is Reason.WORKER_ERROR
+        outcome = await processes.server.outcome(A)
+        assert outcome.reason is Reason.HANDLER_ERROR  # no failure of this machine
+        assert "changed its channel folder" in (outcome.failure or Failure("")).message
         assert processes.server.log(A) == b""
         assert await processes.found() == []
 

@@ -21,7 +21,7 @@ async def _ended(folder: Path, kind: Kind, data: bytes, reason: Reason = Reason.
     answer: Answer = Answer(ref("a"), reason, kind, data)
     body: Body | None = Body.inline(kind, data)
     if not answers.is_small(answer):
-        answer, body = await answers.stored(answer, None, spool, 1 << 30, lambda: None)
+        answer, body = await answers.stored(answer, None, spool, 1 << 30, lambda wanted: None)
     ended, body, failure = answers.checked(answer, body)
     if body is not None and body.blob is not None:
         assert spool.result(ref("a")).read_bytes() == data

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from pathlib import Path
 
 import pytest
 
 from hecaton.serverless.protocol import TURNS_NAME
-from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder, NotAPlainFile
+from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder, NotAPlainFile, Spoilt
 from hecaton.worker.doors.removal import remove
 from hecaton.worker.doors.turns import Turns
 from hecaton.worker.memory.spool import Spool, TooLong
@@ -55,7 +56,7 @@ def test_a_payload_appears_in_the_folder_of_the_container(folder: ChannelFolder,
 
 def test_a_payload_follows_no_link_that_the_container_made(folder: ChannelFolder, tmp_path: Path, canary: Path) -> None:
     (folder.path / "in" / "payload").symlink_to(canary)
-    with pytest.raises(OSError, match="exist"):
+    with pytest.raises(Spoilt, match="exist"):
         folder.put("payload", _file(tmp_path / "p"))
     folder.put("payload", _file(tmp_path / "p"), move=True)
     (folder.path / "in").rename(folder.path / "old")
@@ -124,8 +125,41 @@ def test_a_folder_of_the_release_before_is_opened_as_often_as_needed(tmp_path: P
 
 def test_a_folder_of_today_without_its_pipe_was_spoilt(folder: ChannelFolder) -> None:
     (folder.path / TURNS_NAME).unlink()
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(Spoilt, match="No such file"):
         ChannelFolder(folder.path, made=LAYOUT)
+
+
+@pytest.mark.parametrize("move", [True, False])
+def test_a_container_that_has_removed_what_is_the_workers_has_spoilt_its_folder(
+    folder: ChannelFolder, tmp_path: Path, move: bool
+) -> None:
+    (folder.path / "in").rmdir()
+    with pytest.raises(Spoilt, match="only log and out/"):
+        folder.put("payload", _file(tmp_path / "p"), move=move)
+
+
+@pytest.mark.parametrize("name", ["in", "out", "log"])
+def test_an_earlier_worker_s_folder_of_which_something_is_gone_was_spoilt(folder: ChannelFolder, name: str) -> None:
+    path = folder.path / name
+    path.rename(folder.path / "old")
+    path.symlink_to("/etc")
+    with pytest.raises(Spoilt):
+        ChannelFolder(folder.path, made=LAYOUT)
+
+
+def test_a_disk_without_room_or_a_worker_without_descriptors_is_no_fault_of_a_container(
+    folder: ChannelFolder, tmp_path: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    source = _file(tmp_path / "p")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            folder.put("payload", source)
+        with pytest.raises(OSError, match="Too many open files"):
+            folder.open_result("r")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_removal_follows_no_link(folder: ChannelFolder, canary: Path, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ HANDLER = """
     def handler(data):
         while not os.path.exists(data.input["gate"]):
             time.sleep(0.01)
+        if "raises" in data.input:
+            raise OSError(data.input["raises"], os.strerror(data.input["raises"]))
         return "r" * data.input["bytes"]
 
     start(handler)
@@ -51,6 +53,7 @@ async def server(tmp_path: Path, disk: Path) -> AsyncIterator[ScriptedServer]:
     handler = tmp_path / "handler.py"
     handler.write_text(textwrap.dedent(HANDLER))
     async with ScriptedServer() as server:
+        server.max_result = 8 << 20
         runtime = ProcessRuntime(WORKER, {"python:3.9-slim": handler})
         config = server.config(disk / "state")
         worker = asyncio.create_task(serve(config, runtime, (), WorkerSettings(grace=1.0)))
@@ -97,3 +100,46 @@ async def test_results_wait_and_new_work_is_refused_until_there_is_room(
     assert await server.message(Draining, 2) == Draining(active=False)
     await server.assign(job["c"])
     assert (await server.outcome(C)).reason is Reason.OK
+
+
+async def test_a_payload_that_finds_no_room_is_handed_back_until_there_is(
+    server: ScriptedServer, disk: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "gate").touch()
+    said = f'{{"gate": "{tmp_path / "gate"}", "bytes": 1}}'.ljust(3_000_000).encode()
+    job = assignment("a", payload=Body(Kind.JSON, b"", server.keep(said), len(said)))
+    filling = await asyncio.to_thread(fill, disk)
+    await server.assign(job)
+    assert await server.message(Draining) == Draining(active=True)
+    assert (await server.message(Released)).refs == (A,)
+    filling.unlink()
+    assert await server.message(Draining, 2) == Draining(active=False)
+    await server.assign(job)
+    assert (await server.outcome(A)).reason is Reason.OK
+    assert len(server.outcomes()) == 1
+
+
+async def test_a_handler_s_result_that_finds_no_room_is_charged_to_the_machine_which_takes_nothing_new(
+    server: ScriptedServer, disk: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    text = f'{{"gate": "{gate}", "bytes": 3000000}}'
+    await server.assign(assignment("a", payload=Body.inline(Kind.JSON, text.encode())))
+    await server.message(Started)
+    filling = await asyncio.to_thread(fill, disk)
+    gate.touch()
+    outcome = await server.outcome(A)
+    assert outcome.reason is Reason.WORKER_ERROR
+    assert outcome.failure is not None
+    assert "worker's disk was full" in str(outcome.failure.hint)
+    assert await server.message(Draining) == Draining(active=True)
+    filling.unlink()
+    assert await server.message(Draining, 2) == Draining(active=False)
+
+
+async def test_who_says_that_a_disk_is_full_which_is_not_has_failed(server: ScriptedServer, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    text = f'{{"gate": "{gate}", "bytes": 1, "raises": 28}}'
+    await server.assign(assignment("a", payload=Body.inline(Kind.JSON, text.encode())))
+    assert (await server.outcome(A)).reason is Reason.HANDLER_ERROR

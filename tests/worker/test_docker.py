@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -97,9 +99,38 @@ class TestContract(RuntimeContract):
         assert not host["ReadonlyRootfs"]
         mounts = {mount["Target"]: (mount["Source"], mount.get("ReadOnly", False)) for mount in host["Mounts"]}
         assert mounts == {
-            CHANNEL_TARGET: (str(channel), False),
+            CHANNEL_TARGET: (str(channel), True),
+            f"{CHANNEL_TARGET}/log": (str(channel / "log"), False),
+            f"{CHANNEL_TARGET}/out": (str(channel / "out"), False),
             PYTHON_TARGET: (str(python_mount.build(tmp_path / "state")), True),
         }
+
+    async def test_of_its_channel_folder_it_may_change_what_is_its_own(
+        self, runtime: DockerRuntime, start: Start, channel: Path
+    ) -> None:
+        """It is root in there."""
+        program = (
+            "import os, shutil\nd = os.environ['HECATON_DIR']\nsaid = {}\n"
+            "for name, do in {\n"
+            "    'new': lambda: open(d + '/new', 'w'),\n"
+            "    'in': lambda: shutil.rmtree(d + '/in'),\n"
+            "    'in/new': lambda: open(d + '/in/new', 'w'),\n"
+            "    'log gone': lambda: os.unlink(d + '/log'),\n"
+            "    'out moved': lambda: os.rename(d + '/out', d + '/old'),\n"
+            "    'out moved within': lambda: os.rename(d + '/out', d + '/out/out'),\n"
+            "    'mode': lambda: os.chmod(d, 0),\n"
+            "    'log': lambda: open(d + '/log', 'a').write('printed'),\n"
+            "    'out/new': lambda: open(d + '/out/new', 'w').write('written'),\n"
+            "}.items():\n"
+            "    try:\n        do()\n"
+            "    except OSError as error:\n        said[name] = error.errno\n"
+            "open(d + '/out/said', 'w').write(repr(said))"
+        )
+        await runtime.wait(await start(program))
+        refused = {"new", "in", "in/new", "log gone", "out moved", "out moved within", "mode"}
+        assert ast.literal_eval((channel / "out/said").read_text()).keys() == refused
+        assert (channel / "log").read_text() == "printed"
+        assert sorted(os.listdir(channel)) == ["in", "log", "out", "python"]
 
     async def test_a_slot_without_a_card_sees_none(self, runtime: DockerRuntime, start: Start) -> None:
         container = inspect(await start(SLEEP, env={"NVIDIA_VISIBLE_DEVICES": "all"}))

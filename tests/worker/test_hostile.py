@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from hecaton.core.model import Body, Kind, Reason
+from hecaton.core.lifecycle import charge
+from hecaton.core.model import Body, Charged, Kind, Reason
 from tests.worker import hostile, killable
 from tests.worker.brain import assignment
 from tests.worker.killable import SETTINGS
@@ -94,10 +95,14 @@ class Bench:
         self.server, self.worker = server, worker
         self._made = 0
 
-    async def run(self, name: str, warm: str, timeout: float | None = None) -> tuple[Reason, object]:
-        """How the job ended, and its result. Jobs with the same `warm` share a container while it lives."""
+    async def run(self, name: str, warm: str, timeout: float | None = None, size: int = 0) -> tuple[Reason, object]:
+        """How the job ended, and its result. Jobs with the same `warm` share a container while it lives. `size`: bytes
+        of its payload, at least."""
         self._made += 1
-        payload = Body.inline(Kind.JSON, json.dumps(name).encode())
+        said = json.dumps(name.ljust(size)).encode()
+        payload = Body.inline(Kind.JSON, said)
+        if size:
+            payload = Body(Kind.JSON, b"", self.server.keep(said), len(said))
         job = assignment(f"{name}-{self._made}", image="echo", warm_key=warm, payload=payload, timeout=timeout)
         await self.server.assign(job)
         outcome = await self.server.outcome(job.ref)
@@ -140,3 +145,12 @@ async def test_harm_ends_with_its_job(bench: Bench, name: str, reason: Reason) -
     assert await bench.run("good", name) == (Reason.OK, "good")
     assert bench.memory() < MEMORY
     assert bench.worker.returncode is None
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_who_damages_his_folder_pays_for_it_and_not_the_machine(bench: Bench) -> None:
+    for _ in range(4):  # three in a row would be quarantine
+        assert await bench.run("removes_what_is_the_workers", "damage") == (Reason.OK, "true")
+        assert await bench.run("good", "damage", size=2 << 20) == (Reason.HANDLER_ERROR, None)
+    assert charge(Reason.HANDLER_ERROR) is Charged.USER
+    assert await bench.run("good", "damage", size=2 << 20) == (Reason.OK, "good")

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from hecaton.core.model import AttemptRef, Reason
 from hecaton.serverless import protocol
-from hecaton.worker.doors import native
+from hecaton.worker.doors import connection, native
 from hecaton.worker.doors.door import Answer
 from hecaton.worker.doors.native import NativeDoor
 from hecaton.worker.memory.peers import Peer
@@ -43,6 +44,9 @@ class Visitor:
 
     def answers(self, answer: Answer) -> None:
         self._hear(answer)
+
+    def misbehaves(self, why: str) -> None:
+        self._hear(why)
 
     def is_served_by(self, peer: Peer | None) -> None:
         self.served = peer
@@ -255,6 +259,13 @@ async def test_who_does_not_know_the_nonce_is_shown_out(bench: Bench, first: byt
     [
         {"type": "result", "job": 7, "attempt": 1, "status": "ok", "log_end": 0},
         {"type": "result", "job": "a", "attempt": "1", "status": "ok", "log_end": 0},
+        {"type": "result", "job": "a", "attempt": True, "status": "ok", "log_end": 0},
+        {"type": "result", "job": "a", "attempt": -1, "status": "ok", "log_end": 0},
+        {"type": "result", "job": "a", "attempt": 2**31, "status": "ok", "log_end": 0},
+        {"type": "result", "job": "a", "attempt": 10**4000, "status": "ok", "log_end": 0},
+        {"type": "result", "job": "a" * 201, "attempt": 1, "status": "ok", "log_end": 0},
+        {"type": "result", "job": "a", "attempt": 1, "status": "ok", "next_log": "x" * 256},
+        {"type": "result", "job": "a", "attempt": 1, "status": ["ok"]},
         {"type": "result", "job": "a", "attempt": 1, "status": "perfect", "log_end": 0},
         {"type": "result", "job": "a", "attempt": 1, "status": "ok", "kind": "exe", "log_end": 0},
         {"type": "result", "job": "a", "attempt": 1, "status": "ok", "file": ["x"], "log_end": 0},
@@ -270,6 +281,77 @@ async def test_frames_that_make_no_sense_close_the_connection_and_the_container_
     await container.is_closed()
     assert bench.visitor.heard == [()]
     await bench.greeted()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"pending": [{"job": "a", "attempt": n} for n in range(native.MAX_PENDING + 1)]},
+        {"pending": [{"job": "a", "attempt": 2**31}]},
+        {"running": "a"},
+    ],
+)
+async def test_a_hello_that_says_too_much_is_none(bench: Bench, more: dict[str, Any]) -> None:
+    container = await bench.connect()
+    container.hello(bench.door.nonce, **more)
+    await container.is_closed()
+    await bench.greeted()
+
+
+async def test_only_what_a_container_was_given_or_keeps_is_acknowledged_to_it_once(bench: Bench) -> None:
+    container = await bench.greeted(pending=[{"job": "kept", "attempt": 1}])
+    bench.door.give(assignment("given"), b"", None)
+    assert (await container.frame())[0]["type"] == "job"
+    for _ in range(3):
+        for job in ("forged", "kept", "given"):
+            bench.door.acknowledge(ref(job))
+    bench.door.give(assignment("next"), b"", None)
+    frames = [(await container.frame())[0] for _ in range(3)]
+    assert [(frame["type"], frame["job"]) for frame in frames] == [("ack", "kept"), ("ack", "given"), ("job", "next")]
+
+
+async def test_what_waits_for_a_container_that_does_not_read_is_bounded(bench: Bench) -> None:
+    container = await bench.greeted()
+    for _ in range(connection.MAX_WAITING // protocol.MAX_INLINE + 1):
+        bench.door.give(assignment("a"), bytes(protocol.MAX_INLINE), None)
+    assert "does not read" in str(await bench.visitor.has_heard(2))
+    await container.is_closed()
+    await bench.greeted()
+
+
+async def test_a_flood_of_frames_costs_the_container_its_turn(bench: Bench) -> None:
+    container = await bench.greeted()
+    progress = {"type": "progress", "job": "a", "attempt": 1}
+    container.writer.write(protocol.encode(progress) * 4 * connection.FRAMES_AT_ONCE)
+    await bench.visitor.has_heard(2)
+    assert len(bench.visitor.heard) <= 1 + connection.FRAMES_AT_ONCE  # others are at it now
+    await bench.visitor.has_heard(1 + 4 * connection.FRAMES_AT_ONCE)
+
+
+async def test_a_container_that_says_more_than_any_may_is_read_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MAX_FRAMES", 0.01)
+    container = await bench.greeted()
+    progress = protocol.encode({"type": "progress", "job": "a", "attempt": 1})
+    container.writer.write(progress * connection.FRAMES_AT_ONCE)
+    await bench.visitor.has_heard(1 + connection.FRAMES_AT_ONCE)
+    for _ in range(40):  # 4 MiB: until the socket takes no more
+        container.writer.write(progress * 1600)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await container.writer.drain()
+    assert len(bench.visitor.heard) == 1 + connection.FRAMES_AT_ONCE
+    container.writer.transport.abort()
+
+
+async def test_refused_connections_are_one_line_in_the_log(bench: Bench) -> None:
+    with structlog.testing.capture_logs() as said:
+        for _ in range(5):
+            intruder = await bench.connect()
+            intruder.hello("guessed")
+            await intruder.is_closed()
+    assert [line["log_level"] for line in said] == ["warning"]
 
 
 async def test_unknown_frames_are_ignored(bench: Bench) -> None:

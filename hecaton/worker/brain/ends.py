@@ -12,7 +12,7 @@ from hecaton.wire.channel import Outcome, Released, Warm
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.failures import CUT_OFF, UNHEARD, card_failure, timeout_failure
 from hecaton.worker.brain.holdings import Holdings
-from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, WorkerSlot
+from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, Phase, WorkerSlot
 from hecaton.worker.brain.steps import Steps
 
 
@@ -56,6 +56,8 @@ class Ends:
         elif job.ending is EarlyEnd.TIMEOUT:
             failure = timeout_failure(job.assignment.options.timeout or 0.0)
             self.finish(job, Reason.TIMEOUT, now, failure, container=container)
+        elif job.ending is EarlyEnd.MISBEHAVED and job.fault is not None:
+            self.finish(job, job.fault[0], now, job.fault[1], container=container)
         elif job.ending is EarlyEnd.GPU_LOST:
             failure = card_failure(self._holdings.slot_of(job).lost or "")
             self.finish(job, Reason.GPU_LOST, now, failure, container=container)
@@ -119,6 +121,17 @@ class Ends:
         for job in container.begun():
             self.end_early(job, ending, now)
         self._steps.stop(container)
+
+    def misbehaved(self, event: ev.ContainerMisbehaved) -> None:
+        """What it has begun ends for that; a container that has had no job yet is its first one's."""
+        container = self._holdings.containers.get(event.container)
+        if container is None or container.phase is Phase.STOPPING:
+            return
+        job = container.running if container.served else self._holdings.find(container.started_for)
+        self._steps.stop(container)
+        if job is not None and job.ending is None:
+            job.fault = (event.reason, event.failure)
+            self.end_early(job, EarlyEnd.MISBEHAVED, event.now)
 
     def clear(self, container: Container, now: float) -> WorkerSlot:
         """The container is no more: so are the jobs that were stopped with it, and one that had just begun."""

@@ -156,6 +156,15 @@ class ContainerExited(Event, frozen=True):
     unheard: bool = False
 
 
+class ContainerMisbehaved(Event, frozen=True):
+    """It runs, and cannot be gone on with for what was done in it. `reason` and `failure`: of the job that it works
+    on, which is its user's."""
+
+    container: str
+    reason: Reason
+    failure: Failure
+
+
 class ContainerGone(Event, frozen=True):
     """Removed: nothing of it runs any more."""
 
@@ -219,6 +228,7 @@ class Fetched(Event, frozen=True):
 class FetchFailed(Event, frozen=True):
     ref: AttemptRef
     message: str
+    reason: Reason = Reason.WORKER_ERROR
 
 
 class ResultsSafe(Event, frozen=True):

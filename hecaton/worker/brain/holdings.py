@@ -25,7 +25,8 @@ class Holdings:
     `done`: results that the server has not accepted. `no_overlap`: those of `jobs` that ask for it. `leaving`: exit
     code and message; not None: nothing new is started. `stays`: it leaves what runs and what is warm to the next
     process of this worker. `grace`: seconds that a container gets between SIGTERM and SIGKILL; `no_overlap_grace`: that
-    of a job which another worker may get soon. `guarded`: a warden watches; without one no no-overlap job begins."""
+    of a job which another worker may get soon. `guarded`: a warden watches; without one no no-overlap job begins.
+    `disk_full`: nothing new is taken."""
 
     def __init__(self, gpus: tuple[Gpu, ...], settings: WorkerSettings, done: Iterable[Done]) -> None:
         cards: tuple[Gpu | None, ...] = gpus or (None,) * settings.slots
@@ -39,6 +40,7 @@ class Holdings:
         self.grace = settings.grace
         self.no_overlap_grace = 0.0
         self.guarded = False
+        self.disk_full = False
 
     # -- moves ---------------------------------------------------------------------------------------
 

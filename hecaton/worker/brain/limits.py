@@ -47,7 +47,9 @@ class Limits:
             if due is None or now < due:
                 continue
             if container.running is not None:
-                self._ends.end_early(container.running, EarlyEnd.TIMEOUT, now)
+                # It may wait for nothing but room for its result.
+                ending = EarlyEnd.RELEASED if self._holdings.disk_full else EarlyEnd.TIMEOUT
+                self._ends.end_early(container.running, ending, now)
             else:
                 if container.phase is Phase.BOOTING:
                     self._give_up_start(container, now)

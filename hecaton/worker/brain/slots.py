@@ -6,7 +6,7 @@ import dataclasses
 import enum
 from collections import deque
 
-from hecaton.core.model import AttemptRef, Gpu
+from hecaton.core.model import AttemptRef, Failure, Gpu, Reason
 from hecaton.wire.channel import Assignment, Outcome
 from hecaton.worker.brain.failures import NO_START_HINT
 
@@ -30,6 +30,7 @@ class EarlyEnd(enum.Enum):
     REVOKED = "revoked"  # given ahead, and to be withdrawn if it has not begun
     UNHEARD = "unheard"  # no_overlap, and another worker may get it soon
     DROPPED = "dropped"
+    MISBEHAVED = "misbehaved"  # `HeldJob.fault` says what was done in its container
     GPU_LOST = "gpu_lost"
     REPLACED = "replaced"  # begun in a process whose card failed it: what it says of this one does not count
 
@@ -45,7 +46,7 @@ class HeldJob:
     """A job that this worker holds and that has no result yet. `here`: its payload is on this machine.
 
     `adopted`: an earlier process of this worker gave it to its container, and the payload with it. `image`: digest or
-    id of what it runs in."""
+    id of what it runs in. `fault`: how it ends, if that is the fault of what was done in its container."""
 
     assignment: Assignment
     here: bool
@@ -53,6 +54,7 @@ class HeldJob:
     ending: EarlyEnd | None = None
     adopted: bool = False
     image: str | None = None
+    fault: tuple[Reason, Failure] | None = None
 
     @property
     def ref(self) -> AttemptRef:

@@ -47,7 +47,6 @@ class WorkerState:
         self._sticky = StickyErrors()
         self._departure = Departure(self.holdings, self._orders, self._steps, self._ends, settings.drain_timeout)
         self._limits = Limits(self.holdings, settings, self._steps, self._ends, no_overlap_until)
-        self._disk_full = False  # nothing new is taken
         self._table: dict[type[msgspec.Struct], Callable[[Any], None]] = dict(self._rows())
 
     def handle(self, event: ev.Event) -> list[ev.Action]:
@@ -83,6 +82,7 @@ class WorkerState:
             row(ev.JobAnswered, self._on_answered),
             row(ev.Withdrawn, self._on_withdrawn),
             row(ev.ContainerExited, self._on_exited),
+            row(ev.ContainerMisbehaved, self._ends.misbehaved),
             row(ev.ContainerGone, self._on_gone),
             row(ev.ContainerAdopted, self._on_adopted),
             row(ev.AttemptLost, self._ends.lost),
@@ -114,7 +114,7 @@ class WorkerState:
 
     def _on_assigned(self, event: ev.Assigned) -> None:
         held = self.holdings
-        full = held.leaving is not None or self._disk_full
+        full = held.leaving is not None or held.disk_full
         refused = []
         slots: dict[int, WorkerSlot] = {}
         for assignment in event.jobs:
@@ -182,7 +182,7 @@ class WorkerState:
         self._orders.connected = True
         for ref in event.drop:
             self._fence(ref, event.now)
-        if self.holdings.leaving is not None or self._disk_full:
+        if self.holdings.leaving is not None or self.holdings.disk_full:
             self._orders.report(Draining())
         for slot in self.holdings.slots:  # what changed between Hello and Welcome was said to nobody
             self._orders.report(Warm(slot.index, *slot.warm))
@@ -335,9 +335,9 @@ class WorkerState:
 
     def _on_disk_full(self, event: ev.DiskFull) -> None:
         """Results wait in memory; work that has not started goes where there is room."""
-        if event.full is self._disk_full or self.holdings.leaving is not None:
+        if event.full is self.holdings.disk_full or self.holdings.leaving is not None:
             return
-        self._disk_full = event.full
+        self.holdings.disk_full = event.full
         self._orders.report(Draining(event.full))
         if event.full:
             self._ends.hand_back(event.now)
@@ -365,7 +365,7 @@ class WorkerState:
     def _on_fetch_failed(self, event: ev.FetchFailed) -> None:
         job = self.holdings.find(event.ref)
         if job is not None and job.ending is None and not job.here:
-            self._ends.finish(job, Reason.WORKER_ERROR, event.now, payload_failure(event.message))
+            self._ends.finish(job, event.reason, event.now, payload_failure(event.message))
             self._steps.advance(self.holdings.slot_of(job), event.now)
 
     def _on_safe(self, event: ev.ResultsSafe) -> None:

@@ -4,6 +4,8 @@
 - `channel_folder`: The folder that a container and the worker share: socket, log, in/, out/, turns (see
   `hecaton.serverless.protocol`); a pipe in which the launcher of a job's file says that it runs, and the place of the
   mount at PYTHON_TARGET.
+- `connection`: One connection of a container at the native door: what comes through it, at which rate, and what waits
+  to go out.
 - `door`: The door to a running container: how it is given work and how it answers.
 - `exchange`: Jobs into one container and answers out of it, through its door: payloads, logs, results.
 - `handler`: The door to a handler file: it calls `hecaton.serverless.start` as a native image does, but it comes with

@@ -7,7 +7,6 @@ kept all the same: it was computed.
 from __future__ import annotations
 
 import asyncio
-import errno
 import mmap
 import os
 from collections.abc import Callable
@@ -19,9 +18,8 @@ from hecaton.core.model import Body, Failure, Reason
 from hecaton.wire.channel import DIRECT_LIMIT
 from hecaton.worker.doors.channel_folder import ChannelFolder, NotAPlainFile
 from hecaton.worker.doors.door import Answer
+from hecaton.worker.memory import disk
 from hecaton.worker.memory.spool import Spool, TooLong
-
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 RETRY = 1.0
 """Seconds until the next try while the disk is full: the container keeps the result meanwhile."""
@@ -33,9 +31,10 @@ def is_small(answer: Answer) -> bool:
 
 
 async def stored(
-    answer: Answer, folder: ChannelFolder | None, spool: Spool, limit: int, full: Callable[[], None]
+    answer: Answer, folder: ChannelFolder | None, spool: Spool, limit: int, full: Callable[[int], None]
 ) -> tuple[Answer, Body | None]:
-    """Bring a result to the spool, however long the disk is full; `full` hears of each try that failed for that.
+    """Bring a result to the spool, however long the disk is full; `full` hears of each try that failed for that, and
+    how many bytes found no room.
 
     A result that cannot be taken comes back with the reason, and without a body."""
     while True:
@@ -47,10 +46,23 @@ async def stored(
         except NotAPlainFile as error:
             return _rejected(answer, Reason.RESULT_INVALID, str(error)), None
         except OSError as error:
-            if error.errno not in DISK_FULL:
+            if error.errno not in disk.ERRORS:
                 return _rejected(answer, Reason.WORKER_ERROR, f"the worker could not store the result: {error}"), None
-        full()
+        full(len(answer.data))
         await asyncio.sleep(RETRY)
+
+
+def judged(answer: Answer, is_full: Callable[[], bool]) -> Answer:
+    """A handler that found no room for its result, or for what it prints, on a disk that is full did nothing wrong."""
+    failure = answer.failure
+    if answer.reason is not Reason.HANDLER_ERROR or failure is None or failure.type != "OSError":
+        return answer
+    if not any(words in failure.message for words in disk.IN_WORDS) or not is_full():
+        return answer
+    hint = "The worker's disk was full: the handler could not write its result, or what it printed."
+    return msgspec.structs.replace(
+        answer, reason=Reason.WORKER_ERROR, failure=msgspec.structs.replace(failure, hint=hint)
+    )
 
 
 def checked(answer: Answer, body: Body | None) -> tuple[Reason, Body | None, Failure | None]:

@@ -1,13 +1,15 @@
 """The folder that a container and the worker share: socket, log, in/, out/, turns (see `hecaton.serverless.protocol`);
 a pipe in which the launcher of a job's file says that it runs, and the place of the mount at PYTHON_TARGET.
 
-The container may be root in there and may replace every name with a link, a pipe or a device. So the worker keeps the
-inner folders and the log open from the start, works relative to them, and opens only plain files.
+The container may be root in there. Docker lets it change `log` and what is in out/; where nothing is isolated, and in
+containers that an earlier release has started, it may replace every name with a link, a pipe or a device. So the worker
+keeps the inner folders and the log open from the start, works relative to them, and opens only plain files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import posixpath
@@ -33,8 +35,24 @@ _PIPES = {TURNS_NAME: 0o644, LAUNCHED_NAME: 0o666}
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+_OURS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS, errno.ENODEV}
+)
+"""What no container causes that damages its folder: this machine is full, or breaks."""
+
+
 class NotAPlainFile(Exception):
     """What lies where a result was expected is a link, a pipe, a device, a folder or nothing."""
+
+
+class Spoilt(Exception):
+    """The folder is not as the worker has made it any more."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"what runs in the container has changed its channel folder, of which only {LOG_NAME} and {OUT_NAME}/ are "
+            f"its own: {error}"
+        )
 
 
 class ChannelFolder:
@@ -45,18 +63,14 @@ class ChannelFolder:
     def __init__(self, path: Path, *, made: int | None = None) -> None:
         """Makes it, or opens the one that an earlier process of this worker made, in this layout.
 
-        Raises OSError, NotAPlainFile."""
+        Raises OSError, Spoilt."""
         self.path = path
         self._fds: list[int] = []
         try:
             if made is None:
                 self._make()
             else:
-                if made < LAYOUT:  # its container never looks at them
-                    for name in _PIPES:
-                        with contextlib.suppress(FileExistsError):
-                            os.mkfifo(self.path / name, 0o600)
-                self._open()
+                self._find(made)
         except BaseException:
             self.close()
             raise
@@ -77,8 +91,21 @@ class ChannelFolder:
         os.fchmod(self.turns_fd, _PIPES[TURNS_NAME])
         os.fchmod(self.launched_fd, _PIPES[LAUNCHED_NAME])
 
-    def _open(self) -> None:
+    def _find(self, made: int) -> None:
         """By now a container may have put anything in the place of each name."""
+        try:
+            if made < LAYOUT:  # its container never looks at them
+                for name in _PIPES:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkfifo(self.path / name, 0o600)
+            self._open()
+        except NotAPlainFile as error:
+            raise Spoilt(error) from error
+        except OSError as error:
+            blame(error)
+            raise
+
+    def _open(self) -> None:
         folder = self._keep(os.open(self.path, _FOLDER))
         self._in = self._keep(os.open(IN_NAME, _FOLDER, dir_fd=folder))
         self._out = self._keep(os.open(OUT_NAME, _FOLDER, dir_fd=folder))
@@ -97,21 +124,30 @@ class ChannelFolder:
         return fd
 
     def put_program(self, name: str, content: bytes) -> None:
-        """Make a file appear in in/ that the kernel may be asked to run. Raises OSError."""
+        """Make a file appear in in/ that the kernel may be asked to run. Raises OSError, Spoilt."""
         self._write(name, 0o755, io.BytesIO(content))
 
     def put(self, name: str, source: Path, *, move: bool = False) -> None:
-        """Make `source` appear in in/: moved, if nobody else needs it, else copied. Raises OSError."""
+        """Make `source` appear in in/: moved, if nobody else needs it, else copied. Raises OSError, Spoilt."""
         if move:
             os.chmod(source, 0o644)
-            os.rename(source, name, dst_dir_fd=self._in)
+            try:
+                os.rename(source, name, dst_dir_fd=self._in)
+            except OSError as error:
+                blame(error)
+                raise
             return
         with open(source, "rb") as reader:
             self._write(name, 0o644, reader)
 
     def _write(self, name: str, mode: int, source: IO[bytes]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(name, flags, mode, dir_fd=self._in), "wb") as writer:
+        try:
+            target = os.open(name, flags, mode, dir_fd=self._in)
+        except OSError as error:
+            blame(error)
+            raise
+        with open(target, "wb") as writer:
             os.fchmod(writer.fileno(), mode)
             shutil.copyfileobj(source, writer, 1 << 20)
 
@@ -124,12 +160,14 @@ class ChannelFolder:
         return status.st_size > 0 or not stat.S_ISREG(status.st_mode)
 
     def open_result(self, name: str) -> int:
-        """A file descriptor of the plain file of this name in out/. Raises NotAPlainFile."""
+        """A file descriptor of the plain file of this name in out/. Raises NotAPlainFile, OSError."""
         if not _is_name(name):
             raise NotAPlainFile(f"{name!r} is not the name of a file in {OUT_NAME}/")
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._out)
         except OSError as error:
+            if error.errno in _OURS:
+                raise
             raise NotAPlainFile(f"{OUT_NAME}/{name} cannot be opened: {error.strerror}") from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
@@ -174,6 +212,12 @@ class ChannelFolder:
     def _keep(self, fd: int) -> int:
         self._fds.append(fd)
         return fd
+
+
+def blame(error: OSError) -> None:
+    """Raises Spoilt for an error that this machine does not cause."""
+    if error.errno not in _OURS:
+        raise Spoilt(error) from error
 
 
 def name_of(file: FileRef) -> str:

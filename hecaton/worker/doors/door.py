@@ -58,6 +58,9 @@ class Visitor(Protocol):
     def is_served_by(self, peer: Peer | None) -> None:
         """It works, and no other of the container's processes does; None: it cannot be seen."""
 
+    def misbehaves(self, why: str) -> None:
+        """It did what no container does that keeps to the protocol, and cannot be gone on with."""
+
     def answers(self, answer: Answer) -> None: ...
     def progresses(self, ref: AttemptRef, value: Any) -> None: ...
 

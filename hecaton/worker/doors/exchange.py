@@ -17,9 +17,10 @@ from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.failures import UNHEARD
 from hecaton.worker.doors import answers
-from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.doors.channel_folder import ChannelFolder, Spoilt
 from hecaton.worker.doors.door import Answer, Door
 from hecaton.worker.link.logs import AttemptLog, ContainerLog
+from hecaton.worker.memory import disk
 from hecaton.worker.memory.peers import Peer
 from hecaton.worker.memory.records import Given
 from hecaton.worker.memory.spool import file_name
@@ -77,9 +78,15 @@ class Exchange:
                 self._site.journal.give(self._record(job, log))
                 self._begin(log)
             self.door.give(job, *self._payload(job))
+        except Spoilt as spoilt:
+            self.misbehaves(str(spoilt))
         except OSError as error:
             failure = Failure(f"the worker could not hand over the payload: {error}")
-            self._post(ev.JobAnswered(self._now(), self._container, job.ref, Reason.WORKER_ERROR, None, failure))
+            reason = Reason.WORKER_ERROR
+            if error.errno in disk.ERRORS:
+                self._site.disk.refused(job.payload.size)
+                reason = Reason.RELEASED
+            self._post(ev.JobAnswered(self._now(), self._container, job.ref, reason, None, failure))
 
     def may_begin(self, job: Assignment) -> bool:
         """A no-overlap job begins when the warden watches its container, and none while the server may take this worker
@@ -164,6 +171,10 @@ class Exchange:
         self._drop_ahead({record.ref for record in self._ahead} - set(busy))
         self._post(ev.ContainerReady(self._now(), self._container, busy, takes_ahead))
 
+    def misbehaves(self, why: str) -> None:
+        failure = Failure(f"the container was stopped: {why}")
+        self._post(ev.ContainerMisbehaved(self._now(), self._container, Reason.HANDLER_ERROR, failure))
+
     def is_served_by(self, peer: Peer | None) -> None:
         journal = self._site.journal
         if (placed := journal.placed.get(self._container)) is not None:
@@ -210,7 +221,7 @@ class Exchange:
         if self._doubtful(answer):
             await site.look_at_cards()
         if answer.reason in (Reason.OK, Reason.RESULT_INVALID):
-            kept = await answers.stored(answer, self.folder, site.spool, site.max_result(), site.disk_full)
+            kept = await answers.stored(answer, self.folder, site.spool, site.max_result(), site.disk.refused)
         self._storing = None  # before the next job is given: its answer may be here before this task has ended
         self._answered(*kept)
         while self._unheard and self._storing is None:
@@ -221,6 +232,8 @@ class Exchange:
         return self._on_card and answer.reason is not Reason.OK
 
     def _answered(self, answer: Answer, body: Body | None) -> None:
+        if answer.failure is not None:
+            answer = answers.judged(answer, self._site.finds_no_room)
         reason, body, failure = answers.checked(answer, body)
         log = self._site.outbox.log_of(answer.ref)
         if log is not None:

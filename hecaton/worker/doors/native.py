@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import os
 import secrets
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import msgspec
 import structlog
@@ -22,13 +21,11 @@ from hecaton.core.model import AttemptRef, Failure, JobId, Kind, Mode, Reason
 from hecaton.serverless import protocol
 from hecaton.wire.channel import Assignment, FileRef
 from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.doors.connection import MAX_WAITING, Complaints, ContainerConnection, accept, listen
 from hecaton.worker.doors.door import Answer, Door, Kept, Unready, Visitor
 from hecaton.worker.doors.turns import Turns
 from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands, Exit
-
-HELLO_SECONDS = 10.0
-"""A connection that has not said a valid hello by then is closed."""
 
 MAX_STRANGERS = 8
 """Connections that have not said hello yet; more are refused."""
@@ -39,6 +36,15 @@ ACK_SECONDS = 0.05
 MAX_JOB_ID = 200
 """Characters; what a container calls a job goes into answers to it."""
 
+MAX_ATTEMPT = 2**31 - 1
+"""No number of an attempt is greater, nor one of a process."""
+
+MAX_FILE_NAME = 255
+"""Characters; no file system takes more."""
+
+MAX_PENDING = 1024
+"""Results that a container may say it keeps: it is given few jobs before it is told that the last ones are safe."""
+
 _REASONS = {
     "ok": Reason.OK,
     "handler_error": Reason.HANDLER_ERROR,
@@ -47,7 +53,6 @@ _REASONS = {
 }
 
 _to_json = msgspec.json.Encoder().encode
-_from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 _log = structlog.get_logger("hecaton.worker.native")
 
@@ -57,7 +62,8 @@ class NativeDoor(Door):
 
     One process has said it, and works: it may come back, since the end of its connection may not have been noticed yet.
     Another one of its container, which had the same environment, is refused as long as that one lives, or every job
-    would run in both. What strangers cost is bounded: `MAX_STRANGERS` of them for `HELLO_SECONDS`."""
+    would run in both. What strangers cost is bounded: `MAX_STRANGERS` of them for `HELLO_SECONDS`. An acknowledgement
+    goes to whom has the job, once: else who asks for some and reads none would fill this process's memory."""
 
     mode = Mode.NATIVE
     begins_at_start = False
@@ -77,12 +83,15 @@ class NativeDoor(Door):
         self._turns = Turns(turns_fd)
         self._visitor = visitor
         self._max_result = max_result
-        self._server: asyncio.Server | None = None
-        self._strangers: set[_ContainerConnection] = set()
-        self._container: _ContainerConnection | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._complaints = Complaints()
+        self._strangers: set[ContainerConnection] = set()
+        self._container: ContainerConnection | None = None
         self._served = served
         self._served_pid: object = None  # as the container numbers it
         self._has_refused = False
+        self._kept: set[AttemptRef] = set()  # what the container was given, or says that it keeps
         self._acks: list[bytes] = []
         self._ack_timer: asyncio.TimerHandle | None = None
 
@@ -109,9 +118,9 @@ class NativeDoor(Door):
         return {"HECATON_NONCE": self.nonce}
 
     async def open(self) -> None:
-        listener = _listener(self._folder)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _ContainerConnection(self), sock=listener)
+        self._listener = listen(self._folder)
+        accepting = accept(self._listener, self, self._complaints)
+        self._accepting = asyncio.get_running_loop().create_task(accepting)
 
     def started(self, handle: str) -> None:
         """Nothing to do: it says hello by itself."""
@@ -121,6 +130,7 @@ class NativeDoor(Door):
 
     def give(self, job: Assignment, payload: bytes, file: str | None) -> None:
         """Lost if the container is not connected: it says in its next hello that it has no such job."""
+        self._kept.add(job.ref)
         header = _job(job)
         if file is not None:
             header["file"] = file
@@ -130,12 +140,14 @@ class NativeDoor(Door):
         """One write into the pipe, one into the socket, in this order: a number is there before its job is."""
         # hot: benchmarks/batch.py
         try:
-            turns = self._turns.offer([job.ref for job in jobs])
+            refs = [job.ref for job in jobs]
+            turns = self._turns.offer(refs)
         except OSError as error:  # it can only be full if the container fills it
             _log.warning("Closed a connection of a container whose turns cannot be written", error=str(error))
             if self._container is not None:
                 self._container.abort()
             return
+        self._kept.update(refs)
         self._send(
             *(_encode({**_job(job), "turn": turn}, job.payload.data) for job, turn in zip(jobs, turns, strict=True))
         )
@@ -145,6 +157,9 @@ class NativeDoor(Door):
 
     def acknowledge(self, ref: AttemptRef) -> None:
         """Leaves with the next job, or soon: alone it would cost both sides a wake-up for every job."""
+        if ref not in self._kept:
+            return
+        self._kept.discard(ref)
         self._acks.append(_encode({"type": "ack", "job": ref.job, "attempt": ref.attempt}))
         if self._ack_timer is None:
             self._ack_timer = asyncio.get_running_loop().call_later(ACK_SECONDS, self._flush_acks)
@@ -156,32 +171,41 @@ class NativeDoor(Door):
         return None
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])
+            self._accepting = None
+        if self._listener is not None:
+            self._listener.close()
         for connection in [*self._strangers, *([self._container] if self._container else [])]:
             connection.abort()
 
     # -- connections ---------------------------------------------------------------------------------
 
-    def admit(self, connection: _ContainerConnection) -> bool:
+    def admit(self, connection: ContainerConnection) -> bool:
         if len(self._strangers) >= MAX_STRANGERS:
             return False
         self._strangers.add(connection)
         return True
 
-    def lost(self, connection: _ContainerConnection) -> None:
+    def does_not_read(self, connection: ContainerConnection) -> None:
+        if connection is self._container:
+            self._visitor.misbehaves(f"it does not read: {MAX_WAITING} bytes wait for it")
+        connection.abort()
+
+    def lost(self, connection: ContainerConnection) -> None:
         self._strangers.discard(connection)
         if self._container is connection:
             self._container = None
 
-    def take(self, connection: _ContainerConnection, header: dict[str, Any], body: bytes) -> None:
+    def take(self, connection: ContainerConnection, header: dict[str, Any], body: bytes) -> None:
         """Raises ProtocolError for what makes no sense."""
         if connection is self._container:
             self._take_from_container(header, body)
         elif connection in self._strangers:
             self._greet(connection, header)
 
-    def _greet(self, connection: _ContainerConnection, header: dict[str, Any]) -> None:
+    def _greet(self, connection: ContainerConnection, header: dict[str, Any]) -> None:
         nonce, version = header.get("nonce"), header.get("protocol")
         if header["type"] != "hello" or not isinstance(nonce, str) or not isinstance(version, int):
             raise protocol.ProtocolError("the first frame is no hello")
@@ -189,14 +213,11 @@ class NativeDoor(Door):
             raise protocol.ProtocolError(f"the container speaks protocol {version}: update hecaton in its image")
         if not hmac.compare_digest(nonce.encode("utf-8", "replace"), self.nonce.encode()):
             raise protocol.ProtocolError("the hello has a wrong nonce")
-        peer, pid = Peer.of(connection.transport.get_extra_info("socket")), header.get("pid")
+        peer, pid = Peer.of(connection.transport.get_extra_info("socket")), _number(header.get("pid"))
         if not self._may_serve(peer, pid):
             self._refuse(connection, pid)
             return
-        pending = header.get("pending")
-        running = header.get("running")
-        said = [*(pending if isinstance(pending, list) else []), *([running] if running else [])]
-        busy = tuple(_ref(item) for item in said)
+        busy = _busy(header)
         self._strangers.discard(connection)
         if self._container is not None:
             self._container.abort()  # it has come back before the end of its old connection was noticed
@@ -206,13 +227,15 @@ class NativeDoor(Door):
             self._served = peer
             self._visitor.is_served_by(peer)
         self._acks.clear()  # what it still has, its hello says, and it sends again
+        self._kept = set(busy)
         connection.greeted()
         self._turns.void()
         spoken = min(version, protocol.PROTOCOL_VERSION)
         welcome = {"type": "welcome", "protocol": spoken, "max_result": self._max_result}
         self._send(_encode(welcome))
         log = header.get("log")
-        self._visitor.asks_for_work(busy, header.get("ahead") is True, log if isinstance(log, str) else None)
+        log = log if isinstance(log, str) and _is_name(log) else None
+        self._visitor.asks_for_work(busy, header.get("ahead") is True, log)
 
     def _may_serve(self, peer: Peer | None, pid: object) -> bool:
         """Whether it is the process that said hello before, or the first one since that ended."""
@@ -221,7 +244,7 @@ class NativeDoor(Door):
         # It cannot be seen from here: only an open connection shows that it lives.
         return self._container is None or pid == self._served_pid
 
-    def _refuse(self, connection: _ContainerConnection, pid: object) -> None:
+    def _refuse(self, connection: ContainerConnection, pid: object) -> None:
         """Said once in the worker's log: a process with an older SDK does not know the word, and goes on asking."""
         if not self._has_refused:
             _log.warning("A second process of a container called start(): it gets no jobs", pid=pid)
@@ -253,65 +276,6 @@ class NativeDoor(Door):
             self._container.transport.write(b"".join(acks))
 
 
-class _ContainerConnection(asyncio.Protocol):
-    transport: asyncio.Transport
-
-    def __init__(self, door: NativeDoor) -> None:
-        self._door = door
-        self._decoder = protocol.FrameDecoder(_parse)
-        self._hello_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses of it
-        self._hello_timer = asyncio.get_running_loop().call_later(HELLO_SECONDS, self.abort)
-        if not self._door.admit(self):
-            self.abort()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for header, body in self._decoder.feed(data):
-                self._door.take(self, header, body)
-        except protocol.ProtocolError as error:
-            _log.warning("Closed a connection of a container that broke the protocol", error=str(error)[:200])
-            self.abort()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.greeted()
-        self._door.lost(self)
-
-    def greeted(self) -> None:
-        if self._hello_timer is not None:
-            self._hello_timer.cancel()
-
-    def abort(self) -> None:
-        self._door.lost(self)
-        self.transport.abort()
-
-
-def _listener(folder: Path) -> socket.socket:
-    """A socket that listens in `folder`, in the place of whatever is there.
-
-    It is made beside the folder, where no container can reach it, and moved in: a container that runs already could
-    put a link in its place before it is opened to all users."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    inside = -1
-    made = f".{secrets.token_hex(4)}"
-    try:
-        inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        listener.bind(os.path.join(os.path.dirname(protocol.socket_address(str(folder.parent), parent)), made))
-        os.chmod(made, 0o666, dir_fd=parent)
-        os.rename(made, protocol.SOCKET_NAME, src_dir_fd=parent, dst_dir_fd=inside)
-    except BaseException:
-        listener.close()
-        raise
-    finally:
-        os.close(parent)
-        if inside >= 0:
-            os.close(inside)
-    return listener
-
-
 def _job(job: Assignment) -> dict[str, Any]:
     return {
         "type": "job",
@@ -326,29 +290,35 @@ def _encode(header: dict[str, Any], body: bytes = b"") -> bytes:
     return protocol.frame(_to_json(header), body)
 
 
-def _parse(data: bytes) -> dict[str, Any]:
-    """As `protocol.parse_header`, at a fifth of the cost. That one judges what msgspec finds strange."""
-    try:
-        header = _from_json(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return protocol.parse_header(data)
-    return header if isinstance(header.get("type"), str) else protocol.parse_header(data)
-
-
 def _ref(item: object) -> AttemptRef:
     if isinstance(item, dict):
-        job, attempt = item.get("job"), item.get("attempt")
-        if isinstance(job, str) and job.isascii() and len(job) <= MAX_JOB_ID and isinstance(attempt, int):
+        job, attempt = item.get("job"), _number(item.get("attempt"))
+        if isinstance(job, str) and job.isascii() and len(job) <= MAX_JOB_ID and attempt is not None:
             return AttemptRef(JobId(job), attempt)
     raise protocol.ProtocolError("a frame names no job and attempt")
 
 
+def _number(value: Any) -> int | None:
+    """None: it is none that an attempt or a process may have."""
+    return value if type(value) is int and 0 <= value <= MAX_ATTEMPT else None
+
+
+def _busy(hello: dict[str, Any]) -> tuple[AttemptRef, ...]:
+    """What a container works on, or has the result of. Raises ProtocolError."""
+    pending, running = hello.get("pending"), hello.get("running")
+    said = [*(pending if isinstance(pending, list) else []), *([running] if running else [])]
+    if len(said) > MAX_PENDING:
+        raise protocol.ProtocolError(f"a hello with {len(said)} results, the limit is {MAX_PENDING}")
+    return tuple(_ref(item) for item in said)
+
+
 def _answer(header: dict[str, Any], body: bytes) -> Answer:
-    reason = _REASONS.get(str(header.get("status")))
+    status = header.get("status")
+    reason = _REASONS.get(status) if isinstance(status, str) else None
     kind, file = header.get("kind", "json"), header.get("file")
     log_end, next_log = header.get("log_end"), header.get("next_log")
-    known = reason is not None and kind in ("json", "text", "bytes") and isinstance(file, str | None)
-    if reason is None or not known or not isinstance(log_end, int | None) or not isinstance(next_log, str | None):
+    known = reason is not None and kind in ("json", "text", "bytes") and _is_name(file)
+    if reason is None or not known or not isinstance(log_end, int | None) or not _is_name(next_log):
         raise protocol.ProtocolError("a result with unknown status, kind, file, log_end or next_log")
     failure = None if reason is Reason.OK else _failure(header.get("error"))
     if failure is not None and reason is Reason.RESULT_INVALID:
@@ -364,15 +334,20 @@ def _failure(error: object) -> Failure:
     said = error if isinstance(error, dict) else {}
     message, kind, traceback = (said.get(name) for name in ("message", "type", "traceback"))
     return Failure(
-        message=_text(message or "the handler failed and did not say why", protocol.MAX_MESSAGE),
-        type=_text(kind, 200) if kind else None,
-        traceback=_text(traceback, protocol.MAX_TRACEBACK) if traceback else None,
+        message=_text(message, protocol.MAX_MESSAGE) or "the handler failed and did not say why",
+        type=_text(kind, 200),
+        traceback=_text(traceback, protocol.MAX_TRACEBACK),
     )
 
 
-def _text(value: object, limit: int) -> str:
+def _text(value: object, limit: int) -> str | None:
     """JSON can spell halves of characters, which no other encoding takes."""
-    return str(value)[:limit].encode("utf-8", "replace").decode()
+    return value[:limit].encode("utf-8", "replace").decode() if value and isinstance(value, str) else None
+
+
+def _is_name(value: object) -> bool:
+    """Of a file in out/, or none."""
+    return value is None or (isinstance(value, str) and len(value) <= MAX_FILE_NAME)
 
 
 def _is_gpu_memory(failure: Failure) -> bool:

@@ -6,6 +6,7 @@ release before all attempts share one file. Offsets never change: space that nob
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -217,7 +218,7 @@ class ContainerLog:
     def add(self, text: bytes) -> None:
         """What the container has said elsewhere, while its log opens."""
         if self.opens:
-            os.write(self._first.fd, text)
+            _append(self._first.fd, text)
 
     def go_on(self, ref: AttemptRef, name: str, start: int, end: int | None = None) -> AttemptLog:
         """With the log of an attempt of an earlier process. What is said is from its journal, the file may be another,
@@ -245,7 +246,7 @@ class ContainerLog:
         """The log of an attempt whose container never came up: what the engine heard of it."""
         log = self.begin(ref)
         if log.size == 0:
-            os.write(log.file.fd, text.encode("utf-8", "replace"))
+            _append(log.file.fd, text.encode("utf-8", "replace"))
         log.finish()
         return log
 
@@ -284,6 +285,12 @@ class ContainerLog:
             return
         del self._files[file.name]
         self._folder.drop_log(file.fd, file.name)
+
+
+def _append(fd: int, text: bytes) -> None:
+    """On a full disk this does nothing: that is not worth a job, and its last words are in its failure too."""
+    with contextlib.suppress(OSError):
+        os.write(fd, text)
 
 
 def _punch(fd: int, offset: int, length: int) -> None:

@@ -1,8 +1,12 @@
-"""Notices that the worker's disk is full, and that it has room again."""
+"""Notices that the worker's disk is full, and that it has room again.
+
+A full disk is no job's fault: what fails for it is charged to nobody, or where a handler has tried, to the machine.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +15,12 @@ import structlog
 
 PROBE = 4 * 1024 * 1024
 """Bytes that must find room before the disk counts as good again."""
+
+ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Of a disk or a share of it that is full."""
+
+IN_WORDS = frozenset(os.strerror(number) for number in ERRORS)
+"""As programs pass it on."""
 
 INTERVAL = 1.0
 """Seconds between two probes of a full disk."""
@@ -23,16 +33,23 @@ class Disk:
     is written in a thread."""
 
     def __init__(self, folder: Path, say: Callable[[bool], None]) -> None:
+        self._folder = folder
         self._path = folder / "probe"
+        self._wanted = PROBE
         self._say = say
         self._probing: asyncio.Task[None] | None = None
 
-    def refused(self) -> None:
-        """Something could not be written."""
+    def refused(self, wanted: int = PROBE) -> None:
+        """Something could not be written. `wanted`: bytes; with less room than that it would be again."""
+        self._wanted = max(self._wanted, wanted)
         if self._probing is None:
             self._probing = asyncio.get_running_loop().create_task(self._probe())
             self._say(True)
             _log.error("The disk of the worker's folder is full: no new jobs until there is room")
+
+    def is_full(self, wanted: int) -> bool:
+        """Whether this many bytes find no room. False also where the file system does not tell."""
+        return not _may_have_room(self._folder, wanted)
 
     def close(self) -> None:
         if self._probing is not None:
@@ -41,14 +58,25 @@ class Disk:
     async def _probe(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL)
-            if await asyncio.to_thread(_has_room, self._path):
+            if await asyncio.to_thread(_has_room, self._path, self._wanted):
                 break
-        self._probing = None
+        self._probing, self._wanted = None, PROBE
         _log.info("The disk of the worker's folder has room again")
         self._say(False)
 
 
-def _has_room(path: Path) -> bool:
+def _may_have_room(folder: Path, wanted: int) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return True
+    free = found.f_bavail if os.geteuid() else found.f_bfree
+    return free * found.f_frsize >= wanted or not found.f_blocks
+
+
+def _has_room(path: Path, wanted: int) -> bool:
+    if not _may_have_room(path.parent, wanted):
+        return False
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     except OSError:

@@ -26,6 +26,7 @@ from hecaton.worker.runtimes.port import (
     CHANNEL_TARGET,
     LABEL_CONTAINER,
     LABEL_WORKER,
+    OWN,
     PYTHON_TARGET,
     CommandLine,
     ContainerSpec,
@@ -341,8 +342,11 @@ def _cards(spec: ContainerSpec) -> list[dict[str, Any]]:
 
 
 def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
+    """Of the channel folder a container may change what is its own; pipes and the socket need no right to write."""
+    own = ({"Type": "bind", "Source": f"{spec.folder}/{name}", "Target": f"{CHANNEL_TARGET}/{name}"} for name in OWN)
     return [
-        {"Type": "bind", "Source": spec.folder, "Target": CHANNEL_TARGET},
+        {"Type": "bind", "Source": spec.folder, "Target": CHANNEL_TARGET, "ReadOnly": True},
+        *own,
         {"Type": "bind", "Source": spec.python, "Target": PYTHON_TARGET, "ReadOnly": True},
     ]
 

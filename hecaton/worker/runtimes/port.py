@@ -21,6 +21,9 @@ from hecaton.wire.channel import ImageRef
 CHANNEL_TARGET = "/run/hecaton"
 """Where the channel folder (socket, log, in/, out/) appears inside a container."""
 
+OWN = ("log", "out")
+"""What of it a container may change."""
+
 PYTHON_TARGET = f"{CHANNEL_TARGET}/python"
 """Where the worker's own `hecaton.serverless` is mounted, read-only, for images that lack it. Below the one name that
 is ours: a mount hides what the image has there."""
