@@ -85,7 +85,17 @@ class TooMany(HecatonError):
 
 
 class Unavailable(HecatonError):
+    """`where`: the path at fault. In `str()`, for this machine's own log; never in the message, which others get."""
+
     code = "unavailable"
+
+    def __init__(self, message: str, hint: str | None = None, where: object = None) -> None:
+        super().__init__(message, hint)
+        self.where = where
+
+    def __str__(self) -> str:
+        text = self.message if self.where is None else f"{self.message}: {self.where}"
+        return f"{text}\n{self.hint}" if self.hint else text
 
 
 class Unreachable(HecatonError):

@@ -10,6 +10,7 @@
   results, logs and jobs past their age, uploads that nobody used.
 - `forwarded`: Whose request a proxy has passed on, where the proxy is one that is believed (`--trusted-proxy`).
 - `hub`: Who waits for what: events of jobs and batches, published in memory to the requests that watch them.
+- `private_files`: Files with a secret in them: nobody but their owner may read or change them.
 - `resources`: What everything in the server stands on.
 - `settings`: Flags and environment of the server, read once into one frozen value.
 - `tasks`: Work that is started and that nobody awaits.

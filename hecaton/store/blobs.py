@@ -130,6 +130,11 @@ def _disk(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Unavailable(
-                f"the disk is full: {path} cannot be written", "Free some space; the server goes on by itself."
+                "the server's disk is full: an upload cannot be written",
+                "Free some space; the server goes on by itself.",
+                path,
             ) from error
-        raise Unavailable(f"{path} cannot be read or written: {error}", "Check its owner and its disk.") from error
+        why = error.strerror or type(error).__name__
+        raise Unavailable(
+            f"the server's folder of uploads cannot be read or written: {why}", "Check its owner and its disk.", path
+        ) from error

@@ -134,6 +134,15 @@ class AccountContract:
         await database.write(lambda store: store.remove_worker("gpu-1"))
         await database.write(lambda store: store.add_worker(third, "gpu-1", "ann", b"token-3", NOW))
 
+    async def test_no_worker_is_named_like_the_id_of_another(self, database: Database) -> None:
+        """Each is found by either: it would be drained and removed in place of the other."""
+        await Scene.on(database)
+        third = WorkerId("third")
+        for other in (WORKER, OTHER):
+            await database.write(lambda store: store.remove_worker(OTHER)) if other is OTHER else None
+            with pytest.raises(Conflict, match=other):
+                await database.write(lambda store, other=other: store.add_worker(third, other, "ann", b"token-3", NOW))  # type: ignore[misc]
+
     async def test_a_drain_stays_until_it_is_ended(self, database: Database) -> None:
         await Scene.on(database)
         assert (await database.write(lambda store: store.set_drained("gpu-1", True))).drained

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hecaton.core.model import Role
 from hecaton.server.accounts.auth import MAX_TOKEN
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, PASSWORD, Running, running
@@ -32,7 +33,27 @@ async def test_an_admin_creates_lists_and_deletes_users(server: Running) -> None
     await server.user("ada.lovelace")  # the name is free again
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "a\nINFO admin ok", "-rf", "x" * 65, "a\0", "<b>"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "a b",
+        "a/b",
+        "a\nINFO admin ok",
+        "-rf",
+        "x" * 65,
+        "a\0",
+        "<b>",
+        "\u0430dmin",
+        "\uff41dmin",
+        "ad\u200bmin",
+        "J\u00f6rg",
+        "\u0661",
+        "a\n",
+    ],
+)
 async def test_names_that_would_do_harm_in_paths_and_logs_are_refused(server: Running, name: str) -> None:
     reply = await server.admin.call("POST", "/v1/users", {"username": name, "password": PASSWORD})
     assert (reply.status, "is not a name for a user" in reply.message) == (400, True)
@@ -121,6 +142,24 @@ async def test_there_is_always_an_admin(server: Running) -> None:
     await second.must("DELETE", "/v1/users/admin")
     assert (await server.admin.call("GET", "/v1/jobs")).status == 401
     assert (await second.call("DELETE", "/v1/users/second")).status == 409
+
+
+async def test_names_of_before_go_on_and_none_is_taken_for_another(server: Running) -> None:
+    """Names had any letters once. Such an account is found in each form of its letters, after one written just so."""
+    database, directory = server.server.database, server.server.parts.directory
+    for name in ("J\u00f6rg", "\uff41dmin"):
+        hashed = await server.server.passwords.hash(PASSWORD)
+        await database.write(lambda store, name=name, hashed=hashed: store.create_user(name, hashed, Role.USER, 1.0))  # type: ignore[misc]
+    await directory.load()
+    for form in ("J\u00f6rg", "J\u00d6RG", "Jo\u0308rg"):
+        joerg = await server.nobody.login(form, PASSWORD)
+        assert (await joerg.get("/v1/server"))["username"] == "J\u00f6rg"
+    assert (await (await server.nobody.login("admin", PASSWORD)).get("/v1/server"))["role"] == "admin"
+    assert (await (await server.nobody.login("\uff41dmin", PASSWORD)).get("/v1/server"))["role"] == "user"
+    await server.admin.must("PUT", "/v1/users/Jo%CC%88rg/password", {"password": "another password"})
+    await server.nobody.login("J\u00f6rg", "another password")
+    assert (await server.admin.call("POST", "/v1/users", {"username": "ADMIN", "password": PASSWORD})).status == 409
+    await server.admin.must("DELETE", "/v1/users/Jo%CC%88rg")
 
 
 # -- logging in ------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ import aiohttp
 import pytest
 import trustme
 
+from hecaton.core.errors import BadRequest
 from hecaton.core.model import Reason
+from hecaton.server.private_files import require_private
 from hecaton.wire.channel import Held
 from tests.server.people import Person
 from tests.server.running import IMAGE, PASSWORD
@@ -171,6 +173,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path, ssl.SSLContext]:
     issued = ca.issue_cert("localhost", "127.0.0.1")
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     issued.private_key_pem.write_to_path(str(key))
+    key.chmod(0o640)
     issued.cert_chain_pems[0].write_to_path(str(certificate))
     trusting = ssl.create_default_context()
     ca.configure_trust(trusting)
@@ -202,6 +205,8 @@ def test_tls_files_that_cannot_be_used_are_refused(
     key, certificate, _ = pair
     other = tmp_path / "other.pem"
     trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(str(other))
+    other.chmod(0o640)
+    certificate.chmod(0o600)
     missing = str(tmp_path / "missing.pem")
     for key_file, cert_file, problem in (
         (missing, str(certificate), "No such file"),
@@ -211,6 +216,34 @@ def test_tls_files_that_cannot_be_used_are_refused(
     ):
         _one_line(start("--ssl-keyfile", key_file, "--ssl-certfile", cert_file).refused(), problem)
     _one_line(start("--ssl-keyfile", str(key)).refused(), "TLS needs both --ssl-keyfile and --ssl-certfile")
+
+
+def test_a_key_or_secret_that_others_can_read_is_refused(start: Start, pair: tuple[Path, Path, ssl.SSLContext]) -> None:
+    key, certificate, _ = pair
+    key.chmod(0o644)
+    refused = start("--ssl-keyfile", str(key), "--ssl-certfile", str(certificate))
+    _one_line(refused.refused(), f"{key} can be read or changed by others (mode 644)", "chmod 600")
+    secret = refused.home / "server" / "secret"
+    secret.parent.mkdir(parents=True)
+    secret.write_bytes(bytes(32))
+    secret.chmod(0o640)
+    _one_line(start().refused(), f"{secret} can be read or changed by others (mode 640)", "chmod 600")
+
+
+@pytest.mark.parametrize(("group_may_read", "allowed"), [(False, {0o600, 0o400}), (True, {0o600, 0o400, 0o640, 0o440})])
+def test_a_file_with_a_secret_is_its_owners(tmp_path: Path, group_may_read: bool, allowed: set[int]) -> None:
+    """A key may be read by a group, as on Debian."""
+    path = tmp_path / "key.pem"
+    path.touch()
+    found = set()
+    for mode in (0o600, 0o400, 0o640, 0o440, 0o660, 0o620, 0o604, 0o602, 0o601, 0o644, 0o666):
+        path.chmod(mode)
+        try:
+            require_private(path, group_may_read)
+        except BadRequest:
+            continue
+        found.add(mode)
+    assert found == allowed
 
 
 # -- signals and crashes ---------------------------------------------------------------------------

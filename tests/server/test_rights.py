@@ -242,3 +242,19 @@ async def test_a_worker_that_is_removed_while_it_sends_a_result_has_stored_nothi
     removed.set()
     assert (await sending).status == 409
     assert (await server.admin.call("HEAD", f"/v1/blobs/{sha256}")).status == 404
+
+
+async def test_no_answer_is_kept_or_taken_for_a_page_by_what_lies_in_between(server: Running) -> None:
+    """Tokens, results and environments stand in them. Of every kind: JSON, nothing, a stream, an error, a head."""
+    await server.image()
+    content = b"<script>"
+    sha256 = await server.admin.upload(content)
+    job = await server.admin.submit(IMAGE, payload={"sha256": sha256, "size": len(content), "kind": "bytes"})
+    await server.admin.must("POST", f"/v1/jobs/{job}/cancel")
+    asked = [("GET", path) for path in ("/healthz", "/v1/server", "/nowhere", "/openapi.json", "/v1/jobs/none")]
+    asked += [("GET", f"/v1/jobs/{job}/{part}") for part in ("payload", "result", "events", "logs")]
+    asked += [("HEAD", f"/v1/blobs/{sha256}"), ("HEAD", "/v1/server"), ("PUT", "/v1/server"), ("POST", "/v1/login")]
+    for method, path in asked:
+        reply = await server.admin.call(method, path)
+        found = (reply.headers.get("Cache-Control"), reply.headers.get("X-Content-Type-Options"))
+        assert found == ("no-store", "nosniff"), (method, path)

@@ -114,7 +114,7 @@ async def test_a_database_locked_by_another_process_is_read_and_then_written_aga
     other.execute("BEGIN IMMEDIATE")
     late = asyncio.create_task(scene.submit())
     assert (await scene.job(job)).id == job
-    with pytest.raises(Unavailable, match=f"{path} is locked"):
+    with pytest.raises(Unavailable, match=f"is locked by another process: {path}"):
         await late
     other.execute("ROLLBACK")
     other.close()

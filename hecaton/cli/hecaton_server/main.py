@@ -230,7 +230,10 @@ def _check_tls(settings: Settings) -> None:
         return
     if not settings.ssl_keyfile or not settings.ssl_certfile:
         raise click.UsageError("TLS needs both --ssl-keyfile and --ssl-certfile")
+    from hecaton.server.private_files import require_private
+
     try:
+        require_private(Path(settings.ssl_keyfile), group_may_read=True)
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
     except (OSError, ssl.SSLError) as error:
         pair = f"{settings.ssl_certfile} and {settings.ssl_keyfile}"

@@ -24,6 +24,7 @@ import msgspec
 from hecaton.core.errors import BadRequest, TooMany, Unauthenticated
 from hecaton.core.model import Role, User
 from hecaton.server.accounts.permissions import Action, Scope, scope
+from hecaton.server.private_files import require_private
 
 T = TypeVar("T")
 
@@ -216,6 +217,7 @@ def load_secret(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
+        require_private(path)
         secret = path.read_bytes()
         if len(secret) != 32:
             raise BadRequest(

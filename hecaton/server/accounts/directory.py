@@ -3,6 +3,8 @@ here, behind the store, and changed only after the store has changed."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable
 
 import msgspec
@@ -19,6 +21,7 @@ from hecaton.store.port import Database, Store
 from hecaton.wire import api
 
 MAX_NAME = 64
+_NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9._@-]*")
 
 
 class Directory:
@@ -57,8 +60,14 @@ class Directory:
         return self._users.get(user_id)
 
     def user_by_name(self, name: str) -> User | None:
-        wanted = name.casefold()
-        return next((user for user in self._users.values() if user.name.casefold() == wanted), None)
+        """Without case. A name that was given before names were ASCII is found in each of its Unicode forms, after
+        those that are written just so."""
+        for key in (str.casefold, _compatible):
+            wanted = key(name)
+            found = next((user for user in self._users.values() if key(user.name) == wanted), None)
+            if found is not None:
+                return found
+        return None
 
     def require(self, caller: Caller) -> None:
         """Unauthenticated if he would not be let in any more with the token and the role that he came with."""
@@ -72,6 +81,8 @@ class Directory:
 
     async def create_user(self, request: api.NewUser) -> api.UserView:
         name = _name(request.username, "user")
+        if (known := self.user_by_name(name)) is not None:
+            raise Conflict(f"there is a user {known.name!r} already")
         hashed = await self._passwords.hash(request.password)
         now = self._clock.now()
         user = await self._database.write(lambda store: store.create_user(name, hashed, request.role, now))
@@ -89,16 +100,19 @@ class Directory:
         return known
 
     async def set_password(self, caller: Caller, name: str, password: str) -> None:
-        self.require_settable(caller, name)
+        known = self.require_settable(caller, name)
+        stored = known.name if known is not None else name
         hashed = await self._passwords.hash(password, f"user {caller.user_id}")
-        user = await self._database.write(lambda store: store.set_password(name, hashed))
+        user = await self._database.write(lambda store: store.set_password(stored, hashed))
         self._users[user.id] = user
         self._revoke(user.id)
 
     async def delete_user(self, caller: Caller, name: str) -> None:
-        if caller.name.casefold() == name.casefold():
+        known = self.user_by_name(name)
+        if known is not None and known.id == caller.user_id:
             raise Conflict("you cannot delete yourself", "Let another admin do it.")
-        user = await self._database.write(lambda store: store.delete_user(name))
+        stored = known.name if known is not None else name
+        user = await self._database.write(lambda store: store.delete_user(stored))
         self._users.pop(user.id, None)
         self._revoke(user.id)
 
@@ -209,13 +223,17 @@ class Directory:
 
 
 def _name(text: str, what: str) -> str:
-    """Names appear in URLs, logs, tables and file names: printable, without spaces or slashes."""
-    if not 0 < len(text) <= MAX_NAME or not all(char.isalnum() or char in "._@-" for char in text) or text[0] in ".-":
+    """Names appear in URLs, logs, tables and file names, and no two may look alike: ASCII, no spaces or slashes."""
+    if not _NAME.fullmatch(text) or len(text) > MAX_NAME:
         raise BadRequest(
             f"{text[:80]!r} is not a name for a {what}",
-            f"Use letters, digits, '.', '_', '@' and '-', at most {MAX_NAME}, beginning with a letter or digit.",
+            f"Use A to Z, a to z, digits, '.', '_', '@' and '-', at most {MAX_NAME}, beginning with a letter or digit.",
         )
     return text
+
+
+def _compatible(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def _check_env(env: dict[str, str] | None) -> None:

@@ -39,7 +39,7 @@ class Accounts(Protocol):
 
     # -- workers -------------------------------------------------------------------------------
     def add_worker(self, worker_id: WorkerId, name: str, registered_by: str, token_hash: bytes, now: float) -> None:
-        """Conflict if a worker that was not removed has the name."""
+        """Conflict if a worker that was not removed has the name, or any has it as its id."""
 
     def worker_by_token(self, token_hash: bytes) -> WorkerRecord | None:
         """None also for removed workers."""

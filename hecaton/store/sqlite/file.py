@@ -204,20 +204,25 @@ def unavailable(error: BaseException, path: Path) -> Unavailable | None:
     primary = code & 0xFF
     if primary == sqlite3.SQLITE_FULL:
         return Unavailable(
-            f"the disk is full: nothing can be written to the database {path}",
+            "the server's disk is full: nothing can be written to its database",
             "Free some space; the server goes on by itself.",
+            path,
         )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Unavailable(f"the database {path} is locked by another process", "Wait for it to end, then try again.")
+        return Unavailable(
+            "the server's database is locked by another process", "Wait for it to end, then try again.", path
+        )
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return Unavailable(f"the database {path} is damaged: {error}", _RESTORE)
+        return Unavailable(f"the server's database is damaged: {error}", _RESTORE, path)
     if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return Unavailable(
-            f"the database {path} cannot be opened for writing: {error}", "Check its owner and its disk."
+            f"the server's database cannot be opened for writing: {error}", "Check its owner and its disk.", path
         )
     if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL):
         name = getattr(error, "sqlite_errorname", "")
-        return Unavailable(f"the database {path} could not be read or written: {error} ({name})", "Check its disk.")
+        return Unavailable(
+            f"the server's database could not be read or written: {error} ({name})", "Check its disk.", path
+        )
     return None
 
 

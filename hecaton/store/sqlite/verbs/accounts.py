@@ -149,7 +149,7 @@ class AccountVerbs:
 
     # -- workers -------------------------------------------------------------------------------
     def add_worker(self, worker_id: WorkerId, name: str, registered_by: str, token_hash: bytes, now: float) -> None:
-        if self._first("SELECT 1 FROM worker WHERE removed = 0 AND name = ?", name):
+        if self._first("SELECT 1 FROM worker WHERE (removed = 0 AND name = ?1) OR id = ?1", name):
             raise Conflict(
                 f"there is a worker {name!r} already", f"Choose another name, or: hecaton worker remove {name}"
             )
