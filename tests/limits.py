@@ -162,6 +162,12 @@ ROWS = (
         "older ones are skipped",
     ),
     Row(
+        "Bodies that are being received, beyond {server.bodies.SMALL_BODY:size} each",
+        "{server.bodies.MAX_BODIES:size} together, an eighth of the memory where that is less; a quarter of it for one"
+        " user or worker",
+        "they wait for {server.bodies.PATIENCE:time}, {server.bodies.MAX_WAITING_BODIES:count} of one; then 429 or 503",
+    ),
+    Row(
         "Connections",
         "one for each {server.connections.CONNECTION_MEMORY:size} in half of the memory, and files that the process may"
         " open, less {server.web.protocol._RESERVED:count} (the limit is raised as far as allowed at start)",

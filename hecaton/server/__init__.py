@@ -1,6 +1,8 @@
 """From requests of people and workers to the store and back. What is put together here lives in the rooms below.
 
 - `app`: The root of everything: settings -> files, composition, routes -> one ASGI application, served by uvicorn.
+- `bodies`: The memory that bodies of requests may have while they arrive and are looked at: so much in all, a part of
+  it for one user or worker.
 - `clock`: The server's clock: wall time at the start, carried on by the monotonic clock.
 - `composition`: What the server is, but for HTTP and files: memory and use cases over a store, put together in one
   place.

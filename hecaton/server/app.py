@@ -24,7 +24,7 @@ from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, Tokens, load_
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
-from hecaton.server.connections import Connections
+from hecaton.server.connections import Connections, memory_here
 from hecaton.server.forwarded import Proxies
 from hecaton.server.resources import Resources
 from hecaton.server.settings import Settings
@@ -70,7 +70,7 @@ class Server:
         self._lock = _lock(settings)
         self.database: SqliteDatabase = open_database(settings.folder / "hecaton.db")
         self.passwords = Passwords()
-        self.connections = Connections(most_connections(), Proxies(settings.trusted_proxies))
+        self.connections = Connections(most_connections(), Proxies(settings.trusted_proxies), memory_here())
         self.parts: Composition
         self._working: asyncio.Future[None] | None = None
 

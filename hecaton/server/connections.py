@@ -17,6 +17,7 @@ from typing import Any
 
 from hecaton.core.errors import Unavailable
 from hecaton.server.accounts.throttle import network
+from hecaton.server.bodies import BodyBudget
 from hecaton.server.forwarded import Proxies
 
 CONNECTION_MEMORY = 256 * 1024
@@ -67,6 +68,10 @@ class Seat:
     def leave(self) -> None:
         self._connections.leave(self)
 
+    @property
+    def bodies(self) -> BodyBudget:
+        return self._connections.bodies
+
     def client(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """The address that a request comes from, behind proxies too."""
         return self._connections.proxies.client(self.peer, headers)
@@ -75,8 +80,8 @@ class Seat:
 class Connections:
     """All seats of a server. On the loop. A proxy that is believed has as many as it likes: its clients share them."""
 
-    def __init__(self, most: int, proxies: Proxies) -> None:
-        self.most, self.proxies = most, proxies
+    def __init__(self, most: int, proxies: Proxies, memory: int | None = None) -> None:
+        self.most, self.proxies, self.bodies = most, proxies, BodyBudget(memory)
         self.share = max(1, most // _SHARE)
         self._kept = most // _KEPT
         self._strangers: dict[Seat, None] = {}

@@ -121,6 +121,7 @@ async def test_a_head_may_have_64_kib_and_100_headers_and_no_more(server: Runnin
     longer = await answer_to(server, GET + b"X-A: " + b"a" * MAX_HEAD + b"\r\n" + LAST)
     assert longer.startswith(b"HTTP/1.1 431 ")
     assert b"the head of the request has more than 65536 bytes" in longer
+    assert b"\r\nx-content-type-options: nosniff\r\n" in longer
     many = GET + b"".join(b"X-%d: b\r\n" % n for n in range(MAX_HEADERS - 2)) + LAST
     assert (await answer_to(server, many)).startswith(b"HTTP/1.1 200 ")
     more = await answer_to(server, GET + b"".join(b"X-%d: b\r\n" % n for n in range(MAX_HEADERS)) + LAST)

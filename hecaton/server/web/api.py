@@ -151,9 +151,13 @@ class Api:
         request: api.NewJob = decode(body, api.NewJob)
         wait = call.query["wait"]
         digest, key = request_digest(body), key_of(call)
-        if wait is not None:
+        if wait is not None and call.reservation is None:
             return await self._jobs.submit_and_wait(call.caller, request, key, digest, wait)
         submitted = await self._jobs.submit(call.caller, request, key, digest)
+        if wait is not None:
+            del body, request  # a large one is not held for as long
+            call.release()
+            return await self._jobs.wait(call.caller, submitted.id, wait)
         if submitted.duplicate:
             call.status = 200
         return submitted

@@ -22,6 +22,10 @@ MAX_HEADERS = 100
 MAX_PIPELINED = 16
 """Requests that wait on their connection for the answer to one before them."""
 
+GUARDED = b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n"
+"""The end of each reply's head: no answer is kept by what lies in between, or taken for a page. Constant bytes here
+cost nothing; as headers of each reply they are looked through by uvicorn every time."""
+
 _CHUNKING = 8
 """Bytes around a chunk that each byte in it is worth: chunks of a single byte are odd, and honest."""
 
@@ -112,4 +116,4 @@ def last_answer(status: int, error: ErrorBody) -> bytes:
     body = msgspec.json.encode(ErrorReply(error))
     headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
     later = b"retry-after: 1\r\n" if status in (429, 503) else b""
-    return STATUS_LINE[status] + headers + later + b"\r\n" + body
+    return STATUS_LINE[status] + headers + later + GUARDED + body

@@ -20,6 +20,7 @@ from hecaton.core.errors import BadRequest, Forbidden, HecatonError, TooLarge, T
 from hecaton.core.model import WorkerRecord
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.permissions import OPEN_TO_ALL, REGISTERED_WORKER, Action, refusal, scope
+from hecaton.server.bodies import SMALL_BODY, Reservation
 from hecaton.server.connections import Standing, seat_of
 from hecaton.server.hub import Holder, Hub
 from hecaton.server.web.queries import Parameter, Query
@@ -49,7 +50,10 @@ _NO_QUERY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Call:
-    """One request. `caller` for people, `worker` for workers, as the route's action says."""
+    """One request. `caller` for people, `worker` for workers, as the route's action says. `reservation`: where
+    its body has more than a little, until the answer is there."""
+
+    reservation: Reservation | None = None
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
@@ -88,6 +92,8 @@ class Call:
         # hot: benchmarks/throughput.py - nearly always one piece
         self._require_plain()
         first, more = await self._piece()
+        if more:
+            await self.reserve(limit)
         pieces, size = [first], len(first)
         while more and size <= limit:
             piece, more = await self._piece()
@@ -96,6 +102,19 @@ class Call:
         if size > limit:
             raise TooLarge(f"the request body has more than {limit} bytes")
         return first if len(pieces) == 1 else b"".join(pieces)
+
+    async def reserve(self, most: int) -> None:
+        """Memory for the body, of which at most so many bytes are held at a time. TooMany or Unavailable if there is
+        none."""
+        announced = self.header(b"content-length")
+        size = most if announced is None else min(int(announced), most)
+        if size > SMALL_BODY:
+            self.reservation = await seat_of(self.scope).bodies.take(self.holder, size)
+
+    def release(self) -> None:
+        """Nothing of the body is held any more."""
+        if self.reservation is not None:
+            self.reservation.release()
 
     @property
     def holder(self) -> Holder | None:
@@ -235,6 +254,9 @@ class Endpoint:
             await send_json(send, 500, b'{"error":{"code":"error","message":"the server failed; its log says why"}}')
         else:
             await self._send_reply(send, call, reply)
+        finally:
+            if call.reservation is not None:
+                call.release()
 
     async def _send_reply(self, send: Send, call: Call, reply: Any) -> None:
         if reply is None:

@@ -15,7 +15,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from hecaton.core.errors import Unavailable
 from hecaton.server.connections import SEAT, Connections, memory_here, room
 from hecaton.server.settings import Settings
-from hecaton.server.web.heads import Bounded, Refused
+from hecaton.server.web.heads import GUARDED, Bounded, Refused
 from hecaton.server.web.http import CUT
 
 SLOWEST = 8 * 1024
@@ -27,10 +27,6 @@ _RESERVED = 512
 
 _OPEN_MAX = 10240
 """Of macOS: its setrlimit refuses more than that, unlimited too."""
-
-_GUARDED = b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n"
-"""The end of each reply's head: no answer is kept by what lies in between, or taken for a page. Constant bytes here
-cost nothing; as headers of each reply they are looked through by uvicorn every time."""
 
 AHEAD = 2
 """Frames that wait for their reader before the connection is read no further."""
@@ -68,7 +64,7 @@ class _HeadWithBody:
             self._joined = True
             self._transport.write(self._head + data)
         else:
-            self._head = data[:-2] + _GUARDED
+            self._head = data[:-2] + GUARDED
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
@@ -88,7 +84,7 @@ class _Head:
         self._transport = transport
 
     def write(self, data: bytes) -> None:
-        self._transport.write(data[:-2] + _GUARDED)
+        self._transport.write(data[:-2] + GUARDED)
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()

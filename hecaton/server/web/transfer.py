@@ -34,6 +34,7 @@ def require_sha256(text: str) -> str:
 
 async def receive_blob(call: Call, blobs: Blobs, sha256: str, limit: int) -> int:
     """Store the request's body under its hash; its size. Complete and fsynced, or absent."""
+    await call.reserve(2 * PIECE)  # one being written, one that arrives
     writer = blobs.writer()
     try:
         size = await _write(call, writer, limit)

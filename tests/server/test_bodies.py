@@ -1,0 +1,154 @@
+"""Bodies that arrive have so much memory and no more; who sends too much at a time waits for himself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from hecaton.core.errors import TooMany, Unavailable
+from hecaton.server import bodies as module
+from hecaton.server.bodies import MAX_BODIES, MAX_WAITING_BODIES, BodyBudget, Reservation
+from tests.server.people import Person
+from tests.server.running import IMAGE, PASSWORD, Running
+from tests.server.server_process import ServerProcess
+from tests.server.test_heads import memory
+
+MIB = 1 << 20
+SHARE = BodyBudget(None).share
+
+
+def _take(bodies: BodyBudget, whose: object, size: int) -> asyncio.Task[Reservation]:
+    return asyncio.ensure_future(bodies.take(str(whose), size))
+
+
+async def test_a_user_has_a_share_and_waits_for_himself_alone() -> None:
+    bodies = BodyBudget(None)
+    first = await bodies.take("ada", SHARE)
+    second, third = _take(bodies, "ada", SHARE), _take(bodies, "ada", 1)
+    bob = await bodies.take("bob", SHARE)
+    assert not second.done()
+    first.release()
+    first.release()
+    (await second).release()
+    (await third).release()
+    bob.release()
+    for whose in range(4):
+        await bodies.take(whose, SHARE)
+    late = [_take(bodies, "ada", SHARE), _take(bodies, "bob", 1)]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in late)
+
+
+async def test_room_is_given_back_by_who_leaves_while_he_waits_and_in_the_moment_of_his_turn() -> None:
+    bodies = BodyBudget(None)
+    full = [await bodies.take(n, SHARE) for n in range(4)]
+    left, early, late = _take(bodies, "ada", SHARE), _take(bodies, "bob", SHARE), _take(bodies, "eve", SHARE)
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+    full[0].release()
+    early.cancel()
+    await asyncio.gather(early, return_exceptions=True)
+    await late
+    for reservation in full[1:]:
+        reservation.release()
+    await asyncio.gather(*(bodies.take(n, SHARE) for n in range(3)))
+
+
+async def test_who_waits_for_long_is_told_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    bodies = BodyBudget(None)
+    reservations = [await bodies.take("ada", SHARE)]
+    with pytest.raises(TooMany, match=f"requests of yours with {SHARE} bytes"):
+        await bodies.take("ada", 1)
+    reservations += [await bodies.take(n, SHARE) for n in range(3)]
+    with pytest.raises(Unavailable, match=f"the server is receiving {MAX_BODIES} bytes"):
+        await bodies.take("bob", 1)
+    for reservation in reservations:
+        reservation.release()
+    await bodies.take("bob", SHARE)
+
+
+async def test_not_many_of_one_user_wait() -> None:
+    bodies = BodyBudget(None)
+    await bodies.take("ada", SHARE)
+    waiting = [_take(bodies, "ada", 1) for _ in range(MAX_WAITING_BODIES)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooMany):
+        await bodies.take("ada", 1)
+    await bodies.take("bob", 1)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def test_small_machines_have_less() -> None:
+    assert [BodyBudget(size * MIB).most // MIB for size in (512, 800, 65536)] == [64, 100, MAX_BODIES // MIB]
+
+
+async def test_large_jobs_are_waited_for_without_their_payload(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    text = "x" * MIB
+
+    async def waits() -> object:
+        reply = await server.admin.must("POST", "/v1/jobs?wait=20", {"image": IMAGE, "text": text})
+        return reply["result"]
+
+    for _ in range(3):
+        waiting = asyncio.create_task(waits())
+        job = await worker.start()
+        assert not server.server.connections.bodies._of
+        await worker.finish(job.ref, "done")
+        assert await waiting == "done"
+
+
+async def test_half_bodies_of_one_user_take_a_share_of_memory_and_nobodys_turn(tmp_path: Path) -> None:
+    process = ServerProcess(tmp_path / "home")
+    try:
+        url = process.ready()
+        async with aiohttp.ClientSession() as session:
+            admin = await Person(session, url).login("admin", PASSWORD)
+            await admin.must("POST", "/v1/images", {"name": IMAGE, "verify": False})
+            await admin.must("POST", "/v1/users", {"username": "eve", "password": PASSWORD})
+            eve = await admin.login("eve", PASSWORD)
+            before = memory(process)
+            said = (
+                f"POST /v1/batches HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {eve.token}\r\n"
+                f"Content-Length: {16 * MIB}\r\n\r\n"
+            )
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(20):
+                    stack.push_async_callback(_cancelled, asyncio.create_task(_half(url, said.encode())))
+                text = "x" * MIB
+                while memory(process) < before + SHARE - MIB:
+                    await admin.must("POST", "/v1/jobs", {"image": IMAGE, "text": text})
+                await eve.submit(IMAGE)  # a small one is not in the way
+                assert (await admin.get("/healthz"))["status"] == "ok"
+            grown = memory(process) - before
+            print(f"grew by {grown // 1024} KiB")
+            assert grown < 100_000_000
+    finally:
+        process.kill()
+
+
+async def _half(url: str, said: bytes) -> None:
+    """15 of the 16 MiB of a body."""
+    _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    try:
+        writer.write(said)
+        for _ in range(15):
+            writer.write(b" " * MIB)
+            await writer.drain()
+        await asyncio.Event().wait()
+    finally:
+        writer.close()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
