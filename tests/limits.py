@@ -79,6 +79,12 @@ ROWS = (
     Row("Name of a user, a worker", "{server.accounts.directory.MAX_NAME:count} characters", "400"),
     Row("Name of an image", "{core.references.MAX_NAME:count} characters", "400"),
     Row("Name of a batch", "{server.jobs.batches.LONGEST_NAME:count} characters", "400"),
+    Row(
+        "Arguments of a script",
+        "each shorter than {server.jobs.requests.MAX_ARGUMENT:size}, all together"
+        " {server.jobs.requests.MAX_ARGUMENTS:size}",
+        "400",
+    ),
     Row("Name of a job's file", "{server.jobs.requests.MAX_FILE_NAME:count} characters", "400"),
     Row("`Idempotency-Key`", "{server.web.api.MAX_KEY:count} characters", "400"),
     Row(
@@ -283,10 +289,31 @@ ROWS = (
         " {server.settings.Settings.lost_after:time} (`--lost-after`)",
         "see [reliability](reliability.md)",
     ),
-    Row("A frame between server and worker", "{wire.channel.MAX_FRAME:size}", "the connection is closed"),
     Row(
-        "Jobs that wait on one slot",
-        "{server.fleet.scheduler.MAX_DEPTH:count}",
+        "A frame between server and worker",
+        "{wire.bounds.MAX_FRAME:size}, {wire.bounds.MAX_MESSAGES:count} messages, {server.web.protocol.MAX_PARTS:count}"
+        " parts; from a worker of the release before {wire.bounds.MAX_FRAME_BEFORE:size}, from a server of the release"
+        " before {wire.bounds.MAX_FRAME_OF_SERVER_BEFORE:size}",
+        "the connection is closed",
+    ),
+    Row(
+        "What one message of a worker names",
+        "{wire.bounds.MAX_SLOTS:count} slots, {wire.bounds.MAX_REFS:count} attempts, {wire.bounds.MAX_NAMES:count}"
+        " images; names of {wire.bounds.MAX_NAME:count} characters, texts of {wire.bounds.MAX_TEXT:size}, pieces of a"
+        " log of {wire.bounds.MAX_PIECE:size}",
+        "its connection is closed, and nobody else notices",
+    ),
+    Row(
+        "What a worker says per second",
+        "{server.fleet.checks.MAX_SAID_PER_SECOND:count} messages and attempts,"
+        " {server.fleet.checks.MAX_SAID_AT_ONCE:count} at once; {server.fleet.channel.UNSTORED_LIMIT:size} that are not"
+        " stored yet",
+        "it is read more slowly",
+    ),
+    Row("Slots of a worker", "{wire.bounds.MAX_SLOTS:count}", "its connection is closed"),
+    Row(
+        "Jobs that a worker has",
+        "{server.fleet.lanes.MAX_DEPTH:count} on one slot, {server.fleet.members.MAX_HELD:count} in all",
         "the others wait in the queue",
     ),
     Row(

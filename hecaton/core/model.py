@@ -107,17 +107,20 @@ class WorkerStatus(enum.StrEnum):
 class AttemptRef(msgspec.Struct, frozen=True, array_like=True):
     """One try at one job. The number is the fencing token: it rises at every assignment and is never used again."""
 
-    job: JobId
+    job: Annotated[JobId, msgspec.Meta(max_length=JOB_ID_LENGTH)]
     attempt: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
+
+_Text = Annotated[str, msgspec.Meta(max_length=1024 * 1024)]
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """What went wrong, for people."""
 
-    message: str
-    type: str | None = None
-    traceback: str | None = None
-    hint: str | None = None
+    message: _Text
+    type: _Text | None = None
+    traceback: _Text | None = None
+    hint: _Text | None = None
 
 
 class Body(msgspec.Struct, frozen=True, array_like=True):
@@ -125,8 +128,8 @@ class Body(msgspec.Struct, frozen=True, array_like=True):
 
     kind: Kind = Kind.JSON
     data: bytes = b""
-    blob: str | None = None
-    size: int = 0
+    blob: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
     @classmethod
     def inline(cls, kind: Kind, data: bytes) -> Body:
@@ -163,9 +166,9 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Gpu(msgspec.Struct, frozen=True, omit_defaults=True):
-    uuid: str
-    name: str
-    memory: int
+    uuid: Annotated[str, msgspec.Meta(max_length=256)]
+    name: Annotated[str, msgspec.Meta(max_length=256)]
+    memory: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):

@@ -37,7 +37,8 @@ from hecaton.server.web.routing import Application
 from hecaton.store.blobs import FolderBlobs
 from hecaton.store.sqlite.database import SqliteDatabase, open_database
 from hecaton.wire.api import NewUser
-from hecaton.wire.channel import MAX_FRAME, PATH
+from hecaton.wire.bounds import MAX_FRAME
+from hecaton.wire.channel import PATH
 
 ADMIN = "admin"
 GARBAGE = 20_000

@@ -63,7 +63,7 @@ class Composition:
         self.workers = Workers(resources, self.fleet, self.dispatcher, self.attempts, self.quarantine, self.hub)
         self.jobs = Jobs(resources, self.directory, self.fleet, self.scheduler, quotas, self.attempts, self.hub)
         self.batches = Batches(resources, self.directory, self.scheduler, quotas, self.hub)
-        images = ImageNews(versions, pulls, self.directory.pin_image, self.dispatcher.kick)
+        images = ImageNews(versions, pulls, self.directory.pin_image, self.dispatcher.kick, self.directory.has_image)
         self.channel = Channel(
             self.workers, self.attempts, self.quarantine, self.fleet, clock, self.find_worker, images
         )

@@ -2,8 +2,9 @@
 
 One WebSocket (GET /v1/worker/channel, `Authorization: Bearer <worker token>`). A frame is a MessagePack list of
 messages: many jobs, results or acknowledgements share one frame, one wake-up and one fsync. The worker speaks first
-(`Hello`), the server answers `Welcome`; then both send what they have. Bodies over 64 KiB do not travel here but beside
-it, over HTTP with the same token (GET and PUT /v1/worker/jobs/{job}/blobs/{sha256}).
+(`Hello`), the server answers `Welcome`; then both send what they have, in frames of at most 4 MiB (`wire.frames`).
+Results over 64 KiB and payloads over 1 MiB do not travel here but beside it, over HTTP with the same token (GET and PUT
+/v1/worker/jobs/{job}/blobs/{sha256}).
 
 Rules: an assignment carries its attempt number, the fence; whatever is said about a job names both. A result is sent
 until `Accepted` names it (also as refused: `fenced`). Times here are ages in seconds: the two clocks never meet.
@@ -15,12 +16,13 @@ the end. A new kind of message goes only to a side that speaks its version.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Failure, Gpu, Kind, Mode, Reason
 from hecaton.core.options import NOTHING_ASKED, Options
+from hecaton.wire.bounds import MAX_MESSAGES, MAX_REFS, MAX_SLOTS, Index, Name, Names, Number, Piece, Size, Text
 
 T = TypeVar("T")
 
@@ -40,13 +42,13 @@ CLOSE_REPLACED = 4410
 CLOSE_PROTOCOL = 4400
 
 DIRECT_LIMIT = 64 * 1024
-"""Bodies up to this size travel inside frames."""
-
-MAX_FRAME = 64 * 1024 * 1024
-"""Neither side reads a larger one."""
+"""Results up to this size travel inside frames."""
 
 LOST_AFTER = 60.0
 """Seconds of silence after which a worker's jobs go to others, where the server's flags say nothing else."""
+
+
+Refs = Annotated[tuple[AttemptRef, ...], msgspec.Meta(max_length=MAX_REFS)]
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag_field="t"):
@@ -150,19 +152,19 @@ ToWorker = Welcome | Assign | Revoke | Cancel | Accepted | Retire | ServerBeat |
 class SlotInfo(msgspec.Struct, frozen=True, array_like=True):
     """`lost`: why its card can be used no more."""
 
-    index: int
+    index: Index
     gpu: Gpu | None
-    warm_key: str | None
-    image: str | None
-    lost: str | None = None
+    warm_key: Name | None
+    image: Name | None
+    lost: Text | None = None
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
     """A job that the worker still has at connect: queued beside a slot, running, or done with a result to deliver."""
 
     ref: AttemptRef
-    slot: int
-    phase: str  # "queued" | "running" | "done"
+    slot: Index
+    phase: Name  # "queued" | "running" | "done"
     age: float = 0.0  # seconds since it started
 
 
@@ -174,27 +176,27 @@ class Hello(_Message, frozen=True, tag="hello"):
     `started` (monotonic seconds of the machine, which order the processes of one boot) and `connection` (counted by the
     process) tell the newer of two."""
 
-    protocol: int
-    version: str
-    runtime: str
-    slots: tuple[SlotInfo, ...]
-    held: tuple[Held, ...]
-    serves: tuple[str, ...] | None = None
-    boot_id: str = ""
+    protocol: Number
+    version: Name
+    runtime: Name
+    slots: Annotated[tuple[SlotInfo, ...], msgspec.Meta(max_length=MAX_SLOTS)]
+    held: Annotated[tuple[Held, ...], msgspec.Meta(max_length=MAX_REFS)]
+    serves: Names | None = None
+    boot_id: Name = ""
     started: float = 0.0
-    connection: int = 0
-    doors: tuple[str, ...] | None = None
-    options: tuple[str, ...] | None = None
+    connection: Number = 0
+    doors: Names | None = None
+    options: Names | None = None
 
 
 class Started(_Message, frozen=True, tag="started"):
-    refs: tuple[AttemptRef, ...]
+    refs: Refs
 
 
 class Released(_Message, frozen=True, tag="released"):
     """Handed back, never started: costs no attempt."""
 
-    refs: tuple[AttemptRef, ...]
+    refs: Refs
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
@@ -207,47 +209,49 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**32)] | None = None
     ran: float | None = None
     age: float = 0.0
-    log_size: int = 0
-    image: str | None = None  # what ran: the digest that was asked for, else the engine's id of the image
+    log_size: Size = 0
+    image: Name | None = None  # what ran: the digest that was asked for, else the engine's id of the image
 
 
 class Results(_Message, frozen=True, tag="results"):
-    outcomes: tuple[Outcome, ...]
+    outcomes: Annotated[tuple[Outcome, ...], msgspec.Meta(max_length=MAX_REFS)]
 
 
 class Progress(_Message, frozen=True, tag="progress"):
+    """`value`: MessagePack, read once it is known to be short."""
+
     ref: AttemptRef
-    value: Any
+    value: msgspec.Raw
 
 
 class Log(_Message, frozen=True, tag="log"):
     """A piece of an attempt's log; `offset` counts bytes from the attempt's first."""
 
     ref: AttemptRef
-    offset: int
-    data: bytes
+    offset: Size
+    data: Piece
 
 
 class Note(_Message, frozen=True, tag="note"):
     """What the worker is doing for a job that has not started: pulling, starting."""
 
     ref: AttemptRef
-    text: str
+    text: Text
 
 
 class Warm(_Message, frozen=True, tag="warm"):
     """The container on a slot came or went."""
 
-    slot: int
-    warm_key: str | None
-    image: str | None
+    slot: Index
+    warm_key: Name | None
+    image: Name | None
 
 
 class Lost(_Message, frozen=True, tag="lost"):
     """The card of a slot can be used no more, and says why: nothing can run there until the worker starts anew."""
 
-    slot: int
-    why: str
+    slot: Index
+    why: Text
 
 
 class Draining(_Message, frozen=True, tag="draining"):
@@ -264,30 +268,30 @@ class Resolved(_Message, frozen=True, tag="resolved"):
     """`here`: the engine's id of what the name means on this machine, made `age` seconds ago; None: nothing. `digest`:
     what it means at the registry; `why`: why that is not known."""
 
-    number: int
-    here: str | None
+    number: Number
+    here: Name | None
     age: float | None
-    digest: str | None
-    why: str | None
+    digest: Name | None
+    why: Text | None
 
 
 class Pulled(_Message, frozen=True, tag="pulled"):
     """What a tag meant of which the server knew no digest."""
 
-    name: str
-    digest: str
+    name: Name
+    digest: Name
 
 
 class Have(_Message, frozen=True, tag="have"):
     """These images could not be had on this machine, and are there now."""
 
-    names: tuple[str, ...]
+    names: Names
 
 
 class Broken(_Message, frozen=True, tag="broken"):
     """This machine starts no container at all, and says why."""
 
-    why: str
+    why: Text
 
 
 FromWorker = (
@@ -316,7 +320,7 @@ def common(protocol: int) -> int | None:
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(list[ToWorker])
-_from_worker = msgspec.msgpack.Decoder(list[FromWorker])
+_from_worker = msgspec.msgpack.Decoder(Annotated[list[FromWorker], msgspec.Meta(max_length=MAX_MESSAGES)])
 
 
 def encode(messages: list[ToWorker] | list[FromWorker]) -> bytes:
@@ -325,15 +329,16 @@ def encode(messages: list[ToWorker] | list[FromWorker]) -> bytes:
 
 def decode_for_worker(frame: bytes) -> list[ToWorker]:
     """Raises msgspec.DecodeError (or ValidationError, its subclass) for anything else."""
-    return _decode(_to_worker, frame)
+    return decoded(_to_worker, frame)
 
 
 def decode_for_server(frame: bytes) -> list[FromWorker]:
     """Raises msgspec.DecodeError (or ValidationError, its subclass) for anything else."""
-    return _decode(_from_worker, frame)
+    return decoded(_from_worker, frame)
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[T], frame: bytes) -> T:
+def decoded(decoder: msgspec.msgpack.Decoder[T], frame: bytes | msgspec.Raw) -> T:
+    """Raises msgspec.DecodeError, whatever is wrong."""
     try:
         return decoder.decode(frame)
     except (UnicodeDecodeError, RecursionError) as error:
@@ -386,5 +391,6 @@ __all__ = [
     "common",
     "decode_for_server",
     "decode_for_worker",
+    "decoded",
     "encode",
 ]

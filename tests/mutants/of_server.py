@@ -10,6 +10,7 @@ _QUARANTINE = "tests/server/test_quarantine.py::"
 _JOBS = "tests/server/test_jobs.py::"
 _ACCESS = "tests/server/test_access.py::"
 _CONTENT = "tests/server/test_content.py::"
+_WORDS = "tests/server/test_words.py::"
 
 MUTANTS = (
     Mutant(
@@ -48,6 +49,22 @@ MUTANTS = (
         "            self._undo(claims)\n            raise\n",
         "            raise\n",
         ("tests/server/test_claiming.py::test_work_that_fails_gives_back_the_room_and_the_job",),
+    ),
+    Mutant(
+        "claims-that-fail-fail-all",
+        "a job that cannot be given to one worker takes nobody's submission with it",
+        "server/fleet/scheduler.py",
+        "                done, claimed = await database.write(work), None\n",
+        "                raise\n",
+        (_WORDS + "test_a_worker_that_can_be_given_nothing_stops_nobodys_submissions",),
+    ),
+    Mutant(
+        "submissions-that-fail-fail-all",
+        "a submission that fails, for whatever reason, takes none of the same moment with it",
+        "server/jobs/submissions.py",
+        "isinstance(error, Exception) and not",
+        "False and not",
+        ("tests/server/test_together.py::test_one_that_fails_for_no_known_reason_takes_none_of_the_same_moment_with_it",),
     ),
     Mutant(
         "lane-forgotten-under-a-claim",

@@ -22,6 +22,7 @@ from hecaton.wire.channel import (
     Hello,
     Log,
     Outcome,
+    Progress,
     Results,
     SlotInfo,
     Started,
@@ -44,8 +45,13 @@ def json_body(value: Any) -> Body:
     return Body.inline(Kind.JSON, msgspec.json.encode(value))
 
 
+def progress(ref: AttemptRef, value: Any) -> Progress:
+    return Progress(ref, msgspec.Raw(msgspec.msgpack.encode(value)))
+
+
 class ScriptedWorker:
-    """`heard`: all messages of the server so far. Beats by itself until `silent` is set."""
+    """`heard`: all messages of the server so far. Beats by itself until `silent` is set.
+    `longest`: bytes of the longest frame that it has been sent."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
         self._session, self._url, self._token = session, url, token
@@ -53,6 +59,7 @@ class ScriptedWorker:
         self.close_code: int | None = None
         self.close_reason = ""
         self.silent = False
+        self.longest = 0
         self._news = asyncio.Condition()
         self._taken = 0
         self._log_sizes: dict[AttemptRef, int] = {}  # what it has sent: as much as it says of each
@@ -89,6 +96,7 @@ class ScriptedWorker:
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while (frame := await socket.receive()).type is aiohttp.WSMsgType.BINARY:
+            self.longest = max(self.longest, len(frame.data))
             await self._tell(decode_for_worker(frame.data))
         self.close_code, self.close_reason = socket.close_code or 1006, str(frame.extra)
         await self._tell([])

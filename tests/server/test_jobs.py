@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from hecaton.core.model import Body, Failure, Kind, Reason
-from hecaton.wire.channel import Log, Note, Outcome, Progress, Released, Revoke, Started
+from hecaton.wire.channel import Log, Note, Outcome, Released, Revoke, Started
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, Running
-from tests.server.scripted_worker import json_body, slots
+from tests.server.scripted_worker import json_body, progress, slots
 
 
 async def test_a_job_goes_to_a_worker_and_its_result_comes_back(server: Running) -> None:
@@ -57,7 +57,7 @@ async def test_its_answer_is_what_the_job_shows_ever_after(server: Running, payl
     wanted = {"image": IMAGE, "timeout": 50, "retries": 2, "priority": 1, "queue_ttl": 60, **payload}
     asked = asyncio.create_task(server.admin.must("POST", "/v1/jobs?wait=20", wanted))
     job = await worker.start()
-    await worker.send(Progress(job.ref, 1), Note(job.ref, "half"))
+    await worker.send(progress(job.ref, 1), Note(job.ref, "half"))
     await worker.report(Outcome(job.ref, Reason.OK, body, ran=0.01, exit_code=0))
     view = await asked
     assert view["state"] == "FINISHED"
@@ -475,7 +475,7 @@ async def test_progress_and_notes_are_shown_while_the_job_runs(server: Running) 
     worker = await server.worker()
     job_id = await server.admin.submit(IMAGE)
     job = await worker.take()
-    await worker.send(Note(job.ref, "pulling team/app:1, 40 %"), Progress(job.ref, {"step": 3}))
+    await worker.send(Note(job.ref, "pulling team/app:1, 40 %"), progress(job.ref, {"step": 3}))
     events = server.session.get(
         f"{server.url}/v1/jobs/{job_id}/events", headers={"Authorization": f"Bearer {server.admin.token}"}
     )

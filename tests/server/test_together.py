@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,19 @@ async def test_a_submission_that_is_refused_takes_none_of_the_same_moment_with_i
     worker = await server.worker()
     for _ in range(MANY - 2 + 1):
         await worker.finish((await worker.start()).ref, "done")
+
+
+async def test_one_that_fails_for_no_known_reason_takes_none_of_the_same_moment_with_it(server: Running) -> None:
+    await server.image()
+    with sqlite3.connect(server.server.settings.folder / "hecaton.db") as database:
+        database.execute(
+            "CREATE TRIGGER odd BEFORE INSERT ON job WHEN new.priority = 13"
+            " BEGIN SELECT abs(-9223372036854775807 - 1); END"
+        )
+    database.close()
+    replies = await _at_once(server, [_submission(server, priority=number) for number in range(MANY)])
+    assert {number: status for number, (status, _) in enumerate(replies) if status != 201} == {13: 500}
+    assert len((await server.admin.get("/v1/jobs?limit=100"))["jobs"]) == MANY - 1
 
 
 async def test_the_same_key_in_the_same_moment_makes_one_job(server: Running) -> None:

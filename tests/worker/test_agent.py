@@ -39,6 +39,7 @@ from hecaton.worker.link.logs import HEAD, TAIL
 from hecaton.worker.live_containers import IDLE_INTERVAL, LOG_INTERVAL
 from hecaton.worker.memory.outbox import shown
 from hecaton.worker.runtimes.process import ProcessRuntime
+from tests.server.scripted_worker import progress
 from tests.worker.brain import assignment, ref
 from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer
 
@@ -273,14 +274,14 @@ async def test_progress_and_log_are_live(server: ScriptedServer, worker: Serve, 
     (tmp_path / "go").touch()
     await server.outcome(A)
     await server.assign(json_job("b", '"progress"'))
-    assert (await server.message(Progress)) == Progress(B, 0.5)
+    assert (await server.message(Progress)) == progress(B, 0.5)
 
 
 async def test_numbers_that_no_message_carries_are_reported_as_text(server: ScriptedServer, worker: Serve) -> None:
     worker()
     await server.connected()
     await server.assign(json_job("b", '"odd progress"'))
-    assert (await server.message(Progress)) == Progress(B, f'{{"rows": {2**70}}}')
+    assert (await server.message(Progress)) == progress(B, f'{{"rows": {2**70}}}')
 
 
 async def test_what_a_container_of_another_release_reports_too_large_is_said_not_dropped() -> None:

@@ -188,6 +188,9 @@ class Directory:
         self._images.pop(known.id, None)
         self._by_name.pop(known.name, None)
 
+    def has_image(self, name: str) -> bool:
+        return name in self._by_name
+
     def images(self, caller: Caller) -> list[api.ImageView]:
         with_env = caller.may(Action.SEE_ENVIRONMENT)
         return [_image_view(image, with_env) for image in sorted(self._images.values(), key=lambda i: i.name)]

@@ -181,7 +181,8 @@ class Attempts:
             return outcome.failure, True
         failure = outcome.failure or Failure("the image could not be had")
         pulls = self._scheduler.pulls
-        self._dispatcher.kick_in(pulls.failed(worker, want.image, outcome.reason, failure.message.partition("\n")[0]))
+        why = failure.message.partition("\n")[0][:MAX_NOTE]
+        self._dispatcher.kick_in(pulls.failed(worker, want.image, outcome.reason, why))
         others = frozenset(
             member.id
             for member in self._fleet.members.values()
@@ -236,7 +237,7 @@ class Attempts:
 
     def progress(self, worker: WorkerId, message: Progress) -> None:
         live = self._live(worker, message.ref)
-        value = shown_progress(message.value)
+        value = shown_progress(message.value) if live is not None else None
         if live is not None and value is not None:
             live.progress = value
             self.publish(message.ref, "progress", value)
@@ -254,6 +255,10 @@ class Attempts:
         if live is not None and 0 <= message.offset <= end <= MAX_LOG:
             live.log = max(live.log, end)
             self._tasks.start(self._append(message))
+
+    async def caught_up(self) -> None:
+        """What was handed to the store before is in it. Raises what the store raises."""
+        await self._database.write(lambda store: None)
 
     async def _append(self, message: Log) -> None:
         await self._background(lambda store: store.append_log(message.ref, message.offset, message.data))

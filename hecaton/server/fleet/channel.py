@@ -20,6 +20,7 @@ from hecaton.server.accounts.auth import WORKER_PREFIX
 from hecaton.server.clock import Clock
 from hecaton.server.connections import Standing, seat_of
 from hecaton.server.fleet.attempts import Attempts
+from hecaton.server.fleet.checks import MAX_NOTE, Pace
 from hecaton.server.fleet.images.news import ImageNews
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Quarantine
@@ -53,12 +54,21 @@ from hecaton.wire.channel import (
     WorkerBeat,
     common,
     decode_for_server,
-    encode,
 )
+from hecaton.wire.frames import frames, portions
 
 HELLO_TIMEOUT = 10.0
 OUTBOX_LIMIT = 10_000
 """Messages waiting for a worker that does not read; then the connection is cut, and the worker comes back."""
+
+UNSTORED_LIMIT = 4 * 1024 * 1024
+"""Bytes that a worker says before the store has to catch up with it."""
+
+LONGER_FRAMES = "hecaton.longer_frames"
+"""In a scope's state: a call that lets the connection's frames be as long as those of the release before."""
+
+SPLITS_SINCE = 3
+"""The version of the channel in which a worker sends several frames where one would be too long."""
 
 ALONG = 0.5
 """Seconds for which what nobody waits for may wait for something that it can share a frame with."""
@@ -71,8 +81,9 @@ _Arrived = tuple["_FrameWriter", WorkerId, Sequence[Outcome]]
 class _FrameWriter:
     """Messages of one loop turn leave in one frame; the writer task sleeps while there are none."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, lengthen: Callable[[], None]) -> None:
         self._send = send
+        self.lengthen = lengthen
         self._outbox: list[ToWorker] = []
         self._due = False
         self._sleep: asyncio.Future[None] | None = None
@@ -125,7 +136,8 @@ class _FrameWriter:
             self._due = False
             frame, self._outbox = self._outbox, []
             if frame:
-                await self._send({"type": "websocket.send", "bytes": encode(frame)})
+                for piece in frames(frame):
+                    await self._send({"type": "websocket.send", "bytes": piece})
             if self._close is not None and not self._outbox:
                 await self._send(_closing(*self._close))
                 return
@@ -166,7 +178,7 @@ class Channel:
         except Unavailable as error:
             await send(_closing(1013, error.message))
             return
-        link = _FrameWriter(send)
+        link = _FrameWriter(send, scope["state"][LONGER_FRAMES])
         with self._workers.connection(worker.id, link):
             await self._converse(receive, worker, link)
 
@@ -175,8 +187,8 @@ class Channel:
         reader = asyncio.ensure_future(self._read(receive, worker, link))
         closing = asyncio.ensure_future(link.closing.wait())
         try:
-            # The reader alone would wait for ever for a worker that neither reads nor hangs up.
-            await asyncio.wait((reader, closing), return_when=asyncio.FIRST_COMPLETED)
+            # The reader alone would wait for ever for a worker that neither reads nor hangs up, or is not written to.
+            await asyncio.wait((reader, closing, writer), return_when=asyncio.FIRST_COMPLETED)
             await _finish(writer, link)
         finally:
             reader.cancel()
@@ -188,9 +200,10 @@ class Channel:
                 del self._links[worker.id]
 
     async def _read(self, receive: Receive, worker: WorkerRecord, link: _FrameWriter) -> None:
-        """Until the worker goes away or says something that cannot be right."""
+        """Until the worker goes away or says something that cannot be right. Whatever comes of its words costs this
+        connection alone."""
         try:
-            await self._talk(receive, worker, link)
+            await self._guarded(link, self._talk(receive, worker, link))
         except OSError:
             pass  # it went away; its leases stay until it returns or `lost_after` has passed
         except msgspec.DecodeError as error:
@@ -199,7 +212,7 @@ class Channel:
 
     async def _talk(self, receive: Receive, worker: WorkerRecord, link: _FrameWriter) -> None:
         async with asyncio.timeout(HELLO_TIMEOUT):
-            messages = await _frame(receive)
+            messages = decode_for_server(await _frame(receive))
         hello, rest = (messages[0], messages[1:]) if messages else (None, [])
         if not isinstance(hello, Hello):
             link.close(CLOSE_PROTOCOL, "hello comes first")
@@ -214,13 +227,28 @@ class Channel:
         self._links[worker.id] = link
         # To its end, whatever becomes of this connection: half a join would leave jobs that nobody holds.
         await asyncio.shield(self._tasks.start(self._guarded(link, self._join(worker, link, hello))))
+        if hello.protocol < SPLITS_SINCE:
+            link.lengthen()
         self._take(worker, link, rest)
+        await self._listen(receive, worker, link)
+
+    async def _listen(self, receive: Receive, worker: WorkerRecord, link: _FrameWriter) -> None:
+        """For good. Not faster than what is heard can be dealt with: what waits for the store waits in memory."""
+        pace, now = Pace(), asyncio.get_running_loop().time
+        unstored = 0
         while True:
-            messages = await _frame(receive)
+            frame = await _frame(receive)
             if self._links.get(worker.id) is not link:
                 return
             self._fleet.contact(worker.id, self._clock.now())
-            self._take(worker, link, messages)
+            for messages in portions(frame):
+                self._take(worker, link, messages)
+                if wait := pace.wait(messages, now()):
+                    await asyncio.sleep(wait)
+            unstored += len(frame)
+            if unstored > UNSTORED_LIMIT:
+                unstored = 0
+                await self._attempts.caught_up()
 
     async def _join(self, worker: WorkerRecord, link: _FrameWriter, hello: Hello) -> None:
         restored = await self._quarantine.restore(worker.id, hello)
@@ -267,8 +295,8 @@ class Channel:
                 self._fleet.set_warm(worker, message.slot, message.warm_key, message.image)
                 self._images.runs(worker, message.image)
             case Lost(slot, why):
-                _log.warning("A worker has lost a card", worker=worker, why=why)
-                self._fleet.lose_slot(worker, slot, why)
+                if self._fleet.lose_slot(worker, slot, why[:MAX_NOTE]):
+                    _log.warning("A worker has lost a card", worker=worker, slot=slot, why=why[:MAX_NOTE])
             case Released(refs):
                 self._gather(link, worker, [Outcome(ref, Reason.RELEASED) for ref in refs])
             case Draining(active):
@@ -309,6 +337,8 @@ class Channel:
         again."""
         try:
             await work
+        except (OSError, msgspec.DecodeError):
+            raise
         except HecatonError as error:
             _log.warning("Could not store what a worker sent", error=str(error))
             link.close(1013, "the server cannot store results now")
@@ -333,7 +363,7 @@ def _closing(code: int, reason: str) -> Message:
     return {"type": "websocket.close", "code": code, "reason": reason}
 
 
-async def _frame(receive: Receive) -> list[FromWorker]:
+async def _frame(receive: Receive) -> bytes:
     """ConnectionResetError once there are no more."""
     message = await receive()
     if message["type"] == "websocket.disconnect":
@@ -341,7 +371,7 @@ async def _frame(receive: Receive) -> list[FromWorker]:
     frame = message.get("bytes")
     if frame is None:
         raise msgspec.DecodeError("a text frame")
-    return decode_for_server(frame)
+    return bytes(frame)
 
 
 def _cut(reason: str) -> str:

@@ -5,17 +5,36 @@ from __future__ import annotations
 import math
 import mmap
 import os
+from collections.abc import Sequence
 
 import msgspec
 
 from hecaton.core.content import NAMES, advice_on, fault_of, kind_of_rest
+from hecaton.core.doors import carried_out
+from hecaton.core.matching import Ability
 from hecaton.core.model import INLINE_LIMIT, Body, Failure, Kind, Reason
+from hecaton.core.options import EVERYWHERE
 from hecaton.store.port import Blobs
-from hecaton.wire.channel import Outcome
+from hecaton.wire.channel import (
+    Broken,
+    Draining,
+    FromWorker,
+    Have,
+    Hello,
+    Lost,
+    Outcome,
+    Pulled,
+    Released,
+    Results,
+    Started,
+)
 
 MAX_TEXT = 64 * 1024
 MAX_NOTE = 1024
 MAX_PROGRESS = 64 * 1024
+MESSAGEPACK_FOR_JSON = 3
+"""Times as long as JSON may a value be: `0.5,` takes nine bytes."""
+
 MAX_VERSION = 128
 """Characters of an image's digest or id."""
 
@@ -23,6 +42,45 @@ MAX_LOG = 65 * 1024 * 1024
 """Of one attempt: the worker's own limit of 64 MiB and its last line."""
 
 MAX_SECONDS = 366 * 86400.0
+
+MAX_SAID_PER_SECOND = 50_000
+"""Messages, and attempts that they name, of one worker for long: several times what one server can do with them."""
+
+MAX_SAID_AT_ONCE = 2 * MAX_SAID_PER_SECOND
+
+_SELDOM = 100
+"""Counts a message that a worker has few of, and each of which is dear."""
+
+
+class Pace:
+    """How fast one worker is listened to: what it has said runs out with the time. The worker notices a connection
+    that is read slowly, and everybody else nothing."""
+
+    def __init__(self) -> None:
+        self._said, self._at = 0.0, 0.0
+
+    def wait(self, messages: Sequence[FromWorker], now: float) -> float:
+        """Seconds for which it is not to be listened to, as it has said these."""
+        # hot: benchmarks/throughput.py
+        self._said = max(0.0, self._said - (now - self._at) * MAX_SAID_PER_SECOND) + sum(map(_weight, messages))
+        self._at = now
+        return max(0.0, self._said - MAX_SAID_AT_ONCE) / MAX_SAID_PER_SECOND
+
+
+def _weight(message: FromWorker) -> int:
+    if isinstance(message, Results):
+        return 1 + len(message.outcomes)
+    if isinstance(message, Started | Released):
+        return 1 + len(message.refs)
+    if isinstance(message, Have):
+        return _SELDOM + len(message.names)
+    return _SELDOM if isinstance(message, Draining | Lost | Pulled | Broken) else 1
+
+
+def ability(hello: Hello) -> Ability:
+    serves = None if hello.serves is None else frozenset(hello.serves)
+    options = EVERYWHERE if hello.options is None else frozenset(hello.options)
+    return Ability(serves, carried_out(hello.doors, any_image=serves is None), options)
 
 
 def checked(outcome: Outcome, blobs: Blobs, max_result: int) -> Outcome:
@@ -92,11 +150,14 @@ def _without(outcome: Outcome, message: str) -> Outcome:
     return msgspec.structs.replace(outcome, reason=Reason.RESULT_INVALID, body=None, failure=Failure(message))
 
 
-def shown_progress(value: object) -> msgspec.Raw | None:
-    """Progress as JSON; None if it cannot be shown: MessagePack knows values that JSON does not."""
+def shown_progress(value: msgspec.Raw) -> msgspec.Raw | None:
+    """Progress as JSON; None if it cannot be shown: MessagePack knows values that JSON does not, and in few bytes more
+    than JSON does."""
+    if len(bytes(value)) > MESSAGEPACK_FOR_JSON * MAX_PROGRESS:
+        return None
     try:
-        text = msgspec.json.encode(value)
-    except (TypeError, ValueError, RecursionError):
+        text = msgspec.json.encode(msgspec.msgpack.decode(value))
+    except (msgspec.DecodeError, TypeError, ValueError, RecursionError):
         return None
     return msgspec.Raw(text) if len(text) <= MAX_PROGRESS else None
 

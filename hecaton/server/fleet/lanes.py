@@ -6,9 +6,16 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from hecaton.core.matching import Lane
-from hecaton.core.model import WorkerId
+from hecaton.core.doors import WAYS
+from hecaton.core.matching import Lane, warm_key
+from hecaton.core.model import Image, WorkerId
+from hecaton.core.options import options_of
 from hecaton.server.fleet.kinds import Work
+from hecaton.store.port import Claimed
+from hecaton.wire.channel import Assignment, FileRef, ImageRef
+
+DEPTH_SECONDS = 0.05
+MAX_DEPTH = 512
 
 
 class LaneState(msgspec.Struct):
@@ -25,7 +32,22 @@ class LaneState(msgspec.Struct):
     pace: float | None = None  # seconds that a job of this lane runs, exponentially averaged: how many to prefetch
     used_at: float = 0.0
     asks: frozenset[str] = frozenset()  # names of the options that tell the lane apart
+    refused: int = 0  # claims in a row that could not be stored
     waits: Work | None = None  # while it waits: what its worker is asked for
+
+    def shunned_at(self, now: float) -> frozenset[WorkerId]:
+        self.shunned = {worker: until for worker, until in self.shunned.items() if until > now}
+        return frozenset(self.shunned)
+
+    def advance(self, taken: int, submitted_at: float) -> None:
+        """The first of it, of this priority, is gone: what is left has no higher one and, within one, is not older.
+        Without this a single urgent job would pull all others of its lane along."""
+        self.waiting[taken] = self.waiting.get(taken, 0) - 1
+        possible = taken if self.raised is None else max(taken, self.raised)
+        self.waiting = {priority: n for priority, n in self.waiting.items() if n > 0 and priority <= possible}
+        self.priority = max(self.waiting, default=taken)
+        if self.priority == taken:
+            self.since = max(self.since, submitted_at)
 
 
 class WaitingLanes:
@@ -53,3 +75,31 @@ class WaitingLanes:
             if not alike:
                 del self._lanes[state.waits]
             state.waits = None
+
+
+def depth(state: LaneState) -> int:
+    """How many jobs a slot holds: enough to cover two round trips to a busy server, at most `MAX_DEPTH`.
+
+    Jobs of a second or more wait in the queue instead, where any free slot can take them."""
+    if not WAYS[state.lane.mode].warm or state.pace is None or state.pace >= 1.0:
+        return 1
+    return max(2, min(MAX_DEPTH, int(DEPTH_SECONDS / max(state.pace, 1e-6)) + 1))
+
+
+def assigned(job: Claimed, slot: int, lane: Lane, image: Image) -> Assignment:
+    """A job of the lane, for its worker."""
+    spec = job.spec
+    file = FileRef(spec.file, spec.file_name or "file") if spec.file else None
+    return Assignment(
+        ref=job.ref,
+        slot=slot,
+        image=ImageRef(image.name, image.digest, image.env, image.env_revision),
+        owner=job.owner,
+        warm_key=warm_key(lane, image.digest, image.env_revision),
+        mode=spec.mode,
+        payload=job.payload,
+        key=job.key,
+        file=file,
+        args=spec.args,
+        options=options_of(spec),
+    )

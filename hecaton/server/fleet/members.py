@@ -13,12 +13,11 @@ from typing import Protocol
 
 import msgspec
 
-from hecaton.core.doors import carried_out
 from hecaton.core.errors import Fenced
 from hecaton.core.matching import ANYTHING, Ability, Host, Slot
 from hecaton.core.model import AttemptRef, Gpu, JobId, WorkerId, WorkerStatus
-from hecaton.core.options import EVERYWHERE
-from hecaton.wire.channel import Held, Hello, ToWorker
+from hecaton.server.fleet.checks import MAX_NOTE, ability
+from hecaton.wire.channel import Held, Hello, SlotInfo, ToWorker
 
 
 class WorkerLink(Protocol):
@@ -30,6 +29,9 @@ class WorkerLink(Protocol):
 
     def close(self, code: int, reason: str) -> None: ...
 
+
+MAX_HELD = 4096
+"""Jobs that one worker has at a time, shared by its slots: 512 for each of eight cards whose jobs take no time."""
 
 Place = tuple[WorkerId, int]
 """A slot, by its worker and index."""
@@ -95,6 +97,7 @@ class Member(msgspec.Struct):
     protocol: int = 0
     ability: Ability = ANYTHING
     slots: dict[int, SlotState] = {}
+    leased: dict[AttemptRef, Lease] = {}  # what the slots hold
     storing: dict[AttemptRef, Lease] = {}  # their place is free, their end is on its way into the store
 
     @property
@@ -140,18 +143,22 @@ class Member(msgspec.Struct):
         slot = next((slot for slot in self.slots.values() if job in slot.held), None)
         return list(slot.held).index(job) if slot else 0
 
+    def put(self, lease: Lease) -> None:
+        held = self.slot(lease.slot).held
+        if (before := held.get(lease.ref.job)) is not None:
+            del self.leased[before.ref]
+        held[lease.ref.job] = self.leased[lease.ref] = lease
+
+    def take(self, lease: Lease) -> None:
+        del self.slot(lease.slot).held[lease.ref.job], self.leased[lease.ref]
+
     def lease(self, ref: AttemptRef) -> Lease | None:
-        for slot in self.slots.values():
-            lease = slot.held.get(ref.job)
-            if lease is not None and lease.ref == ref:
-                return lease
-        return None
+        return self.leased.get(ref)
 
 
-def ability(hello: Hello) -> Ability:
-    serves = None if hello.serves is None else frozenset(hello.serves)
-    options = EVERYWHERE if hello.options is None else frozenset(hello.options)
-    return Ability(serves, carried_out(hello.doors, any_image=serves is None), options)
+def _slot(info: SlotInfo) -> SlotState:
+    lost = info.lost[:MAX_NOTE] if info.lost is not None else None
+    return SlotState(info.index, info.gpu, info.warm_key, info.image, lost)
 
 
 class Reconciled(msgspec.Struct, frozen=True):
@@ -230,7 +237,7 @@ class Fleet:
             member = self._member(worker_id, name)
             member.last_contact = now
             self._changed.add((worker_id, slot))
-            member.slot(slot).held[ref.job] = Lease(ref, slot, 0, None, started=started)
+            member.put(Lease(ref, slot, 0, None, started=started))
 
     def unknown(self, worker_id: WorkerId, held: Sequence[Held]) -> dict[AttemptRef, int]:
         """What a returning worker holds without a lease, and on which slot: only the store can say what it is."""
@@ -254,9 +261,8 @@ class Fleet:
         member.boot_id = hello.boot_id
         member.runtime, member.version, member.protocol = hello.runtime, hello.version, hello.protocol
         member.ability = ability(hello)
-        member.slots = {
-            info.index: SlotState(info.index, info.gpu, info.warm_key, info.image, info.lost) for info in hello.slots
-        }
+        member.slots = {info.index: _slot(info) for info in hello.slots}
+        member.leased = {}
         keep, drop = [], []
         for held in hello.held:
             lease = owned.pop(held.ref, None)
@@ -270,7 +276,7 @@ class Fleet:
             keep.append(held.ref)
             lease.slot, lease.revoking = held.slot, False
             lease.started = lease.started or held.phase != "queued"
-            member.slot(held.slot).held[held.ref.job] = lease
+            member.put(lease)
         self._note(member)
         started = tuple(ref for ref, lease in owned.items() if lease.started)
         waiting = tuple(ref for ref, lease in owned.items() if not lease.started)
@@ -312,19 +318,21 @@ class Fleet:
         member = self.members.get(worker_id)
         if member is None:
             return None
-        slot = member.slot(lease.slot)
-        slot.held[lease.ref.job] = lease
-        slot.promised, slot.depth = lease.warm_key, depth
+        member.put(lease)
+        slot = member.slots[lease.slot]
+        slot.promised, slot.depth = lease.warm_key, max(1, min(depth, MAX_HELD // len(member.slots)))
         self._changed.add((worker_id, lease.slot))
         return member
 
-    def lose_slot(self, worker_id: WorkerId, index: int, why: str) -> None:
-        """Its card can be used no more. What the worker held there it ends or hands back itself."""
+    def lose_slot(self, worker_id: WorkerId, index: int, why: str) -> bool:
+        """Its card can be used no more. What the worker held there it ends or hands back itself. False: no news."""
         member = self.members.get(worker_id)
         slot = member.slots.get(index) if member is not None else None
-        if slot is not None:
-            slot.lost = why
-            self._changed.add((worker_id, index))
+        if slot is None or slot.lost is not None:
+            return False
+        slot.lost = why
+        self._changed.add((worker_id, index))
+        return True
 
     def release(self, worker_id: WorkerId, ref: AttemptRef, now: float) -> Lease | None:
         """The attempt is over on this worker; its place on the slot is free."""
@@ -332,9 +340,8 @@ class Fleet:
         lease = member.lease(ref) if member else None
         if member is None or lease is None:
             return None
-        slot = member.slot(lease.slot)
-        del slot.held[ref.job]
-        slot.used_at = now
+        member.take(lease)
+        member.slots[lease.slot].used_at = now
         self._changed.add((worker_id, lease.slot))
         self._forget_if_done(member)
         return lease
@@ -372,7 +379,7 @@ class Fleet:
         for ref in refs:
             lease = member.storing.pop(ref, None) if member else None
             if member is not None and lease is not None:
-                member.slot(lease.slot).held[ref.job] = lease
+                member.put(lease)
                 self._changed.add((worker_id, lease.slot))
 
     def silent(self, now: float, suspect_after: float, lost_after: float) -> list[Member]:

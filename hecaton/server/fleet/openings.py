@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from hecaton.core.matching import ANYTHING, Ability, Host, Slot, Want
 from hecaton.core.model import WorkerId, WorkerStatus
 from hecaton.server.fleet.kinds import NO_KIND, HostKind, HostKinds, Work, doable, work_of
-from hecaton.server.fleet.members import Fleet, Member, Place, SlotState
+from hecaton.server.fleet.members import Fleet, Lease, Member, Place, SlotState
 
 TIDY = 1000
 """Decisions after which what nobody asks for any more stops telling workers apart."""
@@ -256,3 +256,14 @@ def _less(counter: Counter[Any], key: Hashable) -> None:
     counter[key] -= 1
     if counter[key] <= 0:
         del counter[key]
+
+
+def behind(slot: SlotState) -> list[Lease]:
+    """What waits there beside another job, the last first. The first of a slot is about to start, if none has."""
+    waiting = [lease for lease in slot.held.values() if not lease.started and not lease.revoking]
+    first = 0 if any(lease.started for lease in slot.held.values()) else 1
+    return waiting[first:][::-1]
+
+
+def half(leases: list[Lease]) -> list[Lease]:
+    return leases[: (len(leases) + 1) // 2]

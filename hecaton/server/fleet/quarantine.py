@@ -168,7 +168,14 @@ class Quarantine:
         return self._fleet.out_of_service.get(worker, IN_SERVICE)
 
     async def broken(self, worker: WorkerId, why: str) -> None:
-        """It says itself that it starts no container: out at once, whatever it has done before."""
+        """It says itself that it starts no container: out at once, whatever it has done before. Said again in the same
+        words a moment later, it is no news."""
+        known = self._reasons(worker)
+        if (
+            known.quarantine == f"it starts no container: {why[:MAX_WHY]}"
+            and known.until - self._clock.now() > QUARANTINE / 2
+        ):
+            return
         self._quarantine(worker, f"it starts no container: {why[:MAX_WHY]}")
         await self._database.write(self.keep(worker))
 

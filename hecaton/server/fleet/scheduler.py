@@ -17,23 +17,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
-from hecaton.core.doors import WAYS
+import structlog
+
+from hecaton.core.errors import Unavailable
 from hecaton.core.matching import Lane, Want, place, warm_key
 from hecaton.core.model import AttemptRef, Image, WorkerId
-from hecaton.core.options import options_of
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.images.pulls import Pulls
 from hecaton.server.fleet.kinds import Work
-from hecaton.server.fleet.lanes import LaneState, WaitingLanes
-from hecaton.server.fleet.members import Fleet, Lease, Member, SlotState
-from hecaton.server.fleet.openings import Openings
+from hecaton.server.fleet.lanes import LaneState, WaitingLanes, assigned, depth
+from hecaton.server.fleet.members import Fleet, Lease, Member
+from hecaton.server.fleet.openings import Openings, behind, half
 from hecaton.store.port import Claim, Claimed, Database, LaneInfo, Store
-from hecaton.wire.channel import Assign, Assignment, FileRef, ImageRef, Revoke
+from hecaton.wire.channel import Assign, Assignment, Revoke
 
 T = TypeVar("T")
 
-DEPTH_SECONDS = 0.05
-MAX_DEPTH = 512
+_log = structlog.get_logger("hecaton.scheduler")
 
 SHUN = 60.0
 """Seconds for which a lane's jobs go to other machines first, after one of them was failed by this machine."""
@@ -155,14 +155,10 @@ class Scheduler:
             owner,
             running.get(owner, 0),
             max(state.since, self._served.get(owner, 0.0)),
-            self._shunned(state) | barred if state.shunned or barred else barred,
+            state.shunned_at(self._now()) | barred if state.shunned or barred else barred,
             state.asks,
             barred,
         )
-
-    def _shunned(self, state: LaneState) -> frozenset[WorkerId]:
-        state.shunned = {worker: until for worker, until in state.shunned.items() if until > self._now()}
-        return frozenset(state.shunned)
 
     def shun(self, key: int, worker: WorkerId) -> None:
         """A job of this lane was failed by the machine: it and its like go to others first, if there are any."""
@@ -242,13 +238,57 @@ class Scheduler:
         def write(store: Store) -> tuple[T, list[Claimed]]:
             return work(store), store.claim(claims, now)
 
+        claimed: list[Claimed] | None
         try:
-            done, claimed = await database.write(write)
+            try:
+                done, claimed = await database.write(write)
+            except Unavailable:
+                raise
+            except Exception:  # whose fault that was shows when each is tried alone
+                done, claimed = await database.write(work), None
         except BaseException:
             self._undo(claims)
             raise
+        if claimed is None:
+            return done, await self._one_by_one(claims, database, now)
         self._settle(claims, claimed)
         return done, len(claimed)
+
+    async def _one_by_one(self, claims: Sequence[Claim], database: Database, now: float) -> int:
+        """Returns how many jobs were given out. Raises nothing of the store's: the caller's own work is done."""
+        given, refused = 0, False
+        left = list(claims)
+        while left:
+            try:
+                claimed = await database.write(lambda store: store.claim(left[:1], now))
+            except Unavailable:  # `duties` looks again
+                break
+            except Exception as error:
+                _log.error("Jobs could not be given to a worker", worker=left[0].worker_id, error=str(error)[:500])
+                refused = True
+                self._undo(left[:1])
+                self._set_apart(left.pop(0))
+            except BaseException:
+                self._undo(left)
+                raise
+            else:
+                given += len(claimed)
+                self._lanes[left[0].lane].refused = 0
+                self._settle([left.pop(0)], claimed)
+        self._undo(left)
+        return given + (await self.claim(database, now) if refused else 0)
+
+    def _set_apart(self, claim: Claim) -> None:
+        """One of the two cannot be stored. At first the worker is to blame, and comes back; the next time the lane is,
+        and waits until the next look at all that waits."""
+        lane = self._lanes[claim.lane]
+        lane.refused += 1
+        member = self.fleet.members.get(claim.worker_id)
+        if lane.refused > 1:
+            self._count(lane, 0)
+        elif member is not None and member.link is not None:
+            member.link.close(1011, "the server failed to give this worker jobs; its log says why")
+            self.fleet.leave(member.id, member.link)
 
     def _plan(self) -> list[Claim]:
         if not self._waiting.works or not self._openings.any():
@@ -287,48 +327,18 @@ class Scheduler:
         for job in claimed:
             claim = claims[job.claim]
             state = self._lanes[claim.lane]
-            self._advance(state, job)
-            assignment = self._assignment(job, claim, state.lane)
+            state.advance(job.spec.priority, submitted_at(job.ref.job))
+            image = self._image(job.image_id)
+            assignment = assigned(job, claim.slot, state.lane, image) if image is not None else None
             warm = assignment.warm_key if assignment is not None else None
             lease = Lease(job.ref, claim.slot, claim.lane, warm, state.lane.owner_id)
-            member = self.fleet.grant(claim.worker_id, lease, _depth(state))
+            member = self.fleet.grant(claim.worker_id, lease, depth(state))
             # If it left in between, the lease expires, or the worker returns and is asked.
             if assignment is not None and member is not None and member.link is not None:
                 pushes.setdefault(member.id, (member, []))[1].append(assignment)
         for member, jobs in pushes.values():
             if member.link is not None:
                 member.link.send(Assign(tuple(jobs)))
-
-    def _advance(self, state: LaneState, job: Claimed) -> None:
-        """The first of a lane is gone: what is left has no higher priority and, within one, is not older. Without this
-        a single urgent job would pull all others of its lane along."""
-        taken, raised = job.spec.priority, state.raised
-        state.waiting[taken] = state.waiting.get(taken, 0) - 1
-        possible = taken if raised is None else max(taken, raised)
-        state.waiting = {priority: n for priority, n in state.waiting.items() if n > 0 and priority <= possible}
-        state.priority = max(state.waiting, default=taken)
-        if state.priority == taken:
-            state.since = max(state.since, submitted_at(job.ref.job))
-
-    def _assignment(self, job: Claimed, claim: Claim, lane: Lane) -> Assignment | None:
-        image = self._image(job.image_id)
-        if image is None:
-            return None
-        spec = job.spec
-        file = FileRef(spec.file, spec.file_name or "file") if spec.file else None
-        return Assignment(
-            ref=job.ref,
-            slot=claim.slot,
-            image=ImageRef(image.name, image.digest, image.env, image.env_revision),
-            owner=job.owner,
-            warm_key=warm_key(lane, image.digest, image.env_revision),
-            mode=spec.mode,
-            payload=job.payload,
-            key=job.key,
-            file=file,
-            args=spec.args,
-            options=options_of(spec),
-        )
 
     def ran(self, key: int, seconds: float | None) -> None:
         state = self._lanes.get(key)
@@ -345,14 +355,14 @@ class Scheduler:
         room: float = self._openings.idle()
         asked: dict[WorkerId, list[AttemptRef]] = {}
         would_run: dict[int, bool] = {}
-        behind = ((member, lease) for member, slot in self._openings.stacked() for lease in _half(_behind(slot)))
-        for member, lease in behind if room else ():
+        asked_back = ((member, lease) for member, slot in self._openings.stacked() for lease in half(behind(slot)))
+        for member, lease in asked_back if room else ():
             if lease.lane not in would_run:
                 would_run[lease.lane] = self._would_run(lease.lane)
             if would_run[lease.lane]:
                 lease.revoking = True
                 asked.setdefault(member.id, []).append(lease.ref)
-                room -= 1 / _depth(self._lanes[lease.lane])
+                room -= 1 / depth(self._lanes[lease.lane])
             if room <= 0:
                 break
         for worker, refs in asked.items():
@@ -378,23 +388,3 @@ class Scheduler:
 
 def nothing(store: Store) -> None:
     """The work of a transaction that only claims, or that only waits for those before it."""
-
-
-def _behind(slot: SlotState) -> list[Lease]:
-    """What waits there beside another job, the last first. The first of a slot is about to start, if none has."""
-    waiting = [lease for lease in slot.held.values() if not lease.started and not lease.revoking]
-    first = 0 if any(lease.started for lease in slot.held.values()) else 1
-    return waiting[first:][::-1]
-
-
-def _half(leases: list[Lease]) -> list[Lease]:
-    return leases[: (len(leases) + 1) // 2]
-
-
-def _depth(state: LaneState) -> int:
-    """How many jobs a slot holds: enough to cover two round trips to a busy server, at most `MAX_DEPTH`.
-
-    Jobs of a second or more wait in the queue instead, where any free slot can take them."""
-    if not WAYS[state.lane.mode].warm or state.pace is None or state.pace >= 1.0:
-        return 1
-    return max(2, min(MAX_DEPTH, int(DEPTH_SECONDS / max(state.pace, 1e-6)) + 1))

@@ -17,6 +17,12 @@ from hecaton.core.options import check, values_of
 from hecaton.store.port import Blobs, NewJob, Store
 from hecaton.wire import api
 
+MAX_ARGUMENT = 128 * 1024
+"""Bytes: Linux gives a program no longer one."""
+
+MAX_ARGUMENTS = 512 * 1024
+"""Bytes of all of a job."""
+
 MAX_FILE_NAME = 128
 
 MIB = 1024 * 1024
@@ -57,6 +63,12 @@ def spec_of(request: Shared) -> JobSpec:
         raise BadRequest(f"`file` and `args` belong to jobs with mode {' or '.join(WITH_FILE)}")
     if any("\0" in argument for argument in request.args):
         raise BadRequest("an argument holds a NUL character: no program can be given that")
+    if max((len(argument.encode()) for argument in request.args), default=0) >= MAX_ARGUMENT:
+        raise BadRequest(f"an argument has {MAX_ARGUMENT} bytes or more: no program can be given that")
+    if sum(len(argument.encode()) for argument in request.args) > MAX_ARGUMENTS:
+        raise BadRequest(
+            f"the arguments have more than {MAX_ARGUMENTS} bytes together", "Send what is long as the job's payload."
+        )
     name = request.file_name
     if name is not None and (not 0 < len(name) <= MAX_FILE_NAME or "/" in name or "\0" in name or name in (".", "..")):
         raise BadRequest(f"{name[:80]!r} is not a file name")

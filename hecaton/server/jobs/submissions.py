@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hecaton.core.errors import HecatonError, TooMany, Unavailable
+from hecaton.core.errors import TooMany, Unavailable
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import Hub
 from hecaton.server.jobs.quotas import Quotas
@@ -81,7 +81,7 @@ class Submissions:
         """Nothing of the group is stored. Whose fault that is shows when each is tried alone."""
         for job, _ in group:
             self._scheduler.remove(job.lane)
-        if len(group) > 1 and isinstance(error, HecatonError) and not isinstance(error, Unavailable):
+        if len(group) > 1 and isinstance(error, Exception) and not isinstance(error, Unavailable):
             for one in group:
                 self._tasks.start(self._store([one]))
             return

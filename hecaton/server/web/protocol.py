@@ -11,12 +11,16 @@ import resource
 import sys
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+from websockets.http11 import Request
 
 from hecaton.core.errors import Unavailable
 from hecaton.server.connections import SEAT, Connections, memory_here, room
+from hecaton.server.fleet.channel import LONGER_FRAMES
 from hecaton.server.settings import Settings
 from hecaton.server.web.heads import GUARDED, Bounded, Refused
 from hecaton.server.web.http import CUT
+from hecaton.wire.bounds import MAX_FRAME_BEFORE
 
 SLOWEST = 8 * 1024
 """Bytes per second below which a request body is given up, once it has had `request_timeout` (half a dozen times
@@ -27,6 +31,9 @@ _RESERVED = 512
 
 _OPEN_MAX = 10240
 """Of macOS: its setrlimit refuses more than that, unlimited too."""
+
+MAX_PARTS = 1024
+"""Of a frame that comes in parts."""
 
 AHEAD = 2
 """Frames that wait for their reader before the connection is read no further."""
@@ -192,6 +199,28 @@ class Reading(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.app_state[SEAT].leave()
         super().connection_lost(exc)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:
+            self.scope["state"][LONGER_FRAMES] = self._lengthen
+
+    def _lengthen(self) -> None:
+        self.conn.max_message_size = MAX_FRAME_BEFORE
+
+    def handle_cont(self, event: Frame) -> None:
+        """The limit of a frame counts its bytes, and a part may have none."""
+        if len(self.frames) < MAX_PARTS:
+            super().handle_cont(event)
+        else:
+            self.transport.abort()
+
+    def handle_ping(self) -> None:
+        """One who asks and does not read the answers would have them pile up."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.transport.abort()
 
     def send_receive_event_to_app(self) -> None:
         paused = self.read_paused

@@ -23,6 +23,7 @@ import structlog
 
 from hecaton.core.model import AttemptRef
 from hecaton.wire import channel, proxies, tls
+from hecaton.wire.bounds import MAX_FRAME_OF_SERVER_BEFORE
 from hecaton.wire.channel import (
     Accepted,
     FromWorker,
@@ -37,6 +38,7 @@ from hecaton.wire.channel import (
     WorkerBeat,
 )
 from hecaton.wire.errors import from_reply
+from hecaton.wire.frames import frames
 from hecaton.worker.link.notify import notify
 from hecaton.worker.link.registration import WorkerConfig
 
@@ -185,7 +187,7 @@ class ServerLink:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 socket = await self._session.ws_connect(
-                    self._url + channel.PATH, max_msg_size=channel.MAX_FRAME, compress=0, autoping=True
+                    self._url + channel.PATH, max_msg_size=MAX_FRAME_OF_SERVER_BEFORE, compress=0, autoping=True
                 )
         except aiohttp.WSServerHandshakeError as error:
             # A Hecaton server opens the connection before it looks at the token: another program answers here.
@@ -282,10 +284,11 @@ class ServerLink:
             messages, self._waiting, self._urgent = _together(self._waiting), [], False
             if isinstance(messages[-1], Results):
                 self._unaccepted.update(outcome.ref for outcome in messages[-1].outcomes)
-            frame = channel.encode(messages)
-            self._sending = len(frame)
+            due = frames(messages)
+            self._sending = sum(map(len, due))
             try:
-                await socket.send_bytes(frame)
+                for frame in due:
+                    await socket.send_bytes(frame)
             except (aiohttp.ClientError, OSError):
                 return  # the reader hears of it too, and ends the session
             self._sending = 0

@@ -146,7 +146,8 @@ class Outbox:
     def _send_progress(self, ref: AttemptRef) -> None:
         if ref not in self._progress:
             return
-        self._link.send(Progress(ref, shown(self._progress.pop(ref))))
+        value = shown(self._progress.pop(ref))
+        self._link.send(Progress(ref, msgspec.Raw(msgspec.msgpack.encode(value))))
 
 
 def shown(value: Any) -> Any:

@@ -18,12 +18,17 @@ _log = structlog.get_logger("hecaton.images")
 
 class ImageNews:
     """On the server's event loop. `pin`: keep the digest of an image of which none is known; others use it, too.
-    `kick`: hand out what waits."""
+    `kick`: hand out what waits. `knows`: is there an image of this name? What workers say of others is forgotten."""
 
     def __init__(
-        self, versions: Versions, pulls: Pulls, pin: Callable[[str, str], Awaitable[None]], kick: Callable[[], None]
+        self,
+        versions: Versions,
+        pulls: Pulls,
+        pin: Callable[[str, str], Awaitable[None]],
+        kick: Callable[[], None],
+        knows: Callable[[str], bool],
     ) -> None:
-        self._versions, self._pulls, self._pin, self._kick = versions, pulls, pin, kick
+        self._versions, self._pulls, self._pin, self._kick, self._knows = versions, pulls, pin, kick, knows
         self._tasks = Tasks()
 
     def hear(self, worker: WorkerId, message: Resolved | Pulled | Have) -> None:
@@ -33,13 +38,13 @@ class ImageNews:
             case Pulled(name, digest):
                 self._tasks.start(self._keep(name, digest))
             case Have(names):
-                for name in names:
+                for name in filter(self._knows, names):
                     self._pulls.has(worker, name)
                 self._kick()
 
     def runs(self, worker: WorkerId, image: str | None) -> None:
         """A container of it has come up there."""
-        if image is not None:
+        if image is not None and self._knows(image):
             self._pulls.has(worker, image)
 
     def starts_anew(self, worker: WorkerId) -> None:

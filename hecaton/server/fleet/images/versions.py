@@ -6,6 +6,7 @@ The server itself has no login at any registry, and what was built on a machine 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -82,7 +83,7 @@ class Versions:
         member = self._fleet.members.get(worker)
         if question is None or member is None or worker not in question.open:
             return
-        made = None if said.age is None else self._now() - said.age
+        made = None if said.age is None or not math.isfinite(said.age) else self._now() - said.age
         why = None if said.why is None else said.why[:MAX_TEXT]
         answer = ImageVersion(member.name, _cut(said.here), made, _cut(said.digest), why)
         question.answers[worker] = answer
