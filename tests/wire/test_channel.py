@@ -54,11 +54,11 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
 
 def within(kind: Any, limits: msgspec.Meta) -> st.SearchStrategy[Any]:
     """Counts and lengths far below their bound; `test_words.py` has what lies at it and beyond."""
-    if kind is int:
-        low, lt, le = (None if bound is None else int(bound) for bound in (limits.ge, limits.lt, limits.le))
-        return st.integers(low, le if lt is None else lt - 1)
-    if kind in (str, JobId):
-        return st.text(max_size=min(40, limits.max_length or 40))
+    if kind is int and limits.ge is not None:
+        highest = limits.le if limits.lt is None else limits.lt - 1
+        return st.integers(int(limits.ge), int(highest or 0))
+    if kind in (str, JobId) and limits.max_length is not None:
+        return st.text(max_size=min(40, limits.max_length))
     if kind is bytes:
         return st.binary(max_size=40)
     return values(kind)
