@@ -86,6 +86,13 @@ ROWS = (
         "400",
     ),
     Row("Name of a job's file", "{server.jobs.requests.MAX_FILE_NAME:count} characters", "400"),
+    Row("Name of a job", "{server.jobs.requests.MAX_NAME:count} printable characters", "400"),
+    Row(
+        "Tags of a job",
+        "{server.jobs.requests.MAX_TAGS:count}; the key {server.jobs.requests.MAX_TAG_KEY:count} characters, the value"
+        " {server.jobs.requests.MAX_TAG_VALUE:count}",
+        "400",
+    ),
     Row("`Idempotency-Key`", "{server.web.api.MAX_KEY:count} characters", "400"),
     Row(
         "Password",

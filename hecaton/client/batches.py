@@ -54,6 +54,7 @@ def head_of(job: NewJob, name: str, *, pause: bool) -> NewBatch:
         file=job.file,
         file_name=job.file_name,
         args=job.args,
+        tags=job.tags,
         **values_of(job),
     )
 

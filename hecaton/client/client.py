@@ -171,6 +171,8 @@ class Client:
         file: str | os.PathLike[str] | None = None,
         args: Sequence[str] = (),
         key: str | None = None,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
         **options: Any,
     ) -> JobHandle:
         """Submit a job; the answer means that it is stored durably.
@@ -183,9 +185,11 @@ class Client:
             `file` with `args`; "native" what is in the image.
         key: idempotency key: submitting again with the same one gives the first job. By default a fresh one, so that
             the retries of this call never make two jobs.
+        name, tags: what you call it, and by what else you will look for it.
         options: what else may be asked of a job, by name. Defaults to nothing of it:
         """
         request = submission.new_job(image, mode=_member(Mode, mode), file=file, args=args, options=options)
+        request = submission.labelled(request, name, tags)
         request = submission.with_payload(self._transport, request, input, payload, payload_file)
         if file is not None:
             request = submission.with_file(self._transport, request, file)
@@ -198,10 +202,18 @@ class Client:
             "GET", path_of(job), api.JobView, query=query, within=self._transport.timeout + min(wait, 60.0)
         )
 
-    def jobs(self, state: JobState | str | None = None, limit: int = 50, before: str | None = None) -> api.JobPage:
-        """Newest first. `before`: `next` of the page before."""
+    def jobs(
+        self,
+        state: JobState | str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+        *,
+        name: str | None = None,
+        tag: str | None = None,
+    ) -> api.JobPage:
+        """Newest first. `before`: `next` of the page before. `name`, `tag` (`key=value`): those alone that have it."""
         chosen = _member(JobState, state) if state is not None else None
-        query = {"state": chosen, "limit": limit, "before": before}
+        query = {"state": chosen, "limit": limit, "before": before, "name": name, "tag": tag}
         return self._transport.call("GET", f"{API}/jobs", api.JobPage, query=query)
 
     def wait(self, job: str | int, timeout: float | None = None) -> api.JobView:
@@ -253,7 +265,7 @@ class Client:
 
         key: idempotency key: called again with the same one and the same inputs, it goes on where it was cut off.
         pause: hand out no more when the first 20 jobs to end have all failed alike.
-        options: mode, file, args and all options of `submit`.
+        options: mode, file, args, tags and all options of `submit`.
         """
         items = (batch_calls.item_of(self._transport, value) for value in inputs)
         return self.submit_items(image, items, name=name, key=key, pause=pause, **options)
@@ -310,10 +322,11 @@ class Client:
 
     def _batch_head(self, image: str, name: str, pause: bool, options: dict[str, Any]) -> api.NewBatch:
         mode, file = _member(Mode, options.pop("mode", DEFAULT)), options.pop("file", None)
+        tags = options.pop("tags", None)
         request = submission.new_job(image, mode=mode, file=file, args=options.pop("args", ()), options=options)
         if file is not None:
             request = submission.with_file(self._transport, request, file)
-        return batch_calls.head_of(request, name, pause=pause)
+        return batch_calls.head_of(submission.labelled(request, None, tags), name, pause=pause)
 
     def batch(self, batch: str | int) -> BatchHandle:
         """A batch by its id or short number. NotFound."""

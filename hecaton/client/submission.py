@@ -75,6 +75,10 @@ def new_job(
     )
 
 
+def labelled(request: NewJob, name: str | None, tags: Mapping[str, str] | None) -> NewJob:
+    return msgspec.structs.replace(request, name=name, tags=dict(tags or {})) if name is not None or tags else request
+
+
 def send(transport: Transport, request: NewJob, key: str | None) -> Submitted:
     """Safe to repeat: `key`, or a fresh one, makes one job of all tries."""
     return transport.call("POST", f"{API}/jobs", Submitted, request, key=checked_key(key))

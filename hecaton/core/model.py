@@ -143,6 +143,13 @@ class JobSpec(Options, frozen=True, omit_defaults=True):
     file: str | None = None  # handler or script: content hash of its blob (SHA-256, hex)
     file_name: str | None = None
     args: tuple[str, ...] = ()
+    name: str | None = None  # what its owner calls it
+    tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def labels(self) -> tuple[tuple[str, str], ...]:
+        """By what it is found: its tags, and its name under an empty key."""
+        return self.tags if self.name is None else (("", self.name), *self.tags)
 
 
 class User(msgspec.Struct, frozen=True):

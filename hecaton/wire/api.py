@@ -131,6 +131,8 @@ class NewJob(_Request, Options, frozen=True):
     file: str | None = None  # handler or script: SHA-256 of its uploaded blob
     file_name: str | None = None
     args: tuple[str, ...] = ()
+    name: str | None = None  # what you call it
+    tags: dict[str, str] = {}
 
 
 class Submitted(_Reply, frozen=True):
@@ -158,6 +160,11 @@ class JobSummary(_Reply, frozen=True):
     attempt: int
     worker: str | None
     reason: Reason | None
+    name: str | None = None
+    mode: Mode = Mode.NATIVE
+    file_name: str | None = None  # handler or script
+    args: tuple[str, ...] = ()
+    tags: dict[str, str] = {}
 
 
 class AttemptView(Attempt, frozen=True, omit_defaults=True):
@@ -201,6 +208,10 @@ class JobView(_Reply, Options, frozen=True, omit_defaults=False):
     removed: str | None = None  # set where there was a result that is not kept any longer: "... after 30 days"
     batch: str | None = None  # id of the batch it belongs to
     item: int | None = None  # its position there, from 0
+    name: str | None = None
+    file_name: str | None = None  # handler or script
+    args: tuple[str, ...] = ()
+    tags: dict[str, str] = {}
 
 
 class JobPage(_Reply, frozen=True):
@@ -249,6 +260,7 @@ class NewBatch(_Request, Options, frozen=True):
     file: str | None = None
     file_name: str | None = None
     args: tuple[str, ...] = ()
+    tags: dict[str, str] = {}  # of each of its jobs
 
 
 class NewItems(_Request, frozen=True):

@@ -16,7 +16,7 @@ from hecaton.core.model import Failure
 from hecaton.wire.api import JobView
 from tests.cli.conftest import Invoke, Process
 from tests.cli.views import JOB_ID, failed, finished, job, summary
-from tests.client.scripted import Answer, ScriptedServer, error, reply
+from tests.client.scripted import Answer, ScriptedServer, Seen, error, reply
 
 SUBMITTED = reply({"id": JOB_ID, "index": 12}, 201)
 PATH = f"/v1/jobs/{JOB_ID}"
@@ -389,7 +389,7 @@ def test_job_list_is_a_table_and_pages_on(invoke: Invoke, server: ScriptedServer
     pages = [{"jobs": [summary(finished(1))], "next": "more"}, {"jobs": [summary(failed())], "next": None}]
     server.on("GET", "/v1/jobs", *map(reply, pages))
     lines = invoke("job", "list", "--all").out.splitlines()
-    assert lines[0].split() == ["#", "STATUS", "IMAGE", "SUBMITTED", "RAN", "WORKER", "OWNER", "ID"]
+    assert lines[0].split() == ["#", "STATUS", "JOB", "IMAGE", "SUBMITTED", "RAN", "WORKER", "OWNER", "ID"]
     assert [line.split("  ")[1] for line in lines[1:]] == ["FINISHED", "FAILED (handler_error)"]
     assert server.seen[-1].query["before"] == "more"
 
@@ -399,6 +399,50 @@ def test_job_list_is_limited_and_filtered(invoke: Invoke, server: ScriptedServer
     assert len(json.loads(invoke("job", "list", "--limit", "3", "--state", "finished", "--json").out)) == 3
     assert server.seen[-1].query == {"state": "FINISHED", "limit": "3"}
     assert len(server.seen) == 1
+
+
+def test_jobs_are_told_apart_by_what_they_are_called_or_run(invoke: Invoke, server: ScriptedServer) -> None:
+    script: dict[str, Any] = {"mode": "script", "file_name": "train.py", "args": ["--lr", "0.1", "two words"]}
+    views = [job(name="lr-0.1", tags={"team": "vision"}, **script), job(**script), job()]
+    server.on("GET", "/v1/jobs", reply({"jobs": list(map(summary, views)), "next": None}))
+    ended = invoke("job", "list", "--tag", "team=vision", "--name", "lr-0.1")
+    assert server.seen[-1].query == {"limit": "20", "tag": "team=vision", "name": "lr-0.1"}
+    assert [re.split("  +", line)[2] for line in ended.out.splitlines()] == [
+        "JOB", "lr-0.1", "train.py --lr 0.1 'two words'", "-",
+    ]  # fmt: skip
+    server.on("GET", "/v1/jobs/12", reply(views[0]))
+    shown = invoke("job", "show", "12").out
+    assert re.search(r"^name +lr-0.1\nruns +train.py --lr 0.1 'two words'\ntags +team=vision$", shown, re.MULTILINE)
+    [first, *_] = json.loads(invoke("job", "list", "--json").out)
+    assert (first["name"], first["args"], first["tags"]) == ("lr-0.1", script["args"], {"team": "vision"})
+
+
+def test_a_job_is_called_and_tagged_when_it_is_submitted(invoke: Invoke, server: ScriptedServer, payload: str) -> None:
+    server.on("POST", "/v1/jobs", SUBMITTED)
+    server.on("POST", "/v1/batches", reply({"id": JOB_ID, "index": 3, "size": 1, "closed": True}, 201))
+    typed = ["--name", "lr-0.1", "--tag", "team=vision", "--tag", "lr=0.1"]
+    assert invoke("job", "new", payload, "img", *typed).code == 0
+    sent = server.seen[-1].json()
+    assert (sent["name"], sent["tags"]) == ("lr-0.1", {"team": "vision", "lr": "0.1"})
+    assert invoke("job", "new", "--each", payload, "img", *typed).code == 0
+    assert server.seen[-1].json()["tags"] == {"team": "vision", "lr": "0.1"}
+    assert invoke("job", "new", payload, "img", "--tag", "vision").code == 2
+
+
+def test_jobs_with_a_tag_are_cancelled_together(invoke: Invoke, server: ScriptedServer) -> None:
+    pages = {"IN_QUEUE": [job(index=7)], "ASSIGNED": [], "IN_PROGRESS": [job("IN_PROGRESS", index=5)]}
+
+    def page(seen: Seen) -> Answer:
+        assert seen.query["tag"] == "team=vision"
+        return reply({"jobs": list(map(summary, pages[seen.query["state"]])), "next": None})
+
+    server.on("GET", "/v1/jobs", page)
+    for number in (5, 7):
+        server.on("POST", f"/v1/jobs/{number}/cancel", reply(job("CANCELLED", index=number)))
+    assert invoke("job", "cancel", "--tag", "team=vision").err == "Job 7 is CANCELLED.\nJob 5 is CANCELLED.\n"
+    pages = {state: [] for state in pages}
+    assert invoke("job", "cancel", "--tag", "team=vision").err == "No job with the tag team=vision waits or runs.\n"
+    assert invoke("job", "cancel").code == 2
 
 
 def test_logs_go_to_stdout_as_they_are_when_it_is_no_terminal(invoke: Invoke, server: ScriptedServer) -> None:

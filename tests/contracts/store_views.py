@@ -6,7 +6,7 @@ import pytest
 
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.matching import Lane
-from hecaton.core.model import AttemptRef, Body, JobId, JobState, Kind, Mode, Reason, Role
+from hecaton.core.model import AttemptRef, Body, JobId, JobSpec, JobState, Kind, Mode, Reason, Role
 from hecaton.store.port import Database, Page
 from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene, new_id
 
@@ -66,6 +66,32 @@ class ViewContract:
         assert await listed(None, JobState.IN_PROGRESS) == [running.job]
         assert await listed(scene.owner.id, JobState.IN_QUEUE) == []
         assert await listed(None, None) == [bobs, running.job, failed.job]
+
+    async def test_jobs_are_found_by_name_and_tags_until_they_are_forgotten(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        one = JobSpec(name="lr-0.1", tags=(("lr", "0.1"), ("team", "vision")))
+        two = JobSpec(name="lr-0.2", tags=(("team", "vision"),))
+        ended = await scene.submit_and_claim(spec=one)
+        await scene.end(ended, Reason.OK)
+        waits = await scene.submit(spec=two)
+        await scene.submit()
+
+        async def found(*labels: tuple[str, str], state: JobState | None = None) -> list[JobId]:
+            page = await database.read(
+                lambda store: store.jobs(owner_id=scene.owner.id, state=state, before=None, limit=9, labels=labels)
+            )
+            return [job.id for job in page.jobs]
+
+        vision = ("team", "vision")
+        assert await found(vision) == [waits, ended.job]
+        assert await found(vision, ("", "lr-0.1")) == [ended.job]
+        assert await found(("", "lr-0.2")) == [waits]
+        assert await found(("team", "lr-0.2")) == []
+        assert await found(vision, state=JobState.IN_QUEUE) == [waits]
+        assert (await scene.job(waits)).spec == two
+        while await database.write(lambda store: store.forget_jobs(NOW + 1e6, 10)):
+            pass
+        assert await found(vision) == [waits]
 
     async def test_what_is_unknown_is_none_or_empty(self, database: Database) -> None:
         unknown = new_id()

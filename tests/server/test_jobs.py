@@ -38,6 +38,45 @@ async def test_the_number_of_a_job_works_like_its_id(server: Running) -> None:
         assert (await server.admin.job(name))["id"] == made["id"]
 
 
+async def test_a_job_is_told_apart_and_found_by_its_name_and_its_tags(server: Running) -> None:
+    await server.image()
+    named = {"name": "lr-0.1", "tags": {"team": "vision", "lr": "0.1"}}
+    one = await server.admin.must("POST", "/v1/jobs", {"image": IMAGE, "input": 1, **named})
+    two = await server.admin.must("POST", "/v1/jobs", {"image": IMAGE, "input": 1, "tags": {"team": "vision"}})
+    await server.admin.must("POST", "/v1/jobs", {"image": IMAGE, "input": 1})
+
+    async def found(query: str) -> list[str]:
+        return [job["id"] for job in (await server.admin.must("GET", f"/v1/jobs?{query}"))["jobs"]]
+
+    assert await found("tag=team%3Dvision") == [two["id"], one["id"]]
+    assert await found("tag=team%3Dvision&name=lr-0.1") == [one["id"]]
+    assert await found("tag=lr%3D0.2") == []
+    [shown] = (await server.admin.must("GET", "/v1/jobs?name=lr-0.1"))["jobs"]
+    view = await server.admin.job(one["id"])
+    assert {key: shown[key] for key in named} == {key: view[key] for key in named} == named
+    await server.admin.must("POST", f"/v1/jobs/{one['id']}/cancel")
+    again = await server.admin.must("POST", f"/v1/jobs/{one['id']}/retry")
+    assert (await server.admin.job(again["id"]))["tags"] == named["tags"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "wrong"),
+    [
+        ({"name": ""}, "is no name of a job"),
+        ({"name": "a\nb"}, "is no name of a job"),
+        ({"name": "x" * 129}, "is no name of a job"),
+        ({"tags": {"": "x"}}, "is no tag"),
+        ({"tags": {"a=b": "x"}}, "is no tag"),
+        ({"tags": {"a": "x" * 129}}, "the tag a"),
+        ({"tags": {str(number): "" for number in range(17)}}, "17 tags"),
+    ],
+)
+async def test_names_and_tags_have_bounds(server: Running, labels: dict[str, Any], wrong: str) -> None:
+    await server.image()
+    answer = await server.admin.call("POST", "/v1/jobs", {"image": IMAGE, "input": 1, **labels})
+    assert (answer.status, wrong in str(answer.json())) == (400, True)
+
+
 async def test_submitting_with_wait_answers_when_the_job_ends(server: Running) -> None:
     await server.image()
     worker = await server.worker()

@@ -123,6 +123,17 @@ def test_a_list_of_few_among_many_uses_their_index(
     assert f"USING INDEX {index}" in plan(connection, sqlite_views.jobs_query(owner=owner, state=state, before=before))
 
 
+@pytest.mark.parametrize("labels", [1, 2])
+@pytest.mark.parametrize("owner", [False, True])
+def test_a_list_by_labels_steps_over_no_job_without_them(
+    connection: sqlite3.Connection, owner: bool, labels: int
+) -> None:
+    steps = plan(connection, sqlite_views.jobs_query(owner=owner, state=None, before=True, labels=labels))
+    assert "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)" in steps
+    assert "SEARCH label USING PRIMARY KEY (key=? AND value=?)" in steps
+    assert "SCAN job" not in steps
+
+
 def test_the_conditions_of_the_indexes_are_the_states_of_the_table_of_moves() -> None:
     schema = "".join(sql for _, sql in migrations())
     assert sources(Event.ASSIGN) == (JobState.IN_QUEUE,)

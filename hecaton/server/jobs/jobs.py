@@ -195,10 +195,17 @@ class Jobs:
             return [api.Waiting(member.name, f"has it already, behind {others} on the same slot")]
         return []
 
-    async def list(self, caller: Caller, state: JobState | None, before: int | None, limit: int) -> api.JobPage:
+    async def list(
+        self,
+        caller: Caller,
+        state: JobState | None,
+        before: int | None,
+        limit: int,
+        labels: Sequence[tuple[str, str]] = (),
+    ) -> api.JobPage:
         owner = self._owner_seen(caller, Action.SEE_JOBS)
         page = await self._database.read(
-            lambda store: store.jobs(owner_id=owner, state=state, before=before, limit=limit)
+            lambda store: store.jobs(owner_id=owner, state=state, before=before, limit=limit, labels=labels)
         )
         cursor = None if page.next_index is None else str(page.next_index)
         return api.JobPage(tuple(job_summary(job) for job in page.jobs), cursor)

@@ -6,7 +6,8 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -24,6 +25,11 @@ MAX_ARGUMENTS = 512 * 1024
 """Bytes of all of a job."""
 
 MAX_FILE_NAME = 128
+MAX_NAME = 128
+MAX_TAGS = 16
+MAX_TAG_KEY = 64
+MAX_TAG_VALUE = 128
+_TAG_KEY = re.compile(rf"[A-Za-z0-9._/-]{{1,{MAX_TAG_KEY}}}")
 
 MIB = 1024 * 1024
 
@@ -72,7 +78,40 @@ def spec_of(request: Shared) -> JobSpec:
     name = request.file_name
     if name is not None and (not 0 < len(name) <= MAX_FILE_NAME or "/" in name or "\0" in name or name in (".", "..")):
         raise BadRequest(f"{name[:80]!r} is not a file name")
-    return JobSpec(request.mode, request.file, name, request.args, **values_of(request))
+    own_name = request.name if isinstance(request, api.NewJob) else None  # a batch's is its own, not its jobs'
+    return JobSpec(
+        request.mode, request.file, name, request.args, _job_name(own_name), _tags(request.tags), **values_of(request)
+    )
+
+
+def _job_name(name: str | None) -> str | None:
+    if name is not None and (not 0 < len(name) <= MAX_NAME or not name.isprintable()):
+        raise BadRequest(f"{name[:80]!r} is no name of a job: expected 1 to {MAX_NAME} printable characters")
+    return name
+
+
+def _tags(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    if len(tags) > MAX_TAGS:
+        raise BadRequest(f"{len(tags)} tags: a job may have {MAX_TAGS}")
+    for key, value in tags.items():
+        if not _TAG_KEY.fullmatch(key):
+            raise BadRequest(
+                f"{key[:80]!r} is no tag: expected 1 to {MAX_TAG_KEY} letters, digits and . _ - /", "Write key=value."
+            )
+        if len(value) > MAX_TAG_VALUE or not value.isprintable():
+            raise BadRequest(f"the tag {key} is longer than {MAX_TAG_VALUE} characters, or holds some that are unseen")
+    return tuple(sorted(tags.items()))
+
+
+def label_of(name: str | None, tag: str | None) -> list[tuple[str, str]]:
+    """What jobs are asked for by: a name, a tag `key=value`. BadRequest."""
+    labels = [] if name is None else [("", name)]
+    if tag is not None:
+        key, separator, value = tag.partition("=")
+        if not separator or not key:
+            raise BadRequest(f"{tag[:80]!r} is no tag", "Write key=value.")
+        labels.append((key, value))
+    return labels
 
 
 def payload_of(request: Content, limit: int) -> Body:

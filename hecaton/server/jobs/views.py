@@ -38,7 +38,8 @@ def _reason(job: Job, reason: Reason | None) -> Reason | None:
 def job_summary(job: Job) -> api.JobSummary:
     return api.JobSummary(
         job.id, job.index, job.state, job.image, job.owner, job.created_at, job.started_at, job.ended_at, job.attempt,
-        job.worker, _reason(job, job.reason),
+        job.worker, _reason(job, job.reason), job.spec.name, job.spec.mode, job.spec.file_name, job.spec.args,
+        dict(job.spec.tags),
     )  # fmt: skip
 
 
@@ -68,6 +69,10 @@ def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting],
         **values_of(spec),
         batch=job.batch,
         item=job.item,
+        name=spec.name,
+        file_name=spec.file_name,
+        args=spec.args,
+        tags=dict(spec.tags),
         payload_kind=job.payload_kind,
         payload_size=job.payload_size,
         payload=_payload(parts.payload),

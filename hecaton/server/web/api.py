@@ -15,11 +15,11 @@ from hecaton.server.accounts.permissions import Action
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.workers import Workers
 from hecaton.server.jobs.jobs import Jobs
-from hecaton.server.jobs.requests import request_digest
+from hecaton.server.jobs.requests import label_of, request_digest
 from hecaton.server.jobs.views import worker_view
 from hecaton.server.resources import Resources
 from hecaton.server.web.http import Call, Route, Stream, decode
-from hecaton.server.web.queries import ATTEMPT, BEFORE, LIMIT, OFFSET, STATE, WAIT
+from hecaton.server.web.queries import ATTEMPT, BEFORE, LIMIT, NAME, OFFSET, STATE, TAG, WAIT
 from hecaton.server.web.transfer import BYTES, CONTENT, LINES, TEXT, receive_blob, require_sha256, send_blob, send_body
 from hecaton.store.port import Store
 from hecaton.wire import api
@@ -165,7 +165,13 @@ class Api:
     async def list_jobs(self, call: Call) -> api.JobPage:
         query = call.query
         state = query["state"]
-        return await self._jobs.list(call.caller, JobState(state) if state else None, query["before"], query["limit"])
+        return await self._jobs.list(
+            call.caller,
+            JobState(state) if state else None,
+            query["before"],
+            query["limit"],
+            label_of(query["name"], query["tag"]),
+        )
 
     async def show_job(self, call: Call) -> api.JobView:
         wait = call.query["wait"]
@@ -256,7 +262,7 @@ class Api:
             Route("GET", job, see, self.show_job, "Everything about a job; ?wait= until it ends", None, api.JobView,
                   query=(WAIT,)),
             Route("GET", "/v1/jobs", see, self.list_jobs, "Jobs, newest first", None, api.JobPage,
-                  query=(STATE, LIMIT, BEFORE)),
+                  query=(STATE, LIMIT, BEFORE, NAME, TAG)),
             Route("GET", job + "/payload", see, self.payload, "The payload's bytes", media=CONTENT),
             Route("GET", job + "/result", see, self.result, "The result's bytes", media=CONTENT),
             Route("GET", job + "/logs", see, self.logs, "What the handler printed; until the job ends", media=(TEXT,),

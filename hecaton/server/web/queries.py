@@ -15,6 +15,7 @@ import msgspec
 
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import JobState
+from hecaton.server.jobs.requests import MAX_NAME, MAX_TAG_KEY, MAX_TAG_VALUE
 
 SHORT_QUERY = 128
 """Bytes. Query strings up to this length are remembered; longer ones would fill the memory."""
@@ -27,7 +28,8 @@ _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """One of `words`, or else a number from `low` to `high`. `default`: what it means to leave it out."""
+    """One of `words`, a text of up to `longest` characters, or else a number from `low` to `high`. `default`: what it
+    means to leave it out."""
 
     name: str
     summary: str
@@ -36,12 +38,17 @@ class Parameter(msgspec.Struct, frozen=True):
     high: float = _MOST
     whole: bool = True
     words: tuple[str, ...] = ()
+    longest: int = 0
 
     def read(self, text: str) -> float | str:
         """BadRequest if it is no value of this."""
         if self.words:
             if text not in self.words:
                 raise BadRequest(f"{self.name}={text[:40]!r}: expected one of {', '.join(self.words)}")
+            return text
+        if self.longest:
+            if len(text) > self.longest:
+                raise BadRequest(f"{self.name}={text[:40]!r}...: expected at most {self.longest} characters")
             return text
         pattern = _WHOLE if self.whole else _NUMBER
         value = float(text) if pattern.fullmatch(text) else math.nan
@@ -55,6 +62,8 @@ class Parameter(msgspec.Struct, frozen=True):
         """As JSON Schema."""
         if self.words:
             described: dict[str, Any] = {"type": "string", "enum": list(self.words)}
+        elif self.longest:
+            described = {"type": "string", "maxLength": self.longest}
         else:
             described = {"type": "integer" if self.whole else "number", "minimum": self.low, "maximum": self.high}
         return described if self.default is None else {**described, "default": self.default}
@@ -98,6 +107,8 @@ WAIT = Parameter(
 STATE = Parameter("state", "Only jobs in this state.", words=tuple(JobState))
 LIMIT = Parameter("limit", "At most so many.", default=50, low=1, high=MAX_PAGE)
 BEFORE = Parameter("before", "Only what is older: the index of the oldest on the page before.")
+NAME = Parameter("name", "Only jobs that are called so.", longest=MAX_NAME)
+TAG = Parameter("tag", "Only jobs with this tag, key=value.", longest=MAX_TAG_KEY + 1 + MAX_TAG_VALUE)
 ATTEMPT = Parameter("attempt", "Of this attempt, from 1; the newest one by default.", low=1, high=2**31 - 1)
 OFFSET = Parameter("offset", "From this byte of the log on.", default=0)
 ORDER = Parameter("order", "As jobs have ended, or as the items were given.", default="ended", words=("ended", "input"))

@@ -188,8 +188,16 @@ class Jobs(Protocol):
     def attempts(self, job: JobId) -> list[Attempt]:
         """All of them, oldest first, the current or last one included."""
 
-    def jobs(self, *, owner_id: int | None, state: JobState | None, before: int | None, limit: int) -> Page:
-        """Newest first."""
+    def jobs(
+        self,
+        *,
+        owner_id: int | None,
+        state: JobState | None,
+        before: int | None,
+        limit: int,
+        labels: Sequence[tuple[str, str]] = (),
+    ) -> Page:
+        """Newest first. `labels`: those that have all of these (`JobSpec.labels`)."""
 
     def held(self, worker_id: WorkerId) -> list[Claimed]:
         """What a worker was assigned and has not ended, oldest job first, with all it needs to start (claim is 0)."""

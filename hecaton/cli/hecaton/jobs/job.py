@@ -42,20 +42,26 @@ job.add_command(new)
 @click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only jobs in this state.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The latest so many.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--name", help="Only those that are called so.")
+@click.option("--tag", metavar="KEY=VALUE", help="Only those with this tag.")
 @pass_cli
-def list_jobs(cli: Cli, state: str | None, limit: int, everything: bool) -> None:
+def list_jobs(cli: Cli, state: str | None, limit: int, everything: bool, name: str | None, tag: str | None) -> None:
     """List recent jobs and their statuses, the latest first."""
-    found = _pages(cli.client(), state, None if everything else limit)
+    found = _pages(cli.client(), state, None if everything else limit, name, tag)
     now = cli.client().now()
     rows = [job_text.row(view, now) for view in found]
-    cli.show(found, lambda: output.table_lines(job_text.COLUMNS, rows, _nothing(state)))
+    cli.show(found, lambda: output.table_lines(job_text.COLUMNS, rows, _nothing(state, name or tag)))
 
 
-def _nothing(state: str | None) -> str:
+def _nothing(state: str | None, label: str | None) -> str:
+    if label:
+        return f"No job{f' that is {state}' if state else ''} is called or tagged {label}."
     return f"No job is {state}." if state else "No jobs yet. Submit one: hecaton job new FILE IMAGE"
 
 
-def _pages(client: Client, state: str | None, limit: int | None) -> list[JobSummary]:
+def _pages(
+    client: Client, state: str | None, limit: int | None, name: str | None = None, tag: str | None = None
+) -> list[JobSummary]:
     found: list[JobSummary] = []
     before = None
     while limit is None or len(found) < limit:
@@ -63,6 +69,8 @@ def _pages(client: Client, state: str | None, limit: int | None) -> list[JobSumm
             state=JobState(state) if state else None,
             limit=min(200, limit - len(found)) if limit else 200,
             before=before,
+            name=name,
+            tag=tag,
         )
         found.extend(page.jobs)
         before = page.next
@@ -127,10 +135,19 @@ def _print_log(pieces: Iterable[bytes]) -> None:
 
 
 @job.command("cancel")
-@click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...", shell_complete=jobs)
+@click.argument("job_ids", nargs=-1, metavar="[JOB_ID]...", shell_complete=jobs)
+@click.option("--tag", metavar="KEY=VALUE", help="All with this tag that have not ended.")
 @pass_cli
-def cancel(cli: Cli, job_ids: tuple[str, ...]) -> int:
+def cancel(cli: Cli, job_ids: tuple[str, ...], tag: str | None) -> int:
     """Cancel jobs, waiting or running. Each is tried; the exit code is that of the first that could not be."""
+    if tag is not None:
+        live = (state for state in STATES if not JobState(state).terminal)
+        tagged = [str(one.index) for state in live for one in _pages(cli.client(), state, None, tag=tag)]
+        if not tagged:
+            output.say(f"No job with the tag {tag} waits or runs.")
+        job_ids = (*job_ids, *tagged)
+    elif not job_ids:
+        raise click.UsageError("say which: JOB_ID..., or --tag KEY=VALUE")
     views, code = [], 0
     for job_id in job_ids:
         try:
@@ -143,7 +160,7 @@ def cancel(cli: Cli, job_ids: tuple[str, ...]) -> int:
         if not cli.json:
             output.say(f"Job {view.index} is {view.state}" + ("." if view.state.terminal else ", and told to stop."))
     if cli.json and views:
-        output.print_json(views[0] if len(job_ids) == 1 else views)
+        output.print_json(views[0] if len(job_ids) == 1 and tag is None else views)
     return code
 
 

@@ -17,7 +17,7 @@ from hecaton.cli import output
 from hecaton.cli.hecaton.completers import images
 from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.jobs.follow import follow, output_option
-from hecaton.cli.hecaton.jobs.options import job_options
+from hecaton.cli.hecaton.jobs.options import job_options, tags_option
 from hecaton.cli.hecaton.tree import Command
 from hecaton.cli.suggestions import Suggestion, known
 from hecaton.core.errors import HecatonError
@@ -60,7 +60,8 @@ def _with_dashes(typed: Sequence[str], unknown: str) -> str | None:
     metavar="FILE",
     help="A batch, without FILE_PATH: a job for each line of FILE (JSON), or each file of a quoted glob.",
 )
-@click.option("--name", help="Name of the batch (--each).")
+@click.option("--name", help="What you call the job, or the batch.")
+@tags_option("By what else you will look for it, as team=vision.")
 @click.option("--wait", is_flag=True, help="Stay: logs and progress on stderr, the result on stdout.")
 @click.option("--script", is_flag=True, help="FILE_PATH is a Python or shell file to run; its ARGS follow after --.")
 @click.option(
@@ -78,6 +79,7 @@ def new(
     args: tuple[str, ...],
     each: str | None,
     name: str | None,
+    tags: dict[str, str],
     wait: bool,
     script: bool,
     handler: Path | None,
@@ -95,13 +97,11 @@ def new(
     hecaton job new --each payloads.jsonl --name pictures my-image:latest
     """
     given = {name: value for name, value in options.items() if value is not None}
-    asked = _Submission(script, handler, args, idempotency_key, given)
+    asked = _Submission(script, handler, args, idempotency_key, {**given, "tags": tags})
     if script and handler:
         raise click.UsageError("--script and --handler exclude each other")
     if target and not wait:
         raise click.UsageError("--output needs --wait: there is no result yet")
-    if each is None and name is not None:
-        raise click.UsageError("--name is that of a batch: it goes with --each")
     if each is not None:
         _refuse_files_of_a_glob(each, [str(file_path), image_name or "", *args])
         if script or image_name is not None:
@@ -116,7 +116,7 @@ def new(
     if not os.path.exists(file_path) and os.path.isfile(image_name):
         raise Suggestion(f"there is no file {file_path}", [f"hecaton job new {image_name} {file_path}"])
     with known_image(cli, image_name):
-        handle = _submit(cli.client(), file_path, image_name, asked)
+        handle = _submit(cli.client(), file_path, image_name, name, asked)
     if wait:
         output.say(f"Job {handle.index} ({handle.id}) is submitted.")
         return follow(cli, handle.id, None, target, str(handle.index))
@@ -126,7 +126,8 @@ def new(
 
 @dataclass(frozen=True)
 class _Submission:
-    """How a payload is to be run. `key`: idempotency key. `options`: of the job, by name, without those not given."""
+    """How a payload is to be run. `key`: idempotency key. `options`: of the job, by name, without those not given, and
+    its tags."""
 
     script: bool
     handler: Path | None
@@ -135,16 +136,17 @@ class _Submission:
     options: dict[str, Any]
 
 
-def _submit(client: Client, path: Path, image: str, asked: _Submission) -> JobHandle:
+def _submit(client: Client, path: Path, image: str, name: str | None, asked: _Submission) -> JobHandle:
     from hecaton.cli.hecaton.jobs import notes
     from hecaton.core.doors import WAYS, asked_for
 
     mode = asked_for(name for name, given in (("script", asked.script), ("handler", asked.handler)) if given)
     for note in notes.of_submission(path, asked.handler, image, mode):
         output.warn(note)
+    options = {"mode": mode, "key": asked.key, "name": name, **asked.options}
     if not WAYS[mode].takes_payload:
-        return client.submit(image, mode=mode, file=path, args=asked.args, key=asked.key, **asked.options)
-    return client.submit(image, payload_file=path, mode=mode, file=asked.handler, key=asked.key, **asked.options)
+        return client.submit(image, file=path, args=asked.args, **options)
+    return client.submit(image, payload_file=path, file=asked.handler, **options)
 
 
 def _refuse_files_of_a_glob(first: str, others: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The flags by which options of a job are asked for, made from `core.options`."""
+"""The flags by which options of a job are asked for, made from `core.options`, and its tags."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from hecaton.cli.duration import Duration
 from hecaton.core.options import OPTIONS, Option, ValueKind
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def tags_option(help: str) -> Callable[[F], F]:
+    return click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, callback=_tags, help=help)
+
+
+def _tags(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for one in value:
+        key, separator, content = one.partition("=")
+        if not key or not separator:
+            raise click.BadParameter(f"{one!r} is no tag: write key=value", ctx, param)
+        found[key] = content
+    return found
 
 
 def job_options(command: F) -> F:

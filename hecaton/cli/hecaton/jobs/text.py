@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 COLUMNS = [
     Column("#", right=True),
     Column("STATUS", flexible=True, state=True),
+    Column("JOB", flexible=True),
     Column("IMAGE", flexible=True),
     Column("SUBMITTED"),
     Column("RAN", right=True),
@@ -60,6 +62,7 @@ def row(view: JobSummary, now: float) -> list[str]:
     return [
         str(view.index),
         view.state + why,
+        view.name or runs(view) or "",
         view.image,
         ago(view.created_at, now),
         ran,
@@ -67,6 +70,11 @@ def row(view: JobSummary, now: float) -> list[str]:
         view.owner,
         view.id,
     ]
+
+
+def runs(view: JobSummary | JobView) -> str | None:
+    """The file that travelled with it, and its arguments, as they would be typed."""
+    return shlex.join([view.file_name, *view.args]) if view.file_name else None
 
 
 def details(view: JobView, now: float) -> list[str]:
@@ -94,6 +102,9 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
     return [
         ("id", view.id),
         ("index", view.index),
+        ("name", view.name),
+        ("runs", runs(view)),
+        ("tags", ", ".join(f"{key}={value}" for key, value in view.tags.items()) or None),
         ("status", view.state + (" (asked to stop)" if view.cancel_requested and not view.state.terminal else "")),
         ("image", view.image),
         ("image ran", view.attempts[-1].image_version if view.attempts else None),

@@ -38,6 +38,7 @@ class SubmitVerbs:
     def __init__(self, statements: Statements, tally: Tally) -> None:
         self._tally = tally
         self._sql = statements.run
+        self._sql_many = statements.run_many
         self._first = statements.first
         self._insert_bodies = statements.insert_bodies
 
@@ -62,14 +63,19 @@ class SubmitVerbs:
         items = repeat(None) if offset is None else count(offset)
         rows = [_row_of(job, batch, item, run_after) for job, item in zip(jobs, items, strict=False)]
         stored = [self._insert_or_find(jobs[0], rows[0])] if len(jobs) == 1 else self._insert_together(jobs, rows)
-        self._count(jobs, rows, stored)
+        self._count_and_label(jobs, rows, stored)
         return stored
 
-    def _count(self, jobs: Sequence[NewJob], rows: Sequence[Row], stored: Sequence[Stored]) -> None:
+    def _count_and_label(self, jobs: Sequence[NewJob], rows: Sequence[Row], stored: Sequence[Stored]) -> None:
         sizes: dict[int, int] = {}
+        labels: list[tuple[str, str, int]] = []
         for job, row, one in zip(jobs, rows, stored, strict=True):
             if not one.duplicate:
                 sizes[job.owner_id] = sizes.get(job.owner_id, 0) + ROW + len(row[_SPEC]) + _inline(job.payload)
+                if job.spec.tags or job.spec.name is not None:
+                    labels += [(key, value, one.index) for key, value in job.spec.labels]
+        if labels:
+            self._sql_many("INSERT INTO label (key, value, seq) VALUES (?, ?, ?)", labels)
         for owner_id, size in sizes.items():
             self._tally.add(owner_id, payloads=size)
 

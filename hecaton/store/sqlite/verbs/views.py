@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
+
 import msgspec
 
 from hecaton.core.batches import lane_of
@@ -106,12 +109,14 @@ BEFORE_IT = f"""
 """  # noqa: S608
 
 
-def jobs_query(*, owner: bool, state: JobState | None, before: bool) -> str:
-    """Its values: owner_id and before, where wanted, then the limit.
+def jobs_query(*, owner: bool, state: JobState | None, before: bool, labels: int = 0) -> str:
+    """Its values: owner_id and before, where wanted, key and value of each of so many labels, then the limit.
 
     A `+` keeps SQLite from the index that would step through a million finished jobs to find a few others.
     """
     conditions, own, order = ["1"], "job.owner_id", "job.seq"
+    if labels:  # they are few
+        own = "+job.owner_id"
     if state is not None:
         conditions.append(f"job.state = '{state.value}'")
     if state in (JobState.ASSIGNED, JobState.IN_PROGRESS):
@@ -124,6 +129,7 @@ def jobs_query(*, owner: bool, state: JobState | None, before: bool) -> str:
         conditions.append(f"{own} = ?")
     if before:
         conditions.append(f"{order} < ?")
+    conditions += ["job.seq IN (SELECT seq FROM label WHERE key = ? AND value = ?)"] * labels
     return f"{JOBS} WHERE {' AND '.join(conditions)} ORDER BY {order} DESC LIMIT ?"
 
 
@@ -172,9 +178,17 @@ class ViewVerbs:
         return [PAST_ATTEMPT.of(row) for row in self._sql(_ATTEMPTS, (job,))]
 
     # -- many jobs -----------------------------------------------------------------------------
-    def jobs(self, *, owner_id: int | None, state: JobState | None, before: int | None, limit: int) -> Page:
-        sql = jobs_query(owner=owner_id is not None, state=state, before=before is not None)
-        values = [value for value in (owner_id, before) if value is not None]
+    def jobs(
+        self,
+        *,
+        owner_id: int | None,
+        state: JobState | None,
+        before: int | None,
+        limit: int,
+        labels: Sequence[tuple[str, str]] = (),
+    ) -> Page:
+        sql = jobs_query(owner=owner_id is not None, state=state, before=before is not None, labels=len(labels))
+        values = [value for value in (owner_id, before, *chain.from_iterable(labels)) if value is not None]
         rows = self._sql(sql, (*values, limit + 1)).fetchall()
         jobs = tuple(JOB.of(row) for row in rows[:limit])
         return Page(jobs, jobs[-1].index if len(rows) > limit and jobs else None)
