@@ -60,6 +60,16 @@ ROWS = (
         "429 with `Retry-After`, naming the quota",
     ),
     Row(
+        "Bytes stored for one user: payloads, results, logs, uploads, items of paused batches",
+        "{server.jobs.budget.MAX_USER_BYTES:size}, or half of the disk if that is less (`--max-user-bytes`)",
+        "413, naming the budget; what runs is stored, nothing more of his is started; `hecaton usage` shows it",
+    ),
+    Row(
+        "Free disk of the server",
+        "{server.jobs.budget.DISK_FLOOR:size}, or a twentieth of the disk if that is less (`--disk-floor`)",
+        "503 for all but admins, and nothing is started; below half of it workers keep large results",
+    ),
+    Row(
         "Kinds of waiting jobs (image, mode, handler, options) of one user",
         "{server.jobs.quotas.MAX_WAITING_LANES:count}",
         "429 with `Retry-After`",
@@ -355,6 +365,7 @@ EXEMPT: Mapping[str, str] = {
     "cli.hecaton.demo.cluster.STOP_LIMIT": "how long the demo waits for itself",
     "client.connection.CONNECT_LIMIT": "a client's patience with its server",
     "client.http.LONGEST_PAUSE": "a client's patience with its server",
+    "wire.usage.LONGEST_AGE": "ten years: nothing is older",
     "serverless.protocol.DEFAULT_MAX_RESULT": "until the worker has said what --max-result is",
     "serverless.protocol.MAX_INLINE": "core.model.INLINE_LIMIT as containers know it",
     "store.sqlite.file.QUICK_CHECK_LIMIT": "how much is read at start",

@@ -20,6 +20,7 @@ from hecaton.core.model import JobState, Mode, Role
 from hecaton.core.options import OPTIONS
 from hecaton.wire import api
 from hecaton.wire.api import API
+from hecaton.wire.usage import Clear, Cleared, Usage
 
 Choice = TypeVar("Choice", Role, Mode, JobState)
 
@@ -108,6 +109,21 @@ class Client:
         """Users may change their own, with the old one, and admins everybody's. Forbidden if the old one is wrong."""
         body = api.NewPassword(password, old_password)
         self._transport.command("PUT", _path("users", username) + "/password", body)
+
+    # -- usage ---------------------------------------------------------------------------------
+
+    def usage(self) -> Usage:
+        """What this user has stored and waiting, and may have."""
+        return self._transport.call("GET", f"{API}/usage", Usage)
+
+    def usage_by_user(self) -> list[Usage]:
+        """Of everybody, the largest first. For admins."""
+        return self._transport.call("GET", f"{API}/usage/users", list[Usage])
+
+    def clear(self, older_than: float, username: str | None = None) -> Cleared:
+        """Remove jobs that ended more than `older_than` seconds ago, with payloads, results and logs. `username`:
+        whose, for admins. TimeoutError is no end: what is left goes with the next call."""
+        return self._transport.call("POST", f"{API}/usage/clear", Cleared, Clear(older_than, username))
 
     # -- images --------------------------------------------------------------------------------
 

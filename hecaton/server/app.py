@@ -34,6 +34,7 @@ from hecaton.server.web.http import Call, Gate, Route, Stream
 from hecaton.server.web.openapi import describe
 from hecaton.server.web.protocol import Reading, most_connections, patient
 from hecaton.server.web.routing import Application
+from hecaton.server.web.usage_api import UsageApi
 from hecaton.store.blobs import FolderBlobs
 from hecaton.store.sqlite.database import SqliteDatabase, open_database
 from hecaton.wire.api import NewUser
@@ -94,7 +95,7 @@ class Server:
             workers=parts.workers,
             jobs=parts.jobs,
         )
-        return self._application([*api.routes(), *BatchApi(parts.batches).routes()])
+        return self._application([*api.routes(), *BatchApi(parts.batches).routes(), *UsageApi(parts.usages).routes()])
 
     async def ensure_admin(self, password: str | None) -> str | None:
         """Make the user `admin` if there is no admin yet. Returns the password if it had to be invented."""

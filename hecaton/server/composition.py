@@ -29,9 +29,11 @@ from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.fleet.workers import Workers
 from hecaton.server.hub import Hub
 from hecaton.server.jobs.batches import Batches
+from hecaton.server.jobs.budget import Budget
 from hecaton.server.jobs.jobs import Jobs
 from hecaton.server.jobs.quotas import Quotas
 from hecaton.server.jobs.sweeper import BatchSweeper
+from hecaton.server.jobs.usages import Usages
 from hecaton.server.resources import Resources
 from hecaton.store.port import Database, Store
 
@@ -56,8 +58,10 @@ class Composition:
         pulls = Pulls(clock.now, resources.settings.pull_patience)
         most = resources.settings.max_running
         self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now, pulls, most)
-        quotas = Quotas(resources.settings, self.scheduler)
         self.dispatcher = Dispatcher(database, clock, self.scheduler)
+        self.budget = Budget(resources, self.scheduler, self.dispatcher.kick)
+        quotas = Quotas(resources.settings, self.scheduler, self.budget)
+        self.usages = Usages(resources, self.directory, self.scheduler, self.budget)
         self.quarantine = Quarantine(resources, self.fleet, self.scheduler)
         self.attempts = Attempts(resources, self.fleet, self.scheduler, self.dispatcher, self.quarantine, self.hub)
         self.workers = Workers(resources, self.fleet, self.dispatcher, self.attempts, self.quarantine, self.hub)
@@ -67,7 +71,9 @@ class Composition:
         self.channel = Channel(
             self.workers, self.attempts, self.quarantine, self.fleet, clock, self.find_worker, images
         )
-        self.duties = Duties(resources, self.fleet, self.quarantine, self.workers, self.dispatcher, self.hub)
+        self.duties = Duties(
+            resources, self.fleet, self.quarantine, self.workers, self.dispatcher, self.hub, self.budget
+        )
         self._sweeper = BatchSweeper(database, self.scheduler, self.fleet, self.hub, clock, self.dispatcher.kick)
 
     async def start(self) -> None:
@@ -84,6 +90,7 @@ class Composition:
         self.fleet.load(leases, now)
         self.quarantine.load(workers)
         await self.resources.database.write(lambda store: store.cap_waits(now, RETRY_DELAY[-1]))
+        await self.budget.look()
         await self.dispatcher.read_waiting()
 
     async def _adopt_copy(self) -> None:

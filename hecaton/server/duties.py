@@ -7,6 +7,7 @@ The loop survives a failing duty, and says so in the log when it begins to fail 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -19,6 +20,7 @@ from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Quarantine
 from hecaton.server.fleet.workers import Workers
 from hecaton.server.hub import Hub
+from hecaton.server.jobs.budget import Budget
 from hecaton.server.resources import Resources
 from hecaton.store.port import Store
 from hecaton.wire.api import JobEvent
@@ -27,6 +29,12 @@ COMPARE_EVERY = 30.0
 CLEAN_EVERY = 600.0
 STEP = 200
 """Rows removed in one transaction."""
+
+PAGES = 256
+"""Of the database, given back to the disk in one transaction: 1 MiB, some 10 ms."""
+
+KEPT_PAGES = 16 * 1024
+"""Of the database, free ones that stay for what comes next while the disk has room: 64 MiB."""
 
 PAUSE = 0.02
 
@@ -44,11 +52,12 @@ class Duties:
         workers: Workers,
         dispatcher: Dispatcher,
         hub: Hub,
+        budget: Budget,
     ) -> None:
         self._database, self._blobs = resources.database, resources.blobs
         self._clock, self._settings = resources.clock, resources.settings
         self._fleet, self._quarantine, self._workers = fleet, quarantine, workers
-        self._dispatcher, self._hub = dispatcher, hub
+        self._dispatcher, self._hub, self._budget = dispatcher, hub, budget
         self._compared = self._cleaned = self._awake = self._clock.now()
         self._pace = min(1.0, self._settings.lost_after / 10)
         self._orphans: frozenset[AttemptRef] = frozenset()
@@ -81,7 +90,14 @@ class Duties:
                 member.last_contact = now
 
     async def run_once(self) -> None:
-        for duty in (self.expire_leases, self.expire_queued, self.end_quarantines, self.compare_with_store, self.clean):
+        for duty in (
+            self.expire_leases,
+            self.expire_queued,
+            self.end_quarantines,
+            self.compare_with_store,
+            self.clean,
+            self.look_at_room,
+        ):
             try:
                 await duty()
             except Exception as error:
@@ -134,6 +150,23 @@ class Duties:
         await self._dispatcher.read_waiting()
         self._orphans = await self._workers.end_orphans(self._orphans)
 
+    async def look_at_room(self) -> None:
+        await self._budget.look()
+        if self._budget.at_floor:
+            await self.give_back(0)
+
+    async def give_back(self, kept: int) -> None:
+        """What the database needs no more goes back to the disk, but for so many pages, in steps that let everybody
+        else through in between."""
+        most = left = await self._database.write(lambda store: store.give_back(0))
+        before = math.inf
+        while kept < left < before:
+            before = left
+            left = await self._database.write(lambda store: store.give_back(PAGES))
+            await asyncio.sleep(PAUSE)
+        if left < most:
+            await self._database.settle()
+
     async def forget_old(self) -> None:
         """Results, logs and jobs past their age, in steps that let everybody else through in between."""
         now, settings = self._clock.now(), self._settings
@@ -166,6 +199,7 @@ class Duties:
                 self._blobs.delete(sha256)
 
         await self._database.write(forget)
+        await self.give_back(KEPT_PAGES)
 
 
 def _forget(forget: Callable[[Store, float], int], before: float, store: Store) -> int:

@@ -52,6 +52,41 @@ def test_users_are_deleted_and_get_new_passwords(invoke: Invoke, server: Scripte
     assert invoke("user", "delete", "bob", "--yes").code == 6
 
 
+USAGE = {
+    "username": "ann", "payloads": 2048, "results": 3 * 1024**2, "logs": 0, "files": 5 * 1024**3, "total": 6 * 1024**3,
+    "max_bytes": 100 * 1024**3, "waiting": 5, "max_waiting": 100000, "kinds": 2, "max_kinds": 200, "running": 1,
+    "max_running": 4,
+}  # fmt: skip
+
+
+def test_usage_says_what_there_is_of_what_there_may_be(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/usage", reply(USAGE))
+    server.on("GET", "/v1/usage/users", reply([USAGE]))
+    assert invoke("usage").out.splitlines() == [
+        "stored        6.0 GiB of 100.0 GiB", "  payloads    2.0 KiB", "  results     3.0 MiB", "  logs        0 B",
+        "  files       5.0 GiB", "waiting jobs  5 of 100000", "  kinds       2 of 200", "places        1 of 4",
+    ]  # fmt: skip
+    assert json.loads(invoke("usage", "--json").out) == USAGE
+    lines = invoke("usage", "--by", "user").out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["USERNAME", "STORED", "PAYLOADS", "RESULTS", "LOGS", "FILES", "WAITING", "RUNNING"],
+        ["ann", "6.0", "GiB", "2.0", "KiB", "3.0", "MiB", "0", "B", "5.0", "GiB", "5", "1"],
+    ]
+    assert json.loads(invoke("usage", "--by", "user", "--json").out) == [USAGE]
+    assert invoke("usage", "--user", "bob").code == 2
+
+
+def test_usage_makes_room(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("POST", "/v1/usage/clear", reply({"jobs": 12, "usage": USAGE}))
+    assert invoke("usage", "--clear", "7d").code == 2, "it is asked for first"
+    assert invoke("usage", "--clear", "7d", "--yes").err == (
+        "12 jobs are removed. Still stored: 6.0 GiB of 100.0 GiB.\n"
+    )
+    assert server.seen[-1].json() == {"older_than": 7 * 86400}
+    invoke("usage", "--clear", "1h", "--user", "bob", "--yes")
+    assert server.seen[-1].json() == {"older_than": 3600, "username": "bob"}
+
+
 def test_ones_own_password_changes_with_the_old_one(invoke: Invoke, server: ScriptedServer) -> None:
     server.on("GET", "/v1/server", reply(server_info("Bob")))
     server.on("PUT", "/v1/users/bob/password", Answer(204))

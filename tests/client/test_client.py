@@ -31,6 +31,10 @@ WORKER = {
     "id": "w1", "name": "attic", "status": "ONLINE", "last_seen": 1.0, "runtime": "docker", "version": "2.0.0",
     "registered_by": "admin",
 }  # fmt: skip
+USAGE = {
+    "username": "bob", "payloads": 1, "results": 2, "logs": 3, "files": 4, "total": 10, "max_bytes": 100, "waiting": 5,
+    "max_waiting": 50, "kinds": 1, "max_kinds": 200, "running": 2, "max_running": None,
+}  # fmt: skip
 DONE = Answer(204)
 Call = Callable[[Client], Any]
 
@@ -44,6 +48,11 @@ Call = Callable[[Client], Any]
         (lambda c: c.users(), "GET", "/v1/users", None, reply([USER])),
         (lambda c: c.delete_user("bob"), "DELETE", "/v1/users/bob", None, DONE),
         (lambda c: c.set_password("b b", "new"), "PUT", "/v1/users/b%20b/password", {"password": "new"}, DONE),
+        (lambda c: c.usage(), "GET", "/v1/usage", None, reply(USAGE)),
+        (lambda c: c.usage_by_user(), "GET", "/v1/usage/users", None, reply([USAGE])),
+        (lambda c: c.clear(60), "POST", "/v1/usage/clear", {"older_than": 60}, reply({"jobs": 1, "usage": USAGE})),
+        (lambda c: c.clear(60, "bob"), "POST", "/v1/usage/clear", {"older_than": 60, "username": "bob"},
+         reply({"jobs": 1, "usage": USAGE})),
         (lambda c: c.images(), "GET", "/v1/images", None, reply([IMAGE])),
         (lambda c: c.add_image("a/b"), "POST", "/v1/images", {"name": "a/b"}, reply(IMAGE, 201)),
         (lambda c: c.add_image("a/b", "why", verify=False), "POST", "/v1/images",

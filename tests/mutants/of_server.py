@@ -9,6 +9,7 @@ _LEASES = "tests/server/test_leases.py::"
 _QUARANTINE = "tests/server/test_quarantine.py::"
 _JOBS = "tests/server/test_jobs.py::"
 _ACCESS = "tests/server/test_access.py::"
+_BUDGET = "tests/server/test_budget.py::"
 _CONTENT = "tests/server/test_content.py::"
 _WORDS = "tests/server/test_words.py::"
 
@@ -291,6 +292,47 @@ MUTANTS = (
         "if False and",
         ("tests/server/test_quotas.py::"
          "test_work_of_many_kinds_is_refused_beyond_a_bound_and_nobody_elses",),
+    ),
+    Mutant(
+        "no-budget",
+        "one user cannot fill the server's disk",
+        "server/jobs/budget.py",
+        "if known + size > self.limit:",
+        "if False:",
+        (_BUDGET + "test_items_of_a_paused_batch_count",
+         _BUDGET + "test_an_upload_counts_while_it_arrives_and_once_it_is_there"),
+    ),
+    Mutant(
+        "over-budget-and-started",
+        "who is over his budget makes no more results and logs",
+        "server/jobs/budget.py",
+        "if one.total >= self.limit",
+        "if False",
+        (_BUDGET + "test_who_has_reached_his_budget_stores_nothing_more_and_nobody_else_notices",),
+    ),
+    Mutant(
+        "no-floor",
+        "with the disk nearly full admins can still cancel and make room",
+        "server/jobs/budget.py",
+        "if low and not caller.may(Action.FILL_DISK):",
+        "if False:",
+        (_BUDGET + "test_at_the_floor_admins_make_room_and_then_all_goes_on",),
+    ),
+    Mutant(
+        "started-at-the-floor",
+        "with the disk nearly full nothing is started that would fill it",
+        "server/fleet/scheduler.py",
+        "or self.stopped or",
+        "or",
+        (_BUDGET + "test_at_the_floor_admins_make_room_and_then_all_goes_on",),
+    ),
+    Mutant(
+        "database-never-shrinks",
+        "what is removed makes room on the disk",
+        "server/duties.py",
+        "            await self.give_back(0)\n",
+        "            pass\n",
+        (_BUDGET + "test_at_the_floor_admins_make_room_and_then_all_goes_on",),
     ),
     Mutant(
         "priority-before-fairness",

@@ -171,4 +171,28 @@ MUTANTS = (
         "return Findings(schema, 0, 0, (), 0, 0)",
         (_BACKUPS + "test_check_finds_damage_inside_the_database_and_a_schema_of_the_future",),
     ),
+    Mutant(
+        "removed-and-still-counted",
+        "who makes room has it",
+        "store/sqlite/verbs/retention.py",
+        "            self._tally.add(owner_id, payloads=-payloads, results=-results, logs=-logs)\n",
+        "",
+        ("tests/store/test_stored.py::test_what_is_removed_counts_no_more",),
+    ),
+    Mutant(
+        "results-not-counted",
+        "results count in their owner's budget",
+        "store/sqlite/verbs/queue.py",
+        "        self._tally.add_ends([(one.job.owner_id, one.end) for one in last])\n",
+        "",
+        ("tests/store/test_stored.py::test_what_attempts_leave_counts",),
+    ),
+    Mutant(
+        "repeated-and-counted-again",
+        "a submission that is sent again costs nothing",
+        "store/sqlite/verbs/submit.py",
+        "if not one.duplicate:",
+        "if True:",
+        ("tests/store/test_stored.py::test_submissions_count_once",),
+    ),
 )  # fmt: skip

@@ -24,7 +24,7 @@ JOBS = 300
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     """Its home is on a disk of 4 MiB."""
     with small_disk(tmp_path / "disk") as disk:
-        process = ServerProcess(disk / "home")
+        process = ServerProcess(disk / "home", "--port", "0", "--max-user-bytes", "100")
         yield process
         process.kill()
 

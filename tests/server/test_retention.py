@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 
 def duties(server: Running) -> Duties:
     own = server.server.parts
-    return Duties(own.resources, own.fleet, own.quarantine, own.workers, own.dispatcher, own.hub)
+    return Duties(own.resources, own.fleet, own.quarantine, own.workers, own.dispatcher, own.hub, own.budget)
 
 
 async def finished(server: Running, value: object) -> str:

@@ -111,6 +111,8 @@ class SimDatabase:
         self._later(self._pause(self._commit / 5), self._read, future, work)
         return await future
 
+    async def settle(self) -> None: ...
+
     async def close(self) -> None:
         self.closed = True
 

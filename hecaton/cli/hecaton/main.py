@@ -21,6 +21,7 @@ from hecaton.core.errors import HecatonError, Unauthenticated, not_text
 NOUNS = {
     "server": "hecaton.cli.hecaton.nouns.servers:server",
     "user": "hecaton.cli.hecaton.nouns.users:user",
+    "usage": "hecaton.cli.hecaton.nouns.usage:usage",
     "worker": "hecaton.cli.hecaton.nouns.workers:worker",
     "image": "hecaton.cli.hecaton.nouns.images:image",
     "job": "hecaton.cli.hecaton.jobs.job:job",

@@ -36,9 +36,18 @@ class _Network(click.ParamType[str]):
         return value
 
 
-def _most(what: str, default: int, help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _mib(
+    name: str, default: int | None, help: str, least: int = 1
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """In MiB as it is typed, in bytes from then on."""
     return click.option(
-        f"--max-{what}", default=default // MIB, show_default=True, type=click.IntRange(1), metavar="MIB", help=help
+        name,
+        default=None if default is None else default // MIB,
+        show_default=default is not None,
+        type=click.IntRange(least),
+        metavar="MIB",
+        callback=lambda ctx, param, value: None if value is None else value * MIB,
+        help=help,
     )
 
 
@@ -64,8 +73,8 @@ def _keep(what: str, default: float, help: str) -> Callable[[Callable[..., None]
     metavar="ADDRESS",
     help="A proxy in front, or its network: X-Forwarded-For from there names the client.",
 )
-@_most("payload", DEFAULTS.max_payload, "Largest payload.")
-@_most("result", DEFAULTS.max_result, "Largest result.")
+@_mib("--max-payload", DEFAULTS.max_payload, "Largest payload.")
+@_mib("--max-result", DEFAULTS.max_result, "Largest result.")
 @click.option(
     "--lost-after", default=DEFAULTS.lost_after, show_default=True, type=click.FloatRange(1), metavar="SECONDS",
     help="A worker that is silent for so long loses its jobs to others.",
@@ -85,6 +94,15 @@ def _keep(what: str, default: float, help: str) -> Callable[[Callable[..., None]
     metavar="JOBS",
     help="Jobs that one user may have waiting.",
 )
+@_mib(
+    "--max-user-bytes", None, "What one user may have stored. Without it: 100 GiB, or half of the disk if that is less."
+)
+@_mib(
+    "--disk-floor",
+    None,
+    "Free disk below which admins alone may write. Without it: 1 GiB, or a twentieth of the disk if that is less.",
+    least=0,
+)
 @click.option(
     "--max-running",
     type=click.IntRange(1),
@@ -99,8 +117,6 @@ def _keep(what: str, default: float, help: str) -> Callable[[Callable[..., None]
 def cli(
     context: click.Context,
     /,
-    max_payload: int,
-    max_result: int,
     lost_after: float,
     keep_results: float,
     keep_logs: float,
@@ -121,8 +137,6 @@ def cli(
 
     settings = Settings(
         folder=home() / "server",
-        max_payload=max_payload * MIB,
-        max_result=max_result * MIB,
         heartbeat=min(DEFAULTS.heartbeat, lost_after / 6),
         suspect_after=min(DEFAULTS.suspect_after, lost_after / 2),
         lost_after=lost_after,

@@ -89,6 +89,9 @@ class Directory:
         self._users[user.id] = user
         return _user_view(user)
 
+    def everybody(self) -> list[User]:
+        return list(self._users.values())
+
     def users(self) -> list[api.UserView]:
         return [_user_view(user) for user in sorted(self._users.values(), key=lambda user: user.name)]
 

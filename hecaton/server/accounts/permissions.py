@@ -27,6 +27,11 @@ class Action(enum.StrEnum):
     RETRY_JOBS = "retrying jobs and batches"
     STEER_BATCHES = "adding items to a batch and resuming it"
 
+    SEE_USAGE = "seeing what one has stored and waiting"
+    SEE_ALL_USAGE = "seeing what everybody has stored and waiting"
+    CLEAR = "removing jobs that have ended"
+    FILL_DISK = "storing more while the server's disk is nearly full"
+
     SEE_IMAGES = "seeing images"
     SEE_ENVIRONMENT = "reading the environment of an image"
     MANAGE_IMAGES = "registering, changing and removing images"
@@ -58,6 +63,8 @@ _PEOPLE = {
     Action.CANCEL_JOBS: Scope.OWN,
     Action.RETRY_JOBS: Scope.OWN,
     Action.STEER_BATCHES: Scope.OWN,
+    Action.SEE_USAGE: Scope.OWN,
+    Action.CLEAR: Scope.OWN,
     Action.SEE_IMAGES: Scope.ALL,
     Action.SEE_WORKERS: Scope.ALL,
     Action.SET_PASSWORD: Scope.OWN,
@@ -73,6 +80,9 @@ PERMISSIONS: Mapping[Role, Mapping[Action, Scope]] = MappingProxyType({
         Action.CANCEL_JOBS: Scope.ALL,
         Action.RETRY_JOBS: Scope.ALL,
         Action.STEER_BATCHES: Scope.ALL,
+        Action.SEE_ALL_USAGE: Scope.ALL,
+        Action.CLEAR: Scope.ALL,
+        Action.FILL_DISK: Scope.ALL,
         Action.SEE_ENVIRONMENT: Scope.ALL,
         Action.MANAGE_IMAGES: Scope.ALL,
         Action.ENROL_WORKERS: Scope.ALL,

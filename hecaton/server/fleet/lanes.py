@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import msgspec
 
@@ -60,8 +60,9 @@ class WaitingLanes:
     def works(self) -> Mapping[Work, object]:
         return self._lanes
 
-    def of(self, works: Iterable[Work]) -> list[LaneState]:
-        return [state for work in works for state in self._lanes[work].values()]
+    def of(self, works: Iterable[Work], without: Container[int]) -> list[LaneState]:
+        """But not those of these owners."""
+        return [state for work in works for state in self._lanes[work].values() if state.lane.owner_id not in without]
 
     def add(self, state: LaneState, work: Work) -> None:
         state.waits = work

@@ -67,6 +67,8 @@ class Scheduler:
         self._queued: dict[int, int] = {}  # by owner
         self._waiting_lanes: dict[int, int] = {}  # by owner
         self._served: dict[int, float] = {}  # when an owner was given a slot last
+        self.stopped = False  # nothing is handed out
+        self.held: frozenset[int] = frozenset()  # owners to whose work nothing is given
 
     # -- what waits ----------------------------------------------------------------------------
 
@@ -291,9 +293,9 @@ class Scheduler:
             self.fleet.leave(member.id, member.link)
 
     def _plan(self) -> list[Claim]:
-        if not self._waiting.works or not self._openings.any():
+        if not self._waiting.works or self.stopped or not self._openings.any():
             return []
-        states = self._waiting.of(self._openings.doable(self._waiting.works))
+        states = self._waiting.of(self._openings.doable(self._waiting.works), self.held)
         several = len({state.lane.owner_id for state in states}) > 1
         counted = several or self.max_running is not None
         running = self._openings.running() if counted else MappingProxyType({})

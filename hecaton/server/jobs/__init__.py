@@ -2,6 +2,7 @@
 
 - `batches`: Use cases around batches, for people: submit many jobs as one, watch them, fetch results, pause, cancel,
   repeat.
+- `budget`: Bytes: of each user, against his budget, and of the server's disk, against its floor.
 - `end_news`: A job that was waited for, as it is at its end, without asking the store again: all of it has just passed
   by.
 - `jobs`: Use cases around jobs, for people: submit, look, wait, cancel, retry, read logs.
@@ -12,5 +13,6 @@
   decision about who gets them and one hand-over to the store.
 - `sweeper`: Carries out what was decided about whole batches - pause, resumption, cancellation - step by step, so that
   a million jobs never block the store.
+- `usages`: Use cases around what is stored and used, for people: who has how much, and making room.
 - `views`: Turns what the store and the server's memory know into the replies of `wire.api`.
 """

@@ -64,6 +64,7 @@ class Batches:
 
     async def create(self, caller: Caller, request: api.NewBatch, key: str | None, digest: bytes) -> api.BatchSubmitted:
         # hot: benchmarks/throughput.py
+        self._quotas.budget.require_disk(caller)
         image = self._directory.find_image(request.image)
         spec = spec_of(request)
         if len(request.name) > LONGEST_NAME or not (request.name.isprintable()):
@@ -78,6 +79,7 @@ class Batches:
 
     async def append(self, caller: Caller, batch_id: str, request: api.NewItems) -> api.BatchSubmitted:
         # hot: benchmarks/throughput.py
+        self._quotas.budget.require_disk(caller)
         if request.offset < 0:
             raise BadRequest(f"offset is {request.offset}: expected the position of the first item")
         batch = await self._batch(caller, batch_id, Action.STEER_BATCHES)
@@ -119,7 +121,7 @@ class Batches:
             raise Unavailable("the server is stopping", "Try again in a moment.")
         now, count = self._clock.now(), len(jobs)
         if jobs:
-            self._quotas.require(jobs[0].lane, count)
+            self._quotas.require(jobs)
             self._scheduler.add(jobs[0].lane, jobs[0].spec.priority, now, count)
 
         def write(store: Store) -> tuple[Batch, bool, Appended]:
@@ -151,6 +153,7 @@ class Batches:
 
     async def retry_failed(self, caller: Caller, batch_id: str, key: str | None) -> api.BatchSubmitted:
         """The failed jobs as a new batch. Large ones need several calls with the same key: until it is closed."""
+        self._quotas.budget.require_disk(caller)
         old = await self._batch(caller, batch_id, Action.RETRY_JOBS)
         image = self._directory.find_image(old.image)
         now = self._clock.now()

@@ -53,7 +53,7 @@ class Jobs:
         self._database, self._clock, self._settings = resources.database, resources.clock, resources.settings
         self._directory, self._fleet, self._attempts, self._hub = directory, fleet, attempts, hub
         self._submissions = Submissions(resources, scheduler, quotas, hub)
-        self._scheduler, self._pulls = scheduler, scheduler.pulls
+        self._scheduler, self._pulls, self.budget = scheduler, scheduler.pulls, quotas.budget
 
     # -- submit --------------------------------------------------------------------------------
 
@@ -84,6 +84,7 @@ class Jobs:
         return job_view(parts, None, (), self._settings.keep_results) if parts is not None else None
 
     def _new_job(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> port.NewJob:
+        self.budget.require_disk(caller)
         image = self._directory.find_image(request.image)
         spec = spec_of(request)
         payload = payload_of(request, self._settings.max_payload)
@@ -98,6 +99,7 @@ class Jobs:
 
     async def retry(self, caller: Caller, job_id: str, key: str | None) -> api.Submitted:
         """A new job with the same payload and options: a terminal state is never opened again."""
+        self.budget.require_disk(caller)
         old = await self._job(caller, job_id, Action.RETRY_JOBS)
         if not old.state.terminal:
             raise Conflict(f"job {old.id} is {old.state}: only ended jobs can be retried")
@@ -169,6 +171,11 @@ class Jobs:
         ]
         if job.batch_paused is not None:
             lines.insert(0, api.Waiting("*", f"its batch is paused: {job.batch_paused}"))
+        if self._scheduler.stopped:
+            lines.insert(0, api.Waiting("*", "the server's disk is nearly full: nothing starts until there is room"))
+        if job.owner_id in self._scheduler.held:
+            over = f"{job.owner} has stored as much as one user may: nothing of it starts (hecaton usage)"
+            lines.insert(0, api.Waiting("*", over))
         most, running = self._scheduler.max_running, self._scheduler.running(job.owner_id)
         if most is not None and running >= most:
             full = f"{running} places work for {job.owner}, the most for one user (hecaton-server --max-running)"

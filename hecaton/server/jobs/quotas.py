@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hecaton.core.errors import TooMany
 from hecaton.core.matching import Lane
 from hecaton.server.fleet.scheduler import Scheduler
+from hecaton.server.jobs.budget import Budget, size_of
 from hecaton.server.settings import Settings
+from hecaton.store.port import NewJob
 
 RETRY_AFTER = 5.0
 """Seconds after which it makes sense to submit again when the queue was full."""
@@ -15,14 +19,16 @@ MAX_WAITING_LANES = 200
 
 
 class Quotas:
-    """On the server's event loop. Counts nothing itself: the scheduler knows what waits."""
+    """On the server's event loop. Counts nothing itself: the scheduler knows what waits, the budget what is stored."""
 
-    def __init__(self, settings: Settings, scheduler: Scheduler) -> None:
-        self._settings, self._scheduler = settings, scheduler
+    def __init__(self, settings: Settings, scheduler: Scheduler, budget: Budget) -> None:
+        self._settings, self._scheduler, self.budget = settings, scheduler, budget
 
-    def require(self, lane: Lane, count: int) -> None:
-        """TooMany if `count` jobs more of this lane would be more than its owner may have waiting."""
+    def require(self, jobs: Sequence[NewJob]) -> None:
+        """TooMany, or TooLarge, if these jobs of one lane would be more than their owner may have waiting, or have
+        stored."""
         # hot: benchmarks/throughput.py
+        lane, count = jobs[0].lane, len(jobs)
         limit, waiting = self._settings.max_queued, self._scheduler.queued(lane.owner_id)
         if waiting + count > limit:
             raise TooMany(
@@ -31,6 +37,7 @@ class Quotas:
                 RETRY_AFTER,
             )
         self.require_lane(lane)
+        self.budget.require(lane.owner_id, sum([size_of(job.spec, job.payload) for job in jobs]))
 
     def require_lane(self, lane: Lane) -> None:
         """TooMany if no job of this lane waits and its owner has jobs waiting in as many others as he may."""

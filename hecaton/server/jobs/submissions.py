@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hecaton.core.errors import TooMany, Unavailable
+from hecaton.core.errors import HecatonError, Unavailable
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import Hub
 from hecaton.server.jobs.quotas import Quotas
@@ -69,8 +69,8 @@ class Submissions:
     def _count(self, job: NewJob, waiter: asyncio.Future[Stored]) -> bool:
         """False, and the owner knows why, if he is over a quota."""
         try:
-            self._quotas.require(job.lane, 1)
-        except TooMany as error:
+            self._quotas.require([job])
+        except HecatonError as error:
             if not waiter.done():
                 waiter.set_exception(error)
             return False

@@ -13,4 +13,5 @@
 - `routing`: All endpoints as one ASGI application: which of them a request means.
 - `transfer`: Bodies too big for a message: uploads into and downloads out of the blob store, streamed, never whole in
   memory.
+- `usage_api`: HTTP for what is stored and used: parse, one use case, answer.
 """

@@ -20,7 +20,17 @@ from hecaton.server.jobs.views import worker_view
 from hecaton.server.resources import Resources
 from hecaton.server.web.http import Call, Route, Stream, decode
 from hecaton.server.web.queries import ATTEMPT, BEFORE, LIMIT, NAME, OFFSET, STATE, TAG, WAIT
-from hecaton.server.web.transfer import BYTES, CONTENT, LINES, TEXT, receive_blob, require_sha256, send_blob, send_body
+from hecaton.server.web.transfer import (
+    BYTES,
+    CONTENT,
+    LINES,
+    TEXT,
+    announced_size,
+    receive_blob,
+    require_sha256,
+    send_blob,
+    send_body,
+)
 from hecaton.store.port import Store
 from hecaton.wire import api
 
@@ -50,7 +60,7 @@ class Api:
         self._settings, self._server_id, self._clock = resources.settings, resources.server_id, resources.clock
         self._database, self._blobs = resources.database, resources.blobs
         self._directory, self._tokens = directory, tokens
-        self._fleet, self._workers, self._jobs = fleet, workers, jobs
+        self._fleet, self._workers, self._jobs, self._budget = fleet, workers, jobs, jobs.budget
         self._logins = Logins(passwords, resources.clock)
 
     # -- server and users ----------------------------------------------------------------------
@@ -207,8 +217,10 @@ class Api:
 
     async def put_blob(self, call: Call) -> None:
         sha256 = require_sha256(call.params["sha256"])
-        size = await receive_blob(call, self._blobs, sha256, self._settings.max_payload)
-        await self._enter_blob(sha256, call.caller.user_id, size)
+        limit = self._settings.max_payload
+        with self._budget.receiving(call.caller, announced_size(call, limit)):
+            size = await receive_blob(call, self._blobs, sha256, limit)
+            await self._enter_blob(sha256, call.caller.user_id, size)
 
     async def has_blob(self, call: Call) -> None:
         sha256 = require_sha256(call.params["sha256"])
@@ -230,7 +242,9 @@ class Api:
         """A result too large for the channel. It belongs to the job's owner once the result names it."""
         job_id, sha256 = JobId(call.params["job"]), require_sha256(call.params["sha256"])
         self._fleet.require_holder(call.worker.id, job_id)
-        size = await receive_blob(call, self._blobs, sha256, self._settings.max_result)
+        limit = self._settings.max_result
+        self._budget.require_disk_for_results(announced_size(call, limit))
+        size = await receive_blob(call, self._blobs, sha256, limit)
         self._fleet.require_holder(call.worker.id, job_id)  # it may have been removed meanwhile
         job = await self._database.read(lambda store: store.job(job_id))
         if job is not None:

@@ -21,6 +21,7 @@ from hecaton.server.web.http import Route
 from hecaton.server.web.transfer import BYTES, JSON, LINES
 from hecaton.wire import api
 from hecaton.wire.errors import ErrorReply
+from hecaton.wire.usage import Clear
 
 Described = dict[str, Any]
 
@@ -56,6 +57,7 @@ EXAMPLES: Mapping[type, Any] = {
     api.NewJob: {"image": "python:3.9-slim", "input": {"prompt": "a cat"}, "timeout": 600, "retries": 1},
     api.NewBatch: {"image": "python:3.9-slim", "items": [{"input": 1}, {"text": "two"}], "name": "two of them"},
     api.NewItems: {"offset": 2, "items": [{"input": 3}], "closed": True},
+    Clear: {"older_than": 604800},
 }
 
 # Of the parts of paths.

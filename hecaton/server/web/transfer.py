@@ -32,6 +32,12 @@ def require_sha256(text: str) -> str:
     return text
 
 
+def announced_size(call: Call, limit: int) -> int:
+    """How many bytes the request's body is said to have: the most that it may have, if that is not said."""
+    said = call.header(b"content-length")
+    return min(int(said), limit) if said is not None and said.isascii() and said.isdigit() else limit
+
+
 async def receive_blob(call: Call, blobs: Blobs, sha256: str, limit: int) -> int:
     """Store the request's body under its hash; its size. Complete and fsynced, or absent."""
     await call.reserve(2 * PIECE)  # one being written, one that arrives

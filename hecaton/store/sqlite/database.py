@@ -6,6 +6,7 @@ deterministic for tests and simulation.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TypeVar, cast
 
 from hecaton.core.errors import Unavailable
 from hecaton.store.port import Store
-from hecaton.store.sqlite.file import MEMORY, connect, is_sync_failure, open_file, translated, unavailable
+from hecaton.store.sqlite.file import MEMORY, connect, is_sync_failure, move_log, open_file, translated, unavailable
 from hecaton.store.sqlite.store import SqliteStore
 from hecaton.store.writer import BatchThread, Outcome, Runner, Work
 
@@ -34,6 +35,7 @@ class SqliteDatabase:
     Only the writer's thread writes, and each connection is one thread's own from the first work on."""
 
     def __init__(self, path: Path, *, inline: bool = False) -> None:
+        self._path = path
         self._connections = [open_file(path)]
         writer = _Transactions(self._connections[0], path)
         self._write_inline: Runner | None = writer.run if inline else None
@@ -69,6 +71,11 @@ class SqliteDatabase:
         if error is not None:
             raise error
         return cast(T, value)
+
+    async def settle(self) -> None:
+        """Moves the log into the file, which is cut off at its new end then. Holds up nobody: not the writer either."""
+        if self._path != MEMORY:
+            await asyncio.to_thread(move_log, self._path)
 
     async def close(self) -> None:
         """Finishes what was handed in, then closes the file. May be called twice."""

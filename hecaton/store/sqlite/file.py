@@ -18,6 +18,9 @@ MEMORY = Path(":memory:")
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another process (a backup, a tool) that holds the database's lock."""
 
+LOG_KEPT = 16 * 1024 * 1024
+"""Bytes that the log beside the database keeps after a large transaction, to be written over."""
+
 _REBUILD_ROOM = 1.5
 """Free bytes for each byte of a database that is rebuilt."""
 
@@ -48,6 +51,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")  # an acknowledged commit survives a power cut
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA temp_store = MEMORY")  # savepoints cost a copy in memory, not a write
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_KEPT}")
         connection.execute("PRAGMA cache_size = -32768")  # KiB
         if read_only:
             connection.execute("PRAGMA query_only = ON")
@@ -110,6 +114,15 @@ def open_existing(path: Path) -> sqlite3.Connection:
             f"the database {path} cannot be used: {error}", _RESTORE
         ) from error
     return connection
+
+
+def move_log(path: Path) -> None:
+    """From beside the database into it, as far as no reader needs what is there. Unavailable if the disk fails."""
+    try:
+        with closing(connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    except sqlite3.Error as error:
+        raise unavailable(error, path) or error from error
 
 
 def _create(path: Path) -> None:

@@ -3,6 +3,7 @@
 - `envfile`: Reads env files as people write them, for `hecaton image update --fp`.
 - `images`: `hecaton image`: new, list, update, show, delete.
 - `servers`: `hecaton server`: the servers that this machine knows, their tokens, and which of them commands mean.
+- `usage`: `hecaton usage`: what one has stored and waiting, and may have; for admins, what everybody has.
 - `users`: `hecaton user`: create, list, delete, passwd.
 - `workers`: `hecaton worker`: list, drain, undrain, remove.
 """

@@ -1,0 +1,45 @@
+"""HTTP bodies of the people's API about what is stored and used, as those of `api`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+LONGEST_AGE = 3650 * 86400.0
+"""Seconds."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a user has, and may have. Bytes stored: `payloads` (with what the jobs themselves take), `results`, `logs`,
+    `files` (uploads, and results that came as such). `waiting`: jobs, of so many `kinds` (image, mode, handler,
+    options). `running`: places that work for him; at most `max_running`, or all that nobody else has work for."""
+
+    username: str
+    payloads: int
+    results: int
+    logs: int
+    files: int
+    total: int
+    max_bytes: int
+    waiting: int
+    max_waiting: int
+    kinds: int
+    max_kinds: int
+    running: int
+    max_running: int | None = None
+
+
+class Clear(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Remove jobs that ended more than `older_than` seconds ago, and batches of which no job is left. `username`:
+    whose, for admins; else one's own."""
+
+    older_than: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_AGE)]
+    username: str | None = None
+
+
+class Cleared(msgspec.Struct, frozen=True):
+    """`jobs`: so many were removed. Their uploads go within minutes, those of the last day when they are a day old."""
+
+    jobs: int
+    usage: Usage
