@@ -191,6 +191,11 @@ ROWS = (
         "they wait for {server.bodies.PATIENCE:time}, {server.bodies.MAX_WAITING_BODIES:count} of one; then 429 or 503",
     ),
     Row(
+        "Answers of one user or worker that go on for long: events, logs, downloads",
+        "{server.hub.MAX_STREAMS:count}",
+        "429 with `Retry-After`, naming the bound",
+    ),
+    Row(
         "Connections",
         "one for each {server.connections.CONNECTION_MEMORY:size} in half of the memory, and files that the process may"
         " open, less {server.web.protocol._RESERVED:count} (the limit is raised as far as allowed at start)",

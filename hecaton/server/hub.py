@@ -7,12 +7,18 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hecaton.core.errors import TooMany
 from hecaton.core.model import JobId, WorkerId
 from hecaton.wire.api import JobEvent
 
 QUEUE_LIMIT = 256
 """Events that a slow reader may lag behind; then logs and progress are skipped (the reader reads logs from the
 store)."""
+
+MAX_STREAMS = 256
+"""Answers that go on for long, and that one user or worker may have open: events, logs, downloads."""
+
+RETRY_AFTER = 5.0
 
 LOOK = 1.0
 """Seconds between two looks for waits that are nearly over."""
@@ -149,6 +155,15 @@ class Hub:
             streams.discard(ended)
             if not streams:
                 self._streams.pop(holder, None)
+
+    def require_stream(self, holder: Holder) -> None:
+        """TooMany if this holder, with the one that begins, has more of them than one may have."""
+        if len(self._streams.get(holder, ())) > MAX_STREAMS:
+            raise TooMany(
+                f"you have {MAX_STREAMS} answers open that go on for long, and may have no more",
+                "Close some: watch a batch instead of each of its jobs.",
+                RETRY_AFTER,
+            )
 
     def revoke(self, holder: Holder) -> None:
         """His rights have changed: what he began under the old ones ends now."""

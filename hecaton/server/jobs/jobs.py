@@ -16,7 +16,7 @@ from hecaton.server.clock import uuid7
 from hecaton.server.fleet.attempts import Attempts, EndNews
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.scheduler import Scheduler
-from hecaton.server.hub import KEEP_ALIVE, Hub, Watch
+from hecaton.server.hub import KEEP_ALIVE, QUEUE_LIMIT, Hub, Watch
 from hecaton.server.jobs.end_news import parts_at_end
 from hecaton.server.jobs.quotas import Quotas
 from hecaton.server.jobs.requests import payload_of, request_digest, spec_of
@@ -246,6 +246,8 @@ class Jobs:
         while data := await self._read_log(job_id, attempt, offset):
             yield data
             offset += len(data)
+            if len(data) < LOG_CHUNK:  # that was the end
+                return
 
     async def _read_log(self, job_id: JobId, attempt: int, offset: int) -> bytes:
         return await self._database.read(lambda store: store.read_log(job_id, attempt, offset, LOG_CHUNK))
@@ -279,27 +281,36 @@ class Jobs:
 
     async def events(self, caller: Caller, job_id: str, offset: int) -> AsyncIterator[api.JobEvent | None]:
         """What happens to a job, live, until it is terminal; None is a keep-alive. Logs come from the store by offset,
-        so none is missed or doubled; the hub only says that there is something new."""
+        so none is missed or doubled; the hub only says that there is something new. Each event costs what it says: the
+        whole job is read once, for its end."""
         job = await self._job(caller, job_id)
         return self._stream(caller, job.id, offset)
 
     async def _stream(self, caller: Caller, job_id: JobId, offset: int) -> AsyncIterator[api.JobEvent | None]:
         with self._hub.watching(job_id) as watch:
             reader = _LogReader(self, job_id, offset)
-            view = await self.show(caller, job_id)
-            yield api.JobEvent("state", view.state, view.attempt)
-            while not view.state.terminal and not self._hub.closing:
-                async for event in reader.new(view.attempt):
-                    yield event
-                if not await watch.wait(KEEP_ALIVE):
+            job = await self._job(caller, job_id)
+            attempt, ended, talks = job.attempt, job.state.terminal, True
+            yield api.JobEvent("state", job.state, attempt)
+            while not ended and not self._hub.closing:
+                if talks:
+                    async for event in reader.new(attempt):
+                        yield event
+                talks = not await watch.wait(KEEP_ALIVE)
+                if talks:
                     yield None
                     continue
-                for event in _others(watch):
-                    yield event
-                view = await self.show(caller, job_id)
-            async for event in reader.new(view.attempt):
+                news = _taken(watch)
+                for event in news:
+                    if event.event in _SHOWN:
+                        yield event
+                attempt = max((attempt, *(event.attempt for event in news)))
+                talks = len(news) == QUEUE_LIMIT or any(event.event == "log" for event in news)
+                ended = watch.ended
+            view = await self.show(caller, job_id) if ended else None
+            async for event in reader.new(view.attempt if view is not None else attempt):
                 yield event
-            if view.state.terminal:
+            if view is not None:
                 yield api.JobEvent("end", view, view.attempt)
 
     # -- cancel --------------------------------------------------------------------------------
@@ -350,7 +361,11 @@ class _LogReader:
 _new_decoder = codecs.getincrementaldecoder("utf-8")
 
 
-def _others(watch: Watch) -> Sequence[api.JobEvent]:
-    events = [event for event in watch.events if event.event in ("state", "progress", "note")]
+_SHOWN = ("state", "progress", "note")
+"""Events that are passed on as they come."""
+
+
+def _taken(watch: Watch) -> Sequence[api.JobEvent]:
+    events = list(watch.events)
     watch.events.clear()
     return events

@@ -275,6 +275,7 @@ class Endpoint:
             return
         with self._hub.streaming(holder) as ended:
             try:
+                self._hub.require_stream(holder)
                 await self._gate.admit(call, self.route.action)  # who lost his rights since then has had no word of it
             except HecatonError as error:
                 await send_error(send, error)
