@@ -295,6 +295,13 @@ ROWS = (
         "its connection is closed",
     ),
     Row(
+        "What a container keeps in `out/` of its channel folder",
+        "{worker.memory.usage.MAX_OUT:size} or {worker.memory.usage.RESULTS:count} of the largest results,"
+        " {worker.memory.usage.MAX_OUT_FILES:count} files, {worker.memory.usage.MAX_OUT_DEPTH:count} folders in each"
+        " other; looked at each second",
+        "it is stopped, its job fails with `result_too_large`",
+    ),
+    Row(
         "Results that a container says it keeps",
         "{worker.doors.native.MAX_PENDING:count}",
         "its connection is closed",

@@ -142,6 +142,10 @@ class LiveContainer:
             if self._opening is not None and not self._exchange.log.opens:
                 self._opening.cancel()
 
+    async def measure(self) -> None:
+        if self._exchange is not None and not self.gone:
+            await self._exchange.measure()
+
     @property
     def opens(self) -> bool:
         """Whether it may still say something elsewhere that goes into its log."""

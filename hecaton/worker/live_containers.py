@@ -20,6 +20,10 @@ IDLE_INTERVAL = 5.0
 """The same for containers without a job: only to give back the space of what they print."""
 
 
+MEASURE_INTERVAL = 1.0
+"""Seconds between two looks at how much containers keep, at least."""
+
+
 class LiveContainers:
     """`by_id`: those that the brain may name, and the gone ones whose logs are still needed. All on the loop."""
 
@@ -31,6 +35,7 @@ class LiveContainers:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._looks_seldom = False
+        self._measuring: asyncio.Task[None] | None = None
 
     def add(self, container: LiveContainer) -> None:
         self.by_id[container.id] = container
@@ -58,6 +63,9 @@ class LiveContainers:
         """At the end of the worker: leave no task and no look behind."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._measuring is not None:
+            self._measuring.cancel()
+            await asyncio.wait([self._measuring])
         for container in list(self.by_id.values()):
             await container.close()
 
@@ -74,10 +82,18 @@ class LiveContainers:
         for container in list(self.by_id.values()):
             container.look_at_log()
         self._outbox.tick()
+        if self._measuring is None or self._measuring.done():
+            self._measuring = self._loop.create_task(self._measure())
         at_work = any(job.started_at is not None for job in self._holdings.jobs.values())
         at_work = at_work or any(container.opens for container in self.by_id.values())
         if self.by_id:
             self._look_in(LOG_INTERVAL if at_work else IDLE_INTERVAL)
+
+    async def _measure(self) -> None:
+        """One after the other: a container that makes this slow is looked at more seldom, with all others."""
+        for container in list(self.by_id.values()):
+            await container.measure()
+        await asyncio.sleep(MEASURE_INTERVAL)
 
     def _look_in(self, seconds: float) -> None:
         if self._timer is not None:

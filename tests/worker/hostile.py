@@ -361,8 +361,14 @@ def removes_what_is_the_workers(data: JOB) -> object:
     return "true"
 
 
+def fills_its_folder_with_files(data: JOB) -> None:
+    for number in range(10_100):
+        os.mknod(f"{OUT}{number}")
+    time.sleep(1e6)
+
+
 def nests_folders(data: JOB) -> object:
-    folder = os.open(OUT, os.O_RDONLY)
+    folder = os.open(FOLDER + "/in", os.O_RDONLY)
     for _ in range(1200):
         os.mkdir("d", dir_fd=folder)
         folder, above = os.open("d", os.O_RDONLY, dir_fd=folder), folder

@@ -25,6 +25,14 @@ from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer
 OF_WORKERS = ("3.11", "3.12", "3.13")
 
 
+@pytest.fixture(autouse=True)
+def cleared(tmp_path: Path) -> Iterator[None]:
+    """What pytest could not remove itself."""
+    yield
+    for path in tmp_path.iterdir():
+        remove(path)
+
+
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, in memory: fast, and the name of what it is mounted on cannot be removed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hecaton.core.model import Body, Gpu, Kind, Reason
+from hecaton.core.model import Body, Failure, Gpu, Kind, Reason
 from hecaton.core.options import Options
 from hecaton.wire.channel import Draining, Held, Note, Outcome, Released, SlotInfo, Started, Warm
 from hecaton.worker.brain import events as ev
@@ -274,6 +274,36 @@ class TestEndsOfContainers:
         assert brain.state.holdings.has(B)
 
 
+class TestMisbehaviour:
+    WHY = Failure("it does not read")
+
+    def misbehaves(self, brain: Brain) -> None:
+        brain.hear(ev.ContainerMisbehaved(brain.now, "c-1", Reason.HANDLER_ERROR, self.WHY))
+
+    def test_the_job_that_runs_fails_when_its_container_is_gone_and_the_next_gets_a_new_one(self, brain: Brain) -> None:
+        brain.running(assignment("a"), assignment("b"))
+        self.misbehaves(brain)
+        assert (brain.stopped(), brain.results()) == (["c-1"], [])
+        brain.gone("c-1")
+        assert brain.results() == [(A, Reason.HANDLER_ERROR)]
+        assert brain.started() == ["c-2"]
+
+    def test_a_start_is_its_first_job_s(self, brain: Brain) -> None:
+        brain.connect()
+        brain.assign(assignment("a"), assignment("b"))
+        self.misbehaves(brain)
+        assert brain.results() == [(A, Reason.HANDLER_ERROR)]
+        assert brain.stopped() == ["c-1"]
+
+    def test_nobody_pays_for_one_without_a_job(self, brain: Brain) -> None:
+        brain.running(assignment("a"))
+        brain.answer("c-1", A)
+        self.misbehaves(brain)
+        assert (brain.stopped(), brain.results()) == (["c-1"], [])
+        self.misbehaves(brain)
+        assert brain.stopped() == []
+
+
 class TestTimeout:
     def test_a_job_is_stopped_after_its_timeout_and_ends_when_its_container_is_gone(self, brain: Brain) -> None:
         brain.running(assignment("a", timeout=10), assignment("b"))
@@ -285,6 +315,14 @@ class TestTimeout:
         brain.gone("c-1")
         assert brain.results() == [(A, Reason.TIMEOUT)]
         assert brain.started() == ["c-2"]
+
+    def test_on_a_full_disk_it_is_handed_back_instead(self, brain: Brain) -> None:
+        brain.running(assignment("a", timeout=10))
+        brain.hear(ev.DiskFull(brain.now, True))
+        brain.wait(10)
+        brain.gone("c-1")
+        assert brain.results() == []
+        assert brain.said(Released) == [Released((A,))]
 
     def test_a_result_after_the_timeout_is_too_late(self, brain: Brain) -> None:
         brain.running(assignment("a", timeout=10))

@@ -151,6 +151,10 @@ class ChannelFolder:
             os.fchmod(writer.fileno(), mode)
             shutil.copyfileobj(source, writer, 1 << 20)
 
+    def another_of_out(self) -> int:
+        """A descriptor of out/ for a thread, which outlives this folder and is the caller's. Raises OSError."""
+        return os.dup(self._out)
+
     def has_result(self, name: str) -> bool:
         """Whether there is anything of this name in out/, other than an empty file."""
         try:

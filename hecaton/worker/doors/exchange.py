@@ -24,7 +24,11 @@ from hecaton.worker.memory import disk
 from hecaton.worker.memory.peers import Peer
 from hecaton.worker.memory.records import Given
 from hecaton.worker.memory.spool import file_name
+from hecaton.worker.memory.usage import excess
+from hecaton.worker.runtimes.port import CHANNEL_TARGET
 from hecaton.worker.site import Site
+
+_OUT_HINT = "It is for one result at a time. What a job needs while it runs belongs elsewhere, such as in /tmp."
 
 _log = structlog.get_logger("hecaton.worker.doors.exchange")
 
@@ -257,6 +261,19 @@ class Exchange:
         file = self._result_files.pop(ref, None)
         if file is not None:
             self.folder.discard(file)
+
+    async def measure(self) -> None:
+        """What the container keeps in out/: with too much it is not gone on with."""
+        try:
+            out = self.folder.another_of_out()
+        except OSError:  # no descriptor is left: the next time
+            return
+        found = await asyncio.to_thread(excess, out, self._site.max_result(), self.log.names)
+        if found is not None:
+            failure = Failure(
+                f"the container was stopped: it kept {found} in {CHANNEL_TARGET}/{OUT_NAME}", hint=_OUT_HINT
+            )
+            self._post(ev.ContainerMisbehaved(self._now(), self._container, Reason.RESULT_TOO_LARGE, failure))
 
     # -- the end -------------------------------------------------------------------------------------
 

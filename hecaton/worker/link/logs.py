@@ -250,6 +250,11 @@ class ContainerLog:
         log.finish()
         return log
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the files that it has in out/, besides the first one's."""
+        return frozenset(self._files)
+
     def forget(self, ref: AttemptRef) -> None:
         log = self._needed.pop(ref, None)
         if log is not None and log.file.needed.pop(ref, None) is not None:

@@ -9,4 +9,5 @@
 - `spool`: The worker's files on their way: payloads before their job runs, handler files, results over 64 KiB until the
   server has them.
 - `tail`: The last records of the journal, in memory that a killed process leaves behind: a mapped file.
+- `usage`: How much a container keeps in out/, where every byte and every name is its worker's.
 """
