@@ -206,6 +206,12 @@ class ContainerSweeper:
         if orphans:
             _log.warning(f"Removing {len(orphans)} containers of this worker that belong to no job")
             await asyncio.gather(*(self._site.runtime.stop(item.handle, 0) for item in orphans))
+        await self.sweep_folders(in_use, at_start=at_start)
+        await self._remover.wait()
+
+    async def sweep_folders(self, in_use: Callable[[], InUse], *, at_start: bool = False) -> None:
+        """Those that nothing uses, as `sweep`; it need not be the time for one: at the end of the worker there are some
+        whose last result the server has taken since. Raises OSError."""
         names = await asyncio.to_thread(os.listdir, self._site.folder)
         wanted = in_use().folders
         useless = [name for name in names if name not in wanted and (at_start or not name.startswith("."))]
@@ -213,7 +219,6 @@ class ContainerSweeper:
             for file in self._old_logs.pop(name, {}).values():
                 os.close(file.fd)
             self._remover.remove(self._site.folder / name)
-        await self._remover.wait()
 
 
 def boot_id() -> str:

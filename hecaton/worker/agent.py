@@ -6,6 +6,7 @@ All on one event loop: events are handled one after the other, in the order in w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import deque
@@ -98,6 +99,7 @@ class Agent:
         self._live = LiveContainers(self._holdings, self._outbox, self._remover)
         self._images = ImageWatch(runtime, self._live.by_id, self.post, link.send)
         self._end_lines = EndLines()
+        self._sweeper: ContainerSweeper | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self._fetches: dict[AttemptRef, asyncio.Task[None]] = {}
         self._events: deque[ev.Event] = deque()
@@ -169,7 +171,7 @@ class Agent:
         else:
             _log.warning("This worker takes no no-overlap jobs: it could not be sure to end them in time", why=why)
             self._options -= {"no_overlap"}
-        sweeper = ContainerSweeper(self._site, adoption.old_logs, self._remover)
+        self._sweeper = sweeper = ContainerSweeper(self._site, adoption.old_logs, self._remover)
         await sweeper.sweep(self._live.in_use, at_start=True)
         if self._gpus:
             self._cards = CardWatch([gpu.uuid for gpu in self._gpus], self._gpu_lost)
@@ -195,6 +197,9 @@ class Agent:
         await self._guard.close()
         self._lease.close()
         self._live.remove_folders()
+        if self._sweeper is not None:
+            with contextlib.suppress(OSError):  # the next process of this worker removes them
+                await self._sweeper.sweep_folders(self._live.in_use)
         await self._remover.close()
 
     # -- events --------------------------------------------------------------------------------------

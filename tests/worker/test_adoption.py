@@ -284,6 +284,21 @@ class TestAWorkerThatWasKilled:
         await processes.server.assign(processes.job("b", "me"))
         assert (await processes.server.outcome(B)).body == before == (await processes.server.outcome(A)).body
 
+    async def test_leaves_no_folder_of_a_container_that_was_needed_for_its_results_alone(
+        self, processes: Site
+    ) -> None:
+        processes.server.accepts = False
+        await processes.comes()
+        await processes.server.assign(processes.job("a", "me"))
+        await processes.server.outcome(A)
+        await processes.is_killed()
+        await processes.remove_containers()
+        processes.server.accepts = True
+        await processes.comes_back()
+        await processes.server.outcome(A)
+        await processes.server.assign(processes.job("b", "me"))  # behind the word that it has been taken
+        await processes.server.outcome(B)  # and at the end of the worker no folder is there
+
     async def test_says_what_is_lost_with_its_container(self, site: Site) -> None:
         await site.comes()
         await site.begins(site.job("a"))

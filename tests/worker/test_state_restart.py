@@ -84,6 +84,15 @@ class TestAnIdleContainer:
         brain.assign(assignment("a"))
         assert brain.given() == [("old-1", A)]
 
+    def test_stays_though_the_warden_is_there_before_it_has_come_back(self, brain: Brain) -> None:
+        adopt(brain, None)
+        brain.connect()
+        brain.hear(ev.Guarded(brain.now, True))
+        assert brain.stopped() == []
+        brain.hear(ev.ContainerReady(brain.now, "old-1"))
+        brain.assign(assignment("a"))
+        assert brain.given() == [("old-1", A)]
+
     def test_that_never_asks_for_work_is_stopped(self, brain: Brain) -> None:
         adopt(brain, None)
         brain.wait(brain.state.settings.startup_timeout)

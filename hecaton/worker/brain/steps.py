@@ -50,8 +50,10 @@ class Steps:
     def _give_next(self, container: Container, job: HeldJob | None, now: float) -> None:
         leaving, stays = self._holdings.leaving is not None, self._holdings.stays
         if job is None:
-            # A container that is not up and that nobody waits for, or that nobody can ever use again.
-            useless = container.phase < Phase.READY or container.shared is None or leaving
+            # A container that is not up and that nobody waits for, or that nobody can ever use again. One that was
+            # adopted is up, and comes back.
+            comes_up = container.phase < Phase.READY and not container.served
+            useless = comes_up or container.shared is None or leaving
             if container.phase is Phase.PREPARING if stays else useless:
                 self.stop(container)
         elif not container.suits(job):
