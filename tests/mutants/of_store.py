@@ -169,7 +169,7 @@ MUTANTS = (
         "store/sqlite/inspection.py",
         "return Findings(schema, 0, 0, tuple(problems), 0, 0)",
         "return Findings(schema, 0, 0, (), 0, 0)",
-        (_BACKUPS + "test_check_finds_damage_inside_the_database_and_a_schema_of_the_future",),
+        (_BACKUPS + "test_damage_inside_the_database_is_found_and_a_schema_of_the_future_ends_the_server_for_good",),
     ),
     Mutant(
         "removed-and-still-counted",

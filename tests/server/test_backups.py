@@ -15,6 +15,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from hecaton.cli import units
+from hecaton.cli.hecaton_server.unit import FINAL_EXIT, service
 from hecaton.core.model import AttemptRef, JobId, Reason
 from hecaton.store.sqlite.database import open_database
 from hecaton.wire.channel import Outcome
@@ -195,7 +197,9 @@ async def test_check_names_blobs_that_are_missing_or_cut_off_and_counts_those_of
     assert "1 blobs (8 B) belong to no job" in run(home, "check")
 
 
-def test_check_finds_damage_inside_the_database_and_a_schema_of_the_future(server: ServerProcess, home: Path) -> None:
+def test_damage_inside_the_database_is_found_and_a_schema_of_the_future_ends_the_server_for_good(
+    server: ServerProcess, home: Path
+) -> None:
     server.ready()
     server.stop()
     path = home / "server" / "hecaton.db"
@@ -204,6 +208,10 @@ def test_check_finds_damage_inside_the_database_and_a_schema_of_the_future(serve
         connection.execute("PRAGMA user_version = 9999")
     connection.close()
     assert "the schema version is 9999" in run(home, "check", code=1)
+    said = run(home, "--port", "0", code=FINAL_EXIT)
+    assert "It was written by a newer release: install that release again" in said
+    unit = units.unit_text(service(home, ()))
+    assert f"\nRestartPreventExitStatus={FINAL_EXIT}\n" in unit, "or systemd starts it every two seconds for ever"
     path.write_bytes(good[: 4096 * 3] + b"\xff" * 4096 + good[4096 * 4 :])
     assert "damaged" in run(home, "check", code=1)
 

@@ -284,9 +284,7 @@ class TestAWorkerThatWasKilled:
         await processes.server.assign(processes.job("b", "me"))
         assert (await processes.server.outcome(B)).body == before == (await processes.server.outcome(A)).body
 
-    async def test_leaves_no_folder_of_a_container_that_was_needed_for_its_results_alone(
-        self, processes: Site
-    ) -> None:
+    async def test_leaves_no_folder_of_a_container_that_was_needed_for_its_results_alone(self, processes: Site) -> None:
         processes.server.accepts = False
         await processes.comes()
         await processes.server.assign(processes.job("a", "me"))

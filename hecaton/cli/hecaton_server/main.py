@@ -301,8 +301,11 @@ def main() -> None:
     try:
         cli(prog_name="hecaton-server")
     except HecatonError as error:
+        from hecaton.cli.hecaton_server.unit import FINAL_EXIT
+        from hecaton.store.sqlite.migrate import NewerDatabase
+
         click.echo(f"Error: {error}", err=True)
-        raise SystemExit(1) from None
+        raise SystemExit(FINAL_EXIT if isinstance(error, NewerDatabase) else 1) from None
 
 
 if __name__ == "__main__":

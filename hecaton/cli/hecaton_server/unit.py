@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 UNIT = "hecaton-server"
 
+FINAL_EXIT = 3
+"""Exit code of a server that another start would end in the same way."""
+
 
 def install_server(settings: Settings, flags: Sequence[str]) -> None:
     """`flags`: of the service. The admin is made before it starts: neither journal nor unit file is a place for a
@@ -26,21 +29,25 @@ def install_server(settings: Settings, flags: Sequence[str]) -> None:
     if UNIT in units.installed(UNIT):
         units.control("stop", UNIT)  # it holds the folder
     invented = _ensure_admin(folder, password or secrets.token_urlsafe(12))
-    units.install(
-        units.Service(
-            name=UNIT,
-            description="Hecaton server",
-            command=units.python_command("hecaton.cli.hecaton_server.main", *flags),
-            environment={ENVIRONMENT: str(folder), "PYTHONUNBUFFERED": "1"},
-            stop_seconds=20,
-        )
-    )
+    units.install(service(folder, flags))
     output.say(f"Installed and started the service {UNIT}; it listens on {settings.host} port {settings.port}.")
     output.say(f"  data  {folder / 'server'}")
     output.say(f"  log   journalctl -u {UNIT} -f")
     if invented and not password:
         output.say("Made the user `admin`. Its password, shown only this once:")
         output.say(f"  {invented}")
+
+
+def service(folder: Path, flags: Sequence[str]) -> units.Service:
+    """`folder`: for all data. It is started again whatever ended it, but for what only a person can mend."""
+    return units.Service(
+        name=UNIT,
+        description="Hecaton server",
+        command=units.python_command("hecaton.cli.hecaton_server.main", *flags),
+        environment={ENVIRONMENT: str(folder), "PYTHONUNBUFFERED": "1"},
+        stop_seconds=20,
+        final_codes=(FINAL_EXIT,),
+    )
 
 
 def _ensure_admin(folder: Path, password: str) -> str | None:

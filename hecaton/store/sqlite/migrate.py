@@ -13,6 +13,10 @@ from importlib import resources
 from hecaton.core.errors import Unavailable
 
 
+class NewerDatabase(Unavailable):
+    """A newer release of Hecaton wrote the database: only a person can go on from here."""
+
+
 def migrations() -> list[tuple[int, str]]:
     """(version, SQL) of every migration that this release knows, oldest first."""
     folder = resources.files("hecaton.store.sqlite") / "migrations"
@@ -27,7 +31,7 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:
-    """Bring the database to this release. Unavailable if `name` (for the message) was written by a newer one."""
+    """Bring the database to this release. NewerDatabase if `name` (for the message) was written by a newer one."""
     apply(connection, name, migrations())
 
 
@@ -36,7 +40,7 @@ def apply(connection: sqlite3.Connection, name: str, known: Sequence[tuple[int, 
     newest = known[-1][0]
     current = version_of(connection)
     if current > newest:
-        raise Unavailable(
+        raise NewerDatabase(
             f"the database {name} has schema version {current}, this release of Hecaton knows versions up to {newest}",
             "It was written by a newer release: install that release again, or restore a backup made by this one.",
         )
