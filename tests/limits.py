@@ -162,6 +162,12 @@ ROWS = (
         " answer",
         "registered with a warning, without a digest",
     ),
+    Row(
+        "Refused requests in the server's log",
+        "{server.accounts.audit.MAX_REFUSALS:count} lines, then {server.accounts.audit.REFUSALS_PER_SECOND:count}/s;"
+        " logins have as many of their own; names of at most {server.accounts.audit.MAX_OBJECT:count} characters",
+        "not written; the next line says how many",
+    ),
     # A connection
     Row(
         "Time for the head of a request",

@@ -30,7 +30,8 @@ from hecaton.server.resources import Resources
 from hecaton.server.settings import Settings
 from hecaton.server.web.api import Api
 from hecaton.server.web.batch_api import BatchApi
-from hecaton.server.web.http import Call, Gate, Route, Stream
+from hecaton.server.web.gate import Gate
+from hecaton.server.web.http import Call, Route, Stream
 from hecaton.server.web.openapi import describe
 from hecaton.server.web.protocol import Reading, most_connections, patient
 from hecaton.server.web.routing import Application
@@ -122,7 +123,7 @@ class Server:
             return Stream(once(), "application/json", len(text))
 
         every = [*routes, Route("GET", "/openapi.json", Action.SEE_API, openapi, "This description")]
-        return Application(every, gate, parts.hub, PATH, parts.channel.serve)
+        return Application(every, gate, parts.hub, parts.audit, PATH, parts.channel.serve)
 
     def closing(self) -> None:
         """SIGTERM arrived: everyone who waits is answered now, workers are sent away."""

@@ -10,10 +10,13 @@ import secrets
 
 import structlog
 
+from hecaton.core.errors import Unauthenticated
 from hecaton.core.lifecycle import RETRY_DELAY
 from hecaton.core.model import JobState, WorkerRecord
-from hecaton.server.accounts.auth import Passwords, hash_worker_token
+from hecaton.server.accounts.audit import Audit, Deed
+from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, hash_worker_token
 from hecaton.server.accounts.directory import Directory
+from hecaton.server.accounts.permissions import Action
 from hecaton.server.accounts.registry import check
 from hecaton.server.accounts.resolver import Resolver
 from hecaton.server.duties import Duties
@@ -53,6 +56,7 @@ class Composition:
         self.fleet = Fleet()
         versions = Versions(self.fleet, clock.now)
         self.hub = Hub()
+        self.audit = Audit(clock.now)
         resolver = Resolver(check, versions, clock.now)
         self.directory = Directory(database, passwords, clock, resolver, self.hub.revoke)
         pulls = Pulls(clock.now, resources.settings.pull_patience)
@@ -69,7 +73,7 @@ class Composition:
         self.batches = Batches(resources, self.directory, self.scheduler, quotas, self.hub)
         images = ImageNews(versions, pulls, self.directory.pin_image, self.dispatcher.kick, self.directory.has_image)
         self.channel = Channel(
-            self.workers, self.attempts, self.quarantine, self.fleet, clock, self.find_worker, images
+            self.workers, self.attempts, self.quarantine, self.fleet, clock, self.enter_worker, images
         )
         self.duties = Duties(
             resources, self.fleet, self.quarantine, self.workers, self.dispatcher, self.hub, self.budget
@@ -102,6 +106,14 @@ class Composition:
     async def run(self) -> None:
         """What the server does by itself, until cancelled."""
         await asyncio.gather(self.duties.loop(), self._sweeper.loop())
+
+    async def enter_worker(self, token: str, address: str) -> WorkerRecord | None:
+        """Whose token this is, who wants to be given jobs; None: he is refused."""
+        worker = await self.find_worker(token) if token.startswith(WORKER_PREFIX) else None
+        if worker is None:
+            refused = Unauthenticated("the worker's token does not hold")
+            self.audit.failed(Deed(Action.WORK, address), refused)
+        return worker
 
     async def find_worker(self, token: str) -> WorkerRecord | None:
         return await self.directory.worker_by_token(hash_worker_token(token))

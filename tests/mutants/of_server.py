@@ -362,7 +362,7 @@ MUTANTS = (
     Mutant(
         "gate-open",
         "a route admits only those whom the table lets do its action",
-        "server/web/http.py",
+        "server/web/gate.py",
         "if scope(caller.role, action) is None:",
         "if False:",
         (_ACCESS + "test_every_route_admits_whom_the_table_says_and_nobody_else",),

@@ -56,8 +56,8 @@ async def test_a_worker_that_is_removed_while_its_token_is_looked_up_gets_no_job
     channel = server.server.parts.channel
     find, looked_up, removed = channel._find, asyncio.Event(), asyncio.Event()
 
-    async def slow(token: str) -> WorkerRecord | None:
-        record = await find(token)
+    async def slow(token: str, address: str) -> WorkerRecord | None:
+        record = await find(token, address)
         looked_up.set()
         await removed.wait()
         return record

@@ -1,5 +1,6 @@
 """Who may come in, and what an admin has registered: users, images, workers.
 
+- `audit`: Who came in, who was refused, and what was changed for others: one line each in the server's log.
 - `auth`: Who is calling: passwords (argon2id), people's tokens (JWT) and workers' tokens (256 random bits, stored as
   SHA-256).
 - `logins`: Whether a password is right, for as many as may ask at a time.

@@ -41,6 +41,7 @@ class Action(enum.StrEnum):
     MANAGE_USERS = "listing, creating and deleting users"
     SET_PASSWORD = "changing a password"
 
+    WORK = "being given jobs"
     MOVE_CONTENT = "fetching and storing the content of a job that the worker holds"
 
 
@@ -52,7 +53,7 @@ class Scope(enum.Enum):
 OPEN_TO_ALL = frozenset({Action.LOG_IN, Action.SEE_API})
 """Without a token."""
 
-REGISTERED_WORKER = frozenset({Action.MOVE_CONTENT})
+REGISTERED_WORKER = frozenset({Action.WORK, Action.MOVE_CONTENT})
 """By a worker's own token, for jobs that it holds. No person may do these."""
 
 _PEOPLE = {

@@ -16,7 +16,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hecaton.core.errors import HecatonError, Unavailable
 from hecaton.core.model import Reason, WorkerId, WorkerRecord
-from hecaton.server.accounts.auth import WORKER_PREFIX
 from hecaton.server.clock import Clock
 from hecaton.server.connections import Standing, seat_of
 from hecaton.server.fleet.attempts import Attempts
@@ -154,7 +153,7 @@ class Channel:
         quarantine: Quarantine,
         fleet: Fleet,
         clock: Clock,
-        find: Callable[[str], Awaitable[WorkerRecord | None]],
+        find: Callable[[str, str], Awaitable[WorkerRecord | None]],
         images: ImageNews,
     ) -> None:
         self._workers, self._attempts, self._quarantine, self._fleet = workers, attempts, quarantine, fleet
@@ -167,7 +166,7 @@ class Channel:
         """One connection, from its handshake to its end."""
         header = dict(scope["headers"]).get(b"authorization", b"")
         token = header.decode("latin-1").removeprefix("Bearer ").strip()
-        worker = await self._find(token) if token.startswith(WORKER_PREFIX) else None
+        worker = await self._find(token, seat_of(scope).client(scope["headers"]))
         await receive()  # that it wants to connect
         await send({"type": "websocket.accept"})
         if worker is None:

@@ -75,6 +75,7 @@ class Api:
     async def login(self, call: Call) -> api.Token:
         request: api.Login = decode(await call.body(PASSWORD_BODY_LIMIT), api.Login)
         found = self._directory.user_by_name(request.username)
+        call.claims(found)
         check = self._logins.check(found, request.username, request.password, call.address)
         user = await call.unless_gone(check)
         token, expires_at = self._tokens.issue(user)
@@ -91,7 +92,9 @@ class Api:
         return self._directory.users()
 
     async def create_user(self, call: Call) -> api.UserView:
-        return await self._directory.create_user(decode(await call.body(), api.NewUser))
+        request: api.NewUser = decode(await call.body(), api.NewUser)
+        call.target = request.username
+        return await self._directory.create_user(request)
 
     async def delete_user(self, call: Call) -> None:
         await self._directory.delete_user(call.caller, call.params["name"])
@@ -110,7 +113,9 @@ class Api:
         return self._directory.images(call.caller)
 
     async def add_image(self, call: Call) -> api.ImageView:
-        return await self._directory.add_image(decode(await call.body(), api.NewImage))
+        request: api.NewImage = decode(await call.body(), api.NewImage)
+        call.target = request.name
+        return await self._directory.add_image(request)
 
     async def show_image(self, call: Call) -> api.ImageView:
         return await self._directory.show_image(call.caller, call.params["name"])
@@ -136,6 +141,7 @@ class Api:
 
     async def add_worker(self, call: Call) -> api.WorkerCredentials:
         request: api.NewWorker = decode(await call.body(), api.NewWorker)
+        call.target = request.name
         return await self._directory.register_worker(call.caller, request.name)
 
     async def remove_worker(self, call: Call) -> None:

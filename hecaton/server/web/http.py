@@ -17,11 +17,12 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from hecaton.core.errors import BadRequest, Forbidden, HecatonError, TooLarge, TooMany, Unauthenticated, WrongMethod
-from hecaton.core.model import WorkerRecord
+from hecaton.core.model import User, WorkerRecord
+from hecaton.server.accounts.audit import Audit, Deed, is_recorded, may_be_recorded
 from hecaton.server.accounts.auth import Caller
-from hecaton.server.accounts.permissions import OPEN_TO_ALL, REGISTERED_WORKER, Action, refusal, scope
+from hecaton.server.accounts.permissions import Action
 from hecaton.server.bodies import SMALL_BODY, Reservation
-from hecaton.server.connections import Standing, seat_of
+from hecaton.server.connections import seat_of
 from hecaton.server.hub import Holder, Hub
 from hecaton.server.web.queries import Parameter, Query
 from hecaton.wire.errors import to_reply
@@ -61,8 +62,10 @@ class Call:
         self.params: dict[str, str] = scope.get("path_params", {})
         self.query: Mapping[str, Any] = _NO_QUERY  # by the names that the route declares
         self.status = 200
+        self.target = ""  # the name of what it changes, where the path does not say it
         self._caller: Caller | None = None
         self._worker: WorkerRecord | None = None
+        self._claimed: User | None = None
 
     @property
     def caller(self) -> Caller:
@@ -73,6 +76,24 @@ class Call:
     def worker(self) -> WorkerRecord:
         assert self._worker is not None, "the route is not for workers"
         return self._worker
+
+    def claims(self, user: User | None) -> None:
+        """Whom somebody says he is who logs in, if there is one of that name."""
+        self._claimed = user
+
+    def deed(self, action: Action) -> Deed:
+        """What it is about, for the audit."""
+        target = self.target or "/".join(self.params.values())
+        someone = self._caller or self._claimed
+        if someone is not None:
+            return Deed(action, self.address, someone.name, someone.role, target)
+        if self._worker is not None:
+            return Deed(action, self.address, self._worker.name, "a registered worker", target)
+        return Deed(action, self.address, target=target)
+
+    def recorded(self, action: Action) -> bool:
+        """Whether a line is written about it although it is allowed."""
+        return is_recorded(self._caller.role if self._caller is not None else None, action)
 
     def admit(self, caller: Caller | None, worker: WorkerRecord | None) -> None:
         self._caller, self._worker = caller, worker
@@ -190,73 +211,44 @@ class Route(msgspec.Struct, frozen=True):
     media: tuple[str, ...] = ()
 
 
-class Gate:
-    """Turns an Authorization header into a caller or worker, or refuses."""
-
-    def __init__(
-        self,
-        read_user: Callable[[str], Caller],
-        read_worker: Callable[[str], Awaitable[WorkerRecord | None]],
-        worker_prefix: str,
-    ) -> None:
-        self._read_user, self._read_worker, self._prefix = read_user, read_worker, worker_prefix
-
-    async def admit(self, call: Call, action: Action) -> None:
-        if action in OPEN_TO_ALL:
-            return
-        token = _bearer(call)
-        if token.startswith(self._prefix):
-            worker = await self._read_worker(token)
-            if worker is None:
-                raise Unauthenticated("the worker's token does not hold: was the worker removed?")
-            if action not in REGISTERED_WORKER:
-                raise Forbidden("a worker's token does not open this")
-            call.admit(None, worker)
-            seat_of(call.scope).rise(Standing.KEPT, worker.id)
-            return
-        caller = self._read_user(token)
-        if scope(caller.role, action) is None:
-            raise Forbidden(refusal(caller.name, caller.role, action))
-        call.admit(caller, None)
-        seat = seat_of(call.scope)
-        if seat.standing is Standing.STRANGER:
-            seat.rise(Standing.KEPT if caller.may(Action.MANAGE_WORKERS) else Standing.KNOWN, caller.user_id)
-
-
-def _bearer(call: Call) -> str:
-    scheme, _, token = (call.header(b"authorization") or "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("this needs a token", "Log in: hecaton server login NAME")
-    return token.strip()
-
-
 class Endpoint:
     """A route as an ASGI application."""
 
-    def __init__(self, route: Route, gate: Gate, hub: Hub) -> None:
-        self.route, self._gate, self._hub = route, gate, hub
+    def __init__(self, route: Route, admit: Callable[[Call, Action], Awaitable[None]], hub: Hub, audit: Audit) -> None:
+        self.route, self._admit, self._hub, self._audit = route, admit, hub, audit
+        self._recorded = may_be_recorded(route.method, route.action)
         self._query = Query(route.query)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive)
         call.status = self.route.status
         try:
-            await self._gate.admit(call, self.route.action)
+            await self._admit(call, self.route.action)
             text = scope["query_string"]
             call.query = self._query.read(text) if text else self._query.defaults
             reply = await self.route.handler(call)
         except HecatonError as error:
+            self._note(call, error)
             await send_error(send, error)
         except ConnectionResetError:
             return
         except Exception:
             _log.exception("a request failed", method=self.route.method, path=self.route.path)
+            self._note(call, None)
             await send_json(send, 500, b'{"error":{"code":"error","message":"the server failed; its log says why"}}')
         else:
+            if self._recorded and call.recorded(self.route.action):
+                self._audit.done(call.deed(self.route.action))
             await self._send_reply(send, call, reply)
         finally:
             if call.reservation is not None:
                 call.release()
+
+    def _note(self, call: Call, error: HecatonError | None) -> None:
+        """That it failed: each refusal, and of everything else what would have been written had it been done."""
+        action = self.route.action
+        if isinstance(error, Unauthenticated | Forbidden) or (self._recorded and call.recorded(action)):
+            self._audit.failed(call.deed(action), error)
 
     async def _send_reply(self, send: Send, call: Call, reply: Any) -> None:
         if reply is None:
@@ -276,8 +268,9 @@ class Endpoint:
         with self._hub.streaming(holder) as ended:
             try:
                 self._hub.require_stream(holder)
-                await self._gate.admit(call, self.route.action)  # who lost his rights since then has had no word of it
+                await self._admit(call, self.route.action)  # who lost his rights since then has had no word of it
             except HecatonError as error:
+                self._note(call, error)
                 await send_error(send, error)
                 return
             await _send_head(send, call, stream)

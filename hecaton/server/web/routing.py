@@ -9,8 +9,10 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hecaton.core.errors import HecatonError, NotFound, WrongMethod
+from hecaton.server.accounts.audit import Audit
 from hecaton.server.hub import Hub
-from hecaton.server.web.http import Endpoint, Gate, Route, send_error
+from hecaton.server.web.gate import Gate
+from hecaton.server.web.http import Endpoint, Route, send_error
 
 
 class Application:
@@ -19,13 +21,15 @@ class Application:
     # hot: benchmarks/throughput.py - Starlette's application, with five layers around each call and each piece of an
     # answer, cost 30 us of a job's 400
 
-    def __init__(self, routes: Sequence[Route], gate: Gate, hub: Hub, channel: str, serve: ASGIApp) -> None:
+    def __init__(
+        self, routes: Sequence[Route], gate: Gate, hub: Hub, audit: Audit, channel: str, serve: ASGIApp
+    ) -> None:
         self.routes = routes
         self._channel, self._serve = channel, serve
         self._exact: dict[tuple[str, str], Endpoint] = {}
         self._patterns: list[tuple[str, Pattern[str], Endpoint]] = []
         for route in routes:
-            endpoint = Endpoint(route, gate, hub)
+            endpoint = Endpoint(route, gate.admit, hub, audit)
             if "{" in route.path:
                 self._patterns.append((route.method, compile_path(route.path)[0], endpoint))
             else:
