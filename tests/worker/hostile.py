@@ -63,6 +63,24 @@ def cuts_itself_off(data: JOB) -> object:
     return "nobody will hear of it"
 
 
+def forges_results_and_never_reads(data: JOB) -> None:
+    """Each may be acknowledged; nobody takes the acknowledgements out of the worker's memory."""
+    header = {"type": "result", "job": "x" * 200, "attempt": 2**31 - 1, "status": "ok", "kind": "json", "log_end": 0}
+    while True:
+        connection().sendall(raw(header) * 100)
+
+
+def floods_with_frames(data: JOB) -> None:
+    while True:
+        connection().sendall(raw({"type": ""}) * 1000)
+
+
+def dials_for_ever(data: JOB) -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            dial().close()
+
+
 # -- ends its process ------------------------------------------------------------------------------------
 
 

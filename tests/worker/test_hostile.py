@@ -27,7 +27,16 @@ MEMORY = 400 << 20
 """More than a log of 100 MiB that waits for a busy server takes, and far less than what some of them send."""
 """Bytes that the worker may need at most."""
 
-NEVER_ENDS = ["sleeps_for_ever", "hangs_in_c_with_the_gil", "ignores_sigterm", "deadlocks", "cuts_itself_off"]
+NEVER_ENDS = [
+    "sleeps_for_ever",
+    "hangs_in_c_with_the_gil",
+    "ignores_sigterm",
+    "deadlocks",
+    "cuts_itself_off",
+    "forges_results_and_never_reads",
+    "floods_with_frames",
+    "dials_for_ever",
+]
 FAILS = {
     "exits_with_0": Reason.NO_RESULT,
     "exits_with_7": Reason.HANDLER_EXIT,
