@@ -9,9 +9,9 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
-from functools import cache
+from functools import cache, partial
 from types import FrameType
-from typing import IO
+from typing import IO, cast
 
 import msgspec
 import uvicorn
@@ -31,9 +31,10 @@ from hecaton.server.settings import Settings
 from hecaton.server.web.api import Api
 from hecaton.server.web.batch_api import BatchApi
 from hecaton.server.web.gate import Gate
+from hecaton.server.web.handshake import Handshakes
 from hecaton.server.web.http import Call, Route, Stream
 from hecaton.server.web.openapi import describe
-from hecaton.server.web.protocol import Reading, most_connections, patient
+from hecaton.server.web.protocol import Patient, Reading, most_connections, patient
 from hecaton.server.web.routing import Application
 from hecaton.server.web.usage_api import UsageApi
 from hecaton.store.blobs import FolderBlobs
@@ -162,12 +163,29 @@ def _lock(settings: Settings) -> IO[str]:
 class _Uvicorn(uvicorn.Server):
     """uvicorn waits for open requests before it runs the application's shutdown; long polls must end before that."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None], closing: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        started: Callable[[], None],
+        closing: Callable[[], None],
+        tls: Handshakes | None = None,
+    ) -> None:
         super().__init__(config)
-        self._on_started, self._on_closing = started, closing
+        self._on_started, self._on_closing, self._tls = started, closing, tls
+        self._accepting: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._tls is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            made = partial(
+                cast("type[Patient]", self.config.http_protocol_class),
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+            self._accepting = [asyncio.ensure_future(self._tls.accept(one, made)) for one in sockets or ()]
         self._on_started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -177,6 +195,8 @@ class _Uvicorn(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn says goodbye on every WebSocket, and fails on one that the other side is just closing."""
+        for accepting in self._accepting:
+            accepting.cancel()
         for connection in list(self.server_state.connections):
             if isinstance(connection, WebSocketsSansIOProtocol) and connection.conn.state in (CLOSING, CLOSED):
                 connection.transport.close()
@@ -192,7 +212,9 @@ async def serve(settings: Settings, admin_password: str | None, say: Callable[[A
         application = await server.start()
         invented = await server.ensure_admin(admin_password)
         announcement = Announcement(settings, listener.getsockname()[1], invented)
-        web = _Uvicorn(_config(server, application), lambda: say(announcement), server.closing)
+        certificate, key = settings.ssl_certfile, settings.ssl_keyfile
+        tls = Handshakes(certificate, key, server.connections) if certificate else None
+        web = _Uvicorn(_config(server, application), lambda: say(announcement), server.closing, tls)
         _collect_less_often()
         await web.serve([listener])
     finally:
@@ -224,8 +246,6 @@ def _config(server: Server, application: Application) -> uvicorn.Config:
     settings = server.settings
     return uvicorn.Config(
         application,
-        ssl_keyfile=settings.ssl_keyfile,
-        ssl_certfile=settings.ssl_certfile,
         http=patient(settings, server.connections),
         ws=Reading,
         ws_max_size=MAX_FRAME,

@@ -6,12 +6,14 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 
 from hecaton.core.errors import Unavailable
 from hecaton.server.connections import CONNECTION_MEMORY, MAX_KEPT_OF_ONE, Connections, Seat, Standing, room
@@ -171,8 +173,8 @@ def crowded(tmp_path: Path) -> Iterator[Crowd]:
 class Crowd:
     """A small server, and connections to it that stay open."""
 
-    def __init__(self, home: Path) -> None:
-        self._server = ServerProcess(home, files=FILES)
+    def __init__(self, home: Path, *options: str) -> None:
+        self._server = ServerProcess(home, "--port", "0", *options, files=FILES)
         self.url = self._server.ready()
         self._address = ("127.0.0.1", int(self.url.rpartition(":")[2]))
         self._stack = contextlib.ExitStack()
@@ -227,6 +229,25 @@ async def test_idle_connections_from_one_address_keep_nobody_out(crowded: Crowd)
     assert crowded.ask(crowded.connect("127.0.0.2"), "/healthz")[0] == 200
     assert b"503 Service Unavailable" in idle[0].recv(1000)
     assert json.loads(crowded.ask(idle[-1], "/healthz")[1])["status"] == "ok"
+
+
+async def test_nor_do_those_that_never_end_the_handshake_of_tls(tmp_path: Path) -> None:
+    issued, key, certificate = (ca := trustme.CA()).issue_cert("127.0.0.1"), tmp_path / "key.pem", tmp_path / "cert.pem"
+    issued.private_key_pem.write_to_path(str(key))
+    key.chmod(0o600)
+    issued.cert_chain_pems[0].write_to_path(str(certificate))
+    trusting = ssl.create_default_context()
+    ca.configure_trust(trusting)
+    with Crowd(tmp_path / "home", "--ssl-keyfile", str(key), "--ssl-certfile", str(certificate)) as crowded:
+        for host in range(10, 30):
+            for _ in range(20):
+                crowded.connect(f"127.0.0.{host}")
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as session:
+            admin = await Person(session, crowded.url).login("admin", PASSWORD)
+            made: Any = await admin.must("POST", "/v1/workers", {"name": "w1"})
+            worker = ScriptedWorker(session, crowded.url, made["token"])
+            await worker.connect()
+            await worker.gone()
 
 
 async def test_nor_do_those_from_many_addresses(crowded: Crowd) -> None:

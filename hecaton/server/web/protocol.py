@@ -15,7 +15,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from hecaton.core.errors import Unavailable
-from hecaton.server.connections import SEAT, Connections, memory_here, room
+from hecaton.server.connections import SEAT, Connections, Seat, memory_here, room
 from hecaton.server.fleet.channel import LONGER_FRAMES
 from hecaton.server.settings import Settings
 from hecaton.server.web.heads import GUARDED, Bounded, Refused
@@ -109,21 +109,31 @@ class Patient(Replying):
 
     settings: Settings
     seats: Connections
+    _seat: Seat | None = None
+
+    connected = False
+
+    def sit_down(self, seat: Seat) -> None:
+        """Before `connection_made`, where it has a place already."""
+        self._seat = seat
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.connected = True
         self._seen: tuple[str, int] | None = None
         self._looks = 0
         self._look_later()
         try:
-            self._seat = self.seats.enter(self.client[0] if self.client else "unknown", self._give_way)
+            if self._seat is None:
+                self._seat = self.seats.enter(self.client[0] if self.client else "unknown", self._give_way)
+            self._seat.evict = self._give_way
             self.app_state = {SEAT: self._seat}
         except Unavailable as error:
             self.refuse(Refused(503, error.code, error.message, error.hint))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
-        if self.app_state:
+        if self._seat is not None:
             self._seat.leave()
         super().connection_lost(exc)
 
