@@ -72,9 +72,7 @@ class Composition:
         self.jobs = Jobs(resources, self.directory, self.fleet, self.scheduler, quotas, self.attempts, self.hub)
         self.batches = Batches(resources, self.directory, self.scheduler, quotas, self.hub)
         images = ImageNews(versions, pulls, self.directory.pin_image, self.dispatcher.kick, self.directory.has_image)
-        self.channel = Channel(
-            self.workers, self.attempts, self.quarantine, self.fleet, clock, self.enter_worker, images
-        )
+        self.channel = Channel(self.workers, self.attempts, self.quarantine, self.fleet, self.enter_worker, images)
         self.duties = Duties(
             resources, self.fleet, self.quarantine, self.workers, self.dispatcher, self.hub, self.budget
         )

@@ -159,8 +159,8 @@ MUTANTS = (
         "beat-does-not-count",
         "a worker that is heard from is not lost",
         "server/fleet/members.py",
-        "            member.last_contact = now\n            self._suspect(member, False)\n",
-        "            self._suspect(member, False)\n",
+        "        member.last_contact = now\n        was_suspect",
+        "        was_suspect",
         Worlds((1, 2)),
     ),
     Mutant(

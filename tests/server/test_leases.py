@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from hecaton.wire.channel import (
     WorkerBeat,
 )
 from tests.server.people import eventually
-from tests.server.running import IMAGE, Running
+from tests.server.running import IMAGE, Running, running
 from tests.server.scripted_worker import ScriptedWorker, holding, json_body, slots
 
 
@@ -80,6 +81,17 @@ async def test_a_worker_that_is_silent_on_an_open_connection_is_lost_too(hasty: 
     other = await hasty.worker("other")
     assert (await other.take()).ref == AttemptRef(JobId(job_id), 2)
     await mute.closed()
+
+
+async def test_a_worker_that_was_suspect_is_given_at_its_next_word_what_came_meanwhile(tmp_path: Path) -> None:
+    async with running(tmp_path / "server", heartbeat=0.05, suspect_after=0.3, lost_after=60.0) as server:
+        await server.image()
+        worker = await server.worker()
+        worker.silent = True
+        await _status_becomes(server, "w1", WorkerStatus.SUSPECT)
+        job_id = await server.admin.submit(IMAGE)
+        worker.silent = False
+        assert (await worker.take()).ref.job == job_id
 
 
 async def test_a_server_that_stood_still_loses_no_worker_for_it(hasty: Running) -> None:

@@ -104,7 +104,11 @@ async def test_what_it_does_not_bring_back_counts(hasty: Running) -> None:
     jobs = [await worker.start() for _ in ids]
     await worker.cut()
     await _is_given_up(hasty, *ids)
-    assert "quarantined" in (await _worker(hasty, "w1"))["note"]
+
+    async def is_quarantined() -> bool:
+        return "quarantined" in ((await _worker(hasty, "w1"))["note"] or "")
+
+    await eventually(is_quarantined, True)
     welcome = await worker.connect(slots=slots(3), held=(holding(jobs[0]),))
     assert welcome.keep == (jobs[0].ref,)
     assert (await _worker(hasty, "w1"))["status"] == WorkerStatus.ONLINE

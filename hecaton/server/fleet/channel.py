@@ -16,7 +16,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hecaton.core.errors import HecatonError, Unavailable
 from hecaton.core.model import Reason, WorkerId, WorkerRecord
-from hecaton.server.clock import Clock
 from hecaton.server.connections import Standing, seat_of
 from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.checks import MAX_NOTE, Pace
@@ -152,12 +151,11 @@ class Channel:
         attempts: Attempts,
         quarantine: Quarantine,
         fleet: Fleet,
-        clock: Clock,
         find: Callable[[str, str], Awaitable[WorkerRecord | None]],
         images: ImageNews,
     ) -> None:
         self._workers, self._attempts, self._quarantine, self._fleet = workers, attempts, quarantine, fleet
-        self._clock, self._find, self._images = clock, find, images
+        self._find, self._images = find, images
         self._links: dict[WorkerId, _FrameWriter] = {}
         self._tasks = Tasks()
         self._arrived: list[_Arrived] = []
@@ -239,7 +237,7 @@ class Channel:
             frame = await _frame(receive)
             if self._links.get(worker.id) is not link:
                 return
-            self._fleet.contact(worker.id, self._clock.now())
+            self._workers.heard(worker.id)
             for messages in portions(frame):
                 self._take(worker, link, messages)
                 if wait := pace.wait(messages, now()):

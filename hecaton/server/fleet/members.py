@@ -192,10 +192,9 @@ class Fleet:
         self._changed.update((member.id, index) for index in member.slots)
 
     def _member(self, worker_id: WorkerId, name: str) -> Member:
-        member = self.members.get(worker_id)
-        if member is None:
-            member = self.members[worker_id] = Member(worker_id, name, next(self._numbers))
-        return member
+        if worker_id not in self.members:
+            self.members[worker_id] = Member(worker_id, name, next(self._numbers))
+        return self.members[worker_id]
 
     # -- what they may get ---------------------------------------------------------------------
 
@@ -299,16 +298,16 @@ class Fleet:
             self._note(member)
             self.members.pop(member.id, None)
 
-    def contact(self, worker_id: WorkerId, now: float) -> None:
+    def contact(self, worker_id: WorkerId, now: float) -> bool:
+        """True: it was suspect until now, and is to be offered what waits."""
         member = self.members.get(worker_id)
-        if member is not None:
-            member.last_contact = now
-            self._suspect(member, False)
-
-    def _suspect(self, member: Member, suspect: bool) -> None:
-        if member.suspect is not suspect:
-            member.suspect = suspect
+        if member is None:
+            return False
+        member.last_contact = now
+        was_suspect, member.suspect = member.suspect, False
+        if was_suspect:
             self._note(member)
+        return was_suspect
 
     # -- leases --------------------------------------------------------------------------------
 
@@ -383,11 +382,13 @@ class Fleet:
                 self._changed.add((worker_id, lease.slot))
 
     def silent(self, now: float, suspect_after: float, lost_after: float) -> list[Member]:
-        """Mark workers that have not been heard from; return those whose leases are over."""
+        """Mark workers that have not been heard from, until `contact`; return those whose leases are over."""
         lost = []
         for member in list(self.members.values()):
             quiet = now - member.last_contact
-            self._suspect(member, quiet > suspect_after)
+            if quiet > suspect_after and not member.suspect:
+                member.suspect = True
+                self._note(member)
             if quiet > lost_after:
                 lost.append(member)
         return lost

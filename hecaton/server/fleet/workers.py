@@ -115,6 +115,11 @@ class Workers:
         if self._fleet.leave(worker.id, link):
             _log.info("Worker disconnected", worker=worker.name)
 
+    def heard(self, worker: WorkerId) -> None:
+        # hot: benchmarks/throughput.py - with every frame of a worker
+        if self._fleet.contact(worker, self._clock.now()):
+            self._dispatcher.kick()  # for what came while it was suspect nobody else asks
+
     def drain(self, worker: WorkerId, active: bool) -> None:
         self._fleet.set_draining(worker, active)
         if not active:
