@@ -22,6 +22,13 @@ class Suggestion(click.UsageError):
         super().__init__(message, ctx)
         self.lines = lines
 
+    @property
+    def hint(self) -> str:
+        return "You may mean: " + "   or: ".join(self.lines)
+
+    def format_message(self) -> str:
+        return f"{self.message}\n{self.hint}"
+
 
 class SuggestingGroup(click.Group):
     """`habits`: words that are no commands here -> the line that is meant, as `filled` takes it; several apart by |."""
@@ -88,7 +95,7 @@ def filled(line: str, arguments: Sequence[str]) -> str:
 def explained(error: click.ClickException, program: str) -> BadRequest:
     """What click has against a command line, with what to type instead."""
     if isinstance(error, Suggestion):
-        return BadRequest(error.message, "You may mean: " + "   or: ".join(error.lines))
+        return BadRequest(error.message, error.hint)
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else program
         return BadRequest(error.format_message(), f"See: {command} --help")

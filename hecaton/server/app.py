@@ -18,7 +18,7 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import CLOSED, CLOSING
 
-from hecaton.core.errors import Conflict
+from hecaton.core.errors import BadRequest, Conflict
 from hecaton.core.model import Role
 from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, Tokens, load_secret
 from hecaton.server.accounts.permissions import Action
@@ -55,11 +55,13 @@ STOP_SECONDS = 8
 
 
 class Announcement(msgspec.Struct, frozen=True):
-    """What there is to say once the server answers. `admin_password`: set if one had to be invented."""
+    """What there is to say once the server answers. `admin_password`: set if one had to be invented;
+    `password_ignored`: one was given, and there is an admin with another."""
 
     settings: Settings
     port: int
     admin_password: str | None
+    password_ignored: bool = False
 
 
 class Server:
@@ -104,8 +106,18 @@ class Server:
         if self.parts.directory.has_admin:
             return None
         chosen = password or secrets.token_urlsafe(12)
-        await self.parts.directory.create_user(NewUser(ADMIN, chosen, Role.ADMIN))
+        try:
+            await self.parts.directory.create_user(NewUser(ADMIN, chosen, Role.ADMIN))
+        except BadRequest as error:
+            raise BadRequest(f"HECATON_ADMIN_PASS: {error.message}", error.hint) from error
         return None if password else chosen
+
+    async def is_ignored(self, password: str | None) -> bool:
+        """Whether that is not the password of the user `admin`, though there is an admin."""
+        directory = self.parts.directory
+        if password is None or not directory.has_admin:
+            return False
+        return not await self.passwords.verify(directory.user_by_name(ADMIN), password)
 
     def _application(self, routes: list[Route]) -> Application:
         parts = self.parts
@@ -211,7 +223,8 @@ async def serve(settings: Settings, admin_password: str | None, say: Callable[[A
     try:
         application = await server.start()
         invented = await server.ensure_admin(admin_password)
-        announcement = Announcement(settings, listener.getsockname()[1], invented)
+        ignored = await server.is_ignored(admin_password)
+        announcement = Announcement(settings, listener.getsockname()[1], invented, ignored)
         certificate, key = settings.ssl_certfile, settings.ssl_keyfile
         tls = Handshakes(certificate, key, server.connections) if certificate else None
         web = _Uvicorn(_config(server, application), lambda: say(announcement), server.closing, tls)

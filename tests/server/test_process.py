@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import sqlite3
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,14 +16,15 @@ import aiohttp
 import pytest
 import trustme
 
-from hecaton.core.errors import BadRequest
+from hecaton.client import Client
+from hecaton.core.errors import BadRequest, Unauthenticated
 from hecaton.core.model import Reason
 from hecaton.server.private_files import require_private
 from hecaton.wire.channel import Held
 from tests.server.people import Person
 from tests.server.running import IMAGE, PASSWORD
 from tests.server.scripted_worker import ScriptedWorker, holding
-from tests.server.server_process import ServerProcess
+from tests.server.server_process import COMMAND, ServerProcess
 
 Start = Callable[..., ServerProcess]
 
@@ -53,6 +56,48 @@ async def _worker(admin: Person) -> ScriptedWorker:
 def _free_port() -> str:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return str(listener.getsockname()[1])
+
+
+# -- the way in ------
+
+
+def test_a_lost_password_is_replaced_at_the_server_s_machine(start: Start, tmp_path: Path) -> None:
+    server = start()
+    server.ready()
+    command = [str(COMMAND), "admin-password"]
+    environment = {**os.environ, "HECATON_HOME": str(server.home)}
+
+    def run(*more: str, **extra: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *more], env={**environment, **extra}, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    running = run()
+    assert (running.returncode, "already uses" in running.stderr) == (1, True)
+    server.stop()
+    assert "there is no user" in run("--username", "nobody").stderr
+    assert "HECATON_ADMIN_PASS: a password has" in run(HECATON_ADMIN_PASS="short").stderr
+    made = run()
+    assert made.returncode == 0
+    password = made.stderr.split("once:\n  ")[1].strip()
+    again = start()
+    with Client(again.ready()) as client:
+        assert client.login("admin", password).role == "admin"
+        with pytest.raises(Unauthenticated):
+            client.login("admin", PASSWORD)
+    assert "HECATON_ADMIN_PASS is not used: there is an admin already" in again.said
+
+
+def test_the_password_of_every_start_is_no_mistake_while_it_is_right(start: Start) -> None:
+    for _ in range(2):
+        server = start()
+        server.ready()
+        server.stop()
+        assert "not used" not in server.said
+
+
+def test_a_password_that_is_too_short_is_named_by_its_variable(start: Start) -> None:
+    assert "HECATON_ADMIN_PASS: a password has" in start(password="short").refused()
 
 
 # -- first start -----------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The command `hecaton-server`.
 
+- `admin`: `hecaton-server admin-password`: a way back in for who has lost the password, and sits at the server's
+  machine.
 - `main`: `hecaton-server`: runs the server in the foreground, or installs it as a systemd service.
 - `unit`: `hecaton-server install|uninstall`: the server as a systemd service.
 """

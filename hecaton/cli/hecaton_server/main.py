@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import ssl
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import click
 
 from hecaton import __version__
 from hecaton.cli.duration import Duration
+from hecaton.cli.suggestions import SuggestingGroup
 from hecaton.cli.terminal import prepare_streams
 from hecaton.server.settings import DAY, MIB, Settings
 
@@ -56,7 +58,21 @@ def _keep(what: str, default: float, help: str) -> Callable[[Callable[..., None]
     return click.option(f"--keep-{what}", default=days, show_default=True, type=Duration(), metavar="TIME", help=help)
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+HABITS = {
+    **dict.fromkeys(("run", "start", "serve", "up"), "hecaton-server --port 8181"),
+    **{word: f"sudo systemctl {word} hecaton-server" for word in ("stop", "restart", "status")},
+    **dict.fromkeys(("log", "logs"), "sudo journalctl -u hecaton-server -f"),
+    **dict.fromkeys(("password", "passwd", "reset-password", "admin"), "hecaton-server admin-password"),
+    "version": "hecaton-server --version",
+}
+
+
+@click.group(
+    cls=SuggestingGroup,
+    habits=HABITS,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--host", default=DEFAULTS.host, show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=DEFAULTS.port, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one."
@@ -194,6 +210,20 @@ def uninstall() -> None:
     uninstall_server()
 
 
+@cli.command("admin-password")
+@click.option("--username", default="admin", show_default=True, help="Whose.")
+@click.pass_obj
+def admin_password(settings: Settings, username: str) -> None:
+    """Set a new password for an admin who has lost it: that of HECATON_ADMIN_PASS, or one that is made up and shown
+    once. The server must not run meanwhile.
+
+    Example: sudo systemctl stop hecaton-server && sudo HECATON_HOME=/var/lib/hecaton hecaton-server admin-password
+    """
+    from hecaton.cli.hecaton_server.admin import set_admin_password
+
+    set_admin_password(settings, username)
+
+
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.pass_obj
@@ -271,13 +301,14 @@ def announce(started: Announcement) -> None:
     scheme = "https" if settings.ssl_certfile else "http"
     shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
     base = f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{started.port}"
+    elsewhere = f"{_seen_from_elsewhere(settings.host)}:{started.port}"
     lines = [
         f"Hecaton {__version__} serves at {base}",
         f"  data             {settings.folder}",
         f"  kept             results {_days(settings.keep_results)}, logs {_days(settings.keep_logs)},"
         f" jobs {_days(settings.keep_jobs)} after their end",
         f"  API description  {base}/openapi.json",
-        f"  next             hecaton server new --ip <this machine>:{started.port} --name my-server",
+        f"  next             hecaton server new --ip {elsewhere} --name my-server",
     ]
     if scheme == "http" and not settings.host.startswith("127.") and settings.host not in ("localhost", "::1"):
         lines.append("Warning: no TLS, and reachable from other machines: passwords and tokens travel in clear text.")
@@ -287,7 +318,22 @@ def announce(started: Announcement) -> None:
     if started.admin_password:
         lines.append("Made the user `admin` (HECATON_ADMIN_PASS was not set). Its password, shown only this once:")
         lines.append(f"  {started.admin_password}")
+    if started.password_ignored:
+        lines.append("HECATON_ADMIN_PASS is not used: there is an admin already, with another password.")
+        lines.append("  If that is lost: stop the server, then: hecaton-server admin-password")
     print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _seen_from_elsewhere(host: str) -> str:
+    """The address by which other machines are likely to reach this one. Nothing is sent for it."""
+    if host not in ("0.0.0.0", "::"):
+        return f"[{host}]" if ":" in host else host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # no such machine (RFC 5737): says which way packets would go
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
 
 
 def _days(seconds: float) -> str:

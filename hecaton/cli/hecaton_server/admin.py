@@ -1,0 +1,43 @@
+"""`hecaton-server admin-password`: a way back in for who has lost the password, and sits at the server's machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from hecaton.cli import output
+from hecaton.core.errors import BadRequest, NotFound
+
+if TYPE_CHECKING:
+    from hecaton.server.settings import Settings
+
+VARIABLE = "HECATON_ADMIN_PASS"
+
+
+def set_admin_password(settings: Settings, name: str) -> None:
+    """From HECATON_ADMIN_PASS, or a new one that is shown once. Conflict while the server runs: it knows its users by
+    heart."""
+    given = os.environ.get(VARIABLE)
+    password = given or secrets.token_urlsafe(12)
+    if not (settings.folder / "hecaton.db").exists():
+        raise NotFound(f"there is no server's data in {settings.folder}", "HECATON_HOME names another folder.")
+    asyncio.run(_set(settings, name, password))
+    output.say(f"The password of {name} is changed. Old tokens of {name} do not hold any more. Start the server again.")
+    if given is None:
+        output.say(f"It is, shown only this once:\n  {password}")
+
+
+async def _set(settings: Settings, name: str, password: str) -> None:
+    from hecaton.server.app import Server
+
+    server = Server(settings)
+    try:
+        try:
+            hashed = await server.passwords.hash(password)
+        except BadRequest as error:
+            raise BadRequest(f"{VARIABLE}: {error.message}", error.hint) from error
+        await server.database.write(lambda store: store.set_password(name, hashed))
+    finally:
+        await server.stop()
