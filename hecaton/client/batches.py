@@ -330,10 +330,12 @@ class BatchHandle:
         """Go on after a pause."""
         return self._transport.call("POST", path_of(self.id, "/resume"), BatchView)
 
-    def retry_failed(self) -> BatchHandle:
-        """The failed jobs as a new batch. Raises Conflict when there are none."""
+    def retry_failed(self, file: submission.PathLike | None = None) -> BatchHandle:
+        """The failed jobs as a new batch. `file`: with this handler file in the place of the one that they had. Raises
+        Conflict when there are none."""
         key = submission.new_key()
+        changes = None if file is None else submission.other_file(self._transport, self.view().mode, file)
         while True:
-            made = self._transport.call("POST", path_of(self.id, "/retry"), BatchSubmitted, key=key)
+            made = self._transport.call("POST", path_of(self.id, "/retry"), BatchSubmitted, changes, key=key)
             if made.closed:
                 return BatchHandle(self._transport, made.id, made.index)

@@ -17,7 +17,7 @@ from hecaton.client.jobs import JobHandle, path_of
 from hecaton.core.doors import DEFAULT
 from hecaton.core.errors import BadRequest, NotFound, Unauthenticated
 from hecaton.core.model import JobState, Mode, Role
-from hecaton.core.options import OPTIONS
+from hecaton.core.options import OPTIONS, checked
 from hecaton.wire import api
 from hecaton.wire.api import API
 from hecaton.wire.usage import Clear, Cleared, Usage
@@ -250,9 +250,13 @@ class Client:
     def cancel(self, job: str | int) -> api.JobView:
         return self._transport.call("POST", path_of(job, "/cancel"), api.JobView)
 
-    def retry(self, job: str | int, key: str | None = None) -> JobHandle:
-        """An ended job once more, as a new job. `key`: as in `submit`."""
-        made = self._transport.call("POST", path_of(job, "/retry"), api.Submitted, key=submission.checked_key(key))
+    def retry(self, job: str | int, key: str | None = None, **options: Any) -> JobHandle:
+        """An ended job once more, as a new job. `key`: as in `submit`; `options`: those that are to be others."""
+        checked(options)
+        made = self._transport.call(
+            "POST", path_of(job, "/retry"), api.Submitted, options or None,
+            key=submission.checked_key(key),
+        )  # fmt: skip
         return JobHandle(self._transport, made)
 
     def logs(self, job: str | int, attempt: int | None = None) -> bytes:

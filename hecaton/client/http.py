@@ -83,7 +83,7 @@ class Transport:
         method: str,
         path: str,
         reply: type[T],
-        body: msgspec.Struct | None = None,
+        body: msgspec.Struct | Mapping[str, object] | None = None,
         *,
         query: Mapping[str, object] | None = None,
         key: str | None = None,

@@ -23,6 +23,7 @@ from hecaton.core.model import INLINE_LIMIT, Kind, Mode
 from hecaton.core.options import checked, values_of
 from hecaton.core.scripts import LOOKED_AT, check
 from hecaton.wire.api import API, BatchItem, BlobRef, NewJob, ServerInfo, Submitted
+from hecaton.wire.retries import RetryBatch
 
 Holder = TypeVar("Holder", NewJob, BatchItem)
 """What holds a payload."""
@@ -97,6 +98,12 @@ def with_file(transport: Transport, request: NewJob, file: PathLike) -> NewJob:
         if not WAYS[request.mode].takes_payload:
             _refuse_handler(file)
         return msgspec.structs.replace(request, file=_upload(transport, source))
+
+
+def other_file(transport: Transport, mode: Mode, file: PathLike) -> RetryBatch:
+    """Uploaded as `with_file` does it."""
+    request = with_file(transport, NewJob(image="", mode=mode, file_name=Path(file).name), file)
+    return RetryBatch(request.file, request.file_name)
 
 
 def _refuse_handler(file: PathLike) -> None:

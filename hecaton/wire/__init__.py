@@ -9,6 +9,7 @@
 - `frames`: What both sides of the channel say, in frames that the other side reads.
 - `home`: Where Hecaton keeps its state on this machine: one rule for server, client and worker.
 - `proxies`: Which proxy a connection to a server goes through: one rule for client, command line and worker.
+- `retries`: HTTP bodies of what is tried again: what is to be another than it was.
 - `tls`: Whom a connection trusts, and what to tell people when it does not.
 - `usage`: HTTP bodies of the people's API about what is stored and used, as those of `api`.
 """

@@ -303,6 +303,9 @@ class BatchView(_Reply, frozen=True):
     retry_of: str | None
     rate: float | None = None
     seconds_left: float | None = None
+    mode: Mode = Mode.NATIVE
+    file: str | None = None  # handler: SHA-256 of its blob
+    file_name: str | None = None
     failures: tuple[FailureGroup, ...] = ()  # the most frequent first
 
 

@@ -124,7 +124,16 @@ def test_failures_are_told_by_cause_and_can_be_repeated(
     assert "in two lines" in failed["error"]["message"]
     again = invoke("batch", "retry", index, "--failed")
     assert client.batch(again.out.strip()).wait().failed == 2
-    assert invoke("batch", "retry", index).code == 2
+    assert invoke("batch", "retry", index).code == 0, "there are no others that could be meant"
+
+
+def test_only_handler_files_can_be_replaced(client: Client, invoke: Invoke, tmp_path: Path) -> None:
+    handler = tmp_path / "h.py"
+    handler.write_text(HANDLER)
+    made = client.submit_many("idle", [1])
+    wrong = invoke("batch", "retry", str(made.index), "--handler", str(handler))
+    assert wrong.code == 2
+    made.cancel()
 
 
 def test_every_file_of_a_glob_becomes_a_job(client: Client, invoke: Invoke, tmp_path: Path) -> None:

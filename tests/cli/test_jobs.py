@@ -480,3 +480,6 @@ def test_several_jobs_are_cancelled_at_once_and_one_that_is_not_there_holds_up_n
 def test_retry_prints_the_new_id(invoke: Invoke, server: ScriptedServer) -> None:
     server.on("POST", "/v1/jobs/11/retry", reply({"id": JOB_ID, "index": 12}, 201))
     assert invoke("job", "retry", "11").out == JOB_ID + "\n"
+    assert server.seen[-1].body == b""
+    assert invoke("job", "retry", "11", "--timeout", "2h", "--retries", "0").code == 0
+    assert server.seen[-1].json() == {"timeout": 7200, "retries": 0}

@@ -314,6 +314,31 @@ async def test_the_failed_ones_can_be_repeated_as_a_new_batch(server: Running) -
     assert (nothing.status, "no failed jobs" in nothing.message) == (409, True)
 
 
+async def test_the_failed_ones_can_be_repeated_with_a_repaired_handler(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    broken, repaired = [await server.admin.upload(text) for text in (b"raise ValueError", b"start(print)")]
+    made = await batch(server.admin, 2, mode="handler", file=broken, file_name="h.py", pause=False)
+    await fail(worker, 2)
+    await eventually(lambda: complete(server.admin, made), True)
+    changes = {"file": repaired, "file_name": "better.py"}
+    again = await server.admin.must("POST", f"/v1/batches/{made}/retry", changes)
+    files = set()
+    for _ in range(2):
+        job = await worker.take()
+        assert job.file is not None
+        files.add((job.file.sha256, job.file.name))
+        await worker.finish(job.ref, 1)
+    assert files == {(repaired, "better.py")}
+    shown = await view(server.admin, again["id"])
+    assert (shown["mode"], shown["file"], shown["file_name"]) == ("handler", repaired, "better.py")
+    foreign = await server.admin.call("POST", f"/v1/batches/{made}/retry", {"file": "0" * 64})
+    assert (foreign.status, "no upload" in foreign.message) == (404, True)
+    plain = await batch(server.admin, 1)
+    refused = await server.admin.call("POST", f"/v1/batches/{plain}/retry", changes)
+    assert (refused.status, "no file runs in them" in refused.message) == (400, True)
+
+
 async def test_a_large_retry_takes_several_calls_with_one_key(server: Running) -> None:
     await server.image()
     made = await batch(server.admin, 1200, queue_ttl=0.01)

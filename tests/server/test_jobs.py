@@ -59,6 +59,22 @@ async def test_a_job_is_told_apart_and_found_by_its_name_and_its_tags(server: Ru
     assert (await server.admin.job(again["id"]))["tags"] == named["tags"]
 
 
+async def test_a_job_is_retried_with_other_options_and_all_else_as_it_was(server: Running) -> None:
+    await server.image()
+    asked = {"image": IMAGE, "input": {"n": 1}, "timeout": 60, "retries": 3, "priority": 5}
+    old = await server.admin.must("POST", "/v1/jobs", asked)
+    await server.admin.must("POST", f"/v1/jobs/{old['id']}/cancel")
+    again = f"/v1/jobs/{old['id']}/retry"
+    made = await server.admin.must("POST", again, {"timeout": 7200, "retries": 0})
+    view = await server.admin.job(made["id"])
+    assert (view["timeout"], view["retries"], view["priority"], view["payload"]) == (7200, 0, 5, {"n": 1})
+    same = await server.admin.job((await server.admin.must("POST", again))["id"])
+    assert (same["timeout"], same["retries"]) == (60, 3)
+    for body, said in (({"timeout": -1}, "timeout is -1"), ({"tiemout": 3}, "tiemout"), ({"retries": "x"}, "retries")):
+        refused = await server.admin.call("POST", again, body)
+        assert (refused.status, said in str(refused.json())) == (400, True)
+
+
 @pytest.mark.parametrize(
     ("labels", "wrong"),
     [

@@ -22,11 +22,12 @@ from hecaton.server.clock import uuid7
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import KEEP_ALIVE, Hub
 from hecaton.server.jobs.quotas import Quotas
-from hecaton.server.jobs.requests import payload_of, request_digest, require_blobs, spec_of
+from hecaton.server.jobs.requests import payload_of, request_digest, require_blobs, spec_of, with_other_file
 from hecaton.server.resources import Resources
 from hecaton.store import port
 from hecaton.store.port import Appended, EndedItem, Store
 from hecaton.wire import api
+from hecaton.wire.retries import RetryBatch
 
 PAGE = 500
 PAGE_BYTES = 1024 * 1024
@@ -151,7 +152,9 @@ class Batches:
         if jobs and count:
             self._scheduler.remove(jobs[0].lane, count)
 
-    async def retry_failed(self, caller: Caller, batch_id: str, key: str | None) -> api.BatchSubmitted:
+    async def retry_failed(
+        self, caller: Caller, batch_id: str, key: str | None, changes: RetryBatch
+    ) -> api.BatchSubmitted:
         """The failed jobs as a new batch. Large ones need several calls with the same key: until it is closed."""
         self._quotas.budget.require_disk(caller)
         old = await self._batch(caller, batch_id, Action.RETRY_JOBS)
@@ -159,8 +162,10 @@ class Batches:
         now = self._clock.now()
         new_id = uuid7(now)
         name = old.name and f"{old.name} (retry)"[:LONGEST_NAME]
+        spec = with_other_file(old.spec, changes)
+        asked = f"retry {old.id}" + (f" {changes.file}" if changes.file else "")
         new = port.NewBatch(
-            new_id, old.owner_id, image.id, name, old.spec, now, key or new_id, f"retry {old.id}".encode(), True, old.id
+            new_id, old.owner_id, image.id, name, spec, now, key or new_id, asked.encode(), True, old.id
         )
         made, known = await self._database.write(lambda store: store.create_batch(new))
         if made.closed:
@@ -171,10 +176,10 @@ class Batches:
         if not failed and not made.size:
             await self._database.write(lambda store: store.cancel_batch(made.index))
             raise Conflict(f"batch {old.index} has no failed jobs", f"hecaton batch show {old.index}")
-        lane = lane_of(old.owner_id, image.id, old.spec)
+        lane = lane_of(old.owner_id, image.id, spec)
         jobs = [
             port.NewJob(
-                JobId(uuid7(now)), old.owner_id, image.id, lane, old.spec, item.payload, now,
+                JobId(uuid7(now)), old.owner_id, image.id, lane, spec, item.payload, now,
                 f"{made.id}/{position}", item.job.encode(), item.job,
             )
             for position, item in enumerate(failed, made.size)
@@ -307,6 +312,9 @@ def batch_view(parts: BatchParts) -> api.BatchView:
         retry_of=batch.retry_of,
         rate=parts.pace,
         seconds_left=left / parts.pace if parts.pace and batch.paused is None else None,
+        mode=batch.spec.mode,
+        file=batch.spec.file,
+        file_name=batch.spec.file_name,
         failures=tuple(parts.failures),
     )
 

@@ -19,7 +19,7 @@ from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import KEEP_ALIVE, QUEUE_LIMIT, Hub, Watch
 from hecaton.server.jobs.end_news import parts_at_end
 from hecaton.server.jobs.quotas import Quotas
-from hecaton.server.jobs.requests import payload_of, request_digest, spec_of
+from hecaton.server.jobs.requests import changed_spec, payload_of, request_digest, spec_of
 from hecaton.server.jobs.submissions import Submissions
 from hecaton.server.jobs.views import JobParts, job_summary, job_view, removed
 from hecaton.server.resources import Resources
@@ -97,8 +97,9 @@ class Jobs:
         stored = await self._submissions.store(job)
         return api.Submitted(stored.id, stored.index, stored.duplicate)
 
-    async def retry(self, caller: Caller, job_id: str, key: str | None) -> api.Submitted:
-        """A new job with the same payload and options: a terminal state is never opened again."""
+    async def retry(self, caller: Caller, job_id: str, key: str | None, changes: bytes) -> api.Submitted:
+        """A new job with the same payload and options: a terminal state is never opened again. `changes`: the body of
+        `Retry`."""
         self.budget.require_disk(caller)
         old = await self._job(caller, job_id, Action.RETRY_JOBS)
         if not old.state.terminal:
@@ -107,12 +108,13 @@ class Jobs:
         if payload is None:
             raise NotFound(f"the payload of job {old.id} is gone")
         image = self._directory.find_image(old.image)  # registered again meanwhile, it has another number
+        spec = changed_spec(old.spec, changes)
         now = self._clock.now()
         new_id = JobId(uuid7(now))
-        lane = lane_of(old.owner_id, image.id, old.spec)
-        digest = request_digest(f"retry {old.id}".encode())
+        lane = lane_of(old.owner_id, image.id, spec)
+        digest = request_digest(f"retry {old.id}".encode() + changes)
         return await self._store(
-            port.NewJob(new_id, old.owner_id, image.id, lane, old.spec, payload, now, key or new_id, digest, old.id)
+            port.NewJob(new_id, old.owner_id, image.id, lane, spec, payload, now, key or new_id, digest, old.id)
         )
 
     # -- look ----------------------------------------------------------------------------------

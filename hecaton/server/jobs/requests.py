@@ -17,6 +17,7 @@ from hecaton.core.model import INLINE_LIMIT, Body, JobSpec, Kind
 from hecaton.core.options import check, values_of
 from hecaton.store.port import Blobs, NewJob, Store
 from hecaton.wire import api
+from hecaton.wire.retries import Retry, RetryBatch
 
 MAX_ARGUMENT = 128 * 1024
 """Bytes: Linux gives a program no longer one."""
@@ -75,13 +76,40 @@ def spec_of(request: Shared) -> JobSpec:
         raise BadRequest(
             f"the arguments have more than {MAX_ARGUMENTS} bytes together", "Send what is long as the job's payload."
         )
-    name = request.file_name
-    if name is not None and (not 0 < len(name) <= MAX_FILE_NAME or "/" in name or "\0" in name or name in (".", "..")):
-        raise BadRequest(f"{name[:80]!r} is not a file name")
+    name = _file_name(request.file_name)
     own_name = request.name if isinstance(request, api.NewJob) else None  # a batch's is its own, not its jobs'
     return JobSpec(
         request.mode, request.file, name, request.args, _job_name(own_name), _tags(request.tags), **values_of(request)
     )
+
+
+def changed_spec(spec: JobSpec, changes: bytes) -> JobSpec:
+    """The same with the options that stand in an `Retry`; nothing at all changes none. BadRequest."""
+    if not changes.strip():
+        return spec
+    try:
+        asked = msgspec.json.decode(changes, type=Retry)
+        named = msgspec.json.decode(changes, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the request makes no sense: {error}") from None
+    check(asked)
+    return msgspec.structs.replace(spec, **{name: getattr(asked, name) for name in named})
+
+
+def with_other_file(spec: JobSpec, changes: RetryBatch) -> JobSpec:
+    """BadRequest where there is no file that could be another."""
+    if changes.file is None:
+        return spec
+    if not WAYS[spec.mode].needs_file:
+        raise BadRequest(f"the jobs of this batch have the mode {spec.mode}: no file runs in them")
+    name = changes.file_name or spec.file_name
+    return msgspec.structs.replace(spec, file=changes.file, file_name=_file_name(name))
+
+
+def _file_name(name: str | None) -> str | None:
+    if name is not None and (not 0 < len(name) <= MAX_FILE_NAME or "/" in name or "\0" in name or name in (".", "..")):
+        raise BadRequest(f"{name[:80]!r} is not a file name")
+    return name
 
 
 def _job_name(name: str | None) -> str | None:

@@ -33,6 +33,7 @@ from hecaton.server.web.transfer import (
 )
 from hecaton.store.port import Store
 from hecaton.wire import api
+from hecaton.wire.retries import Retry
 
 MAX_KEY = 128
 
@@ -205,7 +206,7 @@ class Api:
         return await self._jobs.cancel(call.caller, call.params["job"])
 
     async def retry(self, call: Call) -> api.Submitted:
-        submitted = await self._jobs.retry(call.caller, call.params["job"], key_of(call))
+        submitted = await self._jobs.retry(call.caller, call.params["job"], key_of(call), await call.body())
         if submitted.duplicate:
             call.status = 200
         return submitted
@@ -290,7 +291,7 @@ class Api:
             Route("GET", job + "/events", see, self.events, "What happens to it, live", None, api.JobEvent,
                   query=(OFFSET,), media=(LINES,)),
             Route("POST", job + "/cancel", cancel, self.cancel, "Stop a job", None, api.JobView),
-            Route("POST", job + "/retry", retry, self.retry, "Run it again as a new job", None, api.Submitted, 201,
+            Route("POST", job + "/retry", retry, self.retry, "Run it again as a new job", Retry, api.Submitted, 201,
                   keyed=True),
             Route("PUT", blob, upload, self.put_blob, "Upload a payload or a handler file", status=201, upload=True),
             Route("HEAD", blob, upload, self.has_blob, "Have I uploaded this?"),

@@ -12,6 +12,7 @@ from hecaton.server.web.http import Call, Route, Stream, decode
 from hecaton.server.web.queries import AFTER, BEFORE, LIMIT, ORDER, STREAM
 from hecaton.server.web.transfer import LINES
 from hecaton.wire import api
+from hecaton.wire.retries import RetryBatch
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Of a request with items. Clients send about 1 MiB at a time, so that nobody waits long behind the parser."""
@@ -54,7 +55,10 @@ class BatchApi:
         return await self._batches.cancel(call.caller, call.params["batch"])
 
     async def retry_batch(self, call: Call) -> api.BatchSubmitted:
-        return _answer(call, await self._batches.retry_failed(call.caller, call.params["batch"], key_of(call)))
+        body = await call.body()
+        changes: RetryBatch = decode(body, RetryBatch) if body else RetryBatch()
+        made = await self._batches.retry_failed(call.caller, call.params["batch"], key_of(call), changes)
+        return _answer(call, made)
 
     def routes(self) -> list[Route]:
         batches, batch, items = "/v1/batches", "/v1/batches/{batch}", "/v1/batches/{batch}/items"
@@ -73,8 +77,8 @@ class BatchApi:
                   query=(ORDER, AFTER, STREAM), media=(LINES,)),
             Route("POST", batch + "/resume", steer, self.resume_batch, "Go on after a pause", None, view),
             Route("POST", batch + "/cancel", cancel, self.cancel_batch, "Stop all its jobs", None, view),
-            Route("POST", batch + "/retry", retry, self.retry_batch, "Its failed jobs as a new batch", None, made, 201,
-                  keyed=True),
+            Route("POST", batch + "/retry", retry, self.retry_batch, "Its failed jobs as a new batch", RetryBatch,
+                  made, 201, keyed=True),
         ]  # fmt: skip
 
 

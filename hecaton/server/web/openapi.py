@@ -15,12 +15,14 @@ from hecaton.server.accounts.auth import MAX_PASSWORD, MIN_PASSWORD
 from hecaton.server.accounts.directory import MAX_NAME
 from hecaton.server.accounts.permissions import OPEN_TO_ALL, REGISTERED_WORKER, audience
 from hecaton.server.jobs.batches import LONGEST_NAME
-from hecaton.server.jobs.requests import MAX_FILE_NAME
+from hecaton.server.jobs.requests import MAX_FILE_NAME, MAX_TAGS
+from hecaton.server.jobs.requests import MAX_NAME as MAX_JOB_NAME
 from hecaton.server.web.api import MAX_KEY
 from hecaton.server.web.http import Route
 from hecaton.server.web.transfer import BYTES, JSON, LINES
 from hecaton.wire import api
 from hecaton.wire.errors import ErrorReply
+from hecaton.wire.retries import Retry, RetryBatch
 from hecaton.wire.usage import Clear
 
 Described = dict[str, Any]
@@ -41,11 +43,18 @@ BOUNDS: Mapping[type, Mapping[str, Mapping[str, Any]]] = {
     api.NewWorker: {"name": _NAME},
     api.NewImage: {"name": _IMAGE},
     api.BlobRef: {"sha256": {"pattern": _SHA256}, "size": {"minimum": 0}},
-    api.NewJob: {"image": _IMAGE, "text": {"maxLength": INLINE_LIMIT}, **_FILE},
+    api.NewJob: {
+        "image": _IMAGE, "text": {"maxLength": INLINE_LIMIT}, "name": {"minLength": 1, "maxLength": MAX_JOB_NAME},
+        "tags": {"maxProperties": MAX_TAGS}, **_FILE,
+    },
     api.BatchItem: {"text": {"maxLength": INLINE_LIMIT}},
-    api.NewBatch: {"image": _IMAGE, "items": {"maxItems": api.MAX_ITEMS}, "name": {"maxLength": LONGEST_NAME}, **_FILE},
+    api.NewBatch: {
+        "image": _IMAGE, "items": {"maxItems": api.MAX_ITEMS}, "name": {"maxLength": LONGEST_NAME},
+        "tags": {"maxProperties": MAX_TAGS}, **_FILE,
+    },
+    RetryBatch: {**_FILE},
     api.NewItems: {"items": {"maxItems": api.MAX_ITEMS}, "offset": {"minimum": 0}},
-}
+}  # fmt: skip
 
 EXAMPLES: Mapping[type, Any] = {
     api.Login: {"username": "ada", "password": "mysecurepassword"},
@@ -58,7 +67,12 @@ EXAMPLES: Mapping[type, Any] = {
     api.NewBatch: {"image": "python:3.9-slim", "items": [{"input": 1}, {"text": "two"}], "name": "two of them"},
     api.NewItems: {"offset": 2, "items": [{"input": 3}], "closed": True},
     Clear: {"older_than": 604800},
+    Retry: {"timeout": 7200},
+    RetryBatch: {},
 }
+
+_MAY_BE_MISSING = (Retry, RetryBatch)
+"""Bodies that change something; without one nothing is changed."""
 
 # Of the parts of paths.
 _PARTS: Mapping[str, tuple[str, Described]] = {
@@ -124,7 +138,7 @@ def _operation(route: Route, path: str, by_type: dict[str, Any]) -> dict[str, An
         operation["requestBody"] = {"required": True, "content": {BYTES: {}}}
     elif route.body is not None:
         content = {"schema": by_type[str(route.body)], "example": EXAMPLES[route.body]}
-        operation["requestBody"] = {"required": True, "content": {JSON: content}}
+        operation["requestBody"] = {"required": route.body not in _MAY_BE_MISSING, "content": {JSON: content}}
     if route.action in REGISTERED_WORKER:
         operation["security"] = [{"worker": []}]
     elif route.action not in OPEN_TO_ALL:

@@ -92,11 +92,21 @@ def results(cli: Cli, batch_id: str, target: Path | None) -> int:
 
 @batch.command("retry")
 @click.argument("batch_id", shell_complete=batches)
-@click.option("--failed", is_flag=True, required=True, help="Those that failed.")
+@click.option("--failed", is_flag=True, help="Those that failed: it is always those.")
+@click.option(
+    "--handler", type=click.Path(path_type=Path), help="With this handler file in the place of the one that they had."
+)
 @pass_cli
-def retry(cli: Cli, batch_id: str, failed: bool) -> None:
-    """Submit the failed jobs again, as a new batch; prints the new id."""
-    made = cli.client().batch(batch_id).retry_failed()
+def retry(cli: Cli, batch_id: str, failed: bool, handler: Path | None) -> None:
+    """Submit the failed jobs again, as a new batch; prints the new id, and says which handler file runs."""
+    old = cli.client().batch(batch_id)
+    made = old.retry_failed(handler)
+    view = made.view()
+    if view.file_name is not None and not cli.json:
+        which = "which is new" if handler else "as it was when they were submitted (--handler FILE: another one)"
+        output.say(
+            f"Batch {view.index}: {view.size} failed jobs of batch {old.index} again, with {view.file_name}, {which}."
+        )
     cli.show({"id": made.id, "index": made.index}, lambda: [made.id])
 
 

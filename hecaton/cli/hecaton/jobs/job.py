@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,7 @@ from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.jobs import text as job_text
 from hecaton.cli.hecaton.jobs.follow import follow, output_option
 from hecaton.cli.hecaton.jobs.new import new
+from hecaton.cli.hecaton.jobs.options import job_options
 from hecaton.cli.hecaton.tree import Group
 from hecaton.cli.terminal import HarmlessStream, is_terminal
 from hecaton.core.errors import NotFound
@@ -166,8 +167,12 @@ def cancel(cli: Cli, job_ids: tuple[str, ...], tag: str | None) -> int:
 
 @job.command("retry")
 @click.argument("job_id", shell_complete=jobs)
+@job_options
 @pass_cli
-def retry(cli: Cli, job_id: str) -> None:
-    """Submit an ended job again, as a new job; prints the new id."""
-    handle = cli.client().retry(job_id)
+def retry(cli: Cli, /, job_id: str, **options: Any) -> None:
+    """Submit an ended job again, as a new job; prints the new id. Options that are given change, all else stays.
+
+    hecaton job retry 412 --timeout 2h
+    """
+    handle = cli.client().retry(job_id, **{name: value for name, value in options.items() if value is not None})
     cli.show({"id": handle.id, "index": handle.index}, lambda: [handle.id])
