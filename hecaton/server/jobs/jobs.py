@@ -97,7 +97,7 @@ class Jobs:
         stored = await self._submissions.store(job)
         return api.Submitted(stored.id, stored.index, stored.duplicate)
 
-    async def retry(self, caller: Caller, job_id: str, key: str | None, changes: bytes) -> api.Submitted:
+    async def retry(self, caller: Caller, job_id: str, key: str | None, changes: bytes = b"") -> api.Submitted:
         """A new job with the same payload and options: a terminal state is never opened again. `changes`: the body of
         `Retry`."""
         self.budget.require_disk(caller)
