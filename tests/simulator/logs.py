@@ -97,6 +97,7 @@ class Logs:
             guard=SimpleNamespace(release=_nothing),
             post=worker.post,
             now=worker.loop.time,
+            finds_no_room=lambda: False,
         )
 
     def add(self, container: Container) -> None:

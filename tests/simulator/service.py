@@ -75,7 +75,7 @@ class Service:
         task.add_done_callback(lambda done: self.connections.pop(connection, None))
 
     def caller(self, user: User) -> Caller:
-        return Caller(user.id, user.name, user.role)
+        return Caller(user.id, user.name, user.role, user.token_version)
 
     def kill(self, silent: bool = False) -> None:
         """`silent`: the machine lost its power, so that nobody's connection is broken off."""
