@@ -97,6 +97,10 @@ class Ability(msgspec.Struct, frozen=True, cache_hash=True):
 ANYTHING = Ability()
 
 
+BY_ITSELF = "takes nothing new for now: it is being stopped, or its disk is full, as its log says"
+"""Of a worker that drains, and not because an admin has said so."""
+
+
 class Host(msgspec.Struct, frozen=True):
     """A worker as the scheduler sees it."""
 
@@ -107,6 +111,7 @@ class Host(msgspec.Struct, frozen=True):
     ability: Ability = ANYTHING
     quarantine: str | None = None  # why
     runtime: str = "docker"
+    leaves: bool = False  # drains since it says so itself
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -122,6 +127,8 @@ def refusal(want: Want, host: Host) -> str | None:
         return "is offline"
     if host.status is WorkerStatus.SUSPECT:
         return "has not been heard from for a few heartbeats"
+    if host.status is WorkerStatus.DRAINING and host.leaves:
+        return BY_ITSELF
     if host.status is WorkerStatus.DRAINING:
         return "is draining: it finishes what it has and takes nothing new"
     if host.status is WorkerStatus.QUARANTINED:

@@ -291,7 +291,8 @@ async def test_a_draining_worker_finishes_what_it_has_and_gets_nothing_new(serve
     await _status_becomes(server, "w1", WorkerStatus.DRAINING)
     second = await server.admin.submit(IMAGE, 2)
     (line,) = (await server.admin.job(second))["waiting"]
-    assert line["why"] == "is draining: it finishes what it has and takes nothing new"
+    assert "its disk is full" in line["why"]
+    assert "its disk is full" in (await server.admin.get("/v1/workers"))[0]["note"]
     await worker.finish(job.ref, "done")
     assert (await server.admin.ended(first))["result"] == "done"
     assert len(worker.assigned) == 1

@@ -119,7 +119,8 @@ async def test_runs_no_other_command(runtime: ProcessRuntime, actor: ImageRef, t
 
 
 async def test_says_plainly_that_it_isolates_nothing(runtime: ProcessRuntime, tmp_path: Path) -> None:
-    assert await runtime.check(tmp_path) == "process runtime: handlers run as this user, without isolation"
+    said = "process runtime: handlers run as this user, without isolation: what is the worker's they can change too"
+    assert await runtime.check(tmp_path) == said
 
 
 async def test_a_handler_file_that_does_not_exist_is_named_at_the_start(tmp_path: Path) -> None:

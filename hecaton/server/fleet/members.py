@@ -117,8 +117,8 @@ class Member(msgspec.Struct):
         """As the matching sees it: with all its slots, or with these."""
         if slots is None:
             slots = tuple(self.slots[index].view() for index in sorted(self.slots))
-        runtime = self.runtime or "unknown"
-        return Host(self.id, self.name, self.status, slots, self.ability, self.out_of_service.quarantine, runtime)
+        kind, why, leaves = self.runtime or "unknown", self.out_of_service, self.draining
+        return Host(self.id, self.name, self.status, slots, self.ability, why.quarantine, kind, leaves)
 
     def leases(self) -> Iterator[Lease]:
         for slot in self.slots.values():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hecaton.core.doors import WAYS
+from hecaton.core.matching import BY_ITSELF
 from hecaton.core.model import Attempt, Body, Job, JobId, JobState, Kind, Reason, WorkerRecord, WorkerStatus
 from hecaton.core.options import values_of
 from hecaton.server.fleet.attempts import Live
@@ -143,6 +144,8 @@ def _note(record: WorkerRecord, member: Member | None) -> str | None:
         return "drained by an admin"
     if record.quarantine:
         return f"quarantined: {record.quarantine}"
+    if member is not None and member.draining:
+        return BY_ITSELF
     return next((slot.lost for slot in member.slots.values() if slot.lost), None) if member else None
 
 

@@ -107,7 +107,7 @@ class ProcessRuntime:
                 f"no such handler file: {', '.join(missing)}",
                 "Give existing files: --handler NAME=handler.py",
             )
-        return "process runtime: handlers run as this user, without isolation"
+        return "process runtime: handlers run as this user, without isolation: what is the worker's they can change too"
 
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:
         if image.name not in self._handlers:
