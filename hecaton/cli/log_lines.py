@@ -40,7 +40,7 @@ def log_to_stderr() -> None:
     # Libraries speak only when something is wrong. uvicorn warns of every client that tries TLS on a plain port.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Harmless("%(asctime)s [%(levelname)s] %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     sys.excepthook = _print_traceback
     threading.excepthook = lambda ended: _print_traceback(ended.exc_type, ended.exc_value, ended.exc_traceback)

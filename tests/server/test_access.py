@@ -209,7 +209,7 @@ async def test_a_role_without_a_row_may_do_nothing(server: Running) -> None:
         if route.action not in OPEN_TO_ALL:
             path = re.sub(r"\{[^}]+\}", "auditor", route.path.replace("{sha256}", "0" * 64))
             assert (await auditor.call(route.method, path, body=_body(route))).status == 403, _row(route)
-    caller = Caller(1, "auditor", AUDITOR)
+    caller = Caller(1, "auditor", AUDITOR, 0)
     assert not any(caller.may(action, owner) for action in Action for owner in (None, 1, 2))
 
 

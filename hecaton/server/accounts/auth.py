@@ -43,7 +43,7 @@ class Caller(msgspec.Struct, frozen=True):
     user_id: int
     name: str
     role: Role
-    version: int = 0  # of the token
+    version: int  # of the token
 
     def may(self, action: Action, owner_id: int | None = None) -> bool:
         """Whether he may do it with what belongs to that user; without one: with everybody's."""
