@@ -40,6 +40,7 @@ FIRST = (
 
 SLOW = (
     *FIRST,
+    "tests/description/",
     "tests/engine/",
     "tests/server/",
     "tests/serverless/",

@@ -95,6 +95,7 @@ BAD_BODIES = [
     b'{"image":"team/app:1","queue_ttl":0}', b'{"image":"team/app:1","input":1,"text":"x"}',
     b'{"image":"team/app:1","base64":"***"}', b'{"image":"team/app:1","mode":"privileged"}',
     b'{"image":"team/app:1","mode":"script"}', b'{"image":"team/app:1","file":"x"}',
+    b'{"image":"team/app:1","file":""}',
     b'{"image":"team/app:1","args":["x"]}',
     b'{"image":"team/app:1","mode":"script","file":"' + b"0" * 64 + b'","args":["\\u0000"]}',
     b'{"image":"team/app:1","mode":"script","file":"' + b"0" * 64 + b'","file_name":"../x"}',

@@ -66,7 +66,7 @@ def spec_of(request: Shared) -> JobSpec:
     needs_file = WAYS[request.mode].needs_file
     if needs_file and not request.file:
         raise BadRequest(f"a {request.mode} job needs its `file`: the SHA-256 of an uploaded blob")
-    if not needs_file and (request.file or request.args):
+    if not needs_file and (request.file is not None or request.args):
         raise BadRequest(f"`file` and `args` belong to jobs with mode {' or '.join(WITH_FILE)}")
     if any("\0" in argument for argument in request.args):
         raise BadRequest("an argument holds a NUL character: no program can be given that")

@@ -74,6 +74,8 @@ EXAMPLES: Mapping[type, Any] = {
 _MAY_BE_MISSING = (Retry, RetryBatch)
 """Bodies that change something; without one nothing is changed."""
 
+_BINARY: Described = {"schema": {"type": "string", "format": "binary"}}  # as generators of clients know bytes
+
 # Of the parts of paths.
 _PARTS: Mapping[str, tuple[str, Described]] = {
     "job": ("Its id, the beginning of that (8 characters or more), or its index.", {"minLength": 1}),
@@ -131,11 +133,12 @@ def _operation(route: Route, path: str, by_type: dict[str, Any]) -> dict[str, An
         "summary": route.summary,
         "description": f"For: {audience(route.action)}.",
         "operationId": route.handler.__name__,
+        "tags": [_group(path)],
         "parameters": [_part(name) for name in re.findall(r"\{(\w+)\}", path)] + _asked(route),
         "responses": _responses(route, by_type),
     }
     if route.upload:
-        operation["requestBody"] = {"required": True, "content": {BYTES: {}}}
+        operation["requestBody"] = {"required": True, "content": {BYTES: _BINARY}}
     elif route.body is not None:
         content = {"schema": by_type[str(route.body)], "example": EXAMPLES[route.body]}
         operation["requestBody"] = {"required": route.body not in _MAY_BE_MISSING, "content": {JSON: content}}
@@ -144,6 +147,11 @@ def _operation(route: Route, path: str, by_type: dict[str, Any]) -> dict[str, An
     elif route.action not in OPEN_TO_ALL:
         operation["security"] = [{"token": []}]
     return operation
+
+
+def _group(path: str) -> str:
+    """Those of one thing are together: jobs, batches, users."""
+    return next((part for part in path.removeprefix(api.API).split("/") if part), "server")
 
 
 def _responses(route: Route, by_type: dict[str, Any]) -> Described:
@@ -169,7 +177,7 @@ def _in_pieces(media: str, schemas: list[Any]) -> Described:
         return {"schema": {"type": "string", "contentMediaType": JSON, "contentSchema": schemas[0]}}
     if media.startswith("text/"):
         return {"schema": {"type": "string"}}
-    return {"schema": {}} if media == JSON else {}
+    return {"schema": {}} if media == JSON else _BINARY
 
 
 def _part(name: str) -> Described:

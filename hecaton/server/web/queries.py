@@ -50,12 +50,12 @@ class Parameter(msgspec.Struct, frozen=True):
             if len(text) > self.longest:
                 raise BadRequest(f"{self.name}={text[:40]!r}...: expected at most {self.longest} characters")
             return text
-        pattern = _WHOLE if self.whole else _NUMBER
-        value = float(text) if pattern.fullmatch(text) else math.nan
+        pattern, kind = (_WHOLE, int) if self.whole else (_NUMBER, float)
+        value = kind(text) if pattern.fullmatch(text) else math.nan
         if not self.low <= value <= self.high:
-            kind = "a whole number" if self.whole else "a number"
-            raise BadRequest(f"{self.name}={text[:40]!r}: expected {kind} from {self.low:g} to {self.high:g}")
-        return int(text) if self.whole else value
+            expected = "a whole number" if self.whole else "a number"
+            raise BadRequest(f"{self.name}={text[:40]!r}: expected {expected} from {self.low:,g} to {self.high:,}")
+        return value
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -89,8 +89,7 @@ class Query:
                 raise self._unknown(name)
             if name in values:
                 raise BadRequest(f"{name!r} stands behind the '?' more than once")
-            if value:  # an empty value is no value
-                values[name] = self._parameters[name].read(value)
+            values[name] = self._parameters[name].read(value)
         return MappingProxyType({**self.defaults, **values})
 
     def _unknown(self, name: str) -> BadRequest:
