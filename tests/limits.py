@@ -150,6 +150,11 @@ ROWS = (
     ),
     Row("A user's token", "{server.accounts.auth.MAX_TOKEN:count} characters", "401"),
     Row("Durations in options of a job", "{core.options.LONGEST:time}", "400"),
+    Row(
+        "`--env`",
+        "{core.options.MAX_VARIABLES:count} variables, {core.options.MAX_VARIABLE_BYTES:size} with their names",
+        "400",
+    ),
     Row("`--retries`", "{core.options.OPTIONS.retries.high:count}", "400"),
     Row(
         "`--priority`",

@@ -11,6 +11,8 @@ from __future__ import annotations
 import difflib
 import enum
 import hashlib
+import json
+import re
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Annotated, Any, get_args
@@ -21,6 +23,13 @@ from hecaton.core.errors import BadRequest
 
 LONGEST = 30 * 86400.0
 
+MAX_VARIABLES = 64
+MAX_VARIABLE_BYTES = 32 * 1024
+"""Of names and values together."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+_OURS = "HECATON_"
+
 
 class ValueKind(enum.Enum):
     """What values look like."""
@@ -29,6 +38,7 @@ class ValueKind(enum.Enum):
     WHOLE = enum.auto()  # from `low` to `high`
     FLAG = enum.auto()
     WORD = enum.auto()  # one of `words`
+    VARIABLES = enum.auto()  # of an environment: values by name
 
 
 class Changes(enum.Enum):
@@ -67,6 +77,8 @@ class Option(msgspec.Struct, frozen=True):
             return f"seconds, more than 0 and at most {LONGEST / 86400:g} days"
         if self.kind is ValueKind.WHOLE:
             return f"a whole number from {self.low} to {self.high}"
+        if self.kind is ValueKind.VARIABLES:
+            return f"values by name, {MAX_VARIABLES} at most, no name with {_OURS}"
         return "True or False" if self.kind is ValueKind.FLAG else f"one of {', '.join(self.words)}"
 
     def allows(self, value: object) -> bool:
@@ -76,7 +88,19 @@ class Option(msgspec.Struct, frozen=True):
             return _is_number(value, float) and 0 < value <= LONGEST  # type: ignore[operator]
         if self.kind is ValueKind.WHOLE:
             return _is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
+        if self.kind is ValueKind.VARIABLES:
+            return isinstance(value, dict) and _is_environment(value)
         return isinstance(value, bool) if self.kind is ValueKind.FLAG else value in self.words
+
+
+def _is_environment(values: dict[object, object]) -> bool:
+    for name, value in values.items():
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name) or name.startswith(_OURS):
+            return False
+        if not isinstance(value, str) or "\0" in value:
+            return False
+    size = sum(len(f"{name}={value}") for name, value in values.items())
+    return len(values) <= MAX_VARIABLES and size <= MAX_VARIABLE_BYTES
 
 
 def _asks(kind: ValueKind, text: str, **facts: Any) -> msgspec.Meta:
@@ -89,6 +113,8 @@ def _asks(kind: ValueKind, text: str, **facts: Any) -> msgspec.Meta:
         schema = {"minimum": option.low, "maximum": option.high}
     elif kind is ValueKind.WORD:
         schema = {"enum": list(option.words)}
+    elif kind is ValueKind.VARIABLES:
+        schema = {"maxProperties": MAX_VARIABLES}
     return msgspec.Meta(description=text, extra_json_schema=schema, extra={"option": option})
 
 
@@ -126,13 +152,22 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             by_worker=True, label="start-up time-out",
         ),
     ] = None  # fmt: skip
+    env: Annotated[
+        dict[str, str],
+        _asks(
+            ValueKind.VARIABLES, "Of its container's environment, besides that of the image.",
+            changes=Changes.CONTAINER, by_worker=True, label="environment",
+        ),
+    ] = {}  # fmt: skip
 
 
 def _table() -> Mapping[str, Option]:
     found = {}
     for field in msgspec.structs.fields(Options):
         option = next(meta.extra["option"] for meta in get_args(field.type)[1:])
-        found[field.name] = msgspec.structs.replace(option, name=field.name, default=field.default)
+        made = field.default_factory
+        default = field.default if made is msgspec.NODEFAULT else made()
+        found[field.name] = msgspec.structs.replace(option, name=field.name, default=default)
     return found
 
 
@@ -207,10 +242,14 @@ def asks_of(options: Options, warm: bool) -> Asks:
     if not _APART:
         return ()
     return tuple(
-        (option.name, str(value) if option.changes is Changes.PLACEMENT or (warm and _shapes(option)) else "")
+        (option.name, _text(value) if option.changes is Changes.PLACEMENT or (warm and _shapes(option)) else "")
         for option in _APART
         if (value := getattr(options, option.name)) != option.default
     )
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value)
 
 
 def _shapes(option: Option) -> bool:

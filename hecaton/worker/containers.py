@@ -257,7 +257,8 @@ class LiveContainer:
         """For the next process of this worker. Without payload and environment: both are with the container."""
         job = self._first
         image = msgspec.structs.replace(job.image, env={})
-        first = msgspec.structs.replace(job, payload=Body(Kind.JSON, b""), image=image)
+        options = msgspec.structs.replace(job.options, env={})
+        first = msgspec.structs.replace(job, payload=Body(Kind.JSON, b""), image=image, options=options)
         gpu = self._gpu.uuid if self._gpu else None
         return Placed(self.id, self._slot, gpu, first, nonce, self._site.boot, self._now(), LAYOUT)
 
@@ -277,7 +278,7 @@ class LiveContainer:
             name=f"hecaton-{self._site.worker_id[:8]}-{self.id}",
             image=prepared,
             image_name=job.image.name,
-            env={**job.image.env, **door.environment(job)},
+            env={**job.image.env, **job.options.env, **door.environment(job)},
             labels={
                 LABEL_WORKER: self._site.worker_id,
                 LABEL_SLOT: str(self._slot),

@@ -429,6 +429,21 @@ def test_a_job_is_called_and_tagged_when_it_is_submitted(invoke: Invoke, server:
     assert invoke("job", "new", payload, "img", "--tag", "vision").code == 2
 
 
+def test_variables_of_a_job_are_given_or_taken_from_here_and_their_values_not_shown(
+    invoke: Invoke, server: ScriptedServer, payload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.on("POST", "/v1/jobs", SUBMITTED)
+    monkeypatch.setenv("TOKEN_OF_MINE", "s3cret")
+    assert invoke("job", "new", payload, "img", "-e", "SEED=7", "--env", "TOKEN_OF_MINE").code == 0
+    assert server.seen[-1].json()["env"] == {"SEED": "7", "TOKEN_OF_MINE": "s3cret"}
+    missing = invoke("job", "new", payload, "img", "-e", "NOT_SET_ANYWHERE")
+    assert (missing.code, "NOT_SET_ANYWHERE is not set here" in missing.err) == (2, True)
+    server.on("GET", "/v1/jobs/12", reply(job(env={"SEED": "7", "TOKEN_OF_MINE": "s3cret"})))
+    shown = invoke("job", "show", "12").out
+    assert re.search(r"^environment +SEED, TOKEN_OF_MINE$", shown, re.MULTILINE)
+    assert "s3cret" not in shown
+
+
 def test_jobs_with_a_tag_are_cancelled_together(invoke: Invoke, server: ScriptedServer) -> None:
     pages = {"IN_QUEUE": [job(index=7)], "ASSIGNED": [], "IN_PROGRESS": [job("IN_PROGRESS", index=5)]}
 

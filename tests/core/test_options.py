@@ -27,7 +27,11 @@ SENSELESS: dict[str, list[object]] = {
     "no_overlap": [1, "yes", None],
     "entrypoint": ["", "None", "tini", None, True, 0, ["none"]],
     "startup_timeout": [0, -1, 0.0, -0.0, 30 * 86400.1, *NO_NUMBERS, *HUGE],
-}
+    "env": [
+        None, [], "A=1", {"": "x"}, {"1A": "x"}, {"A=B": "x"}, {"A": 1}, {"A": "x\0"}, {"HECATON_DIR": "/"},
+        {f"A{number}": "" for number in range(65)}, {"A": "x" * 32 * 1024},
+    ],
+}  # fmt: skip
 SENSIBLE: dict[str, list[object]] = {
     "timeout": [None, 1e-9, 1, 90.5, 30 * 86400],
     "queue_ttl": [None, 1e-9, 1, 90.5, 30 * 86400],
@@ -36,6 +40,7 @@ SENSIBLE: dict[str, list[object]] = {
     "no_overlap": [False, True],
     "entrypoint": ["image", "none"],
     "startup_timeout": [None, 1e-9, 1, 90.5, 30 * 86400],
+    "env": [{}, {"A": ""}, {"_a1": "x\n=y", "B": "é"}],
 }
 
 
@@ -99,6 +104,15 @@ def test_a_container_without_the_entrypoint_of_its_image_is_another_one() -> Non
     without, default = (lane_of(1, 2, JobSpec(entrypoint=word)) for word in ("none", "image"))
     assert default.key() == KEYS[1, 2, Mode.NATIVE, None] != without.key()
     assert warm_key(default, None, 3) != warm_key(without, None, 3)
+
+
+def test_a_container_with_other_variables_is_another_one_whatever_their_order() -> None:
+    lanes = [lane_of(1, 2, JobSpec(env=env)) for env in ({"A": "1", "B": "2"}, {"B": "2", "A": "1"}, {"A": "1"}, {})]
+    assert lanes[0].key() == lanes[1].key()
+    assert len({lane.key() for lane in lanes}) == len({warm_key(lane, None, 3) for lane in lanes}) == 3
+    assert lanes[3].key() == KEYS[1, 2, Mode.NATIVE, None]
+    unlike = [lane_of(1, 2, JobSpec(env=env)) for env in ({"A": "1", "B": "2"}, {"A": '1", "B": "2'})]
+    assert len({warm_key(lane, None, 3) for lane in unlike}) == 2
 
 
 @pytest.mark.parametrize("changes", [Changes.CONTAINER, Changes.PLACEMENT])

@@ -24,8 +24,8 @@ EDITS = (
     ("core/options.py", "\n\ndef _table() ->", FIELD + "\n\ndef _table() ->"),
     (
         "worker/runtimes/docker.py",
-        '    options = frozenset({"entrypoint"})\n',
-        '    options = frozenset({"entrypoint", "network"})\n',
+        '    options = frozenset({"entrypoint", "env"})\n',
+        '    options = frozenset({"entrypoint", "env", "network"})\n',
     ),
     (
         "worker/runtimes/docker.py",

@@ -28,7 +28,7 @@ def act(job):
     time.sleep(job.input.get("sleep", 0))
     if job.attempt <= job.input.get("fail", 0):
         raise ValueError("not yet")
-    return os.environ.get("SEEN") if job.input.get("seen") else job.attempt
+    return os.environ.get(job.input.get("name", "SEEN")) if job.input.get("seen") else job.attempt
 
 start(act)
 """
@@ -145,6 +145,13 @@ def _startup_timeout(site: Site) -> None:
     assert "loading layer 1" in view.failure.message
 
 
+def _env(site: Site) -> None:
+    """Jobs with other values have containers of their own, and those without see nothing of it."""
+    order = {"seen": True, "name": "WORD"}
+    words = [{"WORD": "one two"}, {"WORD": "three"}, {}, {"WORD": "one two"}]
+    assert [site.submit(order, env=env).result(PATIENCE) for env in words] == ["one two", "three", None, "one two"]
+
+
 HOLDS: dict[str, Callable[[Site], None]] = {
     "timeout": _timeout,
     "retries": _retries,
@@ -153,6 +160,7 @@ HOLDS: dict[str, Callable[[Site], None]] = {
     "no_overlap": _no_overlap,
     "entrypoint": _entrypoint,
     "startup_timeout": _startup_timeout,
+    "env": _env,
 }
 
 

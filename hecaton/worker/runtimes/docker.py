@@ -58,7 +58,7 @@ class DockerRuntime:
     name = "docker"
     serves = None
     doors = frozenset(Mode)
-    options = frozenset({"entrypoint"})
+    options = frozenset({"entrypoint", "env"})
 
     def __init__(self, worker_id: str, *, shm_size: int = DEFAULT_SHM_SIZE) -> None:
         self._worker_id = worker_id

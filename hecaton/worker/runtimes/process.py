@@ -87,7 +87,7 @@ class ProcessRuntime:
 
     name = "process"
     doors = frozenset({Mode.NATIVE})
-    options: frozenset[str] = frozenset()
+    options = frozenset({"env"})
 
     def __init__(self, worker_id: str, handlers: Mapping[str, Path]) -> None:
         self._worker_id = worker_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -27,6 +28,17 @@ def _tags(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) ->
     return found
 
 
+def _variables(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str] | None:
+    """None where there are none."""
+    found = {}
+    for one in value:
+        name, separator, content = one.partition("=")
+        if not separator and name not in os.environ:
+            raise click.BadParameter(f"{name} is not set here: write {name}=VALUE", ctx, param)
+        found[name] = content if separator else os.environ[name]
+    return found or None
+
+
 def job_options(command: F) -> F:
     """Adds a flag for each; a parameter is None where it was not given."""
     for option in reversed(list(OPTIONS.values())):
@@ -36,6 +48,11 @@ def job_options(command: F) -> F:
 
 def _flag(option: Option) -> Callable[[F], F]:
     text = option.help
+    if option.kind is ValueKind.VARIABLES:
+        return click.option(
+            f"-{option.name[0]}", option.flag, metavar="KEY=VALUE", multiple=True, callback=_variables,
+            help=f"{text} KEY alone: as it is set here.",
+        )  # fmt: skip
     if option.kind is not ValueKind.FLAG and "default" not in text:
         text = f"{text.removesuffix('.')}; by default {'none' if option.default is None else option.default}."
     if option.kind is ValueKind.FLAG:

@@ -140,6 +140,8 @@ def _asked(option: Option, value: Any) -> object:
 
     if option.kind is ValueKind.FLAG:
         return f"yes: {option.meaning}" if option.meaning else "yes"
+    if option.kind is ValueKind.VARIABLES:
+        return ", ".join(value)  # their values may be secrets, which belong on no screen
     return duration(value) if option.kind is ValueKind.SECONDS else value
 
 
