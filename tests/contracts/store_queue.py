@@ -133,13 +133,25 @@ class QueueContract:
         assert order == [ids[1], ids[3], ids[0], ids[2], ids[4]]
 
     async def test_a_removed_worker_claims_nothing_and_the_job_waits_for_another(self, database: Database) -> None:
+        """Whatever it has claimed before."""
         scene = await Scene.on(database)
+        first = await scene.submit_and_claim()
+        await scene.end(first, Reason.OK, 1)
         job = await scene.submit()
-        await database.write(lambda store: store.remove_worker(WORKER))
+
+        def undone(store: Store) -> None:
+            store.remove_worker(WORKER)
+            raise Conflict("removed, and then not")
+
+        with pytest.raises(Conflict):
+            await database.write(undone)
         key = scene.lane.key()
         claims = [Claim(key, WORKER, 0, 1), Claim(key, OTHER, 0, 1)]
+        [claimed] = await scene.claim()
+        await scene.end(claimed.ref, Reason.RELEASED, 1)
+        await database.write(lambda store: store.remove_worker(WORKER))
         [claimed] = await database.write(lambda store: store.claim(claims, NOW + 1))
-        assert (claimed.ref.job, claimed.ref.attempt, claimed.claim) == (job, 1, 1)
+        assert (claimed.ref.job, claimed.claim) == (job, 1)
 
     async def test_several_claims_in_one_call_are_answered_one_after_the_other(self, database: Database) -> None:
         scene = await Scene.on(database)

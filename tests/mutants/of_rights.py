@@ -30,9 +30,9 @@ MUTANTS = (
     Mutant(
         "removed-worker-claims",
         "a removed worker is assigned nothing",
-        "store/sqlite/verbs/queue.py",
-        "WHERE id = ? AND removed = 0)",
-        "WHERE id = ?)",
+        "store/sqlite/verbs/accounts.py",
+        "        self._in_service.forget(worker.id)\n",
+        "",
         (_CONTRACT + "test_a_removed_worker_claims_nothing_and_the_job_waits_for_another",),
     ),
     Mutant(

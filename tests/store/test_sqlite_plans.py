@@ -55,10 +55,6 @@ def _fill(connection: sqlite3.Connection, *, seq: int, lane: int, run_after: flo
         "INSERT OR IGNORE INTO image (id, name, description, created_at, updated_at) VALUES (1, '', '', 0, 0)"
     )
     connection.execute(
-        "INSERT OR IGNORE INTO worker (id, name, registered_by, token_hash, created_at, last_seen)"
-        " VALUES ('w', 'w', '', x'', 0, 0)"
-    )
-    connection.execute(
         "INSERT INTO job (seq, state, owner_id, image_id, lane, priority, run_after, id, key, key_digest, created_at,"
         " mode, spec, retries, payload_kind, payload_size)"
         " VALUES (?1, 'IN_QUEUE', 1, 1, ?2, 0, ?3, ?1, ?1, '', 0, 'native', '{}', 0, 'json', 0)",
@@ -76,7 +72,7 @@ def _steps(connection: sqlite3.Connection) -> int:
 
     connection.set_progress_handler(tick, 1)
     try:
-        assert len(connection.execute(sqlite_queue.CLAIM, (7, 0, "w", 1)).fetchall()) == 1
+        assert len(connection.execute(sqlite_queue.CLAIM, (7, 0, 1)).fetchall()) == 1
     finally:
         connection.set_progress_handler(None, 0)
     return count

@@ -7,7 +7,7 @@ indexes (a test compares them with the table of moves).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat, starmap
 from typing import Any
 
@@ -49,9 +49,8 @@ CLAIMED = f"""
 CLAIM = f"""{CLAIMED}
     WHERE job.state = 'IN_QUEUE' AND job.{IS_READY} AND job.lane = ?
       AND (job.expires_at IS NULL OR job.expires_at > ?)
-      AND EXISTS (SELECT 1 FROM worker WHERE id = ? AND removed = 0)
     ORDER BY job.priority DESC, job.seq LIMIT ?
-"""  # noqa: S608
+"""
 
 DUE = f"UPDATE job SET run_after = {READY:g} WHERE state = 'IN_QUEUE' AND {IS_DELAYED} AND run_after <= ?"  # noqa: S608
 
@@ -131,7 +130,6 @@ _END_IN_QUEUE = "UPDATE job SET state = ?, ended_at = ?, reason = ?, failure = ?
 HELD_STATES = frozenset(sources(Event.REQUEUE))
 """The states in which a worker holds the job."""
 
-
 _LONGEST_RUN = 64
 _CURRENT_OF = [_CURRENT.format(", ".join("?" * jobs)) for jobs in range(_LONGEST_RUN + 1)]
 """By the number of jobs: few statements, so that all of them stay prepared."""
@@ -153,14 +151,16 @@ class QueueVerbs:
     """Moves jobs, each move one of `core.lifecycle`. An attempt's number rises in the statement that assigns it, and an
     attempt is ended only under the number that its job has now: that is the fence."""
 
-    def __init__(self, statements: Statements, batch_ends: BatchEnds, tally: Tally) -> None:
+    def __init__(
+        self, statements: Statements, batch_ends: BatchEnds, tally: Tally, in_service: Callable[[WorkerId], bool]
+    ) -> None:
         self._tally = tally
         self._sql = statements.run
         self._sql_many = statements.run_many
         self._first = statements.first
         self._value = statements.value
         self._insert_bodies = statements.insert_bodies
-        self._batch_ends = batch_ends
+        self._batch_ends, self._in_service = batch_ends, in_service
 
     # -- claim and start -----------------------------------------------------------------------
     def claim(self, claims: Sequence[Claim], now: float) -> list[Claimed]:
@@ -168,7 +168,9 @@ class QueueVerbs:
         state = TRANSITIONS[JobState.IN_QUEUE, Event.ASSIGN].value
         claimed: list[Claimed] = []
         for position, claim in enumerate(claims):
-            rows = [*starmap(ClaimedRow, self._sql(CLAIM, (claim.lane, now, claim.worker_id, claim.count)))]
+            if not self._in_service(claim.worker_id):
+                continue
+            rows = [*starmap(ClaimedRow, self._sql(CLAIM, (claim.lane, now, claim.count)))]
             for part in parts([row.seq for row in rows]):
                 self._sql(_ASSIGN_OF[len(part)], (state, claim.worker_id, claim.slot, now, *part))
             claimed += [claimed_of(row, row.attempt + 1, position) for row in rows]
