@@ -91,9 +91,19 @@ time.sleep(600)
 """
 
 
-def test_a_job_that_is_stopped_has_its_workers_grace_to_save_its_work(own: LocalCluster, tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(TRAINING)
+SCRIPTS = {
+    "train.py": TRAINING,
+    "train.sh": f"cat >/tmp/train.py <<'END'\n{TRAINING}END\npython /tmp/train.py\n",
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_job_that_is_stopped_has_its_workers_grace_to_save_its_work(
+    own: LocalCluster, tmp_path: Path, name: str
+) -> None:
+    """Also below a shell, which ends by the signal at once."""
+    script = tmp_path / name
+    script.write_text(SCRIPTS[name])
     client = own.client()
     job = client.submit(PYTHON, mode=Mode.SCRIPT, file=script)
     until(lambda: b"training" in client.logs(job.id), "it trains")

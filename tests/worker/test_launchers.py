@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,11 @@ import pytest
 from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.doors.launch import Launched
 from hecaton.worker.runtimes import python_mount
-from hecaton.worker.runtimes.port import PYTHON_TARGET
+from hecaton.worker.runtimes.port import GROUP_VARIABLE, PYTHON_TARGET
 from hecaton.worker.runtimes.python_mount import PYTHON_LAUNCHER, SHELL_LAUNCHER
 
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "python": [sys.executable]}
+PATIENCE = 20.0
 PRINTS = "import os, sys\nprint(sys.argv)\nsys.stderr.write('warn\\n')\nos.write(1, b'raw\\n')\nsys.exit(5)\n"
 
 
@@ -46,6 +48,15 @@ class Site:
     def run(self, command: list[str], **changes: str) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": os.environ["PATH"], "HECATON_DIR": str(self.folder), **changes}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    def begin(self, command: list[str], **changes: str) -> subprocess.Popen[bytes]:
+        """In a process group of its own; returns when the file has printed something."""
+        environment = {"PATH": os.environ["PATH"], "HECATON_DIR": str(self.folder), **changes}
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        deadline = time.monotonic() + PATIENCE
+        while not self.log and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return process
 
     @property
     def log(self) -> str:
@@ -147,3 +158,51 @@ def test_a_launcher_waits_for_no_worker(shell: Site) -> None:
 def test_signals_are_the_files_own(shell: Site) -> None:
     file = shell.file("import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
     assert shell.run(shell.command(file)).returncode == -signal.SIGTERM
+
+
+SAVES = """\
+import signal, sys, time
+def save(number, frame):
+    time.sleep(0.5)
+    print("checkpoint saved", flush=True)
+    sys.exit(1)
+signal.signal(signal.SIGTERM, save)
+print("training", flush=True)
+time.sleep(60)
+"""
+WAITS = {
+    "train.sh": f"#!/bin/sh\n{sys.executable} -c '{SAVES}'\n",
+    "train.py": f"#!{sys.executable}\nimport subprocess, sys\nsubprocess.run([sys.executable, '-c', {SAVES!r}])\n",
+}
+
+
+class TestWhereASignalIsForTheWholeGroup:
+    """As it is below an engine's init process, where the end of the launcher is the end of the container."""
+
+    @pytest.mark.parametrize("name", WAITS)
+    def test_the_launcher_outlives_the_file_until_all_have_saved_their_work(self, site: Site, name: str) -> None:
+        launcher = site.begin(site.command(site.file(WAITS[name], name)), **{GROUP_VARIABLE: "1"})
+        os.killpg(launcher.pid, signal.SIGTERM)
+        assert launcher.wait(PATIENCE) == 128 + signal.SIGTERM
+        assert site.log == "training\ncheckpoint saved\n"
+
+    def test_what_ends_by_itself_ends_the_launcher_whoever_is_left(self, site: Site) -> None:
+        leaves = "import subprocess, sys\nsubprocess.Popen(['sleep', '60'])\nprint('training', flush=True)\nsys.exit(5)"
+        launcher = site.begin(site.command(site.file(leaves)), **{GROUP_VARIABLE: "1"})
+        assert launcher.wait(PATIENCE) == 5
+        os.killpg(launcher.pid, signal.SIGKILL)
+
+    def test_an_end_by_a_signal_is_one(self, site: Site) -> None:
+        file = site.file(
+            "import os, signal, sys\nprint(sys.argv[1:], flush=True)\nos.kill(os.getpid(), int(sys.argv[1]))"
+        )
+        assert site.run(site.command(file, "9", "a b"), **{GROUP_VARIABLE: "1"}).returncode == 128 + signal.SIGKILL
+        assert site.log == "['9', 'a b']\n", "and no shell says anything of it"
+        assert site.run(site.command(file, "2"), **{GROUP_VARIABLE: "1"}).returncode == 128 + signal.SIGINT
+        assert "KeyboardInterrupt" in site.log
+
+    def test_the_file_does_not_hear_of_it(self, site: Site) -> None:
+        site.run(
+            site.command(site.file(f"import os; print(os.environ.get('{GROUP_VARIABLE}'))")), **{GROUP_VARIABLE: "1"}
+        )
+        assert site.log == "None\n"

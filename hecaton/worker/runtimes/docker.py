@@ -24,6 +24,7 @@ from hecaton.worker.runtimes.docker_images import Images
 from hecaton.worker.runtimes.docker_names import NameEvents
 from hecaton.worker.runtimes.port import (
     CHANNEL_TARGET,
+    GROUP_VARIABLE,
     LABEL_CONTAINER,
     LABEL_WORKER,
     OWN,
@@ -46,7 +47,8 @@ _REMOVE_SECONDS = 60.0
 _ALREADY_STOPPED = (NOT_FOUND, CONFLICT)
 _RUNNING = ("running", "paused", "restarting")
 _ENDED = ("exited", "dead")
-_INITS = frozenset({"init", "tini", "tini-static", "docker-init", "dumb-init", "catatonit", "my_init", "systemd"})
+_TO_GROUP = frozenset({"tini", "tini-static", "docker-init", "dumb-init"})
+_INITS = frozenset({"init", "catatonit", "my_init", "systemd"}) | _TO_GROUP
 
 T = TypeVar("T")
 
@@ -302,16 +304,17 @@ def configuration(
 ) -> dict[str, Any]:
     """What the engine is asked for. Nothing of the host but the two folders, and one card or none."""
     entrypoint, words = run_by(spec, command)
+    first = entrypoint or words  # what the container begins with
     config: dict[str, Any] = {
         "Image": spec.image.image_id,
         "Entrypoint": entrypoint,
         "Cmd": words,
-        "Env": [f"{key}={value}" for key, value in _environment(spec).items()],
+        "Env": [f"{key}={value}" for key, value in _environment(spec, first).items()],
         "Labels": spec.labels | {LABEL_WORKER: worker_id, LABEL_CONTAINER: spec.id},
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},  # the channel tells whether it works
         "HostConfig": {
-            "Init": not is_init(entrypoint or words),
+            "Init": not is_init(first),
             "SecurityOpt": ["no-new-privileges", "label=disable"],
             "CapDrop": ["NET_RAW"],
             "PidsLimit": PIDS_LIMIT,
@@ -337,6 +340,11 @@ def is_init(words: Sequence[str]) -> bool:
     return bool(words) and posixpath.basename(words[0]) in _INITS
 
 
+def _signals_group(words: Sequence[str]) -> bool:
+    """Whether the init process, this one or the engine's, sends a signal to the whole group of what it has started."""
+    return not is_init(words) or posixpath.basename(words[0]) in _TO_GROUP
+
+
 def _cards(spec: ContainerSpec) -> list[dict[str, Any]]:
     return [{"DeviceIDs": [spec.gpu], "Capabilities": [["gpu"]]}] if spec.gpu else []
 
@@ -351,12 +359,14 @@ def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
     ]
 
 
-def _environment(spec: ContainerSpec) -> dict[str, str]:
+def _environment(spec: ContainerSpec, first: Sequence[str]) -> dict[str, str]:
     variables = environment(spec, spec.image.env, CHANNEL_TARGET, PYTHON_TARGET)
     # Where the nvidia runtime is the engine's default it obeys this variable, which CUDA images set to "all".
     variables["NVIDIA_VISIBLE_DEVICES"] = spec.gpu or "void"
     # To the engine's init process, which is tini: a signal is for the whole group, not for a shell that waits.
     variables.setdefault("TINI_KILL_PROCESS_GROUP", "1")
+    if _signals_group(first):
+        variables[GROUP_VARIABLE] = "1"
     return variables
 
 

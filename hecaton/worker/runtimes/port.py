@@ -28,6 +28,10 @@ PYTHON_TARGET = f"{CHANNEL_TARGET}/python"
 """Where the worker's own `hecaton.serverless` is mounted, read-only, for images that lack it. Below the one name that
 is ours: a mount hides what the image has there."""
 
+GROUP_VARIABLE = "HECATON_GROUP_SIGNALS"
+"""Set where `stop` sends SIGTERM to the whole process group of what the container was started with. For the launchers,
+which take it out of the environment."""
+
 LABEL_WORKER = "hecaton.worker"
 LABEL_SLOT = "hecaton.slot"
 LABEL_WARM = "hecaton.warm"

@@ -61,9 +61,14 @@ _load_the_images_own()
 '''
 
 # POSIX only: dash, bash and busybox read it. It says that it runs before anything can go wrong here, by a pipe that is
-# opened for both directions, which waits for nobody. Then whatever runs takes its place: exit codes and signals are the
-# program's own, and to Python it looks as if there were no launcher. HECATON_FILE_NONCE is what a handler file needs to
-# be given work: an image whose ENTRYPOINT starts a handler of its own, whatever it is given, would do the work instead.
+# opened for both directions, which waits for nobody. Exit codes and signals are the program's own. HECATON_FILE_NONCE
+# is what a handler file needs to be given work: an image whose ENTRYPOINT starts a handler of its own, whatever it is
+# given, would do the work instead.
+#
+# Where SIGTERM is for the whole process group (`port.GROUP_VARIABLE`), the launcher outlives the file: a shell that
+# waits for `python train.py` ends at once by the signal, and with it would the container, before Python has saved its
+# work. The file is in the foreground: in the background all that it starts would ignore SIGINT. Elsewhere it takes the
+# launcher's place, since the signal is for that process alone.
 _SHELL_LAUNCHER = """\
 output=$1 interpreters=$2 file=$3
 shift 3
@@ -81,10 +86,41 @@ fail() {
     "--entrypoint none runs it without"
 [ -z "$HECATON_FILE_NONCE" ] || export HECATON_NONCE="$HECATON_FILE_NONCE"
 unset HECATON_FILE_NONCE
+together=$HECATON_GROUP_SIGNALS
+unset HECATON_GROUP_SIGNALS
 case :$PYTHONPATH: in
 *:"$mount":*) ;;
 *) export PYTHONPATH="$mount${PYTHONPATH:+:$PYTHONPATH}" ;;
 esac
+
+goes_on() {
+    for stat in /proc/[0-9]*/stat; do
+        IFS= read -r line <"$stat" || continue
+        set -- ${line##*) }
+        pid=${stat#/proc/}
+        [ "$3" = "$group" ] && [ "$1" != Z ] && [ "${pid%/stat}" != $$ ] && return 0
+    done
+    return 1
+}
+
+run() {
+    [ -n "$together" ] || exec "$@"
+    IFS=' '
+    asked=
+    trap asked=1 TERM
+    exec 3>&2 2>/dev/null  # a shell says of what has ended by a signal that it has
+    (exec "$@" 2>&3 3>&-)
+    code=$?
+    [ -z "$asked" ] || {
+        IFS= read -r line <"/proc/$$/stat"
+        set -- ${line##*) }
+        group=$3
+        while goes_on; do
+            sleep 0.1 || sleep 1
+        done
+    }
+    exit $code
+}
 
 IFS= read -r first <"$file"
 case $first in
@@ -94,12 +130,12 @@ case $first in
     interpreter=${first%%[ 	]*}
     [ -x "$interpreter" ] || fail "the first line of ${file##*/} asks for $interpreter, which is not in this image"
     [ -x "$file" ] || fail "the worker's folder is on a file system that is mounted noexec: ask the worker's admin"
-    exec "$file" "$@"
+    run "$file" "$@"
     ;;
 esac
 IFS=,
 for interpreter in $interpreters; do
-    command -v "$interpreter" >/dev/null && exec "$interpreter" "$file" "$@"
+    command -v "$interpreter" >/dev/null && run "$interpreter" "$file" "$@"
 done
 IFS=' '
 fail "none of these is in this image, in PATH=$PATH: $interpreters"
@@ -107,7 +143,9 @@ fail "none of these is in this image, in PATH=$PATH: $interpreters"
 
 _PYTHON_LAUNCHER = """\
 import os
+import signal
 import sys
+import time
 
 output, interpreters, file = sys.argv[1:4]
 mount = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -130,11 +168,45 @@ elif "python" in interpreters:
     command = [sys.executable, file]
 else:
     sys.exit("hecaton: none of these is in this image: " + interpreters)
-try:
-    os.execv(command[0], command + sys.argv[4:])
-except OSError as error:
-    sys.stderr.write("hecaton: cannot run {}: {}; it begins with {!r}\\n".format(file, error.strerror, first))
-    sys.exit(127)
+
+
+def run():
+    try:
+        os.execv(command[0], command + sys.argv[4:])
+    except OSError as error:
+        sys.stderr.write("hecaton: cannot run {}: {}; it begins with {!r}\\n".format(file, error.strerror, first))
+        sys.stderr.flush()
+        os._exit(127)
+
+
+def goes_on():
+    own = os.getpid()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/" + pid + "/stat", "rb") as file:
+                state, _, group = file.read().rpartition(b")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(group) == os.getpgrp() and state != b"Z" and int(pid) != own:
+            return True
+    return False
+
+
+if not os.environ.pop("HECATON_GROUP_SIGNALS", None):
+    run()
+asked = []
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+child = os.fork()
+if not child:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    run()
+signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+status = os.waitpid(child, 0)[1]
+while asked and goes_on():
+    time.sleep(0.05)
+os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
 """
 
 
