@@ -17,7 +17,7 @@ from hecaton.client.jobs import JobHandle, path_of
 from hecaton.core.doors import DEFAULT
 from hecaton.core.errors import BadRequest, NotFound, Unauthenticated
 from hecaton.core.model import JobState, Mode, Role
-from hecaton.core.options import OPTIONS, checked
+from hecaton.core.options import OPTIONS, Defaults, DefaultsChange, checked
 from hecaton.wire import api
 from hecaton.wire.api import API
 from hecaton.wire.usage import Clear, Cleared, Usage
@@ -127,10 +127,13 @@ class Client:
 
     # -- images --------------------------------------------------------------------------------
 
-    def add_image(self, name: str, description: str = "", verify: bool = True) -> api.ImageView:
+    def add_image(
+        self, name: str, description: str = "", verify: bool = True, *, defaults: Defaults | None = None
+    ) -> api.ImageView:
         """Register an image. `verify`: ask its registry whether it exists; `warning` of the answer says why that was
-        not possible."""
-        return self._transport.call("POST", f"{API}/images", api.ImageView, api.NewImage(name, description, verify))
+        not possible. `defaults`: options for its jobs that ask for nothing else (`startup_timeout`)."""
+        new = api.NewImage(name, description, verify, defaults or {})
+        return self._transport.call("POST", f"{API}/images", api.ImageView, new)
 
     def images(self) -> list[api.ImageView]:
         return self._transport.call("GET", f"{API}/images", list[api.ImageView])
@@ -139,15 +142,12 @@ class Client:
         return self._transport.call("GET", _path("images", name), api.ImageView)
 
     def update_image(
-        self,
-        name: str,
-        *,
-        env: Mapping[str, str] | None = None,
-        description: str | None = None,
-        refresh: bool = False,
-    ) -> api.ImageView:
-        """What is not given stays. `env` replaces the whole environment; `refresh` resolves the tag again."""
-        change = api.ImageChange(dict(env) if env is not None else None, description, refresh)
+        self, name: str, *, env: Mapping[str, str] | None = None, description: str | None = None,
+        refresh: bool = False, defaults: DefaultsChange | None = None,
+    ) -> api.ImageView:  # fmt: skip
+        """What is not given stays. `env` replaces the whole environment; `refresh` resolves the tag again; of
+        `defaults`, options for jobs that ask for nothing else, None takes one back."""
+        change = api.ImageChange(dict(env) if env is not None else None, description, refresh, defaults)
         return self._transport.call("PATCH", _path("images", name), api.ImageView, change)
 
     def delete_image(self, name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, NewType
 
 import msgspec
 
-from hecaton.core.options import Options
+from hecaton.core.options import NOTHING_ASKED, Options
 
 JobId = NewType("JobId", str)
 """UUIDv7 in its 36-character form (RFC 9562): ids sort by submission."""
@@ -170,6 +170,7 @@ class Image(msgspec.Struct, frozen=True):
     env_revision: int
     created_at: float
     updated_at: float
+    defaults: Options = NOTHING_ASKED  # for jobs that ask for nothing else
 
 
 class Gpu(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -204,6 +205,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     exit_code: int | None = None
     failure: Failure | None = None
     image_version: str | None = None  # what ran: the digest that was asked for, else the engine's id of the image
+    defaults: Options | None = None  # what its image had for jobs that ask for nothing else; None: nothing
 
 
 class Job(msgspec.Struct, frozen=True):

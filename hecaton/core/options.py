@@ -50,7 +50,8 @@ class Changes(enum.Enum):
 
 
 class Option(msgspec.Struct, frozen=True):
-    """`by_worker`: the worker carries it out, and must say that it can; else the server alone does.
+    """`by_worker`: the worker carries it out, and must say that it can; else the server alone does. `by_image`: an
+    image may have a value for those of its jobs that ask for none.
 
     `label` and `meaning`: how `job show` says it; without a label it is shown elsewhere, or not at all."""
 
@@ -61,6 +62,7 @@ class Option(msgspec.Struct, frozen=True):
     words: tuple[str, ...] = ()
     changes: Changes = Changes.NOTHING
     by_worker: bool = False
+    by_image: bool = False
     label: str | None = None
     meaning: str | None = None
     name: str = ""
@@ -148,8 +150,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     startup_timeout: Annotated[
         float | None,
         _asks(
-            ValueKind.SECONDS, "Longest time until its container asks for work; by default its worker's.",
-            by_worker=True, label="start-up time-out",
+            ValueKind.SECONDS, "Longest time until its container asks for work; by default its image's or worker's.",
+            by_worker=True, by_image=True, label="start-up time-out",
         ),
     ] = None  # fmt: skip
     env: Annotated[
@@ -182,6 +184,19 @@ OF_WORKERS = frozenset(
 )
 """What every worker of this release carries out. What changes the container is its runtime's to list."""
 
+OF_IMAGES: Mapping[str, Option] = {name: option for name, option in OPTIONS.items() if option.by_image}
+"""Of which an image may have values of its own."""
+
+Value = bool | int | float | str
+
+_OF_IMAGES = msgspec.Meta(
+    description=f"Options for jobs of the image that ask for nothing else, by name: {', '.join(OF_IMAGES)}.",
+    examples=[{"startup_timeout": 1200}],
+)
+Defaults = Annotated[Mapping[str, Value], _OF_IMAGES]
+DefaultsChange = Annotated[Mapping[str, Value | None], _OF_IMAGES]
+"""None takes one back."""
+
 _APART = tuple(
     option
     for option in OPTIONS.values()
@@ -213,6 +228,29 @@ def options_of(holder: Options) -> Options:
 def given(options: Options) -> Iterable[tuple[Option, Any]]:
     """Those that are not at their default, with their values."""
     return ((o, value) for o, value in zip(OPTIONS.values(), _values(options), strict=True) if value != o.default)
+
+
+def joined(asked: Options, defaults: Options) -> Options:
+    """What a job asks for, and of its image what it does not ask for."""
+    # hot: benchmarks/throughput.py - with every assignment; mostly an image has none
+    if defaults is NOTHING_ASKED:
+        return asked
+    silent = {o.name: value for o, value in given(defaults) if getattr(asked, o.name) == o.default}
+    return msgspec.structs.replace(asked, **silent)
+
+
+def with_defaults(known: Options, change: Mapping[str, object]) -> Options:
+    """The values of an image, changed: None takes one back. BadRequest for what there is not, or no image may have."""
+    for name, value in change.items():
+        option = OF_IMAGES.get(name)
+        if option is None:
+            raise BadRequest(
+                f"an image has no option {name[:80]!r} for its jobs", f"It may have: {', '.join(OF_IMAGES)}."
+            )
+        if value is not None and not option.allows(value):
+            raise BadRequest(f"{name} is {_shown(value)}: expected {option.expected}")
+    new = {name: OF_IMAGES[name].default if value is None else value for name, value in change.items()}
+    return options_of(msgspec.structs.replace(known, **new))
 
 
 def checked(keywords: Mapping[str, Any]) -> Options:

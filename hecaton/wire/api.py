@@ -11,7 +11,7 @@ import msgspec
 
 from hecaton.core.batches import FailureGroup
 from hecaton.core.model import Attempt, Failure, Gpu, JobState, Kind, Mode, Reason, Role, WorkerStatus
-from hecaton.core.options import Options
+from hecaton.core.options import NOTHING_ASKED, Defaults, DefaultsChange, Options
 
 API = "/v1"
 """Prefix of every route but /, /healthz and /openapi.json."""
@@ -72,6 +72,7 @@ class NewImage(_Request, frozen=True):
     name: str
     description: str = ""
     verify: bool = True  # ask the image's registry whether it exists
+    defaults: Defaults = {}
 
 
 class ImageChange(_Request, frozen=True):
@@ -80,6 +81,7 @@ class ImageChange(_Request, frozen=True):
     env: dict[str, str] | None = None
     description: str | None = None
     refresh: bool = False  # resolve the tag to its digest again
+    defaults: DefaultsChange | None = None  # null takes one back
 
 
 class ImageVersion(_Reply, frozen=True):
@@ -106,6 +108,7 @@ class ImageView(_Reply, frozen=True):
     updated_at: float
     warning: str | None = None
     versions: tuple[ImageVersion, ...] = ()
+    defaults: Options = NOTHING_ASKED  # for jobs that ask for nothing else
 
 
 # -- jobs ------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from hecaton.core.options import Options
 from hecaton.wire.api import SlotView
 from tests.cli.conftest import Invoke, Process
 from tests.cli.views import image, server_info, user, worker
@@ -126,6 +127,20 @@ def test_image_update_reads_an_env_file(invoke: Invoke, server: ScriptedServer, 
     assert broken.code == 2
     assert "line 1" in broken.err
     assert invoke("image", "update", "python:3.9-slim").code == 2
+
+
+def test_an_image_is_given_a_start_up_time_out_for_its_jobs(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("POST", "/v1/images", reply(image(), 201))
+    server.on("PATCH", SLIM, reply(image()))
+    server.on("GET", SLIM, reply(image(defaults=Options(startup_timeout=1200))))
+    assert invoke("image", "new", "python:3.9-slim", "--startup-timeout", "20m").code == 0
+    assert server.seen[-1].json()["defaults"] == {"startup_timeout": 1200}
+    for text, value in (("1h", 3600), ("none", None)):
+        assert invoke("image", "update", "python:3.9-slim", "--startup-timeout", text).code == 0
+        assert server.seen[-1].json() == {"defaults": {"startup_timeout": value}}
+    assert "start-up time-out  20 min" in invoke("image", "show", "python:3.9-slim").out
+    wrong = invoke("image", "update", "python:3.9-slim", "--startup-timeout", "soon")
+    assert (wrong.code, "is no duration" in wrong.err) == (2, True)
 
 
 def test_image_show_has_the_environment_for_admins_only(invoke: Invoke, server: ScriptedServer) -> None:

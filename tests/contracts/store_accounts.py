@@ -6,6 +6,7 @@ import pytest
 
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.model import Reason, Role, WorkerId
+from hecaton.core.options import Options
 from hecaton.store.port import Database
 from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene
 
@@ -90,6 +91,19 @@ class AccountContract:
         assert (described.created_at, described.updated_at) == (NOW, NOW + 1)
         with pytest.raises(NotFound, match="b:1"):
             await database.write(lambda store: store.update_image("b:1", NOW, env=None, description="", digest=None))
+
+    async def test_an_image_has_options_for_its_jobs_until_they_are_taken_back(self, database: Database) -> None:
+        image = await database.write(lambda store: store.add_image("a:1", None, "", NOW, Options(startup_timeout=9.0)))
+        assert image.defaults == Options(startup_timeout=9.0)
+        for change, left in (({}, 9.0), ({"startup_timeout": 8.0}, 8.0), ({"startup_timeout": None}, None)):
+            await database.write(
+                lambda store, change=change: store.update_image(  # type: ignore[misc]
+                    "a:1", NOW, env=None, description=None, digest=None, defaults=change
+                )
+            )
+            known = await database.read(lambda store: store.image_by_name("a:1"))
+            assert known is not None
+            assert known.defaults == Options(startup_timeout=left)
 
     async def test_a_changed_environment_has_a_new_revision_an_equal_one_has_not(self, database: Database) -> None:
         await database.write(lambda store: store.add_image("a:1", None, "", NOW))

@@ -13,7 +13,18 @@ from hecaton.core.doors import WAYS
 from hecaton.core.errors import BadRequest
 from hecaton.core.matching import warm_key
 from hecaton.core.model import JobSpec, Mode
-from hecaton.core.options import EVERYWHERE, OPTIONS, Changes, Options, check, checked
+from hecaton.core.options import (
+    EVERYWHERE,
+    NOTHING_ASKED,
+    OF_IMAGES,
+    OPTIONS,
+    Changes,
+    Options,
+    check,
+    checked,
+    joined,
+    with_defaults,
+)
 
 NAN, INF = float("nan"), float("inf")
 NO_NUMBERS: list[object] = [True, False, "1", "", b"1", [], {}, 1j]
@@ -73,6 +84,27 @@ def test_an_option_that_there_is_not_is_named_with_the_nearest_that_there_is() -
         checked({"retires": 3})
     with pytest.raises(TypeError, match=r"^there is no option 'qqq'$"):
         checked({"qqq": 3})
+
+
+def test_a_job_comes_first_then_its_image() -> None:
+    image = with_defaults(NOTHING_ASKED, {"startup_timeout": 1200})
+    assert joined(Options(retries=2), image) == Options(retries=2, startup_timeout=1200)
+    assert joined(Options(startup_timeout=5.0), image) == Options(startup_timeout=5.0)
+    assert with_defaults(image, {}) == image
+    assert with_defaults(image, {"startup_timeout": None}) is NOTHING_ASKED
+    asked = Options(retries=2)
+    assert joined(asked, NOTHING_ASKED) is asked
+
+
+def test_an_image_has_only_what_is_open_to_it_and_within_its_bounds() -> None:
+    for name, senseless in SENSELESS.items():
+        for value in senseless if name in OF_IMAGES else SENSIBLE[name]:
+            if name not in OF_IMAGES or value is not None:
+                with pytest.raises(BadRequest):
+                    with_defaults(NOTHING_ASKED, {name: value})
+    with pytest.raises(BadRequest, match=r"no option 'x+' for its jobs") as caught:
+        with_defaults(NOTHING_ASKED, {"x" * 10_000: 1})
+    assert len(caught.value.message) < 200
 
 
 # As stored by the release that had no options that make jobs unlike: by owner, image, mode and file.

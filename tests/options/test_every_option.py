@@ -143,6 +143,11 @@ def _startup_timeout(site: Site) -> None:
     assert view.failure is not None
     assert "ran for 1 s (--startup-timeout) without asking for work" in view.failure.message
     assert "loading layer 1" in view.failure.message
+    slow = IMAGE if site.docker else SLOW_IMAGE
+    site.client.update_image(slow, defaults={"startup_timeout": 1.5})
+    view = site.submit_slow().wait(PATIENCE)
+    site.client.update_image(slow, defaults={"startup_timeout": None})
+    assert "ran for 1.5 s (--startup-timeout)" in str(view.failure), "its image's, where it asks for none"
 
 
 def _env(site: Site) -> None:

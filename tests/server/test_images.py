@@ -326,6 +326,59 @@ async def test_what_the_first_worker_pulls_is_what_all_use(server: Running) -> N
     assert (await worker.take()).image.digest == DIGEST
 
 
+async def test_an_image_has_options_for_jobs_that_ask_for_nothing_else(server: Running) -> None:
+    made = await server.admin.must(
+        "POST", "/v1/images", {"name": IMAGE, "verify": False, "defaults": {"startup_timeout": 1200}}
+    )
+    assert made["defaults"] == {"startup_timeout": 1200}
+    worker = await server.worker()
+    job = await server.admin.submit(IMAGE, retries=1)
+    first = await worker.start()
+    assert (first.options.startup_timeout, first.options.retries) == (1200, 1)
+    changed = await server.admin.must("PATCH", f"/v1/images/{IMAGE}", {"description": "large"})
+    assert changed["defaults"] == {"startup_timeout": 1200}
+    assert (await server.admin.must("PATCH", f"/v1/images/{IMAGE}", {"defaults": {"startup_timeout": None}}))[
+        "defaults"
+    ] == {}
+    await worker.report(Outcome(first.ref, Reason.HANDLER_ERROR, ran=0.1))
+    second = await worker.start()
+    assert second.options.startup_timeout is None, "joined when it is given out"
+    await worker.report(Outcome(second.ref, Reason.OK, json_body(1), ran=0.1))
+    shown = await server.admin.ended(job)
+    assert [attempt.get("defaults") for attempt in shown["attempts"]] == [{"startup_timeout": 1200}, None]
+    assert shown["startup_timeout"] is None, "the job has what its user asked for"
+
+
+async def test_a_job_that_asks_itself_gets_what_it_asks_for(server: Running) -> None:
+    await server.admin.must(
+        "POST", "/v1/images", {"name": IMAGE, "verify": False, "defaults": {"startup_timeout": 1200}}
+    )
+    worker = await server.worker()
+    await server.admin.submit(IMAGE, startup_timeout=5)
+    assert (await worker.take()).options.startup_timeout == 5
+
+
+async def test_a_worker_that_does_not_carry_out_what_an_image_has_gets_none_of_its_jobs(server: Running) -> None:
+    await server.admin.must(
+        "POST", "/v1/images", {"name": IMAGE, "verify": False, "defaults": {"startup_timeout": 1200}}
+    )
+    await server.worker(options=("timeout",))
+    job = await server.admin.submit(IMAGE)
+    [waiting] = (await server.admin.get(f"/v1/jobs/{job}"))["waiting"]
+    assert "does not carry out --startup-timeout" in str(waiting)
+
+
+@pytest.mark.parametrize(
+    "defaults", [{"retries": 3}, {"startup_timeout": 0}, {"startup_timeout": True}, {"startup_timeout": "1h"}, {"x": 1}]
+)
+async def test_options_that_no_image_may_have_are_refused(server: Running, defaults: dict[str, object]) -> None:
+    refused = await server.admin.call("POST", "/v1/images", {"name": IMAGE, "verify": False, "defaults": defaults})
+    assert (refused.status, next(iter(defaults)) in refused.message) == (400, True)
+    await server.image()
+    refused = await server.admin.call("PATCH", f"/v1/images/{IMAGE}", {"defaults": defaults})
+    assert refused.status == 400
+
+
 async def test_a_job_says_which_image_each_of_its_attempts_ran_in(server: Running) -> None:
     await server.image()
     worker = await server.worker()
@@ -333,7 +386,7 @@ async def test_a_job_says_which_image_each_of_its_attempts_ran_in(server: Runnin
     first = await worker.start()
     await worker.report(Outcome(first.ref, Reason.HANDLER_ERROR, ran=0.1, image="sha256:1f3c9e"))
     second = await worker.start()
-    await worker.report(Outcome(second.ref, Reason.OK, json_body(1), ran=0.1, image="sha256:9ab041" + "x" * 1000))
+    await worker.report(Outcome(second.ref, Reason.OK, json_body(1), ran=0.1, image="sha256:9ab041" + "x" * 400))
     shown = await server.admin.ended(job)
     assert [attempt["image_version"][:13] for attempt in shown["attempts"]] == ["sha256:1f3c9e", "sha256:9ab041"]
     assert len(shown["attempts"][1]["image_version"]) == 128

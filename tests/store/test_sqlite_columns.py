@@ -12,6 +12,7 @@ import pytest
 
 from hecaton.core.batches import lane_of
 from hecaton.core.model import Body, Failure, JobId, JobSpec, Kind, Mode, Reason, Role, WorkerId
+from hecaton.core.options import Options
 from hecaton.store.port import AttemptEnd, Claim, NewBatch, NewJob
 from hecaton.store.sqlite.file import MEMORY, open_file
 from hecaton.store.sqlite.rows import Columns
@@ -108,7 +109,7 @@ def test_ends_stand_in_the_columns_of_their_names(connection: sqlite3.Connection
     failure = Failure("why")
     store.create_batch(BATCH)
     store.append("batch", 0, [NEW])
-    [first] = store.claim([Claim(NEW.lane.key(), WORKER, 3, 1)], 110.0)
+    [first] = store.claim([Claim(NEW.lane.key(), WORKER, 3, 1, Options(startup_timeout=9.0))], 110.0)
     end = AttemptEnd(first.ref, WORKER, Reason.HANDLER_EXIT, 120.0, None, failure, exit_code=9, started_at=111.0)
     end = msgspec.structs.replace(end, image_version="an id")
     store.end([end])
@@ -125,6 +126,7 @@ def test_ends_stand_in_the_columns_of_their_names(connection: sqlite3.Connection
         "charged": "user",
         "exit_code": 9,
         "image_version": "an id",
+        "defaults": '{"startup_timeout":9.0}',
     }
     waits = row(connection, "job")
     assert (waits["state"], waits["user_failures"], waits["infra_failures"]) == ("IN_QUEUE", 1, 0)
@@ -154,6 +156,7 @@ def test_ends_stand_in_the_columns_of_their_names(connection: sqlite3.Connection
         "result_blob": "result blob",
         "ended_as": 1,
         "image_version": "another id",
+        "defaults": None,
     }
     assert {name: ended[name] for name in expected} == expected
 

@@ -11,6 +11,7 @@ import msgspec
 
 from hecaton.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
+from hecaton.core.options import NOTHING_ASKED, with_defaults
 from hecaton.core.references import is_digest, parse
 from hecaton.server.accounts.auth import Caller, Passwords, ended, new_worker_token
 from hecaton.server.accounts.permissions import Action
@@ -146,12 +147,13 @@ class Directory:
                 f"image {request.name!r} is registered already{same}",
                 f"To resolve its tag again: hecaton image update {known.name} --refresh",
             )
+        defaults = with_defaults(NOTHING_ASKED, request.defaults)
         checked = Checked(reference.digest)
         if request.verify:
             checked = await self._resolver.first(request.name, reference)
         now = self._clock.now()
         image = await self._database.write(
-            lambda store: store.add_image(request.name, checked.digest, request.description, now)
+            lambda store: store.add_image(request.name, checked.digest, request.description, now, defaults)
         )
         self._keep(image)
         return _image_view(image, True, checked.warning)
@@ -159,11 +161,17 @@ class Directory:
     async def update_image(self, name: str, change: api.ImageChange) -> api.ImageView:
         known = self.find_image(name)
         _check_env(change.env)
+        with_defaults(known.defaults, change.defaults or {})  # before a registry is asked
         digest = await self._resolver.again(known.name, parse(known.name)) if change.refresh else None
         now = self._clock.now()
         image = await self._database.write(
             lambda store: store.update_image(
-                known.name, now, env=change.env, description=change.description, digest=digest
+                known.name,
+                now,
+                env=change.env,
+                description=change.description,
+                digest=digest,
+                defaults=change.defaults,
             )
         )
         self._keep(image)
@@ -263,4 +271,5 @@ def _image_view(image: Image, with_env: bool, warning: str | None = None) -> api
         image.created_at,
         image.updated_at,
         warning,
+        defaults=image.defaults,
     )

@@ -9,9 +9,9 @@ import msgspec
 from hecaton.core.doors import WAYS
 from hecaton.core.matching import Lane, warm_key
 from hecaton.core.model import Image, WorkerId
-from hecaton.core.options import options_of
+from hecaton.core.options import EVERYWHERE, NOTHING_ASKED, Options, given, joined, options_of
 from hecaton.server.fleet.kinds import Work
-from hecaton.store.port import Claimed
+from hecaton.store.port import Claim, Claimed
 from hecaton.wire.channel import Assignment, FileRef, ImageRef
 
 DEPTH_SECONDS = 0.05
@@ -87,13 +87,26 @@ def depth(state: LaneState) -> int:
     return max(2, min(MAX_DEPTH, int(DEPTH_SECONDS / max(state.pace, 1e-6)) + 1))
 
 
-def assigned(job: Claimed, slot: int, lane: Lane, image: Image) -> Assignment:
+def defaults_of(image: Image | None) -> Options:
+    """What it has for jobs that ask for nothing else."""
+    return NOTHING_ASKED if image is None else image.defaults
+
+
+def needs(asks: frozenset[str], image: Image | None) -> frozenset[str]:
+    """What a worker has to carry out, beyond what all do: jobs ask for it, or their image has it."""
+    defaults = defaults_of(image)
+    if defaults is NOTHING_ASKED:
+        return asks
+    return asks.union(option.name for option, _ in given(defaults) if option.by_worker) - EVERYWHERE
+
+
+def assigned(job: Claimed, claim: Claim, lane: Lane, image: Image) -> Assignment:
     """A job of the lane, for its worker."""
     spec = job.spec
     file = FileRef(spec.file, spec.file_name or "file") if spec.file else None
     return Assignment(
         ref=job.ref,
-        slot=slot,
+        slot=claim.slot,
         image=ImageRef(image.name, image.digest, image.env, image.env_revision),
         owner=job.owner,
         warm_key=warm_key(lane, image.digest, image.env_revision),
@@ -102,5 +115,5 @@ def assigned(job: Claimed, slot: int, lane: Lane, image: Image) -> Assignment:
         key=job.key,
         file=file,
         args=spec.args,
-        options=options_of(spec),
+        options=joined(options_of(spec), claim.defaults),
     )

@@ -25,7 +25,7 @@ from hecaton.core.model import AttemptRef, Image, WorkerId
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.images.pulls import Pulls
 from hecaton.server.fleet.kinds import Work
-from hecaton.server.fleet.lanes import LaneState, WaitingLanes, assigned, depth
+from hecaton.server.fleet.lanes import LaneState, WaitingLanes, assigned, defaults_of, depth, needs
 from hecaton.server.fleet.members import Fleet, Lease, Member
 from hecaton.server.fleet.openings import Openings, behind, half
 from hecaton.store.port import Claim, Claimed, Database, LaneInfo, Store
@@ -158,7 +158,7 @@ class Scheduler:
             running.get(owner, 0),
             max(state.since, self._served.get(owner, 0.0)),
             state.shunned_at(self._now()) | barred if state.shunned or barred else barred,
-            state.asks,
+            needs(state.asks, image),
             barred,
         )
 
@@ -207,7 +207,7 @@ class Scheduler:
         """Not where its image is gone: then nobody is wanted for it."""
         image = self._image(state.lane.image_id)
         if image is not None:
-            work = Work(image.name, state.lane.mode, state.asks)
+            work = Work(image.name, state.lane.mode, needs(state.asks, image))
             self._openings.ask(work)
             self._waiting.add(state, work)
 
@@ -310,7 +310,8 @@ class Scheduler:
             lane.claims += 1
             lane.raised, lane.used_at = None, now
             self._served[lane.lane.owner_id] = now
-            claims.append(Claim(placed.lane, placed.worker, placed.slot, placed.count))
+            defaults = defaults_of(self._image(lane.lane.image_id))
+            claims.append(Claim(placed.lane, placed.worker, placed.slot, placed.count, defaults))
         return claims
 
     def _undo(self, claims: Sequence[Claim]) -> None:
@@ -331,7 +332,7 @@ class Scheduler:
             state = self._lanes[claim.lane]
             state.advance(job.spec.priority, submitted_at(job.ref.job))
             image = self._image(job.image_id)
-            assignment = assigned(job, claim.slot, state.lane, image) if image is not None else None
+            assignment = assigned(job, claim, state.lane, image) if image is not None else None
             warm = assignment.warm_key if assignment is not None else None
             lease = Lease(job.ref, claim.slot, claim.lane, warm, state.lane.owner_id)
             member = self.fleet.grant(claim.worker_id, lease, depth(state))

@@ -14,6 +14,7 @@ from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import uuid7
 from hecaton.server.fleet.attempts import Attempts, EndNews
+from hecaton.server.fleet.lanes import needs
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import KEEP_ALIVE, QUEUE_LIMIT, Hub, Watch
@@ -164,7 +165,7 @@ class Jobs:
         image = self._directory.image(job.image_id)
         asks = frozenset(name for name, _ in lane_of(job.owner_id, job.image_id, job.spec).asks)
         name = image.name if image else job.image
-        want = Want(job.lane, name, job.spec.mode, None, 1, 0, job.created_at, asks=asks)
+        want = Want(job.lane, name, job.spec.mode, None, 1, 0, job.created_at, asks=needs(asks, image))
         without = self._pulls.why(name)
         hosts = sorted((member.host() for member in self._fleet.members.values()), key=lambda host: host.name)
         lines = [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
+from hecaton.core.options import NOTHING_ASKED, Options
 
 
 class Accounts(Protocol):
@@ -23,16 +24,26 @@ class Accounts(Protocol):
         """NotFound; Conflict for the last admin and for owners of unfinished jobs. Ended jobs stay, under the name."""
 
     # -- images --------------------------------------------------------------------------------
-    def add_image(self, name: str, digest: str | None, description: str, now: float) -> Image:
+    def add_image(
+        self, name: str, digest: str | None, description: str, now: float, defaults: Options = NOTHING_ASKED
+    ) -> Image:
         """Conflict if registered."""
 
     def image(self, image_id: int) -> Image | None: ...
     def image_by_name(self, name: str) -> Image | None: ...
     def images(self) -> list[Image]: ...
     def update_image(
-        self, name: str, now: float, *, env: dict[str, str] | None, description: str | None, digest: str | None
+        self,
+        name: str,
+        now: float,
+        *,
+        env: dict[str, str] | None,
+        description: str | None,
+        digest: str | None,
+        defaults: Mapping[str, object] | None = None,
     ) -> Image:
-        """None leaves a field as it is; `env` replaces and raises `env_revision` when it differs. NotFound."""
+        """None leaves a field as it is; `env` replaces and raises `env_revision` when it differs; `defaults` are
+        changed as `core.options.with_defaults` does. NotFound, BadRequest."""
 
     def delete_image(self, name: str) -> Image:
         """NotFound; Conflict while jobs of it are unfinished. Ended jobs stay and keep its name."""

@@ -22,6 +22,7 @@ from hecaton.core.model import (
     Reason,
     WorkerId,
 )
+from hecaton.core.options import NOTHING_ASKED, Options
 
 
 class NewJob(msgspec.Struct, frozen=True):
@@ -48,12 +49,14 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Assign up to `count` jobs of a lane, highest priority first, then oldest, to one slot of one worker."""
+    """Assign up to `count` jobs of a lane, highest priority first, then oldest, to one slot of one worker. `defaults`:
+    what their image has for jobs that ask for nothing else; kept with the attempts."""
 
     lane: int
     worker_id: WorkerId
     slot: int
     count: int
+    defaults: Options = NOTHING_ASKED
 
 
 class Claimed(msgspec.Struct, frozen=True):

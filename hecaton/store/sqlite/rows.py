@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from hecaton.core.model import Attempt, Body, Charged, Failure, Job, JobSpec, JobState, Kind, Reason
+from hecaton.core.options import NOTHING_ASKED, Options, options_of
 from hecaton.store.sqlite.statements import Row
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -15,6 +16,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 encode_json = msgspec.json.Encoder().encode
 decode_spec = msgspec.json.Decoder(JobSpec).decode
 _decode_failure = msgspec.json.Decoder(Failure).decode
+_decode_options = msgspec.json.Decoder(Options).decode
 
 # Looked up per row on the hot path: a dict is four times as fast as calling the enum.
 STATE = {state.value: state for state in JobState}
@@ -66,6 +68,14 @@ def failure_of(text: str | None) -> Failure | None:
     return _decode_failure(text) if text else None
 
 
+def defaults_of(text: str | None) -> Options | None:
+    return options_of(_decode_options(text)) if text else None
+
+
+def defaults_text(defaults: Options) -> str | None:
+    return None if defaults is NOTHING_ASKED else json_text(defaults)
+
+
 def json_text(value: Any) -> str:
     return encode_json(value).decode()
 
@@ -107,6 +117,7 @@ _MADE_OF_ATTEMPTS: dict[str, Callable[[Any], Any]] = {
     "reason": REASON_OR_NONE.__getitem__,
     "charged": CHARGED_OR_NONE.__getitem__,
     "failure": failure_of,
+    "defaults": defaults_of,
 }
 PAST_ATTEMPT = Columns(Attempt, "attempt", {"worker": "worker.name"}, _MADE_OF_ATTEMPTS)
 LATEST_ATTEMPT = Columns(

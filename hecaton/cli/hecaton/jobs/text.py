@@ -120,6 +120,7 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
         ("attempt", f"{view.attempt}, up to {view.retries} retries" if view.retries else view.attempt or None),
         ("exit code", view.exit_code or None),
         *((option.label, _asked(option, value)) for option, value in given(view) if option.label),
+        *_of_its_image(view),
         ("retry of", view.retry_of),
     ]
 
@@ -133,6 +134,16 @@ def spent(view: JobView, now: float) -> tuple[float, float, float]:
     starting = sum((started or ended or end) - assigned for assigned, started, ended in spans)
     running = sum((ended or end) - started for _, started, ended in spans if started is not None)
     return max(0.0, end - view.created_at - starting - running), starting, running
+
+
+def _of_its_image(view: JobView) -> list[tuple[str, object]]:
+    """Options that it did not ask for, and that its latest attempt has from its image."""
+    from hecaton.core.options import given
+
+    defaults = view.attempts[-1].defaults if view.attempts else None
+    asked = {option.name for option, _ in given(view)}
+    found = () if defaults is None else given(defaults)
+    return [(o.label or o.name, f"{_asked(o, value)} (its image's)") for o, value in found if o.name not in asked]
 
 
 def _asked(option: Option, value: Any) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from hecaton.cli import output
 from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.completers import images
 from hecaton.cli.hecaton.context import Cli, pass_cli
+from hecaton.cli.hecaton.nouns.image_options import FLAGS, asked_for, image_options, shown
 from hecaton.cli.hecaton.tree import Group, confirm, yes_option
 from hecaton.cli.suggestions import known
 from hecaton.cli.terminal import Column, ago
@@ -36,15 +37,17 @@ def image() -> None:
 @click.argument("image_name")
 @click.option("--desc", default="", help="What it is for.")
 @click.option("--no-verify", is_flag=True, help="Do not ask the image's registry whether it exists.")
+@image_options
 @pass_cli
-def new(cli: Cli, image_name: str, desc: str, no_verify: bool) -> None:
+def new(cli: Cli, /, image_name: str, desc: str, no_verify: bool, **flags: Any) -> None:
     """Register a new Docker image from Docker Hub or any other registry.
 
     \b
     hecaton image new python:3.9-slim
-    hecaton image new ghcr.io/me/model:v2 --desc "the model, second version"
+    hecaton image new ghcr.io/me/model:v2 --desc "the model, second version" --startup-timeout 20m
     """
-    _changed(cli, cli.client().add_image(image_name, desc, verify=not no_verify), "is registered")
+    made = cli.client().add_image(image_name, desc, verify=not no_verify, defaults=asked_for(flags))
+    _changed(cli, made, "is registered")
 
 
 @image.command("list")
@@ -72,18 +75,22 @@ def list_images(cli: Cli) -> None:
     is_flag=True,
     help="Ask the registry again which digest the tag means, if need be with a worker's login.",
 )
+@image_options
 @pass_cli
-def update(cli: Cli, image_name: str, fp: Path | None, desc: str | None, refresh: bool) -> None:
+def update(cli: Cli, /, image_name: str, fp: Path | None, desc: str | None, refresh: bool, **flags: Any) -> None:
     """Update image metadata. Changes hold from the next job on."""
-    if fp is None and desc is None and not refresh:
-        raise click.UsageError("nothing to change: give --fp, --desc or --refresh")
+    defaults = asked_for(flags)
+    if fp is None and desc is None and not refresh and not defaults:
+        raise click.UsageError(f"nothing to change: give --fp, --desc, {FLAGS} or --refresh")
     env = None
     if fp is not None:
         from hecaton.cli.hecaton.nouns import envfile
 
         env = envfile.read(fp)
     with _known(cli, image_name):
-        view = cli.client().update_image(image_name, env=env, description=desc, refresh=refresh)
+        view = cli.client().update_image(
+            image_name, env=env, description=desc, refresh=refresh, defaults=defaults or None
+        )
     _changed(cli, view, "is updated")
 
 
@@ -131,6 +138,7 @@ def _details(view: ImageView, now: float) -> list[str]:
         ("created", ago(view.created_at, now)),
         ("updated", ago(view.updated_at, now)),
         ("warning", view.warning),
+        *shown(view.defaults),
     ]
     lines = output.field_lines(fields)
     if view.versions:

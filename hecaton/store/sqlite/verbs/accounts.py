@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
-from hecaton.store.sqlite.rows import Columns, json_text
+from hecaton.core.options import NOTHING_ASKED, Options, with_defaults
+from hecaton.store.sqlite.rows import Columns, defaults_of, defaults_text, json_text
 from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY, IS_WITHHELD
 from hecaton.store.sqlite.statements import Statements
 
 _USERS = Columns(User, "user", made={"role": Role})
-_IMAGES = Columns(Image, "image", made={"env": json.loads})
+_IMAGES = Columns(Image, "image", made={"env": json.loads, "defaults": lambda text: defaults_of(text) or NOTHING_ASKED})
 _WORKERS = Columns(WorkerRecord, "worker", made={"removed": bool, "drained": bool})
 
 _USER = f"SELECT {_USERS.sql} FROM user WHERE deleted = 0"  # noqa: S608
@@ -117,12 +118,14 @@ class AccountVerbs:
         return any(self._first(f"SELECT 1 FROM {source} AND {column} = ? LIMIT 1", value) for source in sources)  # noqa: S608
 
     # -- images --------------------------------------------------------------------------------
-    def add_image(self, name: str, digest: str | None, description: str, now: float) -> Image:
+    def add_image(
+        self, name: str, digest: str | None, description: str, now: float, defaults: Options = NOTHING_ASKED
+    ) -> Image:
         if self.image_by_name(name):
             raise Conflict(f"the image {name!r} is registered already", f"To change it: hecaton image update {name}")
         self._sql(
-            "INSERT INTO image (name, digest, description, created_at, updated_at) VALUES (?, ?, ?, ?, ?)",
-            (name, digest, description, now, now),
+            "INSERT INTO image (name, digest, description, created_at, updated_at, defaults) VALUES (?, ?, ?, ?, ?, ?)",
+            (name, digest, description, now, now, defaults_text(defaults)),
         )
         return self._named_image(name)
 
@@ -138,18 +141,27 @@ class AccountVerbs:
         return [_IMAGES.of(row) for row in self._sql(f"{_IMAGE} ORDER BY name")]
 
     def update_image(
-        self, name: str, now: float, *, env: dict[str, str] | None, description: str | None, digest: str | None
+        self,
+        name: str,
+        now: float,
+        *,
+        env: dict[str, str] | None,
+        description: str | None,
+        digest: str | None,
+        defaults: Mapping[str, object] | None = None,
     ) -> Image:
         old = self._named_image(name)
         new_env = old.env if env is None else env
         self._sql(
-            "UPDATE image SET digest = ?, description = ?, env = ?, env_revision = ?, updated_at = ? WHERE id = ?",
+            "UPDATE image SET digest = ?, description = ?, env = ?, env_revision = ?, updated_at = ?, defaults = ? "
+            "WHERE id = ?",
             (
                 old.digest if digest is None else digest,
                 old.description if description is None else description,
                 json_text(new_env),
                 old.env_revision + (new_env != old.env),
                 now,
+                defaults_text(with_defaults(old.defaults, defaults or {})),
                 old.id,
             ),
         )

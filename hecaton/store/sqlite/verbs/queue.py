@@ -17,7 +17,7 @@ from hecaton.core.errors import NotFound
 from hecaton.core.lifecycle import TRANSITIONS, Event, History, Verdict, judge, last_words, sources
 from hecaton.core.model import AttemptRef, Charged, Failure, JobId, JobSpec, JobState, Reason, WorkerId
 from hecaton.store.port import AttemptEnd, CancelResult, Claim, Claimed, EndResult, Expired
-from hecaton.store.sqlite.rows import STATE, Columns, body_of, decode_spec, failure_text
+from hecaton.store.sqlite.rows import STATE, Columns, body_of, decode_spec, defaults_text, failure_text
 from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY, READY
 from hecaton.store.sqlite.statements import PARTS, Statements, parts
 from hecaton.store.sqlite.tally import Tally
@@ -55,7 +55,8 @@ CLAIM = f"""{CLAIMED}
 DUE = f"UPDATE job SET run_after = {READY:g} WHERE state = 'IN_QUEUE' AND {IS_DELAYED} AND run_after <= ?"  # noqa: S608
 
 _ASSIGN = """
-    UPDATE job SET state = ?, attempt = attempt + 1, worker_id = ?, slot = ?, assigned_at = ? WHERE seq IN ({})
+    UPDATE job SET attempt = attempt + 1, state = ?, worker_id = ?, slot = ?, assigned_at = ?, defaults = ?
+    WHERE seq IN ({})
 """
 
 _START = "UPDATE job SET state = ?, started_at = ? WHERE id = ? AND attempt = ? AND state = ?"
@@ -94,8 +95,8 @@ _END = """
 
 _KEEP_ATTEMPT = """
     INSERT INTO attempt (seq, number, worker_id, assigned_at, started_at, ended_at, reason, charged, exit_code, failure,
-                         image_version)
-    SELECT seq, attempt, worker_id, assigned_at, ?, ?, ?, ?, ?, ?, ? FROM job WHERE seq = ?
+                         image_version, defaults)
+    SELECT seq, attempt, worker_id, assigned_at, ?, ?, ?, ?, ?, ?, ?, defaults FROM job WHERE seq = ?
 """
 
 _REQUEUE = """
@@ -157,8 +158,7 @@ class QueueVerbs:
         self._tally = tally
         self._sql = statements.run
         self._sql_many = statements.run_many
-        self._first = statements.first
-        self._value = statements.value
+        self._first, self._value = statements.first, statements.value
         self._insert_bodies = statements.insert_bodies
         self._batch_ends, self._in_service = batch_ends, in_service
 
@@ -171,8 +171,9 @@ class QueueVerbs:
             if not self._in_service(claim.worker_id):
                 continue
             rows = [*starmap(ClaimedRow, self._sql(CLAIM, (claim.lane, now, claim.count)))]
+            defaults = defaults_text(claim.defaults)
             for part in parts([row.seq for row in rows]):
-                self._sql(_ASSIGN_OF[len(part)], (state, claim.worker_id, claim.slot, now, *part))
+                self._sql(_ASSIGN_OF[len(part)], (state, claim.worker_id, claim.slot, now, defaults, *part))
             claimed += [claimed_of(row, row.attempt + 1, position) for row in rows]
         return claimed
 
@@ -365,8 +366,7 @@ def _runs(ends: Sequence[AttemptEnd]) -> Iterator[list[AttemptEnd]]:
 def _end_values(one: _Last, number: int | None) -> tuple[Any, ...]:
     """For `_END`, in its order (tests/store/test_sqlite_columns.py notices another one). `number`: it was the so
     many-th of its batch to end."""
-    job, end, verdict = one.job, one.end, one.verdict
-    body = end.body
+    job, end, verdict, body = one.job, one.end, one.verdict, one.end.body
     return (
         one.state.value,
         one.started_at,
