@@ -130,6 +130,16 @@ async def test_a_registry_leads_to_no_other_machine_that_it_names(told: Scripted
     assert [seen.headers.get("authorization") for seen in told.seen] == [None]
 
 
+@pytest.mark.parametrize("token", ["a\r\nX-Forged: 1", "a b", "", "\u00fc", "x" * 20_000])
+async def test_what_is_no_token_is_shown_to_nobody(told: ScriptedServer, token: str) -> None:
+    realm = {"WWW-Authenticate": f'Bearer realm="{told.url}/token"'}
+    told.on("HEAD", MANIFEST, lambda seen: FOUND if "authorization" in seen.headers else Answer(401, b"", realm))
+    told.on("GET", "/token", reply({"token": token}))
+    checked = await check(parse(f"{told.address}/team/app:1"))
+    assert (checked.digest, checked.wants_login) == (None, True)
+    assert [seen.method for seen in told.seen] == ["HEAD", "GET"]
+
+
 @pytest.mark.parametrize(
     ("registry", "realm"),
     [
