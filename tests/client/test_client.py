@@ -48,6 +48,10 @@ Call = Callable[[Client], Any]
         (lambda c: c.users(), "GET", "/v1/users", None, reply([USER])),
         (lambda c: c.delete_user("bob"), "DELETE", "/v1/users/bob", None, DONE),
         (lambda c: c.set_password("b b", "new"), "PUT", "/v1/users/b%20b/password", {"password": "new"}, DONE),
+        (
+            lambda c: c.set_password("bob", "new", "old"), "PUT", "/v1/users/bob/password",
+            {"password": "new", "old_password": "old"}, DONE,
+        ),
         (lambda c: c.usage(), "GET", "/v1/usage", None, reply(USAGE)),
         (lambda c: c.usage_by_user(), "GET", "/v1/usage/users", None, reply([USAGE])),
         (lambda c: c.clear(60), "POST", "/v1/usage/clear", {"older_than": 60}, reply({"jobs": 1, "usage": USAGE})),
