@@ -136,6 +136,7 @@ class Hub:
         self._watches: dict[Watched, set[Watch]] = {}
         self._deadlines = _Deadlines()
         self._streams: dict[Holder, set[asyncio.Future[None]]] = {}
+        self.revocations = 0  # how often somebody's rights have changed
         self.closing = False
         self.decided = asyncio.Event()  # something about a batch, which `sweeper` has to carry out
 
@@ -167,6 +168,7 @@ class Hub:
 
     def revoke(self, holder: Holder) -> None:
         """His rights have changed: what he began under the old ones ends now."""
+        self.revocations += 1
         for ended in self._streams.get(holder, ()):
             _rouse(ended)
         for watches in self._watches.values():

@@ -51,4 +51,12 @@ MUTANTS = (
         "                pass\n",
         (_RIGHTS + "test_a_wait_ends_with_the_right_to_the_answer",),
     ),
+    Mutant(
+        "request-outlives-password",
+        "a request whose body comes slowly is worth nothing once the right to it has ended",
+        "server/web/http.py",
+        "            await self.endpoint.readmit(self)",
+        "            pass",
+        (_RIGHTS + "test_a_request_that_has_begun_is_worth_nothing_once_the_right_to_it_has_ended",),
+    ),
 )

@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from hecaton.core.model import WorkerRecord
+from hecaton.core.model import User, WorkerRecord
+from hecaton.server.accounts.auth import Caller
 from hecaton.wire.channel import CLOSE_UNAUTHENTICATED, PROTOCOL, Assign, Hello, Log, Welcome
 from tests.server.people import Person
 from tests.server.running import IMAGE, PASSWORD, Running
@@ -203,6 +204,49 @@ async def test_a_wait_ends_with_the_right_to_the_answer(
     assert (reply.status, "password changed" in reply.message) == (401, True)
 
 
+SLOWLY = {
+    "a user": ("POST", "/v1/users", b'{"username":"eve","password":"evesdropping","role":"admin"}'),
+    "a job": ("POST", "/v1/jobs", b'{"image":"team/app:1"}'),
+    "a batch": ("POST", "/v1/batches", b'{"image":"team/app:1","items":[{"input":1}]}'),
+    "an upload": ("PUT", f"/v1/blobs/{hashlib.sha256(b'content').hexdigest()}", b"content"),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("what", SLOWLY)
+async def test_a_request_that_has_begun_is_worth_nothing_once_the_right_to_it_has_ended(
+    server: Running, what: str, how: str
+) -> None:
+    """Whoever has a stolen token could begin as many as he likes and end them afterwards."""
+    await server.image()
+    thief = await server.user("boss", "admin")
+    method, path, content = SLOWLY[what]
+    ended = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield content[:5]
+        await ended.wait()
+        yield content[5:]
+
+    tokens, let_in = server.server._tokens, asyncio.Event()
+    read = tokens.read
+
+    def noticed(token: str, find: Callable[[int], User | None]) -> Caller:
+        caller = read(token, find)
+        if caller.name == "boss":
+            let_in.set()
+        return caller
+
+    tokens.read = noticed  # type: ignore[method-assign]
+    sending = asyncio.ensure_future(thief.call(method, path, body=slowly()))
+    await let_in.wait()
+    await ENDS[how](server, "boss")
+    ended.set()
+    assert (await sending).status == 401
+    assert [user["username"] for user in await server.admin.get("/v1/users") if user["username"] == "eve"] == []
+    assert (await server.admin.get("/v1/jobs"))["jobs"] == []
+
+
 async def test_others_go_on(server: Running) -> None:
     await server.image()
     ada, _ = await server.user("ada"), await server.user("bob")
@@ -240,7 +284,7 @@ async def test_a_worker_that_is_removed_while_it_sends_a_result_has_stored_nothi
     await begun.wait()
     await server.admin.must("DELETE", "/v1/workers/w1")
     removed.set()
-    assert (await sending).status == 409
+    assert (await sending).status == 401
     assert (await server.admin.call("HEAD", f"/v1/blobs/{sha256}")).status == 404
 
 

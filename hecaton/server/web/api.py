@@ -252,7 +252,6 @@ class Api:
         limit = self._settings.max_result
         self._budget.require_disk_for_results(announced_size(call, limit))
         size = await receive_blob(call, self._blobs, sha256, limit)
-        self._fleet.require_holder(call.worker.id, job_id)  # it may have been removed meanwhile
         job = await self._database.read(lambda store: store.job(job_id))
         if job is not None:
             await self._enter_blob(sha256, job.owner_id, size)

@@ -66,6 +66,8 @@ class Call:
         self._caller: Caller | None = None
         self._worker: WorkerRecord | None = None
         self._claimed: User | None = None
+        self.endpoint: Endpoint | None = None
+        self.revocations = 0  # before it was let in
 
     @property
     def caller(self) -> Caller:
@@ -184,7 +186,10 @@ class Call:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ConnectionResetError("the client went away in the middle of its request")
-        return message.get("body", b""), message.get("more_body", False)
+        more = message.get("more_body", False)
+        if not more and self.endpoint is not None and self.endpoint.hub.revocations != self.revocations:
+            await self.endpoint.readmit(self)  # a body may take minutes: who has lost his rights meanwhile is out
+        return message.get("body", b""), more
 
 
 Handler = Callable[[Call], Awaitable[Any]]
@@ -215,13 +220,14 @@ class Endpoint:
     """A route as an ASGI application."""
 
     def __init__(self, route: Route, admit: Callable[[Call, Action], Awaitable[None]], hub: Hub, audit: Audit) -> None:
-        self.route, self._admit, self._hub, self._audit = route, admit, hub, audit
+        self.route, self._admit, self.hub, self._audit = route, admit, hub, audit
         self._recorded = may_be_recorded(route.method, route.action)
         self._query = Query(route.query)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive)
         call.status = self.route.status
+        call.endpoint, call.revocations = self, self.hub.revocations
         try:
             await self._admit(call, self.route.action)
             text = scope["query_string"]
@@ -244,6 +250,10 @@ class Endpoint:
             if call.reservation is not None:
                 call.release()
 
+    async def readmit(self, call: Call) -> None:
+        """As when it came; raises if it would not be let in any more."""
+        await self._admit(call, self.route.action)
+
     def _note(self, call: Call, error: HecatonError | None) -> None:
         """That it failed: each refusal, and of everything else what would have been written had it been done."""
         action = self.route.action
@@ -265,9 +275,9 @@ class Endpoint:
             await _send_pieces(send, stream.pieces)
             await send({"type": "http.response.body", "body": b""})
             return
-        with self._hub.streaming(holder) as ended:
+        with self.hub.streaming(holder) as ended:
             try:
-                self._hub.require_stream(holder)
+                self.hub.require_stream(holder)
                 await self._admit(call, self.route.action)  # who lost his rights since then has had no word of it
             except HecatonError as error:
                 self._note(call, error)
