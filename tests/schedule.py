@@ -57,6 +57,8 @@ SLOW = (
     "tests/worker/test_whose_log.py",
     "tests/worker/test_no_overlap.py",
     "tests/worker/test_disk_full.py",
+    "tests/worker/test_container_protocol.py",
+    "tests/worker/test_removal.py",
     "tests/store/test_sqlite_machine.py",
     "tests/client/test_forks.py",
 )

@@ -8,6 +8,7 @@ The worker mounts a folder into the container; `HECATON_DIR` names it there (by 
     out/     results over `MAX_INLINE` bytes; a file belongs to the worker from the `result` frame on
     turns    named pipe with the numbers of jobs that were given ahead and have not begun; unsigned 64-bit big-endian
 
+A container may change `log` and what is in out/; where its runtime can see to that, the rest is read-only for it.
 `HECATON_NONCE` holds a secret (hex) that the worker made for this container and expects back in `hello`.
 
 A frame is two unsigned 32-bit big-endian lengths (bytes), a header (a UTF-8 JSON object), a body (raw bytes).

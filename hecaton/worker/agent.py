@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 import hecaton
-from hecaton.core.model import AttemptRef, Gpu, Reason
+from hecaton.core.model import AttemptRef, Gpu
 from hecaton.core.options import OF_WORKERS
 from hecaton.serverless.protocol import DEFAULT_MAX_RESULT
 from hecaton.wire.channel import (
@@ -320,11 +320,9 @@ class Agent:
         except BodyRefused as refused:
             self.post(ev.FetchFailed(self._loop.time(), job.ref, refused.error.message))
         except OSError as error:
-            reason = Reason.WORKER_ERROR
-            if error.errno in disk.ERRORS:  # handed back with all others that wait, unless this worker leaves
-                self._disk.refused(job.payload.size)
-                reason = Reason.RELEASED
-            self.post(ev.FetchFailed(self._loop.time(), job.ref, str(error), reason))
+            if error.errno in disk.ERRORS:
+                self._disk.refused(job.payload.size)  # now it is handed back, with all others that wait
+            self.post(ev.FetchFailed(self._loop.time(), job.ref, str(error)))
         else:
             self.post(ev.Fetched(self._loop.time(), job.ref))
 

@@ -148,14 +148,13 @@ def test_an_earlier_worker_s_folder_of_which_something_is_gone_was_spoilt(folder
 
 
 def test_a_disk_without_room_or_a_worker_without_descriptors_is_no_fault_of_a_container(
-    folder: ChannelFolder, tmp_path: Path
+    folder: ChannelFolder,
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    source = _file(tmp_path / "p")
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         with pytest.raises(OSError, match="Too many open files"):
-            folder.put("payload", source)
+            folder.put_program("job.sh", b"true")
         with pytest.raises(OSError, match="Too many open files"):
             folder.open_result("r")
     finally:

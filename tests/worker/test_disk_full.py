@@ -16,6 +16,7 @@ from hecaton.core.model import Body, Kind, Reason
 from hecaton.wire.channel import Draining, Released, Started
 from hecaton.worker.app import serve
 from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.memory import disk as memory_disk
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.worker.brain import assignment, ref
 from tests.worker.scripted_server import PATIENCE, WORKER, ScriptedServer
@@ -143,3 +144,22 @@ async def test_who_says_that_a_disk_is_full_which_is_not_has_failed(server: Scri
     text = f'{{"gate": "{gate}", "bytes": 1, "raises": 28}}'
     await server.assign(assignment("a", payload=Body.inline(Kind.JSON, text.encode())))
     assert (await server.outcome(A)).reason is Reason.HANDLER_ERROR
+
+
+async def test_a_disk_has_room_again_when_what_found_none_would_find_some(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_disk, "INTERVAL", 0.01)
+    said: asyncio.Queue[bool] = asyncio.Queue()
+    filling = disk / "filling"
+    await asyncio.to_thread(filling.write_bytes, bytes(10 << 20))
+    watched = memory_disk.Disk(disk, said.put_nowait)
+    watched.refused(16 << 20)
+    assert await said.get() is True
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await said.get()
+    filling.unlink()
+    assert await said.get() is False
+    watched.refused()
+    assert (await said.get(), await said.get()) == (True, False)

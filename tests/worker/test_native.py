@@ -345,6 +345,16 @@ async def test_a_container_that_says_more_than_any_may_is_read_later(
     container.writer.transport.abort()
 
 
+async def test_who_opens_many_connections_waits_for_each(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "ACCEPT_SECONDS", 3600.0)
+    await bench.greeted()
+    second = await bench.connect()
+    second.hello(bench.door.nonce)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await second.frame()
+
+
 async def test_refused_connections_are_one_line_in_the_log(bench: Bench) -> None:
     with structlog.testing.capture_logs() as said:
         for _ in range(5):

@@ -83,7 +83,7 @@ async def test_what_cannot_be_removed_is_named_once_and_the_rest_goes(tmp_path: 
 async def test_the_end_of_a_worker_waits_for_no_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(removal, "REMOVAL_PATIENCE", 0.0)
     (tmp_path / "c").mkdir()
-    leftovers.nest(tmp_path / "c", 3000)
+    leftovers.nest(tmp_path / "c", 1500)
     remover = Remover()
     remover.remove(tmp_path / "c")
     await remover.close()

@@ -228,7 +228,6 @@ class Fetched(Event, frozen=True):
 class FetchFailed(Event, frozen=True):
     ref: AttemptRef
     message: str
-    reason: Reason = Reason.WORKER_ERROR
 
 
 class ResultsSafe(Event, frozen=True):

@@ -365,7 +365,7 @@ class WorkerState:
     def _on_fetch_failed(self, event: ev.FetchFailed) -> None:
         job = self.holdings.find(event.ref)
         if job is not None and job.ending is None and not job.here:
-            self._ends.finish(job, event.reason, event.now, payload_failure(event.message))
+            self._ends.finish(job, Reason.WORKER_ERROR, event.now, payload_failure(event.message))
             self._steps.advance(self.holdings.slot_of(job), event.now)
 
     def _on_safe(self, event: ev.ResultsSafe) -> None:
