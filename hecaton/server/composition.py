@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 
 import structlog
 
-from hecaton.core.errors import Unauthenticated
+from hecaton.core.errors import HecatonError, Unauthenticated
 from hecaton.core.lifecycle import RETRY_DELAY
 from hecaton.core.model import JobState, WorkerRecord
 from hecaton.server.accounts.audit import Audit, Deed
@@ -24,7 +25,7 @@ from hecaton.server.fleet.attempts import Attempts
 from hecaton.server.fleet.channel import Channel
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.images.news import ImageNews
-from hecaton.server.fleet.images.pulls import Pulls
+from hecaton.server.fleet.images.pulls import NOWHERE, Pulls
 from hecaton.server.fleet.images.versions import Versions
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Quarantine
@@ -38,6 +39,7 @@ from hecaton.server.jobs.quotas import Quotas
 from hecaton.server.jobs.sweeper import BatchSweeper
 from hecaton.server.jobs.usages import Usages
 from hecaton.server.resources import Resources
+from hecaton.server.tasks import Tasks
 from hecaton.store.port import Database, Store
 
 _log = structlog.get_logger("hecaton.composition")
@@ -59,7 +61,8 @@ class Composition:
         self.audit = Audit(clock.now)
         resolver = Resolver(check, versions, clock.now)
         self.directory = Directory(database, passwords, clock, resolver, self.hub.revoke)
-        pulls = Pulls(clock.now, resources.settings.pull_patience)
+        self._tasks = Tasks()
+        self._pulls = pulls = Pulls(clock.now, resources.settings.pull_patience, self._keep_pulls)
         most = resources.settings.max_running
         self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now, pulls, most)
         self.dispatcher = Dispatcher(database, clock, self.scheduler)
@@ -92,8 +95,16 @@ class Composition:
         self.fleet.load(leases, now)
         self.quarantine.load(workers)
         await self.resources.database.write(lambda store: store.cap_waits(now, RETRY_DELAY[-1]))
+        self._pulls.load(await self.resources.database.read(lambda store: store.meta(NOWHERE)))
         await self.budget.look()
         await self.dispatcher.read_waiting()
+
+    def _keep_pulls(self, text: str) -> None:
+        async def keep() -> None:
+            with contextlib.suppress(HecatonError):  # the next one says it anew
+                await self.resources.database.write(lambda store: store.set_meta(NOWHERE, text))
+
+        self._tasks.start(keep())
 
     async def _adopt_copy(self) -> None:
         now = self.resources.clock.now()

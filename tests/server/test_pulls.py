@@ -116,6 +116,41 @@ async def test_the_patience_ends_with_a_sentence(server: Running) -> None:
     assert (await server.admin.job(fresh))["state"] == "IN_QUEUE"
 
 
+async def test_the_patience_goes_on_over_a_restart_of_the_server(tmp_path: Path) -> None:
+    """Else a job would wait for ever for an image that can be had nowhere, at a server that is restarted now and
+    then."""
+    async with running(tmp_path / "server") as server:
+        await server.image()
+        worker = await server.worker()
+        job = await server.admin.submit(IMAGE)
+        await without(worker)
+    for passed, state in ((PATIENCE - 5, "IN_QUEUE"), (PATIENCE + 5, "FAILED")):
+        async with running(tmp_path / "server", suspect_after=1e6, lost_after=1e6) as server:
+            server.later(passed)
+            worker = await server.worker(f"after-{passed:.0f}")
+            await without(worker)
+            assert (await server.admin.job(job))["state"] == state
+
+
+async def test_an_image_that_was_had_meanwhile_has_a_patience_of_its_own_after_a_restart(tmp_path: Path) -> None:
+    async with running(tmp_path / "server") as server:
+        await server.image()
+        worker = await server.worker()
+        job = await server.admin.submit(IMAGE)
+        await without(worker)
+        await worker.send(Have((IMAGE,)))
+        await finishes(server, worker, job)
+        job = await server.admin.submit(IMAGE)
+        await server.admin.must("DELETE", "/v1/workers/w1")
+    async with running(tmp_path / "server", suspect_after=1e6, lost_after=1e6) as server:
+        server.later(PATIENCE - 5)
+        worker = await server.worker("after")
+        await without(worker)
+        await later(server, 10)
+        await without(worker)
+        assert (await server.admin.job(job))["state"] == "IN_QUEUE"
+
+
 @pytest.mark.parametrize("reason", [Reason.IMAGE_PULL, Reason.IMAGE_DENIED])
 async def test_a_job_waits_for_a_busy_machine_that_may_have_its_image(server: Running, reason: Reason) -> None:
     await server.image()

@@ -1,7 +1,8 @@
 """Which image cannot be had on which machine, until when, and whether that is reason enough to give a job up.
 
 A failed pull counts for its image and its registry on that machine: it says nothing of other images, which the machine
-may have, and nobody is charged. In memory only: after a start of the server everything is tried once more.
+may have, and nobody is charged. In memory: after a start of the server everything is tried once more. Kept is since
+when an image can be had nowhere, or a server that is started again and again would be patient for ever.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ RETRY = (1.0, 5.0, 15.0, 30.0)
 
 REFUSED = 60.0
 """Seconds for which the answer holds that a machine cannot have an image: no access, no such name, another platform."""
+
+NOWHERE = "nowhere"
+"""Key of `meta` under which the store has what `Pulls` keeps."""
+
+KEPT = 200
+"""So many images that can be had nowhere are kept over a start of the server, the latest ones."""
 
 K = TypeVar("K")
 
@@ -47,14 +54,24 @@ class _Streak(msgspec.Struct):
 
 
 class Pulls:
-    """On the server's event loop; nothing here awaits."""
+    """On the server's event loop; nothing here awaits. `keep` hears what `load` wants after the next start."""
 
-    def __init__(self, now: Callable[[], float], patience: float) -> None:
-        self._now, self._patience = now, patience
+    def __init__(
+        self, now: Callable[[], float], patience: float, keep: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._now, self._patience, self._keep = now, patience, keep
         self._marks: dict[str, dict[WorkerId, _Mark]] = {}  # by the image's name
         self._at_registry: dict[tuple[WorkerId, str], _Streak] = {}
         self._nowhere: dict[str, _Streak] = {}  # of images that nobody has got since
         self._had: dict[str, set[WorkerId]] = {}  # who has run it
+
+    def load(self, kept: str | None) -> None:
+        """What another process of this server kept."""
+        self._nowhere = msgspec.json.decode(kept, type=dict[str, _Streak]) if kept else {}
+
+    def _say(self) -> None:
+        latest = sorted(self._nowhere.items(), key=lambda item: item[1].at)[-KEPT:]
+        self._keep(msgspec.json.encode(dict(latest)).decode())
 
     def barred(self, image: str) -> frozenset[WorkerId]:
         """The machines on which it is not to be tried now."""
@@ -83,6 +100,7 @@ class Pulls:
         delay = REFUSED if refused else RETRY[min(at_registry.count, len(RETRY)) - 1]
         self._marks.setdefault(image, {})[worker] = _Mark(now + delay, now + REFUSED if refused else None, why)
         self._had.get(image, set()).discard(worker)
+        self._say()
         return delay
 
     def hopes(self, image: str, reason: Reason, submitted_at: float, others: frozenset[WorkerId]) -> bool:
@@ -107,7 +125,8 @@ class Pulls:
     def has(self, worker: WorkerId, image: str) -> None:
         """It runs there, or is there now."""
         self._had.setdefault(image, set()).add(worker)
-        self._nowhere.pop(image, None)
+        if self._nowhere.pop(image, None) is not None:
+            self._say()
         self._at_registry.pop((worker, registry_of(image)), None)
         marks = self._marks.get(image)
         if marks is not None:
