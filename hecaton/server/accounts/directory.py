@@ -22,7 +22,7 @@ from hecaton.store.port import Database, Store
 from hecaton.wire import api
 
 MAX_NAME = 64
-_NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9._@-]*")
+NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9._@-]*")
 
 
 class Directory:
@@ -238,7 +238,7 @@ class Directory:
 
 def _name(text: str, what: str) -> str:
     """Names appear in URLs, logs, tables and file names, and no two may look alike: ASCII, no spaces or slashes."""
-    if not _NAME.fullmatch(text) or len(text) > MAX_NAME:
+    if not NAME.fullmatch(text) or len(text) > MAX_NAME:
         raise BadRequest(
             f"{text[:80]!r} is not a name for a {what}",
             f"Use A to Z, a to z, digits, '.', '_', '@' and '-', at most {MAX_NAME}, beginning with a letter or digit.",

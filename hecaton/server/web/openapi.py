@@ -12,7 +12,7 @@ from hecaton import __version__
 from hecaton.core.model import INLINE_LIMIT
 from hecaton.core.references import MAX_NAME as MAX_IMAGE
 from hecaton.server.accounts.auth import MAX_PASSWORD, MIN_PASSWORD
-from hecaton.server.accounts.directory import MAX_NAME
+from hecaton.server.accounts.directory import MAX_NAME, NAME
 from hecaton.server.accounts.permissions import OPEN_TO_ALL, REGISTERED_WORKER, audience
 from hecaton.server.jobs.batches import LONGEST_NAME
 from hecaton.server.jobs.requests import MAX_FILE_NAME, MAX_TAGS
@@ -28,7 +28,7 @@ from hecaton.wire.usage import Clear
 Described = dict[str, Any]
 
 _SHA256 = "^[0-9a-f]{64}$"
-_NAME = {"minLength": 1, "maxLength": MAX_NAME}
+_NAME = {"minLength": 1, "maxLength": MAX_NAME, "pattern": f"^{NAME.pattern}$"}
 _PASSWORD = {"minLength": MIN_PASSWORD, "maxLength": MAX_PASSWORD}
 _IMAGE = {"minLength": 1, "maxLength": MAX_IMAGE}
 _FILE: Mapping[str, Mapping[str, Any]] = {
