@@ -13,7 +13,7 @@ import pytest
 
 from hecaton.server.web.heads import MAX_HEAD, MAX_HEADERS, MAX_PIPELINED
 from tests.server.people import Person
-from tests.server.running import Running
+from tests.server.running import IMAGE, Running
 from tests.server.server_process import ServerProcess
 
 MIB = 1 << 20
@@ -131,11 +131,13 @@ async def test_a_head_may_have_64_kib_and_100_headers_and_no_more(server: Runnin
 
 
 async def test_small_chunks_and_trailers_are_no_reason_to_refuse(server: Running) -> None:
-    body = b'{"username": "admin", "password": "' + b"x" * 3000 + b'"}'
+    await server.image()
+    body = b'{"image": "%s", "text": "%s"}' % (IMAGE.encode(), b"x" * MAX_HEAD)
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
     trailers = b"0\r\nAuthorization: Bearer x\r\nX-Sum: 1\r\n\r\n"
-    login = await answer_to(server, CHUNKED.removesuffix(b"\r\n") + LAST + chunks + trailers)
-    assert login.startswith(b"HTTP/1.1 401 ")
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.admin.token}\r\n".encode()
+    made = await answer_to(server, head + b"Transfer-Encoding: chunked\r\n" + LAST + chunks + trailers)
+    assert made.startswith(b"HTTP/1.1 201 ")
 
 
 async def test_a_few_requests_may_wait_for_an_answer_and_get_theirs_in_order(server: Running) -> None:
