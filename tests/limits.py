@@ -56,7 +56,7 @@ ROWS = (
     ),
     Row(
         "Waiting jobs of one user",
-        "{server.settings.Settings.max_queued:count} (`--max-queued`); those of a paused batch are not counted",
+        "{server.settings.Settings.max_queued:count} (`--max-queued`); of a paused batch the bytes count",
         "429 with `Retry-After`, naming the quota",
     ),
     Row(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hecaton.core.model import Body, Kind, Reason
-from hecaton.wire.channel import Log, Outcome
+from hecaton.wire.channel import Log, Outcome, Revoke
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, Running, running
 from tests.server.scripted_worker import ScriptedWorker, slots
@@ -77,6 +77,23 @@ async def test_who_has_reached_his_budget_stores_nothing_more_and_nobody_else_no
         await run_one(small, worker, ada)
     waiting = (await bob.get(f"/v1/jobs/{jobs[-1]}"))["waiting"]
     assert waiting[0]["why"] == "bob has stored as much as one user may: nothing of it starts (hecaton usage)"
+
+
+async def test_what_waits_at_a_worker_of_one_over_his_budget_is_asked_back(small: Running) -> None:
+    bob = await small.user("bob")
+    worker = await small.worker()
+    for number in range(8):
+        await bob.submit(IMAGE, number)
+    first = await worker.start()
+    await worker.finish(first.ref, 1, ran=0.001)  # so short that the others are given ahead
+    second = await worker.start()
+    await worker.until(lambda: len(worker.assigned) == 8 or None)
+    await worker.finish(second.ref, "r" * 1020 * KIB, ran=0.001)
+    third = await worker.start()
+    await worker.answer(second.ref)
+    await look(small)
+    revoked = set((await worker.hear(Revoke)).refs)
+    assert revoked == {job.ref for job in worker.assigned} - {first.ref, second.ref, third.ref}
 
 
 async def test_what_is_removed_makes_room_and_what_waited_goes_on(small: Running) -> None:

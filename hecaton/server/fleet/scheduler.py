@@ -13,7 +13,7 @@ lost. They are never too low, so no job is forgotten; a slow tick of `duties` re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -67,8 +67,7 @@ class Scheduler:
         self._queued: dict[int, int] = {}  # by owner
         self._waiting_lanes: dict[int, int] = {}  # by owner
         self._served: dict[int, float] = {}  # when an owner was given a slot last
-        self.stopped = False  # nothing is handed out
-        self.held: frozenset[int] = frozenset()  # owners to whose work nothing is given
+        self.stopped, self.held = False, frozenset[int]()  # hand out nothing; nothing of these owners
 
     # -- what waits ----------------------------------------------------------------------------
 
@@ -380,9 +379,17 @@ class Scheduler:
             return False
         return self._openings.idle_for(want)
 
-    def withdraw(self, member: Member) -> None:
-        """Ask for all that has not started: the worker is to run nothing new."""
+    def hold(self, everybody: bool, owners: frozenset[int]) -> None:
+        """From now on nothing is given to anybody, or to the work of these; what has not started is asked for."""
+        self.stopped, self.held = everybody, owners
+        for member in self.fleet.members.values() if everybody or owners else ():
+            self.withdraw(member, None if everybody else owners)
+
+    def withdraw(self, member: Member, owners: Container[int] | None = None) -> None:
+        """Ask for all (of these owners) that has not started: the worker is to run nothing new of it."""
         waiting = [lease for lease in member.leases() if not lease.started and not lease.revoking]
+        if owners is not None:
+            waiting = [lease for lease in waiting if lease.owner in owners]
         for lease in waiting:
             lease.revoking = True
         if waiting and member.link is not None:

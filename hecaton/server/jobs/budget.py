@@ -71,7 +71,9 @@ class Budget:
 
     def _hold(self, everybody: bool, owners: frozenset[int]) -> None:
         before = (self._scheduler.stopped, self._scheduler.held)
-        self._scheduler.stopped, self._scheduler.held = everybody, owners
+        if (everybody, owners) != before:
+            self._scheduler.hold(everybody, owners)
+            self._dispatch()
         if everybody is not before[0]:
             said = (
                 "The disk is at its floor: nothing is started, and admins alone may write"
@@ -79,8 +81,6 @@ class Budget:
                 else ("The disk has room again")
             )
             _log.warning(said, floor=self.floor, free=self._disk()[1])
-        if (everybody, owners) != before:
-            self._dispatch()
 
     @property
     def at_floor(self) -> bool:
