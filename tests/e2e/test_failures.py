@@ -139,7 +139,7 @@ def test_logs_are_live_and_ctrl_c_leaves_the_job(act: Act, admin: Client, person
         with person.starts(f"hecaton job logs -f {job.index}") as following:
             following.until("working on it")
             assert waiting.stop(signal.SIGINT) == 130
-            assert f"hecaton job wait {job.id}" in waiting.said()
+            assert f"hecaton job wait {job.index}" in waiting.said()
             assert admin.job(job.id).state == "IN_PROGRESS"
             admin.cancel(job.id)
             assert following.process.wait(PATIENCE) == 0
