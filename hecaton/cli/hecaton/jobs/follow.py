@@ -75,12 +75,13 @@ def interrupted(what: str, back: str, cli: Cli, cancel: Callable[[], object]) ->
     """After Ctrl-C: it goes on, unless another one comes soon. `back`: the command that comes back to it."""
     asks = is_terminal(sys.stdin)
     again = f" Ctrl-C again within {AGAIN:g} s cancels it." if asks else ""
-    output.say(f"{what} goes on.{again} Come back with: hecaton {back}{cli.server_flag}")
-    if not asks:
-        return output.INTERRUPTED
     try:
-        time.sleep(AGAIN)
+        output.say(f"{what} goes on.{again} Come back with: hecaton {back}{cli.server_flag}")
+        if asks:
+            time.sleep(AGAIN)
     except KeyboardInterrupt:
+        if not asks:
+            raise
         cancel()
         output.say(f"{what} is cancelled.")
         return output.CANCELLED
