@@ -161,5 +161,6 @@ async def test_a_disk_has_room_again_when_what_found_none_would_find_some(
             await said.get()
     filling.unlink()
     assert await said.get() is False
+    await asyncio.to_thread(filling.write_bytes, bytes(10 << 20))
     watched.refused()
     assert (await said.get(), await said.get()) == (True, False)

@@ -113,7 +113,7 @@ class Bench:
         payload = Body.inline(Kind.JSON, said)
         if size:
             payload = Body(Kind.JSON, b"", self.server.keep(said), len(said))
-        job = assignment(f"{name}-{self._made}", image="echo", warm_key=warm, payload=payload, timeout=timeout)
+        job = assignment(f"job-{self._made}", image="echo", warm_key=warm, payload=payload, timeout=timeout)
         await self.server.assign(job)
         outcome = await self.server.outcome(job.ref)
         self.server.heard.clear()
