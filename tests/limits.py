@@ -85,6 +85,11 @@ ROWS = (
         "refused; one item to a line has no limit",
     ),
     Row("Items of a batch in one request", "{wire.api.MAX_ITEMS:count}", "413; the client sends several"),
+    Row(
+        "Items, arguments and tags in a request that is longer than others may be",
+        "{server.web.batch_api.MAX_OBJECTS:count} objects in the items, {server.web.http.BODY_LIMIT:size} beside them",
+        "413; the client sends several",
+    ),
     Row("Jobs, batches on a page (`?limit=`)", "{server.web.queries.MAX_PAGE:count}", "400"),
     Row("Name of a user, a worker", "{server.accounts.directory.MAX_NAME:count} characters", "400"),
     Row("Name of an image", "{core.references.MAX_NAME:count} characters", "400"),
@@ -347,8 +352,8 @@ ROWS = (
     Row(
         "What a worker says per second",
         "{server.fleet.checks.MAX_SAID_PER_SECOND:count} messages and attempts,"
-        " {server.fleet.checks.MAX_SAID_AT_ONCE:count} at once; {server.fleet.channel.UNSTORED_LIMIT:size} that are not"
-        " stored yet",
+        " {server.fleet.checks.MAX_SAID_AT_ONCE:count} at once, {server.fleet.checks.MAX_AT_ONCE:count} in one go;"
+        " {server.fleet.channel.UNSTORED_LIMIT:size} that are not stored yet",
         "it is read more slowly",
     ),
     Row("Slots of a worker", "{wire.bounds.MAX_SLOTS:count}", "its connection is closed"),

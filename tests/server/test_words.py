@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from hecaton.core.model import AttemptRef, JobId
-from hecaton.server.fleet.checks import MAX_NOTE, MAX_SAID_AT_ONCE, MAX_SAID_PER_SECOND, Pace
+from hecaton.server.fleet.checks import MAX_AT_ONCE, MAX_NOTE, MAX_SAID_AT_ONCE, MAX_SAID_PER_SECOND, Pace, shares
 from hecaton.server.fleet.members import MAX_HELD
 from hecaton.wire.bounds import MAX_FRAME, MAX_FRAME_BEFORE, MAX_NAME, MAX_PIECE, MAX_SLOTS
 from hecaton.wire.channel import (
@@ -97,6 +97,27 @@ async def test_a_job_that_can_be_given_to_nobody_stops_no_other(server: Running)
     await _served(server, honest)
     assert await server.admin.state(odd) == "IN_QUEUE"
     assert honest.close_code is None
+
+
+async def test_a_submission_that_is_refused_keeps_no_job_from_a_free_slot(server: Running) -> None:
+    """It would have shared its transaction with the job's way to the slot."""
+    await server.image()
+    await server.image("team/other:1")
+    worker = await server.enrol("w1")
+    job_id = await server.admin.submit(IMAGE)
+    member_joins = server.server.parts.dispatcher.dispatch
+
+    async def later() -> int:
+        return 0
+
+    server.server.parts.dispatcher.dispatch = later  # type: ignore[method-assign]
+    await worker.connect()
+    server.server.parts.dispatcher.dispatch = member_joins  # type: ignore[method-assign]
+    refused = await server.admin.call(
+        "POST", "/v1/jobs", {"image": "team/other:1", "payload": {"sha256": "ab" * 32, "size": 1}}
+    )
+    assert refused.status == 404
+    assert (await worker.take()).ref.job == job_id
 
 
 @pytest.mark.parametrize("index", [MAX_SLOTS, 2**63, 2**64 - 1, -1])
@@ -210,12 +231,17 @@ async def test_one_who_asks_for_signs_of_life_and_does_not_read_them_is_cut_off(
 
 def test_a_worker_that_talks_without_end_is_listened_to_more_slowly() -> None:
     pace = Pace()
-    words = [Started(tuple(AttemptRef(JobId("j"), 1) for _ in range(MAX_SAID_AT_ONCE - 1)))]
-    assert pace.wait(words, 100.0) == 0
-    assert pace.wait(words, 100.0) == MAX_SAID_AT_ONCE / MAX_SAID_PER_SECOND
-    assert pace.wait([], 103.0) == 0
-    assert pace.wait([Draining(True)] * 1000, 200.0) == 0
-    assert pace.wait([Draining(True)] * 1000, 200.0) > 0
+    assert pace.wait(MAX_SAID_AT_ONCE, 100.0) == 0
+    assert pace.wait(MAX_SAID_PER_SECOND, 100.0) == 1
+    assert pace.wait(0, 103.0) == 0
+
+
+def test_what_takes_long_is_dealt_with_a_message_at_a_time() -> None:
+    few: list[FromWorker] = [Started((AttemptRef(JobId("j"), 1),)), Draining(True)]
+    many: list[FromWorker] = [Started((AttemptRef(JobId("j"), 1),) * MAX_AT_ONCE), *few]
+    assert [messages for _, messages in shares([few])] == [few]
+    assert [messages for _, messages in shares([many])] == [[message] for message in many]
+    assert [weight for weight, _ in shares([many])] == [MAX_AT_ONCE + 1, 2, 100]
 
 
 async def test_what_a_worker_says_of_images_that_nobody_knows_is_forgotten(server: Running) -> None:

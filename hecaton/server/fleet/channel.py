@@ -18,7 +18,7 @@ from hecaton.core.errors import HecatonError, Unavailable
 from hecaton.core.model import Reason, WorkerId, WorkerRecord
 from hecaton.server.connections import Standing, seat_of
 from hecaton.server.fleet.attempts import Attempts
-from hecaton.server.fleet.checks import MAX_NOTE, Pace
+from hecaton.server.fleet.checks import MAX_NOTE, Pace, shares
 from hecaton.server.fleet.images.news import ImageNews
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Quarantine
@@ -61,6 +61,9 @@ OUTBOX_LIMIT = 10_000
 
 UNSTORED_LIMIT = 4 * 1024 * 1024
 """Bytes that a worker says before the store has to catch up with it."""
+
+UNSTORED_EACH = 1024
+"""Bytes that a message, or an attempt that it names, takes in memory beside what it says, about."""
 
 LONGER_FRAMES = "hecaton.longer_frames"
 """In a scope's state: a call that lets the connection's frames be as long as those of the release before."""
@@ -238,14 +241,17 @@ class Channel:
             if self._links.get(worker.id) is not link:
                 return
             self._workers.heard(worker.id)
-            for messages in portions(frame):
-                self._take(worker, link, messages)
-                if wait := pace.wait(messages, now()):
-                    await asyncio.sleep(wait)
             unstored += len(frame)
-            if unstored > UNSTORED_LIMIT:
-                unstored = 0
-                await self._attempts.caught_up()
+            for weight, messages in shares(portions(frame)):
+                self._take(worker, link, messages)
+                unstored += weight * UNSTORED_EACH
+                if unstored > UNSTORED_LIMIT:
+                    unstored = 0
+                    await self._attempts.caught_up()
+                if wait := pace.wait(weight, now()):
+                    await asyncio.sleep(wait)
+                if self._links.get(worker.id) is not link:
+                    return
 
     async def _join(self, worker: WorkerRecord, link: _FrameWriter, hello: Hello) -> None:
         restored = await self._quarantine.restore(worker.id, hello)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -48,6 +48,9 @@ MAX_SAID_PER_SECOND = 50_000
 
 MAX_SAID_AT_ONCE = 2 * MAX_SAID_PER_SECOND
 
+MAX_AT_ONCE = 4096
+"""Messages, and attempts that they name, between which nobody else's turn comes."""
+
 _SELDOM = 100
 """Counts a message that a worker has few of, and each of which is dear."""
 
@@ -59,12 +62,22 @@ class Pace:
     def __init__(self) -> None:
         self._said, self._at = 0.0, 0.0
 
-    def wait(self, messages: Sequence[FromWorker], now: float) -> float:
-        """Seconds for which it is not to be listened to, as it has said these."""
-        # hot: benchmarks/throughput.py
-        self._said = max(0.0, self._said - (now - self._at) * MAX_SAID_PER_SECOND) + sum(map(_weight, messages))
+    def wait(self, weight: int, now: float) -> float:
+        """Seconds for which it is not to be listened to, as it has said so much."""
+        self._said = max(0.0, self._said - (now - self._at) * MAX_SAID_PER_SECOND) + weight
         self._at = now
         return max(0.0, self._said - MAX_SAID_AT_ONCE) / MAX_SAID_PER_SECOND
+
+
+def shares(portions: Iterable[list[FromWorker]]) -> Iterator[tuple[int, list[FromWorker]]]:
+    """So much as may be dealt with at once, each with its weight: as a rule all of it."""
+    # hot: benchmarks/throughput.py
+    for messages in portions:
+        weight = sum(map(_weight, messages))
+        if weight <= MAX_AT_ONCE:
+            yield weight, messages
+        else:
+            yield from ((_weight(message), [message]) for message in messages)
 
 
 def _weight(message: FromWorker) -> int:

@@ -214,13 +214,19 @@ class Scheduler:
 
     async def claiming(self, database: Database, now: float, work: Callable[[Store], T]) -> T:
         """Returns what `work` returns, once it is committed. In the same transaction waiting jobs are claimed for the
-        room that there is; they are leased and sent before this returns. Raises what the store raises: then nothing is
-        claimed."""
+        room that there is; they are leased and sent before this returns. Raises what the store has against the work:
+        then they are claimed without it."""
         # hot: benchmarks/throughput.py - runs with every submit and every result
         claims = self._plan()
         if not claims:
             return await database.write(work)
-        done, _ = await self._claimed(claims, database, now, work)
+        try:
+            done, _ = await self._claimed(claims, database, now, work)
+        except Unavailable:
+            raise
+        except Exception:
+            await self.claim(database, now)  # others wait for this room, and nothing more will happen
+            raise
         return done
 
     async def claim(self, database: Database, now: float) -> int:

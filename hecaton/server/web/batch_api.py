@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
+from hecaton.core.errors import TooLarge
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.jobs.batches import Batches
 from hecaton.server.jobs.requests import request_digest
 from hecaton.server.web.api import key_of
+from hecaton.server.web.http import BODY_LIMIT as ORDINARY_LIMIT
 from hecaton.server.web.http import Call, Route, Stream, decode
 from hecaton.server.web.queries import AFTER, BEFORE, LIMIT, ORDER, STREAM
 from hecaton.server.web.transfer import LINES
@@ -18,17 +22,27 @@ BODY_LIMIT = 16 * 1024 * 1024
 """Of a request with items. Clients send about 1 MiB at a time, so that nobody waits long behind the parser."""
 
 
+MAX_OBJECTS = 500_000
+"""In the items of a body over 2 MiB, those within payloads too. Three bytes make one, and sixty of memory."""
+
+
+class _Outline(msgspec.Struct, frozen=True):
+    """Of a body of which nothing else is read yet."""
+
+    items: msgspec.Raw = msgspec.Raw(b"[]")
+
+
 class BatchApi:
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
 
     async def create_batch(self, call: Call) -> api.BatchSubmitted:
         body = await call.body(BODY_LIMIT)
-        request: api.NewBatch = decode(body, api.NewBatch)
+        request: api.NewBatch = _read(body, api.NewBatch)
         return _answer(call, await self._batches.create(call.caller, request, key_of(call), request_digest(body)))
 
     async def append_items(self, call: Call) -> api.BatchSubmitted:
-        request: api.NewItems = decode(await call.body(BODY_LIMIT), api.NewItems)
+        request: api.NewItems = _read(await call.body(BODY_LIMIT), api.NewItems)
         return await self._batches.append(call.caller, call.params["batch"], request)
 
     async def list_batches(self, call: Call) -> list[api.BatchView]:
@@ -86,3 +100,16 @@ def _answer(call: Call, submitted: api.BatchSubmitted) -> api.BatchSubmitted:
     if submitted.duplicate:
         call.status = 200
     return submitted
+
+
+def _read(body: bytes, kind: type[Any]) -> Any:
+    """As `decode`. A long body is looked over first: how many parts a list in it has shows when all are in memory."""
+    if len(body) > ORDINARY_LIMIT:
+        items = decode(body, _Outline).items
+        length = len(bytes(items))
+        if len(body) - length > ORDINARY_LIMIT or bytes(items).count(b"{") > MAX_OBJECTS:
+            raise TooLarge(
+                f"the request holds more than {MAX_OBJECTS} objects, or {ORDINARY_LIMIT} bytes beside its items",
+                "Send the others with POST /v1/batches/{id}/items.",
+            )
+    return decode(body, kind)
