@@ -39,6 +39,16 @@ class LaneState(msgspec.Struct):
         self.shunned = {worker: until for worker, until in self.shunned.items() if until > now}
         return frozenset(self.shunned)
 
+    def add(self, priority: int, since: float, count: int) -> None:
+        """So many of this priority wait, too; `count` is the scheduler's."""
+        if self.count <= 0:
+            self.waiting, self.since = {}, since
+        self.waiting[priority] = self.waiting.get(priority, 0) + count
+        self.priority = max(self.waiting)
+        self.since = min(self.since, since)
+        self.fresh += count
+        self.raised = priority if self.raised is None else max(self.raised, priority)
+
     def advance(self, taken: int, submitted_at: float) -> None:
         """The first of it, of this priority, is gone: what is left has no higher one and, within one, is not older.
         Without this a single urgent job would pull all others of its lane along."""

@@ -103,15 +103,8 @@ class Scheduler:
         self._add(self._state(lane.key(), lane), priority, since, count)
 
     def _add(self, state: LaneState, priority: int, since: float, count: int) -> None:
-        if state.count <= 0:
-            state.waiting, state.since = {}, since
-            self._count(state, 0)
-        state.waiting[priority] = state.waiting.get(priority, 0) + count
-        state.priority = max(state.waiting)
-        state.since = min(state.since, since)
-        self._count(state, state.count + count)
-        state.fresh += count
-        state.raised = priority if state.raised is None else max(state.raised, priority)
+        state.add(priority, since, count)
+        self._count(state, max(state.count, 0) + count)
 
     def remove(self, lane: Lane, count: int = 1) -> None:
         state = self._state(lane.key(), lane)
