@@ -17,6 +17,7 @@ import pytest_asyncio
 from hecaton.core.model import Reason
 from hecaton.core.options import Options
 from hecaton.wire.channel import ImageRef
+from hecaton.worker.doors.channel_folder import LAUNCHED_NAME
 from hecaton.worker.runtimes import docker as docker_runtime
 from hecaton.worker.runtimes import python_mount
 from hecaton.worker.runtimes.docker import DockerRuntime, configuration, is_init
@@ -245,6 +246,7 @@ class TestCommands:
         words = ("/bin/sh", SHELL_LAUNCHER, "-", "bash,sh", f"{CHANNEL_TARGET}/in/job.sh")
         spec = await spec_for(runtime, reference(base_image), tmp_path, commands=(CommandLine(words, True),))
         (Path(spec.folder) / "in/job.sh").write_text("touch /written 2>/dev/null || echo cannot write")
+        os.mkfifo(Path(spec.folder) / LAUNCHED_NAME)
         assert await run(runtime, spec) == (Exit(0), "cannot write\n")
 
     async def test_an_image_without_a_command_gets_a_hint(
