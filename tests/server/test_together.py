@@ -127,7 +127,7 @@ async def test_a_stream_that_has_nothing_to_say_yet_begins_all_the_same(server: 
 
 async def test_requests_that_are_sent_without_waiting_are_answered_in_their_order(server: Running) -> None:
     reader, writer = await _open(server)
-    last = _head(server, "GET", "/v1/users/nobody", "Connection: close")
+    last = _head(server, "GET", "/v1/images/nothing", "Connection: close")
     writer.write(_head(server, "GET", "/v1/server") + _head(server, "GET", "/v1/images") + last)
     async with asyncio.timeout(20):
         assert (await _reply(reader))[1]["username"] == "admin"
