@@ -268,7 +268,7 @@ def check(options: Options) -> None:
     """BadRequest, with name, value and what was expected, for whatever is of the wrong type or out of its bounds."""
     # hot: benchmarks/throughput.py - most are at their default
     for option, value in zip(OPTIONS.values(), _values(options), strict=True):
-        if value is not option.default and not option.allows(value):
+        if value is not option.default and not value == {} == option.default and not option.allows(value):
             raise BadRequest(f"{option.name} is {_shown(value)}: expected {option.expected}")
 
 
@@ -277,13 +277,13 @@ def asks_of(options: Options, warm: bool) -> Asks:
     option changes no lane that there was. `warm`: its containers are shared. If they are not, what only changes the
     container says nothing but that a worker has to know it."""
     # hot: benchmarks/throughput.py
-    if not _APART:
-        return ()
-    return tuple(
-        (option.name, _text(value) if option.changes is Changes.PLACEMENT or (warm and _shapes(option)) else "")
-        for option in _APART
-        if (value := getattr(options, option.name)) != option.default
-    )
+    asked = [(o, value) for o in _APART if (value := getattr(options, o.name)) != o.default]
+    return tuple((o.name, _text(value) if _tells(o, warm) else "") for o, value in asked) if asked else ()
+
+
+def _tells(option: Option, warm: bool) -> bool:
+    """Its value tells lanes apart, and not only that there is one."""
+    return option.changes is Changes.PLACEMENT or (warm and _shapes(option))
 
 
 def _text(value: object) -> str:

@@ -62,7 +62,7 @@ class ServerProcess:
     def refused(self) -> str:
         """What it says when it ends by itself with an error."""
         code = self.process.wait(20)
-        assert code in (1, 2), self.said
+        assert code in (1, 2, 3), self.said
         return self.said
 
     def stop(self) -> float:

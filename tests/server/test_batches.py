@@ -332,8 +332,11 @@ async def test_the_failed_ones_can_be_repeated_with_a_repaired_handler(server: R
     assert files == {(repaired, "better.py")}
     shown = await view(server.admin, again["id"])
     assert (shown["mode"], shown["file"], shown["file_name"]) == ("handler", repaired, "better.py")
-    foreign = await server.admin.call("POST", f"/v1/batches/{made}/retry", {"file": "0" * 64})
-    assert (foreign.status, "no upload" in foreign.message) == (404, True)
+    hers = await (await server.user("ada")).upload(b"start(secret)")
+    for sha256 in (hers, "0" * 64):
+        foreign = await server.admin.call("POST", f"/v1/batches/{made}/retry", {"file": sha256})
+        assert (foreign.status, foreign.message) == (404, f"no upload with SHA-256 {sha256}")
+    assert {one["id"] for one in await server.admin.get("/v1/batches")} == {made, again["id"]}
     plain = await batch(server.admin, 1)
     refused = await server.admin.call("POST", f"/v1/batches/{plain}/retry", changes)
     assert (refused.status, "no file runs in them" in refused.message) == (400, True)

@@ -18,8 +18,9 @@ from hecaton.core.model import Image, WorkerId
 from hecaton.server.clock import Clock
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.images.pulls import Pulls
+from hecaton.server.fleet.lanes import LANE_KEPT
 from hecaton.server.fleet.members import Fleet
-from hecaton.server.fleet.scheduler import LANE_KEPT, Scheduler
+from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.store.port import Store
 from hecaton.store.sqlite.database import SqliteDatabase, open_database
 from hecaton.wire.channel import PROTOCOL, Hello, SlotInfo, ToWorker
@@ -95,6 +96,18 @@ async def test_work_that_is_given_up_gives_back_the_room_and_the_job(server: Ser
         await claiming
     go_on.set()
     assert (server.reserved, server.scheduler.queued(LANE.owner_id)) == (0, 1)
+
+
+async def test_room_that_nobody_needed_after_all_goes_to_who_came_meanwhile(server: Server) -> None:
+    """A job that has been cancelled is still counted, and room reserved for it."""
+    claiming, go_on = await server.slow_claiming()
+    other = Lane(2, 1)
+    server.scheduler.add(other, 0, server.now)
+    assert await server.scheduler.claim(server.database, server.now) == 0
+    assert server.scheduler.queued(other.owner_id) == 1  # there is no room
+    go_on.set()
+    await claiming
+    assert server.scheduler.queued(other.owner_id) == 0  # it has been asked for
 
 
 async def test_a_lane_is_known_until_the_claims_of_it_are_over_however_long_they_take(server: Server) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, JobId, WorkerId
 from hecaton.server.fleet.images.pulls import Pulls
+from hecaton.server.fleet.lanes import LANE_KEPT
 from hecaton.server.fleet.members import Fleet, Lease
-from hecaton.server.fleet.scheduler import LANE_KEPT, Scheduler
+from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.store.port import LaneInfo
 
 LANE = Lane(1, 1)

@@ -73,7 +73,9 @@ def shares(portions: Iterable[list[FromWorker]]) -> Iterator[tuple[int, list[Fro
     """So much as may be dealt with at once, each with its weight: as a rule all of it."""
     # hot: benchmarks/throughput.py
     for messages in portions:
-        weight = sum(map(_weight, messages))
+        weight = 0
+        for message in messages:
+            weight += _weight(message)
         if weight <= MAX_AT_ONCE:
             yield weight, messages
         else:
@@ -83,11 +85,11 @@ def shares(portions: Iterable[list[FromWorker]]) -> Iterator[tuple[int, list[Fro
 def _weight(message: FromWorker) -> int:
     if isinstance(message, Results):
         return 1 + len(message.outcomes)
-    if isinstance(message, Started | Released):
+    if isinstance(message, (Started, Released)):  # a union would be made anew with every message
         return 1 + len(message.refs)
     if isinstance(message, Have):
         return _SELDOM + len(message.names)
-    return _SELDOM if isinstance(message, Draining | Lost | Pulled | Broken) else 1
+    return _SELDOM if isinstance(message, (Draining, Lost, Pulled, Broken)) else 1
 
 
 def ability(hello: Hello) -> Ability:

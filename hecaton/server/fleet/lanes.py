@@ -17,6 +17,12 @@ from hecaton.wire.channel import Assignment, FileRef, ImageRef
 DEPTH_SECONDS = 0.05
 MAX_DEPTH = 512
 
+SHUN = 60.0
+"""Seconds for which a lane's jobs go to other machines first, after one of them was failed by this machine."""
+
+LANE_KEPT = 600.0
+"""Seconds without any use after which a lane is forgotten: people make new lanes with each handler file they send."""
+
 
 class LaneState(msgspec.Struct):
     key: int

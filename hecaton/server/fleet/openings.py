@@ -267,3 +267,9 @@ def behind(slot: SlotState) -> list[Lease]:
 
 def half(leases: list[Lease]) -> list[Lease]:
     return leases[: (len(leases) + 1) // 2]
+
+
+def unstarted(member: Member, owners: Container[int] | None) -> list[Lease]:
+    """All of the member (of these owners) that may yet be asked for."""
+    leases = (lease for lease in member.leases() if not lease.started and not lease.revoking)
+    return [lease for lease in leases if owners is None or lease.owner in owners]

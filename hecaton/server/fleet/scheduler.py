@@ -7,8 +7,8 @@ all three, or undoes the first:
     claim       in the store: commits attempt numbers, in the store's order of priority and age
     settle      turns reservations into leases and pushes the jobs
 
-Counts of waiting jobs may be too high (a duplicate, a cancelled job): a claim then comes back short, and nothing is
-lost. They are never too low, so no job is forgotten; a slow tick of `duties` reads them anew all the same.
+Counts of waiting jobs may be too high (a duplicate, a cancelled job): a claim then comes back short, and its room is
+offered once more. They are never too low, so no job is forgotten; a slow tick of `duties` reads them anew all the same.
 """
 
 from __future__ import annotations
@@ -25,22 +25,15 @@ from hecaton.core.model import AttemptRef, Image, WorkerId
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.images.pulls import Pulls
 from hecaton.server.fleet.kinds import Work
-from hecaton.server.fleet.lanes import LaneState, WaitingLanes, assigned, defaults_of, depth, needs
+from hecaton.server.fleet.lanes import LANE_KEPT, SHUN, LaneState, WaitingLanes, assigned, defaults_of, depth, needs
 from hecaton.server.fleet.members import Fleet, Lease, Member
-from hecaton.server.fleet.openings import Openings, behind, half
+from hecaton.server.fleet.openings import Openings, behind, half, unstarted
 from hecaton.store.port import Claim, Claimed, Database, LaneInfo, Store
 from hecaton.wire.channel import Assign, Assignment, Revoke
 
 T = TypeVar("T")
 
 _log = structlog.get_logger("hecaton.scheduler")
-
-SHUN = 60.0
-"""Seconds for which a lane's jobs go to other machines first, after one of them was failed by this machine."""
-
-
-LANE_KEPT = 600.0
-"""Seconds without any use after which a lane is forgotten: people make new lanes with each handler file they send."""
 
 
 class Scheduler:
@@ -252,7 +245,17 @@ class Scheduler:
         if claimed is None:
             return done, await self._one_by_one(claims, database, now)
         self._settle(claims, claimed)
-        return done, len(claimed)
+        given = len(claimed)
+        if given < sum([claim.count for claim in claims]):  # who came meanwhile was told that there is no room
+            given += await self._claim_more(database, now)
+        return done, given
+
+    async def _claim_more(self, database: Database, now: float) -> int:
+        """`claim`, where what the caller wanted is done whatever becomes of this."""
+        try:
+            return await self.claim(database, now)
+        except Unavailable:  # `duties` looks again
+            return 0
 
     async def _one_by_one(self, claims: Sequence[Claim], database: Database, now: float) -> int:
         """Returns how many jobs were given out. Raises nothing of the store's: the caller's own work is done."""
@@ -276,7 +279,7 @@ class Scheduler:
                 self._lanes[left[0].lane].refused = 0
                 self._settle([left.pop(0)], claimed)
         self._undo(left)
-        return given + (await self.claim(database, now) if refused else 0)
+        return given + (await self._claim_more(database, now) if refused else 0)
 
     def _set_apart(self, claim: Claim) -> None:
         """One of the two cannot be stored. At first the worker is to blame, and comes back; the next time the lane is,
@@ -386,9 +389,7 @@ class Scheduler:
 
     def withdraw(self, member: Member, owners: Container[int] | None = None) -> None:
         """Ask for all (of these owners) that has not started: the worker is to run nothing new of it."""
-        waiting = [lease for lease in member.leases() if not lease.started and not lease.revoking]
-        if owners is not None:
-            waiting = [lease for lease in waiting if lease.owner in owners]
+        waiting = unstarted(member, owners)
         for lease in waiting:
             lease.revoking = True
         if waiting and member.link is not None:

@@ -22,7 +22,14 @@ from hecaton.server.clock import uuid7
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import KEEP_ALIVE, Hub
 from hecaton.server.jobs.quotas import Quotas
-from hecaton.server.jobs.requests import payload_of, request_digest, require_blobs, spec_of, with_other_file
+from hecaton.server.jobs.requests import (
+    payload_of,
+    request_digest,
+    require_blob,
+    require_blobs,
+    spec_of,
+    with_other_file,
+)
 from hecaton.server.resources import Resources
 from hecaton.store import port
 from hecaton.store.port import Appended, EndedItem, Store
@@ -167,7 +174,13 @@ class Batches:
         new = port.NewBatch(
             new_id, old.owner_id, image.id, name, spec, now, key or new_id, asked.encode(), True, old.id
         )
-        made, known = await self._database.write(lambda store: store.create_batch(new))
+
+        def create(store: Store) -> tuple[Batch, bool]:
+            if changes.file is not None:  # its jobs would be refused for it, and an empty batch be left
+                require_blob(store, self._blobs, changes.file, old.owner_id)
+            return store.create_batch(new)
+
+        made, known = await self._database.write(create)
         if made.closed:
             return api.BatchSubmitted(made.id, made.index, made.size, True, known)
         last = await self._database.write(lambda store: store.last_retried(made.index))

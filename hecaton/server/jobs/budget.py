@@ -49,11 +49,10 @@ class Budget:
         self.limit = settings.max_user_bytes or min(MAX_USER_BYTES, int(size / 2))
         self.floor = min(DISK_FLOOR, int(size / 20)) if settings.disk_floor is None else settings.disk_floor
         self._stored: dict[int, StoredBytes] = {}
-        self._fresh, self._settling = (
-            Counter[int](),
-            Counter[int](),
-        )  # let in since the last look, and since that before
-        self._arriving = Counter[int]()  # of uploads under way, by owner
+        self._total: dict[int, int] = {}  # of the same
+        self._fresh = Counter[int]()  # let in since the last look, by owner
+        self._settling = Counter[int]()  # since the look before that
+        self._arriving = Counter[int]()  # of uploads under way
 
     def _disk(self) -> tuple[float, float]:
         """Its size and what is free, in bytes. There is none where everything is in memory."""
@@ -67,6 +66,7 @@ class Budget:
         self._settling, self._fresh = self._fresh, Counter()
         stored = await self._database.read(lambda store: store.stored())
         self._stored = {one.owner_id: one for one in stored}
+        self._total = {one.owner_id: one.total for one in stored}
         self._hold(self._would_be_at_floor(), frozenset(one.owner_id for one in stored if one.total >= self.limit))
 
     def _hold(self, everybody: bool, owners: frozenset[int]) -> None:
@@ -97,9 +97,8 @@ class Budget:
     def require(self, owner: int, size: int) -> None:
         """TooLarge if so many bytes more would be more than the owner may have stored; else they are let in."""
         # hot: benchmarks/throughput.py
-        stored = self._stored.get(owner)
-        known = (stored.total if stored is not None else 0) + self._settling[owner] + self._fresh[owner]
-        known += self._arriving[owner]
+        fresh = self._fresh.get(owner, 0)
+        known = self._total.get(owner, 0) + self._settling.get(owner, 0) + self._arriving.get(owner, 0) + fresh
         if known + size > self.limit:
             raise TooLarge(
                 f"you have {_mib(known)} stored; with {_mib(size)} more it would be over your budget of"
@@ -107,7 +106,7 @@ class Budget:
                 "`hecaton usage` shows what it is, `hecaton usage --clear 7d` removes what ended a week ago or longer."
                 " An admin can raise the budget: hecaton-server --max-user-bytes MIB",
             )
-        self._fresh[owner] += size
+        self._fresh[owner] = fresh + size
 
     def require_disk(self, caller: Caller, size: int = 0) -> None:
         """Unavailable if the disk is at its floor, or would be with so many bytes more; not for admins."""

@@ -275,12 +275,16 @@ class Jobs:
     async def _until_ended(self, caller: Caller, watch: Watch, seconds: float) -> None:
         """Unauthenticated as soon as the caller has lost his rights."""
         deadline = self._clock.now() + min(seconds, MAX_WAIT)
+        known: int | None = None
         while not watch.ended and not self._hub.closing:
-            self._directory.require(caller)
+            if known != self._hub.revocations:
+                known = self._hub.revocations
+                self._directory.require(caller)
             left = deadline - self._clock.now()
             if left <= 0 or not await watch.wait(left):
                 break
-        self._directory.require(caller)
+        if known != self._hub.revocations:
+            self._directory.require(caller)
 
     async def events(self, caller: Caller, job_id: str, offset: int) -> AsyncIterator[api.JobEvent | None]:
         """What happens to a job, live, until it is terminal; None is a keep-alive. Logs come from the store by offset,

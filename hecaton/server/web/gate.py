@@ -46,7 +46,10 @@ class Gate:
 
 
 def _bearer(call: Call) -> str:
-    scheme, _, token = (call.header(b"authorization") or "").partition(" ")
+    said = call.header(b"authorization") or ""
+    if said.startswith("Bearer "):  # as nearly everybody writes it
+        return said[7:].strip()
+    scheme, _, token = said.partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("this needs a token", "Log in: hecaton server login NAME")
     return token.strip()

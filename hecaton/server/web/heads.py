@@ -94,7 +94,8 @@ class Bounded(HttpToolsProtocol):
         if self.scope["method"] in _BODILESS:  # nobody would read it: it would lie here until the answer is there
             raise Refused(400, "bad_request", "a GET has no body")
         super().on_body(body)
-        self.framing = max(0, self.framing - len(body) * _CHUNKING)
+        framing = self.framing - len(body) * _CHUNKING
+        self.framing = framing if framing > 0 else 0
 
     def refuse(self, why: Refused) -> None:
         """The answer, unless another one is under way, and the end of the connection."""

@@ -55,19 +55,21 @@ class Call:
     its body has more than a little, until the answer is there."""
 
     reservation: Reservation | None = None
+    status = 200
+    target = ""
+    """The name of what it changes, where the path does not say it."""
+    endpoint: Endpoint | None = None
+    revocations = 0
+    """How often somebody's rights had changed before it was let in."""
+    _caller: Caller | None = None
+    _worker: WorkerRecord | None = None
+    _claimed: User | None = None
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self._receive = receive
         self.params: dict[str, str] = scope.get("path_params", {})
         self.query: Mapping[str, Any] = _NO_QUERY  # by the names that the route declares
-        self.status = 200
-        self.target = ""  # the name of what it changes, where the path does not say it
-        self._caller: Caller | None = None
-        self._worker: WorkerRecord | None = None
-        self._claimed: User | None = None
-        self.endpoint: Endpoint | None = None
-        self.revocations = 0  # before it was let in
 
     @property
     def caller(self) -> Caller:

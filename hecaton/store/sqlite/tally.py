@@ -13,10 +13,10 @@ from hecaton.store.sqlite.statements import Statements
 ROW = 1024
 """What a job or a batch costs beside its contents, its share of the indexes included: about so many bytes."""
 
-_ADD = """
-    UPDATE stored SET payloads = payloads + ?, results = results + ?, logs = logs + ?, files = files + ?
-    WHERE owner_id = ?
-"""
+_ADD = {
+    kind: f"UPDATE stored SET {kind} = {kind} + ? WHERE owner_id = ?"  # noqa: S608
+    for kind in ("payloads", "results", "logs", "files")
+}
 
 JOB = f"""
     SELECT owner_id,
@@ -41,7 +41,9 @@ class Tally:
 
     def add(self, owner_id: int, *, payloads: int = 0, results: int = 0, logs: int = 0, files: int = 0) -> None:
         # hot: benchmarks/throughput.py - once for all that is submitted, or that ends, together
-        self._sql(_ADD, (payloads, results, logs, files, owner_id))
+        for kind, size in (("payloads", payloads), ("results", results), ("logs", logs), ("files", files)):
+            if size:
+                self._sql(_ADD[kind], (size, owner_id))
 
     def add_failure(self, owner_id: int, failure: Failure | None) -> None:
         if failure is not None:
@@ -52,7 +54,8 @@ class Tally:
         sizes: dict[int, int] = {}
         for owner_id, end in ends:
             size = len(end.body.data) if end.body is not None and end.body.blob is None else 0
-            size += 0 if end.failure is None else _length(end.failure)
+            if end.failure is not None:
+                size += _length(end.failure)
             sizes[owner_id] = sizes.get(owner_id, 0) + size
         for owner_id, size in sizes.items():
             if size:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import chain, count, repeat
 
 from hecaton.core.errors import Conflict, NotFound
-from hecaton.core.model import Body
 from hecaton.store.port import NewJob, Stored
 from hecaton.store.sqlite.rows import json_text
 from hecaton.store.sqlite.run_after import READY
@@ -71,7 +70,8 @@ class SubmitVerbs:
         labels: list[tuple[str, str, int]] = []
         for job, row, one in zip(jobs, rows, stored, strict=True):
             if not one.duplicate:
-                sizes[job.owner_id] = sizes.get(job.owner_id, 0) + ROW + len(row[_SPEC]) + _inline(job.payload)
+                size = ROW + len(row[_SPEC]) + len(job.payload.data)  # which is empty where that is a file
+                sizes[job.owner_id] = sizes.get(job.owner_id, 0) + size
                 if job.spec.tags or job.spec.name is not None:
                     labels += [(key, value, one.index) for key, value in job.spec.labels]
         if labels:
@@ -154,8 +154,3 @@ def _row_of(job: NewJob, batch: int | None, item: int | None, run_after: float) 
         item,
         run_after,
     )
-
-
-def _inline(body: Body) -> int:
-    """Bytes of it that are not a file."""
-    return len(body.data) if body.blob is None else 0
