@@ -92,7 +92,7 @@ def stays_flat(cluster: LocalCluster, job: JobHandle, *paths: str) -> None:
     answers(cluster, job)
     files, before = open_files(server), forget_peak(server)
     peaks = []
-    for _ in range(3):
+    for _ in range(4):
         with readers(cluster, *paths) as sockets:
             time.sleep(figure(0.5, 20.0))
             for reader in sockets[::3]:
@@ -103,9 +103,9 @@ def stays_flat(cluster: LocalCluster, job: JobHandle, *paths: str) -> None:
             answers(cluster, job)
         until(lambda: open_files(server) <= files + 2, "nothing of them stays open")
         peaks.append((memory(server, "VmHWM") - before) / READERS)
-    print("KiB for each reader, in three crowds:", *(f"{peak / 1024:.0f}" for peak in peaks))
+    print("KiB for each reader, in four crowds:", *(f"{peak / 1024:.0f}" for peak in peaks))
     assert peaks[-1] < PER_READER
-    assert peaks[-1] - peaks[0] < PER_READER / 4
+    assert peaks[-1] - peaks[1] < PER_READER / 4  # the allocator takes its own room with the first ones
 
 
 def test_readers_of_results_and_logs_who_stop_in_the_middle_cost_no_memory(cluster: LocalCluster) -> None:
