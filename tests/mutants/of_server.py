@@ -411,8 +411,8 @@ MUTANTS = (
         "defaults-in-keys",
         "a new option changes no key that is stored",
         "core/options.py",
-        "if (value := getattr(options, option.name)) != option.default",
-        "if (value := getattr(options, option.name)) is not None",
+        "if (value := getattr(options, o.name)) != o.default",
+        "if (value := getattr(options, o.name)) is not None",
         ("tests/core/test_options.py::test_what_makes_jobs_unlike_is_a_part_of_their_lane_and_container",),
     ),
     Mutant(
