@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -38,6 +39,7 @@ class Files:
         self.now = FIRST
         self._fds = {FIRST: self.log_fd}
         self._made = 0
+        weakref.finalize(self, _close, self._fds)  # a world ends in the middle, with many containers
 
     def print(self, text: bytes) -> None:
         os.write(self._fds[self.now], text)
@@ -59,9 +61,13 @@ class Files:
         os.close(self._fds.pop(name))
 
     def close(self) -> None:
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds.clear()
+        _close(self._fds)
+
+
+def _close(fds: dict[str, int]) -> None:
+    for fd in fds.values():
+        os.close(fd)
+    fds.clear()
 
 
 class _Door:
