@@ -218,13 +218,10 @@ class Scheduler:
     async def claim(self, database: Database, now: float) -> int:
         """As `claiming`, with no other work. Returns how many jobs were given out."""
         claims = self._plan()
-        if not claims:
-            return 0
-        _, given = await self._claimed(claims, database, now, nothing)
-        return given
+        return (await self._claimed(claims, database, now, nothing))[1] if claims else 0
 
     async def _claimed(
-        self, claims: Sequence[Claim], database: Database, now: float, work: Callable[[Store], T]
+        self, claims: Sequence[Claim], database: Database, now: float, work: Callable[[Store], T], more: bool = True
     ) -> tuple[T, int]:
         """From the plan to its end, whatever that is."""
 
@@ -246,14 +243,15 @@ class Scheduler:
             return done, await self._one_by_one(claims, database, now)
         self._settle(claims, claimed)
         given = len(claimed)
-        if given < sum([claim.count for claim in claims]):  # who came meanwhile was told that there is no room
-            given += await self._claim_more(database, now)
+        if more and given < sum([claim.count for claim in claims]):  # who came meanwhile was told: there is no room
+            given += await self._claim_more(database, now)  # once: of a paused batch thousands may be counted
         return done, given
 
     async def _claim_more(self, database: Database, now: float) -> int:
         """`claim`, where what the caller wanted is done whatever becomes of this."""
+        claims = self._plan()
         try:
-            return await self.claim(database, now)
+            return (await self._claimed(claims, database, now, nothing, more=False))[1] if claims else 0
         except Unavailable:  # `duties` looks again
             return 0
 
