@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from hecaton.core.errors import TooLarge, Unavailable
 from hecaton.core.model import Body, Kind, Reason
 from hecaton.wire.channel import Log, Outcome, Revoke
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, Running, running
-from tests.server.scripted_worker import ScriptedWorker, slots
+from tests.server.scripted_worker import ScriptedWorker, holding, slots
 from tests.small_disk import fill, small_disk
 
 MIB = 1024 * 1024
@@ -233,3 +235,57 @@ async def test_a_large_result_waits_at_its_worker_until_there_is_room(tmp_path: 
             assert (await nobody.call("PUT", path, body=result, headers=worker.http)).status == 201
             await worker.report(Outcome(taken.ref, Reason.OK, Body(Kind.BYTES, b"", sha256, len(result)), ran=0.1))
             assert await worker.answer(taken.ref) == "accepted"
+
+
+async def test_batches_without_items_and_long_options_count(small: Running) -> None:
+    bob = await small.user("bob")
+    env = {f"K{n}": "v" * 300 for n in range(60)}
+    made = 0
+    while (reply := await bob.call("POST", "/v1/batches", {"image": IMAGE, "items": [], "env": env})).status == 201:
+        made += 1
+        await look(small)
+    assert (reply.status, "budget" in reply.message, 40 < made < 60) == (413, True, True)
+    ada = await small.user("ada")
+    many = {"image": IMAGE, "items": [{"input": n} for n in range(100)], "env": env}
+    assert (await ada.call("POST", "/v1/batches", many)).status == 413
+
+
+async def test_two_looks_at_once_forget_nothing_that_is_on_its_way(small: Running) -> None:
+    budget = small.server.parts.budget
+    budget.require(7, 900 * KIB)
+    await asyncio.gather(budget.look(), budget.look())  # the store does not know of it yet
+    budget.require(8, 900 * KIB)
+    await budget.look()
+    with pytest.raises(TooLarge):
+        budget.require(8, 900 * KIB)
+
+
+async def test_a_look_that_fails_forgets_nothing(small: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = small.server.parts.budget
+    budget.require(7, 900 * KIB)
+
+    async def fails(work: object) -> None:
+        raise Unavailable("the disk")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(small.server.parts.resources.database, "read", fails)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await budget.look()
+    with pytest.raises(TooLarge):
+        budget.require(7, 900 * KIB)
+
+
+async def test_what_a_worker_brings_back_of_one_over_his_budget_is_asked_back(small: Running) -> None:
+    bob = await small.user("bob")
+    worker = await small.worker(slots=slots(1))
+    for number in range(2):
+        await bob.submit(IMAGE, number)
+    first = await worker.take()
+    await worker.finish(first.ref, "b" * 1023 * KIB, ran=2.0)
+    job = await worker.take()  # given out before it was known
+    await worker.cut()
+    await look(small)
+    await worker.connect(held=(holding(job, "queued"),))
+    await look(small)
+    assert job.ref in (await worker.hear(Revoke)).refs

@@ -68,6 +68,18 @@ async def test_a_worker_that_can_be_given_nothing_stops_nobodys_submissions(serv
     assert evil.assigned == []
 
 
+async def test_nor_when_it_comes_back_each_time(server: Running) -> None:
+    await server.image()
+    evil, honest = await server.worker("evil"), await server.worker("honest")
+    _refuse_worker(server, "evil")
+    first = await server.admin.submit(IMAGE)
+    await evil.gone()
+    await evil.connect()  # and has the slot that was not used for longest
+    assert (await honest.start()).ref.job == first
+    await honest.finish(AttemptRef(JobId(first), 1), "done")
+    await _served(server, honest, 5)
+
+
 async def test_nor_another_workers_results(server: Running) -> None:
     await server.image()
     honest = await server.worker("honest")

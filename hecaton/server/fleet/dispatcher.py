@@ -18,6 +18,9 @@ REVOKE_DELAY = 0.02
 
 TIMER_SLACK = 0.02
 
+RECOUNT_DELAY, RECOUNT_PACE = 0.02, 1.0
+"""Seconds until what waits is read anew when less was there than was counted; and at least between two such looks."""
+
 _log = structlog.get_logger("hecaton.dispatcher")
 
 
@@ -28,6 +31,9 @@ class Dispatcher:
     def __init__(self, database: Database, clock: Clock, scheduler: Scheduler) -> None:
         self._database, self._clock, self._scheduler = database, clock, scheduler
         self._revoke_timer: asyncio.TimerHandle | None = None
+        self._recount_timer: asyncio.TimerHandle | None = None
+        self._recounted = float("-inf")  # by the loop's clock
+        scheduler.miscounted = self._recount_soon
         self._tasks = Tasks()
 
     async def dispatch(self) -> int:
@@ -87,6 +93,17 @@ class Dispatcher:
             if info.next_run_after is not None:
                 self._wait_later(info.key, max(0.0, info.next_run_after - now))
         await self.dispatch()
+
+    def _recount_soon(self) -> None:
+        if self._recount_timer is None:
+            loop = asyncio.get_running_loop()
+            delay = max(RECOUNT_DELAY, self._recounted + RECOUNT_PACE - loop.time())
+            self._recount_timer = loop.call_later(delay, self._recount)
+
+    def _recount(self) -> None:
+        self._recount_timer = None
+        self._recounted = asyncio.get_running_loop().time()
+        self._soon(self.read_waiting)
 
     def _consider_revoking(self) -> None:
         if self._revoke_timer is None:

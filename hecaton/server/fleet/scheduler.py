@@ -7,13 +7,14 @@ all three, or undoes the first:
     claim       in the store: commits attempt numbers, in the store's order of priority and age
     settle      turns reservations into leases and pushes the jobs
 
-Counts of waiting jobs may be too high (a duplicate, a cancelled job): a claim then comes back short, and its room is
-offered once more. They are never too low, so no job is forgotten; a slow tick of `duties` reads them anew all the same.
+Counts of waiting jobs may be too high (a duplicate, a cancelled job): a claim then comes back short, and they are
+read anew. They are never too low, so no job is forgotten; a slow tick of `duties` reads them anew all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -60,6 +61,7 @@ class Scheduler:
         self._queued: dict[int, int] = {}  # by owner
         self._waiting_lanes: dict[int, int] = {}  # by owner
         self._served: dict[int, float] = {}  # when an owner was given a slot last
+        self.miscounted: Callable[[], None] = lambda: None  # asks for a look at what waits, which is then handed out
         self.stopped, self.held = False, frozenset[int]()  # hand out nothing; nothing of these owners
 
     # -- what waits ----------------------------------------------------------------------------
@@ -211,7 +213,7 @@ class Scheduler:
         except Unavailable:
             raise
         except Exception:
-            await self.claim(database, now)  # others wait for this room, and nothing more will happen
+            self.miscounted()  # others wait for this room; but the caller first takes back what it has counted
             raise
         return done
 
@@ -221,7 +223,7 @@ class Scheduler:
         return (await self._claimed(claims, database, now, nothing))[1] if claims else 0
 
     async def _claimed(
-        self, claims: Sequence[Claim], database: Database, now: float, work: Callable[[Store], T], more: bool = True
+        self, claims: Sequence[Claim], database: Database, now: float, work: Callable[[Store], T]
     ) -> tuple[T, int]:
         """From the plan to its end, whatever that is."""
 
@@ -242,18 +244,9 @@ class Scheduler:
         if claimed is None:
             return done, await self._one_by_one(claims, database, now)
         self._settle(claims, claimed)
-        given = len(claimed)
-        if more and given < sum([claim.count for claim in claims]):  # who came meanwhile was told: there is no room
-            given += await self._claim_more(database, now)  # once: of a paused batch thousands may be counted
-        return done, given
-
-    async def _claim_more(self, database: Database, now: float) -> int:
-        """`claim`, where what the caller wanted is done whatever becomes of this."""
-        claims = self._plan()
-        try:
-            return (await self._claimed(claims, database, now, nothing, more=False))[1] if claims else 0
-        except Unavailable:  # `duties` looks again
-            return 0
+        if len(claimed) < sum([claim.count for claim in claims]):
+            self.miscounted()  # and who came meanwhile was told that there is no room
+        return done, len(claimed)
 
     async def _one_by_one(self, claims: Sequence[Claim], database: Database, now: float) -> int:
         """Returns how many jobs were given out. Raises nothing of the store's: the caller's own work is done."""
@@ -274,16 +267,18 @@ class Scheduler:
                 raise
             else:
                 given += len(claimed)
-                self._lanes[left[0].lane].refused = 0
                 self._settle([left.pop(0)], claimed)
         self._undo(left)
-        return given + (await self._claim_more(database, now) if refused else 0)
+        with suppress(Unavailable):  # `duties` looks again
+            given += await self.claim(database, now) if refused else 0
+        return given
 
     def _set_apart(self, claim: Claim) -> None:
         """One of the two cannot be stored. At first the worker is to blame, and comes back; the next time the lane is,
         and waits until the next look at all that waits."""
         lane = self._lanes[claim.lane]
         lane.refused += 1
+        self.shun(claim.lane, claim.worker_id)  # it may come back at once, and would be the first again
         member = self.fleet.members.get(claim.worker_id)
         if lane.refused > 1:
             self._count(lane, 0)
@@ -323,7 +318,8 @@ class Scheduler:
 
     def _settle(self, claims: Sequence[Claim], claimed: Sequence[Claimed]) -> None:
         for claim in claims:
-            self._lanes[claim.lane].claims -= 1
+            lane = self._lanes[claim.lane]
+            lane.claims, lane.refused = lane.claims - 1, 0
             self.fleet.reserve(claim.worker_id, claim.slot, -claim.count, None)
         pushes: dict[str, tuple[Member, list[Assignment]]] = {}
         for job in claimed:

@@ -128,6 +128,8 @@ class Batches:
         if self._hub.closing:
             raise Unavailable("the server is stopping", "Try again in a moment.")
         now, count = self._clock.now(), len(jobs)
+        if new is not None:
+            self._quotas.require_batch(new)
         if jobs:
             self._quotas.require(jobs)
             self._scheduler.add(jobs[0].lane, jobs[0].spec.priority, now, count)
@@ -174,6 +176,8 @@ class Batches:
         new = port.NewBatch(
             new_id, old.owner_id, image.id, name, spec, now, key or new_id, asked.encode(), True, old.id
         )
+
+        self._quotas.require_batch(new)
 
         def create(store: Store) -> tuple[Batch, bool]:
             if changes.file is not None:  # its jobs would be refused for it, and an empty batch be left

@@ -7,6 +7,7 @@ room. Both are known a second late, from what the store has counted; what was le
 
 from __future__ import annotations
 
+import asyncio
 import math
 import shutil
 from collections import Counter
@@ -16,7 +17,6 @@ from contextlib import contextmanager
 import structlog
 
 from hecaton.core.errors import TooLarge, Unavailable
-from hecaton.core.model import Body, JobSpec
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.fleet.scheduler import Scheduler
@@ -28,9 +28,6 @@ MAX_USER_BYTES = 100 * 1024**3
 
 DISK_FLOOR = 1024**3
 """Free bytes below which admins alone may write, on a disk of twenty times as much; else a twentieth of the disk."""
-
-ROW = 1024
-"""A job counts as so many bytes beside its payload, as in the store."""
 
 _log = structlog.get_logger("hecaton.budget")
 
@@ -53,6 +50,7 @@ class Budget:
         self._fresh = Counter[int]()  # let in since the last look, by owner
         self._settling = Counter[int]()  # since the look before that
         self._arriving = Counter[int]()  # of uploads under way
+        self._looking = asyncio.Lock()
 
     def _disk(self) -> tuple[float, float]:
         """Its size and what is free, in bytes. There is none where everything is in memory."""
@@ -63,16 +61,21 @@ class Budget:
         return usage.total, usage.free
 
     async def look(self) -> None:
-        self._settling, self._fresh = self._fresh, Counter()
-        stored = await self._database.read(lambda store: store.stored())
+        """One at a time: what was let in before one has begun may be on its way to the store until it has ended."""
+        async with self._looking:
+            fresh, self._fresh = self._fresh, Counter()
+            self._settling += fresh
+            stored = await self._database.read(lambda store: store.stored())
+            self._settling = fresh
         self._stored = {one.owner_id: one for one in stored}
         self._total = {one.owner_id: one.total for one in stored}
         self._hold(self._would_be_at_floor(), frozenset(one.owner_id for one in stored if one.total >= self.limit))
 
     def _hold(self, everybody: bool, owners: frozenset[int]) -> None:
         before = (self._scheduler.stopped, self._scheduler.held)
+        if everybody or owners or (everybody, owners) != before:
+            self._scheduler.hold(everybody, owners)  # again each time: a worker has come back, a claim was under way
         if (everybody, owners) != before:
-            self._scheduler.hold(everybody, owners)
             self._dispatch()
         if everybody is not before[0]:
             said = (
@@ -135,13 +138,6 @@ class Budget:
             self._fresh[caller.user_id] += size
         finally:
             self._arriving[caller.user_id] -= size
-
-
-def size_of(spec: JobSpec, payload: Body) -> int:
-    """About what a job will take in the store, its files left out: they were counted when they came."""
-    # hot: benchmarks/throughput.py
-    size = ROW if payload.blob is not None else ROW + payload.size
-    return size + sum(map(len, spec.args)) if spec.args else size
 
 
 def _mib(size: float) -> str:

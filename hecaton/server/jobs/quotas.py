@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from hecaton.core.errors import TooMany
 from hecaton.core.matching import Lane
+from hecaton.core.model import JobSpec
 from hecaton.server.fleet.scheduler import Scheduler
-from hecaton.server.jobs.budget import Budget, size_of
+from hecaton.server.jobs.budget import Budget
 from hecaton.server.settings import Settings
-from hecaton.store.port import NewJob
+from hecaton.store.port import JOB_BYTES, NewBatch, NewJob
 
 RETRY_AFTER = 5.0
 """Seconds after which it makes sense to submit again when the queue was full."""
@@ -37,7 +40,12 @@ class Quotas:
                 RETRY_AFTER,
             )
         self.require_lane(lane)
-        self.budget.require(lane.owner_id, sum([size_of(job.spec, job.payload) for job in jobs]))
+        each = _size_of(jobs[0].spec)
+        self.budget.require(lane.owner_id, sum([each + len(job.payload.data) for job in jobs]))
+
+    def require_batch(self, batch: NewBatch) -> None:
+        """TooLarge if its owner may not have even that stored."""
+        self.budget.require(batch.owner_id, _size_of(batch.spec))
 
     def require_lane(self, lane: Lane) -> None:
         """TooMany if no job of this lane waits and its owner has jobs waiting in as many others as he may."""
@@ -48,3 +56,8 @@ class Quotas:
                 "Submit other kinds when some have started. One handler with many payloads is one kind.",
                 RETRY_AFTER,
             )
+
+
+def _size_of(spec: JobSpec) -> int:
+    """What a job or a batch takes in the store beside its payload. Files were counted when they came."""
+    return JOB_BYTES + len(msgspec.json.encode(spec))

@@ -41,10 +41,11 @@ from hecaton.store.port.jobs import (
     Returned,
     Stored,
 )
-from hecaton.store.port.retention import ForgottenJobs, StoredBytes
+from hecaton.store.port.retention import JOB_BYTES, ForgottenJobs, StoredBytes
 from hecaton.store.port.store import Database, Store
 
 __all__ = [
+    "JOB_BYTES",
     "Appended",
     "AttemptEnd",
     "BlobWriter",

@@ -9,6 +9,9 @@ from typing import Protocol
 
 import msgspec
 
+JOB_BYTES = 1024
+"""What a job or a batch counts beside its contents, its share of the indexes included: about so many bytes."""
+
 
 class StoredBytes(msgspec.Struct, frozen=True):
     """What a user has in the store, in bytes. `payloads`: with what the jobs themselves take. `files`: uploads, and

@@ -6,12 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hecaton.core.model import Failure
-from hecaton.store.port import AttemptEnd
+from hecaton.store.port import JOB_BYTES, AttemptEnd
 from hecaton.store.sqlite.rows import failure_text
 from hecaton.store.sqlite.statements import Statements
-
-ROW = 1024
-"""What a job or a batch costs beside its contents, its share of the indexes included: about so many bytes."""
 
 _ADD = {
     kind: f"UPDATE stored SET {kind} = {kind} + ? WHERE owner_id = ?"  # noqa: S608
@@ -20,7 +17,7 @@ _ADD = {
 
 JOB = f"""
     SELECT owner_id,
-      {ROW} + length(spec) + coalesce((SELECT length(data) FROM payload WHERE payload.seq = job.seq), 0),
+      {JOB_BYTES} + length(spec) + coalesce((SELECT length(data) FROM payload WHERE payload.seq = job.seq), 0),
       coalesce((SELECT length(data) FROM result WHERE result.seq = job.seq), 0) + coalesce(length(failure), 0)
         + coalesce((SELECT sum(length(failure)) FROM attempt WHERE attempt.seq = job.seq), 0),
       coalesce((SELECT sum(length(data)) FROM log_piece WHERE log_piece.seq = job.seq), 0)
@@ -28,7 +25,7 @@ JOB = f"""
 """  # noqa: S608
 """Owner, payloads, results and logs of a job, as they are counted. To be followed by WHERE."""
 
-BATCH = f"SELECT owner_id, {ROW} + length(spec) FROM batch"  # noqa: S608
+BATCH = f"SELECT owner_id, {JOB_BYTES} + length(spec) FROM batch"  # noqa: S608
 """Owner and payloads of a batch without its jobs."""
 
 

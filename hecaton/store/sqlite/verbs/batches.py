@@ -9,7 +9,7 @@ import msgspec
 from hecaton.core.batches import Batch, FailureGroup
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.model import Body, JobId
-from hecaton.store.port import Appended, EndedItem, FailedItem, NewBatch, NewJob, Swept
+from hecaton.store.port import JOB_BYTES, Appended, EndedItem, FailedItem, NewBatch, NewJob, Swept
 from hecaton.store.sqlite.rows import (
     REASON,
     REASON_OR_NONE,
@@ -22,7 +22,7 @@ from hecaton.store.sqlite.rows import (
 )
 from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY, IS_WITHHELD, READY, WITHHELD
 from hecaton.store.sqlite.statements import Statements
-from hecaton.store.sqlite.tally import ROW, Tally
+from hecaton.store.sqlite.tally import Tally
 from hecaton.store.sqlite.verbs.queue import QueueVerbs
 from hecaton.store.sqlite.verbs.submit import SubmitVerbs
 
@@ -130,7 +130,7 @@ class BatchVerbs:
             return self._batch_by_id(known_id), True
         self._submission.check_alive(batch.owner_id, batch.image_id)
         spec = json_text(batch.spec)
-        self._tally.add(batch.owner_id, payloads=ROW + len(spec))
+        self._tally.add(batch.owner_id, payloads=JOB_BYTES + len(spec))
         self._sql(
             "INSERT INTO batch (id, owner_id, image_id, name, spec, key, key_digest, created_at, may_pause, retry_of)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -100,8 +100,8 @@ class RetentionVerbs:
         seen = _bounded(self._sql(_NEXT_JOBS, (before, owner_id, after, limit)))
         old = [row for row in seen if row.old]
         self._delete_jobs(old)
-        if not seen:
-            self._delete_empty_batches(before, owner_id, limit)
+        if not seen and self._delete_empty_batches(before, owner_id, limit) == limit:
+            return ForgottenJobs(0, after)
         return ForgottenJobs(len(old), max((one.key for one in seen), default=None))
 
     def _delete_jobs(self, rows: Sequence[_Old]) -> None:
@@ -110,11 +110,13 @@ class RetentionVerbs:
             self._tally.add(owner_id, payloads=-payloads, results=-results, logs=-logs)
         self._sql_many("DELETE FROM job WHERE seq = ?", _keys(rows))
 
-    def _delete_empty_batches(self, before: float, owner_id: int | None, limit: int) -> None:
-        for key in self._sql(_EMPTY_BATCHES, (before, owner_id, limit)).fetchall():
+    def _delete_empty_batches(self, before: float, owner_id: int | None, limit: int) -> int:
+        keys = self._sql(_EMPTY_BATCHES, (before, owner_id, limit)).fetchall()
+        for key in keys:
             owner, size = self._sql(f"{BATCH} WHERE seq = ?", key).fetchone()
             self._tally.add(owner, payloads=-size)
             self._sql("DELETE FROM batch WHERE seq = ?", key)
+        return len(keys)
 
     def stored(self) -> list[StoredBytes]:
         return [_STORED.of(row) for row in self._sql(f"SELECT {_STORED.sql} FROM stored")]  # noqa: S608

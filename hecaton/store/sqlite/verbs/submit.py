@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from itertools import chain, count, repeat
 
 from hecaton.core.errors import Conflict, NotFound
-from hecaton.store.port import NewJob, Stored
+from hecaton.store.port import JOB_BYTES, NewJob, Stored
 from hecaton.store.sqlite.rows import json_text
 from hecaton.store.sqlite.run_after import READY
 from hecaton.store.sqlite.statements import PARTS, Row, Statements, parts
-from hecaton.store.sqlite.tally import ROW, Tally
+from hecaton.store.sqlite.tally import Tally
 
 _INSERTED = (
     "state", "id", "owner_id", "image_id", "lane", "priority", "expires_at", "key", "key_digest", "created_at", "mode",
@@ -70,7 +70,7 @@ class SubmitVerbs:
         labels: list[tuple[str, str, int]] = []
         for job, row, one in zip(jobs, rows, stored, strict=True):
             if not one.duplicate:
-                size = ROW + len(row[_SPEC]) + len(job.payload.data)  # which is empty where that is a file
+                size = JOB_BYTES + len(row[_SPEC]) + len(job.payload.data)  # which is empty where that is a file
                 sizes[job.owner_id] = sizes.get(job.owner_id, 0) + size
                 if job.spec.tags or job.spec.name is not None:
                     labels += [(key, value, one.index) for key, value in job.spec.labels]
