@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import structlog
 
-from hecaton.core.errors import Unauthenticated
+from hecaton.core.errors import BadRequest, Unauthenticated
 from hecaton.core.model import Role
 from hecaton.server.accounts.audit import MAX_REFUSALS, REFUSALS_PER_SECOND, Audit, Deed
 from hecaton.server.accounts.permissions import Action
@@ -157,6 +157,16 @@ def test_strangers_fill_no_disk_and_their_number_is_known() -> None:
     assert len(lines) == REFUSALS_PER_SECOND
     assert lines[0]["not_written"] == 500
     assert all("not_written" not in line for line in lines[1:])
+
+
+def test_nor_do_users_by_what_fails() -> None:
+    audit = Audit(lambda: 0.0)
+    own = Deed(Action.SET_PASSWORD, "192.0.2.1", "bob", Role.USER, "bob")
+    with _audited() as lines:
+        for _ in range(MAX_REFUSALS + 500):
+            audit.failed(own, BadRequest("this is no JSON"))
+        audit.failed(own, None)  # a fault of the server is always written
+    assert len(lines) == MAX_REFUSALS + 1
 
 
 async def test_the_log_of_a_server_has_these_lines_and_no_secret(tmp_path: Path) -> None:

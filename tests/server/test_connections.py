@@ -231,13 +231,19 @@ async def test_idle_connections_from_one_address_keep_nobody_out(crowded: Crowd)
     assert json.loads(crowded.ask(idle[-1], "/healthz")[1])["status"] == "ok"
 
 
-async def test_nor_do_those_that_never_end_the_handshake_of_tls(tmp_path: Path) -> None:
-    issued, key, certificate = (ca := trustme.CA()).issue_cert("127.0.0.1"), tmp_path / "key.pem", tmp_path / "cert.pem"
+def _certificate(folder: Path) -> tuple[Path, Path, ssl.SSLContext]:
+    """Its files, and who trusts it."""
+    issued, key, certificate = (ca := trustme.CA()).issue_cert("127.0.0.1"), folder / "key.pem", folder / "cert.pem"
     issued.private_key_pem.write_to_path(str(key))
     key.chmod(0o600)
     issued.cert_chain_pems[0].write_to_path(str(certificate))
     trusting = ssl.create_default_context()
     ca.configure_trust(trusting)
+    return certificate, key, trusting
+
+
+async def test_nor_do_those_that_never_end_the_handshake_of_tls(tmp_path: Path) -> None:
+    certificate, key, trusting = _certificate(tmp_path)
     with Crowd(tmp_path / "home", "--ssl-keyfile", str(key), "--ssl-certfile", str(certificate)) as crowded:
         for host in range(10, 30):
             for _ in range(20):
@@ -248,6 +254,18 @@ async def test_nor_do_those_that_never_end_the_handshake_of_tls(tmp_path: Path) 
             worker = ScriptedWorker(session, crowded.url, made["token"])
             await worker.connect()
             await worker.gone()
+
+
+def test_who_gives_way_under_tls_and_says_nothing_loses_the_connection_itself(tmp_path: Path) -> None:
+    """A polite end of TLS would wait for his: half a minute for each, and more of them than there are files."""
+    certificate, key, trusting = _certificate(tmp_path)
+    with Crowd(tmp_path / "home", "--ssl-keyfile", str(key), "--ssl-certfile", str(certificate)) as crowded:
+        silent = [trusting.wrap_socket(crowded.connect("127.0.0.2"), server_hostname="127.0.0.1") for _ in range(FILES)]
+        with contextlib.closing(socket.socket(fileno=silent[0].detach())) as bare:
+            bare.settimeout(15)
+            with contextlib.suppress(ConnectionResetError):
+                while bare.recv(4096):
+                    pass
 
 
 async def test_nor_do_those_from_many_addresses(crowded: Crowd) -> None:

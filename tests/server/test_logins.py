@@ -7,14 +7,17 @@ import asyncio
 import contextlib
 import json
 import threading
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import pytest
 
 from hecaton.core.errors import TooMany
 from hecaton.server.accounts.auth import MAX_CHECKS, MAX_CHECKS_OF_ONE, Passwords
+from hecaton.server.accounts.directory import MAX_NAME
 from hecaton.server.accounts.throttle import IN_ALL, MAX_HOMES, OF_ADDRESS, OF_NAME, OF_PAIR, Throttle
 from hecaton.server.web.api import PASSWORD_BODY_LIMIT
 from tests.server.people import Person, eventually
@@ -88,6 +91,33 @@ def test_the_newest_places_are_remembered() -> None:
         throttle.right("ada", _address(number), 0.0)
     assert not throttle.is_home("ada", _address(0))
     assert throttle.is_home("ADA", _address(1))
+
+
+async def test_one_name_is_one_however_it_is_spelt(server: Running) -> None:
+    spellings = ["admin", "ADMIN", "\uff41dmin", "a\uff44min", "ad\uff4din", "adm\uff49n"]  # NFKC: the same
+    statuses = []
+    for number in range(OF_PAIR.burst + 1):
+        guess = {"username": spellings[number % len(spellings)], "password": f"wrong-{number:04}"}
+        statuses.append((await server.nobody.call("POST", "/v1/login", guess)).status)
+    assert statuses == [401] * OF_PAIR.burst + [429]
+
+
+async def test_a_name_that_is_too_long_for_one_costs_nothing(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFKC takes half an hour for a mebibyte of marks that combine."""
+    longest = 0
+
+    def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
+        nonlocal longest
+        longest = max(longest, len(text))
+        return normal(form, text)
+
+    normal = unicodedata.normalize
+    monkeypatch.setattr(unicodedata, "normalize", normalize)
+    strange = "\u0345" * 500 + "\u0334" * 500
+    assert (await server.nobody.call("POST", "/v1/login", {"username": strange, "password": "x" * 9})).status == 401
+    clear = {"older_than": 0, "username": strange}
+    assert (await (await server.user("bob")).call("POST", "/v1/usage/clear", clear)).status == 404
+    assert longest <= MAX_NAME
 
 
 async def test_what_is_no_guess_is_not_counted(server: Running) -> None:

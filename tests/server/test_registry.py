@@ -87,6 +87,10 @@ async def test_answers_may_end_with_their_connection_and_have_hints_before_them(
         said = await ask("GET", url, {}, private=True)
         assert (said.status, said.headers["x"], said.body, said.public) == (200, "y", b"all of it", False)
         assert (await ask("HEAD", url, {}, private=True)).status == 200
+    upgrade = Answer(101, b"", {"Connection": "upgrade", "Upgrade": "x"})
+    told.on("GET", "/other", upgrade)
+    with pytest.raises(Unanswered):
+        await ask("GET", f"{told.url}/other", {}, private=True)
     told.on("GET", "/", Answer(200, b"cut", cut=1))
     with pytest.raises(Unanswered, match="broke off"):
         await ask("GET", f"{told.url}/", {}, private=True)

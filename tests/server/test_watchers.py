@@ -21,6 +21,24 @@ EVENTS = 10
 LARGE = "x" * 1_000_000
 
 
+async def test_a_client_that_leaves_ends_what_runs_also_with_more_requests_behind_it(server: Running) -> None:
+    await server.image()
+    job = await server.admin.submit(IMAGE)
+    host, port = server.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"Host: x\r\nAuthorization: Bearer {server.admin.token}\r\n\r\n"
+    writer.write(f"GET /v1/jobs/{job}/events HTTP/1.1\r\n{head}GET /v1/server HTTP/1.1\r\n{head}".encode())
+    await reader.readuntil(b"IN_QUEUE")
+    streams = server.server.parts.hub._streams
+    assert len(streams) == 1
+    writer.transport.abort()
+
+    async def left() -> int:
+        return len(streams)
+
+    await eventually(left, 0, 20)
+
+
 def _open(person: Person, path: str) -> Any:
     return person.session.get(person.url + path, headers={"Authorization": f"Bearer {person.token}"})
 

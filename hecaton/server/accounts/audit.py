@@ -53,7 +53,8 @@ def is_recorded(role: Role | None, action: Action) -> bool:
 
 
 class Audit:
-    """On the loop. Refusals over the budget are counted, and the next line about one says how many were not written."""
+    """On the loop. Refusals, and what fails of those who are no admins, have a budget: what is over it is counted, and
+    the next such line says how many were not written."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -66,14 +67,16 @@ class Audit:
         """`error` None: by a fault of the server."""
         result = HecatonError.code if error is None else error.code
         login = deed.action is Action.LOG_IN
-        if not login and not isinstance(error, Unauthenticated | Forbidden):
-            _log.info("Audit", **_fields(deed, result))
+        refused = login or isinstance(error, Unauthenticated | Forbidden)
+        write = _log.warning if refused else _log.info
+        if error is None or (deed.role == Role.ADMIN and not refused):
+            write("Audit", **_fields(deed, result))
             return
         budget = self._logins if login else self._others
         if budget.take(self._now()):
             missed = {"not_written": budget.missed} if budget.missed else {}
             budget.missed = 0
-            _log.warning("Audit", **_fields(deed, result), **missed)
+            write("Audit", **_fields(deed, result), **missed)
 
 
 def _fields(deed: Deed, result: str) -> dict[str, str]:

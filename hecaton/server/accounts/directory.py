@@ -63,6 +63,8 @@ class Directory:
     def user_by_name(self, name: str) -> User | None:
         """Without case. A name that was given before names were ASCII is found in each of its Unicode forms, after
         those that are written just so."""
+        if len(name) > MAX_NAME:  # nobody's; and what NFKC costs rises with the square of the length
+            return None
         for key in (str.casefold, _compatible):
             wanted = key(name)
             found = next((user for user in self._users.values() if key(user.name) == wanted), None)
@@ -80,11 +82,14 @@ class Directory:
     def has_admin(self) -> bool:
         return any(user.role is Role.ADMIN for user in self._users.values())
 
-    async def create_user(self, request: api.NewUser) -> api.UserView:
+    async def create_user(self, request: api.NewUser, caller: Caller | None = None) -> api.UserView:
+        """`caller`: who asks for it, but for the first admin."""
         name = _name(request.username, "user")
         if (known := self.user_by_name(name)) is not None:
             raise Conflict(f"there is a user {known.name!r} already")
         hashed = await self._passwords.hash(request.password)
+        if caller is not None:
+            self.require(caller)
         now = self._clock.now()
         user = await self._database.write(lambda store: store.create_user(name, hashed, request.role, now))
         self._users[user.id] = user
@@ -107,6 +112,7 @@ class Directory:
         known = self.require_settable(caller, name)
         stored = known.name if known is not None else name
         hashed = await self._passwords.hash(password, f"user {caller.user_id}")
+        self.require(caller)
         user = await self._database.write(lambda store: store.set_password(stored, hashed))
         self._users[user.id] = user
         self._revoke(user.id)
@@ -139,7 +145,7 @@ class Directory:
         other = name.removesuffix(":latest") if name.endswith(":latest") else f"{name}:latest"
         return self._by_name.get(name) or self._by_name.get(other)
 
-    async def add_image(self, request: api.NewImage) -> api.ImageView:
+    async def add_image(self, request: api.NewImage, caller: Caller) -> api.ImageView:
         reference = parse(request.name)
         if (known := self._named(request.name)) is not None:
             same = "" if known.name == request.name else f" as {known.name!r}, which is the same image"
@@ -151,6 +157,7 @@ class Directory:
         checked = Checked(reference.digest)
         if request.verify:
             checked = await self._resolver.first(request.name, reference)
+            self.require(caller)
         now = self._clock.now()
         image = await self._database.write(
             lambda store: store.add_image(request.name, checked.digest, request.description, now, defaults)
@@ -158,11 +165,12 @@ class Directory:
         self._keep(image)
         return _image_view(image, True, checked.warning)
 
-    async def update_image(self, name: str, change: api.ImageChange) -> api.ImageView:
+    async def update_image(self, name: str, change: api.ImageChange, caller: Caller) -> api.ImageView:
         known = self.find_image(name)
         _check_env(change.env)
         with_defaults(known.defaults, change.defaults or {})  # before a registry is asked
         digest = await self._resolver.again(known.name, parse(known.name)) if change.refresh else None
+        self.require(caller)  # a registry and the workers may have taken seconds
         now = self._clock.now()
         image = await self._database.write(
             lambda store: store.update_image(

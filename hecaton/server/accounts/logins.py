@@ -22,6 +22,7 @@ class Logins:
         cancelled: a check that has begun counts as wrong then."""
         if len(password) > MAX_PASSWORD:
             raise _wrong()
+        name = name if user is None else user.name  # one name, however it is spelt
         now = self._clock.now()
         self._throttle.guess(name, address, now)
         known = self._throttle.is_home(name, address)

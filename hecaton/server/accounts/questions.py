@@ -61,7 +61,7 @@ async def ask(method: str, url: str, headers: Mapping[str, str], *, private: boo
         raise Unanswered(f"TLS failed: {getattr(error, 'verify_message', None) or error.reason or error}") from None
     except OSError as error:
         raise Unanswered((error.strerror or str(error) or "no answer").lower()) from None
-    except (httptools.HttpParserError, BadRequest, ValueError) as error:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade, BadRequest, ValueError) as error:
         raise Unanswered(str(error)) from None
 
 

@@ -95,7 +95,7 @@ class Api:
     async def create_user(self, call: Call) -> api.UserView:
         request: api.NewUser = decode(await call.body(), api.NewUser)
         call.target = request.username
-        return await self._directory.create_user(request)
+        return await self._directory.create_user(request, call.caller)
 
     async def delete_user(self, call: Call) -> None:
         await self._directory.delete_user(call.caller, call.params["name"])
@@ -116,13 +116,14 @@ class Api:
     async def add_image(self, call: Call) -> api.ImageView:
         request: api.NewImage = decode(await call.body(), api.NewImage)
         call.target = request.name
-        return await self._directory.add_image(request)
+        return await self._directory.add_image(request, call.caller)
 
     async def show_image(self, call: Call) -> api.ImageView:
         return await self._directory.show_image(call.caller, call.params["name"])
 
     async def update_image(self, call: Call) -> api.ImageView:
-        return await self._directory.update_image(call.params["name"], decode(await call.body(), api.ImageChange))
+        change: api.ImageChange = decode(await call.body(), api.ImageChange)
+        return await self._directory.update_image(call.params["name"], change, call.caller)
 
     async def delete_image(self, call: Call) -> None:
         await self._directory.delete_image(call.params["name"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from hecaton.wire.errors import ErrorBody, ErrorReply
 
@@ -49,6 +49,9 @@ class Bounded(HttpToolsProtocol):
     framing = 0
     """Bytes of the head that is being read, or around the chunks of the body that is."""
 
+    behind: tuple[RequestResponseCycle, ...] = ()
+    """Requests before the newest one that others came behind, unanswered: uvicorn itself knows the newest alone."""
+
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self.framing += len(data)
@@ -87,7 +90,10 @@ class Bounded(HttpToolsProtocol):
         self.framing = 0
         if self.cycle is not before:
             self.headers = []  # of the trailers, which nobody asks for
-            if self.pipeline and len(self.pipeline) > MAX_PIPELINED:
+            if not self.pipeline or before is None:
+                return
+            self.behind = (*(cycle for cycle in self.behind if not cycle.response_complete), before)
+            if len(self.pipeline) > MAX_PIPELINED:
                 raise Refused(429, "too_many", f"more than {MAX_PIPELINED} requests wait for an answer to another one")
 
     def on_body(self, body: bytes) -> None:
@@ -102,10 +108,19 @@ class Bounded(HttpToolsProtocol):
         cycle = self.cycle
         if not self.pipeline and (cycle is None or cycle.response_complete or not cycle.response_started):
             self.transport.write(last_answer(why.status, why.body))
-        if cycle is not None:
-            cycle.disconnected = True  # whoever works on it has nobody to answer
-            cycle.message_event.set()
+        self._hang_up(*self.behind, *((cycle,) if cycle is not None else ()))
         self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hang_up(*self.behind)
+        super().connection_lost(exc)
+
+    @staticmethod
+    def _hang_up(*cycles: RequestResponseCycle) -> None:
+        """Whoever works on these has nobody to answer."""
+        for cycle in cycles:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
 
 def _too_large() -> Refused:

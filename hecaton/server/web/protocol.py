@@ -32,6 +32,9 @@ _RESERVED = 512
 _OPEN_MAX = 10240
 """Of macOS: its setrlimit refuses more than that, unlimited too."""
 
+LAST_WORDS = 1.0
+"""Seconds for the answer to a connection that gives way, before it is cut."""
+
 MAX_PARTS = 1024
 """Of a frame that comes in parts."""
 
@@ -141,6 +144,7 @@ class Patient(Replying):
         """Nobody knows who it is, and others have need of its place."""
         if self in self.connections and not self.transport.get_write_buffer_size():
             self.refuse(Refused(503, Unavailable.code, "others needed this connection's place"))
+            self.loop.call_later(LAST_WORDS, self.transport.abort)  # with TLS it would wait for the peer's own end
         else:
             self.transport.abort()
 
