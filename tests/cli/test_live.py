@@ -6,6 +6,7 @@ import json
 import signal
 
 import msgspec
+import pytest
 
 from tests.cli.conftest import HECATON
 from tests.cli.screen import Terminal
@@ -55,16 +56,24 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server: Scripte
     assert not [seen for seen in server.seen if seen.method != "GET"]
 
 
-def test_a_second_ctrl_c_cancels_the_job(server: ScriptedServer) -> None:
+@pytest.mark.parametrize(
+    ("state", "says", "code"),
+    [
+        ("CANCELLED", "Job 12 is CANCELLED.", 3),
+        ("IN_PROGRESS", "Job 12 is IN_PROGRESS, and told to stop.", 3),
+        ("FINISHED", "Job 12 is FINISHED.", 0),  # in the meantime
+    ],
+)
+def test_a_second_ctrl_c_cancels_the_job(server: ScriptedServer, state: str, says: str, code: int) -> None:
     server.on("GET", "/v1/jobs/12/events", Answer(lines=(event("state", "IN_PROGRESS", attempt=1),), then="hang"))
-    server.on("POST", "/v1/jobs/12/cancel", reply(job("CANCELLED")))
+    server.on("POST", "/v1/jobs/12/cancel", reply(job(state)))
     with Terminal([str(HECATON), "job", "wait", "12"]) as terminal:
         terminal.until("IN_PROGRESS")
         terminal.type("\x03")
         terminal.until("again within 3 s")
         terminal.type("\x03")
-        terminal.until("Job 12 is cancelled.")
-        assert terminal.end() == 3
+        terminal.until(says)
+        assert terminal.end() == code
     assert len(server.asked("POST", "/v1/jobs/12/cancel")) == 1
 
 

@@ -259,13 +259,17 @@ async def test_nor_do_those_that_never_end_the_handshake_of_tls(tmp_path: Path) 
 def test_who_gives_way_under_tls_and_says_nothing_loses_the_connection_itself(tmp_path: Path) -> None:
     """A polite end of TLS would wait for his: half a minute for each, and more of them than there are files."""
     certificate, key, trusting = _certificate(tmp_path)
-    with Crowd(tmp_path / "home", "--ssl-keyfile", str(key), "--ssl-certfile", str(certificate)) as crowded:
-        silent = [trusting.wrap_socket(crowded.connect("127.0.0.2"), server_hostname="127.0.0.1") for _ in range(FILES)]
-        with contextlib.closing(socket.socket(fileno=silent[0].detach())) as bare:
-            bare.settimeout(15)
-            with contextlib.suppress(ConnectionResetError):
-                while bare.recv(4096):
-                    pass
+    secure = "--ssl-keyfile", str(key), "--ssl-certfile", str(certificate)
+    with Crowd(tmp_path / "home", *secure) as crowded, contextlib.ExitStack() as stack:
+        first, *_ = [
+            stack.enter_context(trusting.wrap_socket(crowded.connect("127.0.0.2"), server_hostname="127.0.0.1"))
+            for _ in range(FILES)
+        ]
+        bare = stack.enter_context(socket.socket(fileno=first.detach()))
+        bare.settimeout(15)
+        with contextlib.suppress(ConnectionResetError):
+            while bare.recv(4096):
+                pass
 
 
 async def test_nor_do_those_from_many_addresses(crowded: Crowd) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from hecaton.core.model import User, WorkerRecord
+from hecaton.core.model import Role, User, WorkerRecord
 from hecaton.server.accounts.auth import Caller
 from hecaton.wire.channel import CLOSE_UNAUTHENTICATED, PROTOCOL, Assign, Hello, Log, Welcome
 from tests.server.people import Person
@@ -302,3 +302,28 @@ async def test_no_answer_is_kept_or_taken_for_a_page_by_what_lies_in_between(ser
         reply = await server.admin.call(method, path)
         found = (reply.headers.get("Cache-Control"), reply.headers.get("X-Content-Type-Options"))
         assert found == ("no-store", "nosniff"), (method, path)
+
+
+@pytest.mark.parametrize("what", ["making a user", "setting a password"])
+async def test_who_loses_his_rights_while_a_password_is_hashed_has_done_nothing(
+    server: Running, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Many may wait for that, and for seconds."""
+    await server.user("bob")
+    second = await server.user("second", Role.ADMIN)
+    directory = server.server.parts.directory
+    hashed = directory._passwords.hash
+
+    async def slow(*words: str) -> str:
+        await server.admin.must("DELETE", "/v1/users/second")
+        return await hashed(*words)
+
+    monkeypatch.setattr(directory._passwords, "hash", slow)
+    if what == "making a user":
+        reply = await second.call("POST", "/v1/users", {"username": "spy", "password": PASSWORD, "role": "admin"})
+    else:
+        reply = await second.call("PUT", "/v1/users/bob/password", {"password": "another password"})
+    assert reply.status == 401
+    monkeypatch.undo()
+    assert [user["username"] for user in await server.admin.get("/v1/users")] == ["admin", "bob"]
+    assert (await server.nobody.login("bob", PASSWORD)).token

@@ -23,6 +23,7 @@ from hecaton.worker.runtimes import python_mount
 from hecaton.worker.runtimes.docker import DockerRuntime, configuration, is_init
 from hecaton.worker.runtimes.port import (
     CHANNEL_TARGET,
+    GROUP_VARIABLE,
     PYTHON_TARGET,
     CommandLine,
     ContainerSpec,
@@ -298,6 +299,25 @@ async def test_an_entrypoint_that_is_an_init_process_is_process_1(
     assert configuration(spec, WORKER, 1 << 20)["HostConfig"]["Init"] is init
     left_out = msgspec.structs.replace(spec, options=Options(entrypoint="none"))
     assert configuration(left_out, WORKER, 1 << 20)["HostConfig"]["Init"] is not is_init(command)
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "env", "told"),
+    [
+        (("/usr/bin/dumb-init", "--"), {}, True),
+        (("/usr/bin/dumb-init", "-c", "--"), {}, False),
+        (("/usr/bin/dumb-init", "--"), {"DUMB_INIT_SETSID": "0"}, False),
+        (("/init",), {}, False),
+        ((), {"DUMB_INIT_SETSID": "0"}, True),
+    ],
+)
+async def test_a_launcher_waits_for_its_group_where_a_signal_reaches_that(
+    runtime: DockerRuntime, actor: ImageRef, tmp_path: Path, entrypoint: tuple[str, ...], env: dict[str, str],
+    told: bool,
+) -> None:  # fmt: skip
+    spec = await spec_for(runtime, actor, tmp_path)
+    spec = msgspec.structs.replace(spec, image=Prepared("id", env, entrypoint, ("sh", "-c", "true")))
+    assert (f"{GROUP_VARIABLE}=1" in configuration(spec, WORKER, 1 << 20)["Env"]) is told
 
 
 async def test_a_stop_reaches_what_a_shell_waits_for(runtime: DockerRuntime, actor: ImageRef, tmp_path: Path) -> None:

@@ -186,6 +186,25 @@ class TestWhereASignalIsForTheWholeGroup:
         assert launcher.wait(PATIENCE) == 128 + signal.SIGTERM
         assert site.log == "training\ncheckpoint saved\n"
 
+    def test_nobody_waits_for_an_entrypoint_that_waits_for_the_launcher(self, site: Site) -> None:
+        command = site.command(site.file(WAITS["train.py"], "train.py"))
+        log = '>>"$HECATON_DIR/log"'
+        waits = f"trap 'echo told {log}' TERM; \"$@\"; code=$?; echo cleanup {log}; exit $code"
+        entrypoint = site.begin(["sh", "-c", waits, "entrypoint", *command], **{GROUP_VARIABLE: "1"})
+        os.killpg(entrypoint.pid, signal.SIGTERM)
+        assert entrypoint.wait(PATIENCE) == 128 + signal.SIGTERM
+        assert site.log == "training\ncheckpoint saved\ntold\ncleanup\n"
+
+    @pytest.mark.parametrize("name", ["INT", "HUP", "QUIT", "USR1", "USR2"])
+    def test_what_the_file_sends_to_its_own_group_and_lives_through_ends_nothing(self, site: Site, name: str) -> None:
+        text = (
+            f"import os, signal\nsignal.signal(signal.SIG{name}, lambda *_: print('heard', flush=True))\n"
+            f"os.killpg(0, signal.SIG{name})\nprint('goes on', flush=True)\nraise SystemExit(4)"
+        )
+        launcher = site.begin(site.command(site.file(text)), **{GROUP_VARIABLE: "1"})
+        assert launcher.wait(PATIENCE) == 4
+        assert site.log == "heard\ngoes on\n"
+
     def test_what_ends_by_itself_ends_the_launcher_whoever_is_left(self, site: Site) -> None:
         leaves = "import subprocess, sys\nsubprocess.Popen(['sleep', '60'])\nprint('training', flush=True)\nsys.exit(5)"
         launcher = site.begin(site.command(site.file(leaves)), **{GROUP_VARIABLE: "1"})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Reason
 from hecaton.wire.channel import Assignment, Held, Released, Started
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.settings import WorkerSettings
-from hecaton.worker.brain.slots import MAX_AHEAD
+from hecaton.worker.brain.slots import AHEAD_BYTES, MAX_AHEAD
 from hecaton.worker.runtimes.port import Exit
 from tests.worker.brain import Brain, assignment, ref
 
@@ -50,6 +51,13 @@ def test_a_container_with_short_jobs_is_given_the_next_ones_ahead(brain: Brain) 
     assert brain.results() == [(A, Reason.OK)]
     assert [held.phase for held in brain.state.holdings.held(brain.now) if held.ref == C] == ["queued"]
     assert Held(B, 0, "running", 0.0) in brain.state.holdings.held(brain.now)
+
+
+def test_and_no_more_bytes_than_it_reads_without_delay(brain: Brain) -> None:
+    """Or what waits for it would be more than for one that does not read."""
+    body = Body.inline(Kind.BYTES, b"x" * (AHEAD_BYTES // 4))
+    brain.assign(*(msgspec.structs.replace(assignment(f"job{number}"), payload=body) for number in range(10)))
+    assert len(ahead(brain)) == 4
 
 
 def test_it_has_work_for_a_few_milliseconds_ahead_and_no_more(brain: Brain) -> None:

@@ -352,6 +352,10 @@ def main() -> None:
 
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(FINAL_EXIT if isinstance(error, NewerDatabase) else 1) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -40,6 +40,9 @@ AHEAD_SECONDS = 0.01
 
 MAX_AHEAD = 64
 
+AHEAD_BYTES = 2 << 20
+"""Of payloads in one go: what waits for a container that does not read is bounded, and it reads one job at a time."""
+
 
 @dataclasses.dataclass(slots=True, eq=False)
 class HeldJob:

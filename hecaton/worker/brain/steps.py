@@ -7,7 +7,7 @@ from itertools import islice
 from hecaton.wire.channel import Started
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.holdings import Holdings
-from hecaton.worker.brain.slots import AHEAD_SECONDS, Container, HeldJob, Phase, WorkerSlot
+from hecaton.worker.brain.slots import AHEAD_BYTES, AHEAD_SECONDS, Container, HeldJob, Phase, WorkerSlot
 
 
 class Steps:
@@ -76,10 +76,11 @@ class Steps:
         late = running.started_at is None or now - running.started_at > AHEAD_SECONDS
         if 2 * there > room or late or self._holdings.leaving is not None:
             return
-        jobs = []
+        jobs, size = [], 0
         for job in islice(slot.jobs, there + 1, room + 1):
             plain = job.here and job.assignment.payload.blob is None and not job.assignment.options.no_overlap
-            if not plain or not container.suits(job):
+            size += job.assignment.payload.size
+            if not plain or size > AHEAD_BYTES or not container.suits(job):
                 break
             jobs.append(job)
         if jobs:

@@ -153,7 +153,9 @@ class NativeDoor(Door):
         )
 
     def withdraw(self) -> tuple[AttemptRef, ...]:
-        return self._turns.withdraw()
+        refs = self._turns.withdraw()
+        self._kept.difference_update(refs)
+        return refs
 
     def acknowledge(self, ref: AttemptRef) -> None:
         """Leaves with the next job, or soon: alone it would cost both sides a wake-up for every job."""

@@ -16,6 +16,9 @@ import structlog
 PROBE = 4 * 1024 * 1024
 """Bytes that must find room before the disk counts as good again."""
 
+MAX_WANTED = 64 * 1024 * 1024
+"""Bytes for which a disk may count as full: one job that wants more than it has keeps the others from nothing."""
+
 ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Of a disk or a share of it that is full."""
 
@@ -41,7 +44,7 @@ class Disk:
 
     def refused(self, wanted: int = PROBE) -> None:
         """Something could not be written. `wanted`: bytes; with less room than that it would be again."""
-        self._wanted = max(self._wanted, wanted)
+        self._wanted = max(self._wanted, min(wanted, MAX_WANTED))
         if self._probing is None:
             self._probing = asyncio.get_running_loop().create_task(self._probe())
             self._say(True)
@@ -49,7 +52,7 @@ class Disk:
 
     def is_full(self, wanted: int) -> bool:
         """Whether this many bytes find no room. False also where the file system does not tell."""
-        return not _may_have_room(self._folder, wanted)
+        return not _may_have_room(self._folder, min(wanted, MAX_WANTED))
 
     def close(self) -> None:
         if self._probing is not None:

@@ -7,7 +7,7 @@ import json
 import posixpath
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +48,7 @@ _ALREADY_STOPPED = (NOT_FOUND, CONFLICT)
 _RUNNING = ("running", "paused", "restarting")
 _ENDED = ("exited", "dead")
 _TO_GROUP = frozenset({"tini", "tini-static", "docker-init", "dumb-init"})
+_TO_ONE = frozenset({"-c", "--single-child"})  # options of dumb-init
 _INITS = frozenset({"init", "catatonit", "my_init", "systemd"}) | _TO_GROUP
 
 T = TypeVar("T")
@@ -340,9 +341,11 @@ def is_init(words: Sequence[str]) -> bool:
     return bool(words) and posixpath.basename(words[0]) in _INITS
 
 
-def _signals_group(words: Sequence[str]) -> bool:
+def _signals_group(words: Sequence[str], variables: Mapping[str, str]) -> bool:
     """Whether the init process, this one or the engine's, sends a signal to the whole group of what it has started."""
-    return not is_init(words) or posixpath.basename(words[0]) in _TO_GROUP
+    name = posixpath.basename(words[0]) if is_init(words) else "docker-init"
+    alone = variables.get("DUMB_INIT_SETSID") == "0" or not _TO_ONE.isdisjoint(words)
+    return name in _TO_GROUP and not (name == "dumb-init" and alone)
 
 
 def _cards(spec: ContainerSpec) -> list[dict[str, Any]]:
@@ -365,7 +368,7 @@ def _environment(spec: ContainerSpec, first: Sequence[str]) -> dict[str, str]:
     variables["NVIDIA_VISIBLE_DEVICES"] = spec.gpu or "void"
     # To the engine's init process, which is tini: a signal is for the whole group, not for a shell that waits.
     variables.setdefault("TINI_KILL_PROCESS_GROUP", "1")
-    if _signals_group(first):
+    if _signals_group(first, {**spec.image.env, **variables}):
         variables[GROUP_VARIABLE] = "1"
     return variables
 

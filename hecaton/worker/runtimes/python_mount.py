@@ -98,7 +98,11 @@ goes_on() {
         IFS= read -r line <"$stat" || continue
         set -- ${line##*) }
         pid=${stat#/proc/}
-        [ "$3" = "$group" ] && [ "$1" != Z ] && [ "${pid%/stat}" != $$ ] && return 0
+        pid=${pid%/stat}
+        case $above in
+        *" $pid "*) continue ;;  # an ENTRYPOINT that waits for this waits for nothing else
+        esac
+        [ "$3" = "$group" ] && [ "$1" != Z ] && return 0
     done
     return 1
 }
@@ -108,13 +112,16 @@ run() {
     IFS=' '
     asked=
     trap asked=1 TERM
+    trap : INT HUP QUIT USR1 USR2  # what the file may send to its own group, and live through
     exec 3>&2 2>/dev/null  # a shell says of what has ended by a signal that it has
     (exec "$@" 2>&3 3>&-)
     code=$?
     [ -z "$asked" ] || {
-        IFS= read -r line <"/proc/$$/stat"
-        set -- ${line##*) }
-        group=$3
+        above=" " group= pid=$$
+        while IFS= read -r line <"/proc/$pid/stat"; do
+            set -- ${line##*) }
+            above="$above$pid " group=${group:-$3} pid=$2
+        done
         while goes_on; do
             sleep 0.1 || sleep 1
         done
@@ -179,15 +186,23 @@ def run():
         os._exit(127)
 
 
+def look(pid):
+    try:
+        with open("/proc/{}/stat".format(pid), "rb") as file:
+            state, parent, group = file.read().rpartition(b")")[2].split()[:3]
+    except OSError:
+        return b"Z", 0, 0
+    return state, int(parent), int(group)
+
+
 def goes_on():
-    own = os.getpid()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/" + pid + "/stat", "rb") as file:
-                state, _, group = file.read().rpartition(b")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(group) == os.getpgrp() and state != b"Z" and int(pid) != own:
+    above, pid = [], os.getpid()
+    while pid:  # an ENTRYPOINT that waits for this waits for nothing else
+        above.append(pid)
+        pid = look(pid)[1]
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        state, _, group = look(pid)
+        if group == os.getpgrp() and state != b"Z" and pid not in above:
             return True
     return False
 
@@ -201,7 +216,8 @@ if not child:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     run()
 signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, signal.SIG_IGN)  # what the file may send to its own group, and live through
 signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 status = os.waitpid(child, 0)[1]
 while asked and goes_on():

@@ -15,6 +15,7 @@ from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.jobs.follow import interrupted, output_option
 from hecaton.cli.hecaton.tree import Group
 from hecaton.cli.terminal import Column, ago, duration, one_line
+from hecaton.core.model import JobState
 
 if TYPE_CHECKING:
     from hecaton.client import BatchHandle
@@ -200,7 +201,12 @@ def follow(cli: Cli, handle: BatchHandle, target: Path | None, since: float | No
             screen.status(_progress(view))
     except KeyboardInterrupt:
         screen.close()
-        return interrupted(f"Batch {handle.index}", f"batch wait {handle.index}", cli, handle.cancel)
+
+        def cancel() -> JobState:
+            handle.cancel()
+            return JobState.CANCELLED
+
+        return interrupted(f"Batch {handle.index}", f"batch wait {handle.index}", cli, cancel)
     finally:
         screen.close()
     if target is not None:

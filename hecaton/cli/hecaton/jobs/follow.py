@@ -14,6 +14,7 @@ from hecaton.cli import output
 from hecaton.cli.hecaton.context import Cli
 from hecaton.cli.hecaton.jobs import text as job_text
 from hecaton.cli.terminal import is_terminal
+from hecaton.core.model import JobState
 
 AGAIN = 3.0
 """Seconds after a Ctrl-C in which a second one stops what is waited for."""
@@ -53,7 +54,7 @@ def follow(cli: Cli, job_id: str, timeout: float | None, target: Path | None, na
         view, shown = live.watch(client, job_id, timeout, name or job_id)
     except KeyboardInterrupt:
         name = name or job_id
-        return interrupted(f"Job {name}", f"job wait {name}", cli, lambda: cli.new_client().cancel(job_id))
+        return interrupted(f"Job {name}", f"job wait {name}", cli, lambda: cli.new_client().cancel(job_id).state)
     if view.state == "FINISHED":
         if target is not None:
             client.download_result(view.id, target)
@@ -71,8 +72,9 @@ def follow(cli: Cli, job_id: str, timeout: float | None, target: Path | None, na
     return output.EXIT_CODE_OF_STATE[view.state]
 
 
-def interrupted(what: str, back: str, cli: Cli, cancel: Callable[[], object]) -> int:
-    """After Ctrl-C: it goes on, unless another one comes soon. `back`: the command that comes back to it."""
+def interrupted(what: str, back: str, cli: Cli, cancel: Callable[[], JobState]) -> int:
+    """After Ctrl-C: it goes on, unless another one comes soon. `back`: the command that comes back to it. `cancel`:
+    gives what it is then, for it may have ended by itself meanwhile."""
     asks = is_terminal(sys.stdin)
     again = f" Ctrl-C again within {AGAIN:g} s cancels it." if asks else ""
     try:
@@ -82,7 +84,7 @@ def interrupted(what: str, back: str, cli: Cli, cancel: Callable[[], object]) ->
     except KeyboardInterrupt:
         if not asks:
             raise
-        cancel()
-        output.say(f"{what} is cancelled.")
-        return output.CANCELLED
+        state = cancel()
+        output.say(f"{what} is {state}" + ("." if state.terminal else ", and told to stop."))
+        return output.EXIT_CODE_OF_STATE[state] if state.terminal else output.CANCELLED
     return output.INTERRUPTED

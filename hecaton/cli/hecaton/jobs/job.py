@@ -21,7 +21,7 @@ from hecaton.cli.hecaton.jobs.new import new
 from hecaton.cli.hecaton.jobs.options import job_options
 from hecaton.cli.hecaton.tree import Group
 from hecaton.cli.terminal import HarmlessStream, is_terminal
-from hecaton.core.errors import NotFound
+from hecaton.core.errors import HecatonError, Unauthenticated, Unreachable
 from hecaton.core.model import JobState
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ def cancel(cli: Cli, job_ids: tuple[str, ...], tag: str | None) -> int:
     """Cancel jobs, waiting or running. Each is tried; the exit code is that of the first that could not be."""
     if tag is not None:
         live = (state for state in STATES if not JobState(state).terminal)
-        tagged = [str(one.index) for state in live for one in _pages(cli.client(), state, None, tag=tag)]
+        found = (one.index for state in live for one in _pages(cli.client(), state, None, tag=tag))
+        tagged = [str(index) for index in dict.fromkeys(found)]  # one may move from state to state meanwhile
         if not tagged:
             output.say(f"No job with the tag {tag} waits or runs.")
         job_ids = (*job_ids, *tagged)
@@ -153,7 +154,9 @@ def cancel(cli: Cli, job_ids: tuple[str, ...], tag: str | None) -> int:
     for job_id in job_ids:
         try:
             view = cli.client().cancel(job_id)
-        except NotFound as error:
+        except (Unreachable, Unauthenticated):
+            raise
+        except HecatonError as error:
             output.show_error(error, cli.json)
             code = code or output.exit_code(error)
             continue

@@ -115,8 +115,9 @@ def new(
             raise click.UsageError(f"{args[0]!r} is too much: arguments go to scripts only (--script)")
     if not os.path.exists(file_path) and os.path.isfile(image_name):
         raise Suggestion(f"there is no file {file_path}", [f"hecaton job new {image_name} {file_path}"])
+    client = cli.client()  # that no server is known is not for the image
     with known_image(cli, image_name):
-        handle = _submit(cli.client(), file_path, image_name, name, asked)
+        handle = _submit(client, file_path, image_name, name, asked)
     if wait:
         output.say(f"Job {handle.index} ({handle.id}) is submitted.")
         return follow(cli, handle.id, None, target, str(handle.index))

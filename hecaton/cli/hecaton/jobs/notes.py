@@ -13,6 +13,9 @@ from hecaton.core.scripts import interpreters
 if TYPE_CHECKING:
     from hecaton.core.model import Mode
 
+MAX_LOOKED_AT = 64 * 1024 * 1024
+"""Bytes of a payload that are read for a warning: to say where one is no JSON takes all of it in memory."""
+
 ONE_FILE = "python -m zipapp FOLDER -o app.py makes one file of a folder."
 
 
@@ -65,7 +68,7 @@ def _of_payload(path: Path) -> Iterator[str]:
     from hecaton.client.payload import fault_of_json
 
     yield from _empty(path, "the job gets an empty text")
-    if path.suffix.lower() == ".json" and os.path.isfile(path) and os.path.getsize(path):
+    if path.suffix.lower() == ".json" and os.path.isfile(path) and 0 < os.path.getsize(path) <= MAX_LOOKED_AT:
         fault = fault_of_json(path)
         if fault is not None:
             yield f"{path} is not JSON ({fault}): it travels as it is, and reaches the handler as text or bytes"
