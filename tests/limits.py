@@ -392,6 +392,7 @@ ROWS = (
 EXEMPT: Mapping[str, str] = {
     "cli.hecaton.demo.cluster.START_LIMIT": "how long the demo waits for itself",
     "cli.hecaton.demo.cluster.STOP_LIMIT": "how long the demo waits for itself",
+    "cli.hecaton.jobs.notes.MAX_LOOKED_AT": "how much is read for a warning",
     "client.connection.CONNECT_LIMIT": "a client's patience with its server",
     "client.http.LONGEST_PAUSE": "a client's patience with its server",
     "wire.usage.LONGEST_AGE": "ten years: nothing is older",
@@ -400,6 +401,7 @@ EXEMPT: Mapping[str, str] = {
     "store.sqlite.file.QUICK_CHECK_LIMIT": "how much is read at start",
     "wire.channel.DIRECT_LIMIT": "how a body travels, which nobody sees",
     "worker.brain.slots.MAX_AHEAD": "how much a container has before it asks; the rest comes when it does",
+    "worker.memory.disk.MAX_WANTED": "when a disk counts as full, whatever was to be written",
     "worker.link.link.LONGEST_DELAY": "a worker's patience with its server",
 }
 

@@ -20,7 +20,7 @@ from hecaton.wire.channel import ImageRef
 from hecaton.worker.doors.channel_folder import LAUNCHED_NAME
 from hecaton.worker.runtimes import docker as docker_runtime
 from hecaton.worker.runtimes import python_mount
-from hecaton.worker.runtimes.docker import DockerRuntime, configuration, is_init
+from hecaton.worker.runtimes.docker import DockerRuntime, configuration
 from hecaton.worker.runtimes.port import (
     CHANNEL_TARGET,
     GROUP_VARIABLE,
@@ -33,6 +33,7 @@ from hecaton.worker.runtimes.port import (
     RuntimeFault,
 )
 from hecaton.worker.runtimes.python_mount import SHELL_LAUNCHER
+from hecaton.worker.runtimes.starting import is_init
 from tests.contracts.runtime_contract import ACTOR, SLEEP, WORKER, RuntimeContract, Start, reference, spec_for, until
 from tests.engine.daemon import docker
 from tests.engine.images import build_image

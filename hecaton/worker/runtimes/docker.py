@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import posixpath
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,7 +38,14 @@ from hecaton.worker.runtimes.port import (
     ProcMark,
     RuntimeFault,
 )
-from hecaton.worker.runtimes.starting import DEFAULT_SHM_SIZE, PIDS_LIMIT, Executables, environment
+from hecaton.worker.runtimes.starting import (
+    DEFAULT_SHM_SIZE,
+    PIDS_LIMIT,
+    Executables,
+    environment,
+    is_init,
+    signals_group,
+)
 
 _SHORT_SECONDS = 20.0
 _START_SECONDS = 120.0
@@ -47,9 +53,6 @@ _REMOVE_SECONDS = 60.0
 _ALREADY_STOPPED = (NOT_FOUND, CONFLICT)
 _RUNNING = ("running", "paused", "restarting")
 _ENDED = ("exited", "dead")
-_TO_GROUP = frozenset({"tini", "tini-static", "docker-init", "dumb-init"})
-_TO_ONE = frozenset({"-c", "--single-child"})  # options of dumb-init
-_INITS = frozenset({"init", "catatonit", "my_init", "systemd"}) | _TO_GROUP
 
 T = TypeVar("T")
 
@@ -336,18 +339,6 @@ def run_by(spec: ContainerSpec, command: CommandLine | None) -> tuple[list[str],
     return list(spec.image.entrypoint) if asked_for else [], words
 
 
-def is_init(words: Sequence[str]) -> bool:
-    """Whether this process reaps and forwards signals itself, and may insist on being process 1."""
-    return bool(words) and posixpath.basename(words[0]) in _INITS
-
-
-def _signals_group(words: Sequence[str], variables: Mapping[str, str]) -> bool:
-    """Whether the init process, this one or the engine's, sends a signal to the whole group of what it has started."""
-    name = posixpath.basename(words[0]) if is_init(words) else "docker-init"
-    alone = variables.get("DUMB_INIT_SETSID") == "0" or not _TO_ONE.isdisjoint(words)
-    return name in _TO_GROUP and not (name == "dumb-init" and alone)
-
-
 def _cards(spec: ContainerSpec) -> list[dict[str, Any]]:
     return [{"DeviceIDs": [spec.gpu], "Capabilities": [["gpu"]]}] if spec.gpu else []
 
@@ -368,7 +359,7 @@ def _environment(spec: ContainerSpec, first: Sequence[str]) -> dict[str, str]:
     variables["NVIDIA_VISIBLE_DEVICES"] = spec.gpu or "void"
     # To the engine's init process, which is tini: a signal is for the whole group, not for a shell that waits.
     variables.setdefault("TINI_KILL_PROCESS_GROUP", "1")
-    if _signals_group(first, {**spec.image.env, **variables}):
+    if signals_group(first, {**spec.image.env, **variables}):
         variables[GROUP_VARIABLE] = "1"
     return variables
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from hecaton.core.model import Reason
 from hecaton.worker.runtimes.port import CommandLine, ContainerSpec, RuntimeFault
+
+_TO_GROUP = frozenset({"tini", "tini-static", "docker-init", "dumb-init"})
+_TO_ONE = frozenset({"-c", "--single-child"})  # options of dumb-init
+_INITS = frozenset({"init", "catatonit", "my_init", "systemd"}) | _TO_GROUP
 
 DEFAULT_SHM_SIZE = 1 << 30
 """Bytes of /dev/shm per container. Docker's 64 MiB break PyTorch's data loaders; unused, it costs nothing."""
@@ -64,3 +68,15 @@ class Executables:
 
 def _question(spec: ContainerSpec) -> tuple[str, ...]:
     return (spec.image.image_id, *(command.words[0] for command in spec.commands or ()))
+
+
+def is_init(words: Sequence[str]) -> bool:
+    """Whether this process reaps and forwards signals itself, and may insist on being process 1."""
+    return bool(words) and posixpath.basename(words[0]) in _INITS
+
+
+def signals_group(words: Sequence[str], variables: Mapping[str, str]) -> bool:
+    """Whether the init process, this one or the engine's, sends a signal to the whole group of what it has started."""
+    name = posixpath.basename(words[0]) if is_init(words) else "docker-init"
+    alone = variables.get("DUMB_INIT_SETSID") == "0" or not _TO_ONE.isdisjoint(words)
+    return name in _TO_GROUP and not (name == "dumb-init" and alone)
