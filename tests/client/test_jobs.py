@@ -99,8 +99,9 @@ def _over_a_restart(server: ScriptedServer, client: Client) -> Any:
     assert arrived.wait(5)
     server.stop()
     _until_refused(client)
-    with ScriptedServer(port=server.port) as again:
-        again.on("GET", PATH, reply(finished({"a": 1})))
+    again = ScriptedServer(port=server.port)
+    again.on("GET", PATH, reply(finished({"a": 1})))
+    with again:
         waiting.join(20)
         client.close()
     return results

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import os
 import signal
+import struct
+import termios
 
 import pytest
 
 from hecaton.core.model import AttemptRef, Reason
+from hecaton.serverless.protocol import TURN_NUMBER, TURNS_NAME
 from hecaton.wire.channel import Cancel, Released, Revoke
 from hecaton.worker.brain import slots, steps
 from tests.worker import killable
@@ -56,6 +62,22 @@ async def give(site: Site, *names: str) -> None:
     """The first one runs, and waits to be let go; the others are ahead."""
     await site.server.assign(*(site.job(name) for name in names))
     await site.until_file(f"{names[0]}.ran")
+
+
+async def until_ahead(site: Site, count: int) -> None:
+    """The worker writes down what it gives ahead before it gives it: who kills it may be between the two."""
+    (pipe,) = site.folder.glob(f"c/*/{TURNS_NAME}")
+    turns = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while _readable(turns) < count * TURN_NUMBER.size:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        os.close(turns)
+
+
+def _readable(fd: int) -> int:
+    return struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]  # type: ignore[no-any-return]
 
 
 async def released(site: Site) -> set[AttemptRef]:
@@ -149,6 +171,7 @@ async def test_large_results_keep_the_order_of_those_behind_them(processes: Site
 async def test_a_killed_worker_hands_back_what_had_not_begun(site: Site) -> None:
     await warm_up(site, to_be_killed=True)
     await give(site, "a", "b", "c")
+    await until_ahead(site, 2)
     await site.is_killed()
     assert phases(await site.comes_back())[A] == "running"
     for name in "bc":
@@ -162,6 +185,7 @@ async def test_a_killed_worker_hands_back_what_had_not_begun(site: Site) -> None
 async def test_a_killed_worker_goes_on_with_one_that_had_begun_unseen(site: Site) -> None:
     await warm_up(site, to_be_killed=True)
     await give(site, "a", "b", "c")
+    await until_ahead(site, 2)
     assert site.process is not None
     site.process.send_signal(signal.SIGSTOP)
     site.let_go("a")

@@ -69,7 +69,8 @@ class Audit:
         login = deed.action is Action.LOG_IN
         refused = login or isinstance(error, Unauthenticated | Forbidden)
         write = _log.warning if refused else _log.info
-        if error is None or (deed.role == Role.ADMIN and not refused):
+        trusted = isinstance(deed.role, Role) and scope(deed.role, Action.FILL_DISK) is not None
+        if error is None or (trusted and not refused):
             write("Audit", **_fields(deed, result))
             return
         budget = self._logins if login else self._others
