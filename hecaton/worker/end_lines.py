@@ -6,6 +6,7 @@ import asyncio
 
 import structlog
 
+from hecaton.core.batches import cause_of
 from hecaton.core.model import Reason
 from hecaton.wire.channel import Outcome
 
@@ -25,7 +26,7 @@ class EndLines:
     def say(self, outcome: Outcome) -> None:
         if outcome.reason is not Reason.OK:
             ran = "" if outcome.ran is None else f" after {outcome.ran:.3g} s"
-            why = outcome.failure.message.partition("\n")[0][:300] if outcome.failure else ""
+            why = cause_of(outcome.reason, outcome.failure).message
             _log.info(f"A job ended: {outcome.reason.value}{ran}", job=outcome.ref.job, why=why)
             return
         self._finished.append(outcome)

@@ -307,6 +307,14 @@ def test_job_show_has_id_status_payload_and_index(invoke: Invoke, server: Script
     assert '  "answer": 42' in "\n".join(lines)
 
 
+def test_a_script_has_no_payload_to_show(invoke: Invoke, server: ScriptedServer) -> None:
+    waiting = [{"worker": "gpu-1", "why": "is draining"}]
+    server.on("GET", "/v1/jobs/12", reply(job(mode="script", file_name="t.py", waiting=waiting, queue_position=1)))
+    shown = invoke("job", "show", "12").out
+    assert "payload" not in shown
+    assert "1 job is before it" in shown
+
+
 def test_job_show_of_a_waiting_job_says_why_worker_by_worker(invoke: Invoke, server: ScriptedServer) -> None:
     waiting = [{"worker": "gpu-1", "why": "is draining"}, {"worker": "evil\nworker\x1b[2J", "why": "is offline"}]
     server.on(

@@ -28,6 +28,7 @@ from hecaton.cli.terminal import (
     size,
 )
 from hecaton.core.batches import LAST_LINES
+from hecaton.core.doors import WAYS
 from hecaton.core.errors import NotFound
 from hecaton.core.image_versions import short
 
@@ -79,7 +80,8 @@ def runs(view: JobSummary | JobView) -> str | None:
 
 def details(view: JobView, now: float) -> list[str]:
     lines = output.field_lines(_fields(view, now))
-    lines += output.block_lines("payload", _payload(view))
+    if WAYS[view.mode].takes_payload:
+        lines += output.block_lines("payload", _payload(view))
     if not view.state.terminal:
         lines += _waiting(view)
     if view.state == "FINISHED":
@@ -204,7 +206,8 @@ def waiting_lines(view: JobView) -> list[str]:
 def _waiting(view: JobView) -> list[str]:
     if view.state != "IN_QUEUE":
         return output.block_lines("why it waits", "\n".join(waiting_lines(view))) if view.waiting else []
-    before = f"\n{view.queue_position} jobs are before it" if view.queue_position else ""
+    ahead = view.queue_position
+    before = f"\n{'1 job is' if ahead == 1 else f'{ahead} jobs are'} before it" if ahead else ""
     return output.block_lines("why it waits", "\n".join(waiting_lines(view)) + before)
 
 
@@ -263,7 +266,6 @@ def _missing_module(text: str) -> str | None:
 def print_result(client: Client, view: JobView) -> None:
     """The result of a finished job on stdout: JSON (indented on a terminal), text, or raw bytes into a pipe."""
     from hecaton.client.jobs import has_result
-    from hecaton.core.doors import WAYS
 
     terminal = is_terminal(sys.stdout)
     if view.removed:
