@@ -15,7 +15,7 @@ MODULE_LINES = 400
 FUNCTION_LINES = 60
 PARAMETERS = 7
 # Called by people, with keywords: the payload alone comes in three forms.
-LONG_CALLS = {"hecaton.client.client.submit"}
+LONG_CALLS = {"hecaton.client.nouns.jobs.submit"}
 
 # Part -> the parts that it may import beside itself. A dotted name allows that module alone.
 MAY_IMPORT: dict[str, set[str]] = {

@@ -16,6 +16,7 @@
 - `submission`: From what a user hands in to the request that submits it: payload inline or as an upload, handler or
   script file.
 - `managers/`: The calls that the README promises from Python.
+- `nouns/`: What there is: the calls of `Client`, one file per noun.
 """
 
 from __future__ import annotations

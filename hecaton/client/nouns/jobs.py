@@ -1,0 +1,122 @@
+"""One job: submit it, look at it, wait for it, fetch what it made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hecaton.client import jobs as job_calls
+from hecaton.client import submission
+from hecaton.client.jobs import JobHandle, path_of
+from hecaton.client.nouns.calls import Calls, member
+from hecaton.core.model import JobState, Mode
+from hecaton.core.options import OPTIONS, checked
+from hecaton.wire import api
+from hecaton.wire.api import API
+
+
+class JobCalls(Calls):
+    """Part of `Client`."""
+
+    def submit(
+        self,
+        image: str,
+        input: Any = None,
+        *,
+        payload: bytes | None = None,
+        payload_file: str | os.PathLike[str] | None = None,
+        mode: Mode | str = Mode.NATIVE,
+        file: str | os.PathLike[str] | None = None,
+        args: Sequence[str] = (),
+        key: str | None = None,
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> JobHandle:
+        """Submit a job; the answer means that it is stored durably.
+
+        At most one of `input` (a JSON value), `payload` and `payload_file`. Bytes and files that parse as JSON reach
+        the handler as that value, other UTF-8 as `str`, anything else as `bytes`. Over 1 MiB they are uploaded first,
+        in pieces, and only if the server does not have them yet.
+
+        mode, file, args: "handler" runs the local handler file `file` in the image's Python, "script" the script
+            `file` with `args`; "native" what is in the image.
+        key: idempotency key: submitting again with the same one gives the first job. By default a fresh one, so that
+            the retries of this call never make two jobs.
+        name, tags: what you call it, and by what else you will look for it.
+        options: what else may be asked of a job, by name. Defaults to nothing of it:
+        """
+        request = submission.new_job(image, mode=member(Mode, mode), file=file, args=args, options=options)
+        request = submission.labelled(request, name, tags)
+        request = submission.with_payload(self._transport, request, input, payload, payload_file)
+        if file is not None:
+            request = submission.with_file(self._transport, request, file)
+        return JobHandle(self._transport, submission.send(self._transport, request, key))
+
+    def job(self, job: str | int, wait: float = 0) -> api.JobView:
+        """A job by its id or short number. `wait`: seconds (at most 60) to wait for its end first."""
+        query = {"wait": wait} if wait else None
+        return self._transport.call(
+            "GET", path_of(job), api.JobView, query=query, within=self._transport.timeout + min(wait, 60.0)
+        )
+
+    def jobs(
+        self,
+        state: JobState | str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+        *,
+        name: str | None = None,
+        tag: str | None = None,
+    ) -> api.JobPage:
+        """Newest first. `before`: `next` of the page before. `name`, `tag` (`key=value`): those alone that have it."""
+        chosen = member(JobState, state) if state is not None else None
+        query = {"state": chosen, "limit": limit, "before": before, "name": name, "tag": tag}
+        return self._transport.call("GET", f"{API}/jobs", api.JobPage, query=query)
+
+    def wait(self, job: str | int, timeout: float | None = None) -> api.JobView:
+        """The ended job, however it ended. Goes on over a restart of the server. Raises WaitTimeout after `timeout`
+        seconds."""
+        return job_calls.wait(self._transport, job, timeout)
+
+    def result(self, job: str | int | api.JobView) -> Any:
+        """What the handler of an ended job returned: a JSON value, `str` or `bytes`. Raises JobFailed when the job
+        failed or was cancelled, Conflict while it has not ended."""
+        view = job if isinstance(job, api.JobView) else self.job(job)
+        return job_calls.outcome(self._transport, job_calls.ended(view))
+
+    def download_result(self, job: str | int, path: str | os.PathLike[str]) -> int:
+        """The result's bytes into a file, which appears when it is complete; its size."""
+        return job_calls.download_result(self._transport, job, path)
+
+    def cancel(self, job: str | int) -> api.JobView:
+        return self._transport.call("POST", path_of(job, "/cancel"), api.JobView)
+
+    def retry(self, job: str | int, key: str | None = None, **options: Any) -> JobHandle:
+        """An ended job once more, as a new job. `key`: as in `submit`; `options`: those that are to be others."""
+        checked(options)
+        made = self._transport.call(
+            "POST", path_of(job, "/retry"), api.Submitted, options or None,
+            key=submission.checked_key(key),
+        )  # fmt: skip
+        return JobHandle(self._transport, made)
+
+    def logs(self, job: str | int, attempt: int | None = None) -> bytes:
+        """What the handler has printed up to now in the last attempt, or in the one named."""
+        return job_calls.read_logs(self._transport, job, attempt)
+
+    def events(self, job: str | int, offset: int = 0) -> Iterator[api.JobEvent]:
+        """What happens to a job, live, up to and with the event "end". Goes on over a restart of the server.
+
+        `offset`: bytes of the log to leave out."""
+        return job_calls.events(self._transport, job, offset)
+
+
+def _explain_options() -> None:
+    """For `help(Client.submit)`: what may be asked stands in one table."""
+    lines = (f"            {name}: {o.help} {o.expected.capitalize()}." for name, o in OPTIONS.items())
+    JobCalls.submit.__doc__ = "\n".join((str(JobCalls.submit.__doc__).rstrip(), *lines, "        "))
+
+
+_explain_options()

@@ -1,0 +1,41 @@
+"""Who may use the server (for admins), and what each has stored and waiting."""
+
+from __future__ import annotations
+
+from hecaton.client.nouns.calls import Calls, member, path_in
+from hecaton.core.model import Role
+from hecaton.wire import api
+from hecaton.wire.api import API
+from hecaton.wire.usage import Clear, Cleared, Usage
+
+
+class UserCalls(Calls):
+    """Part of `Client`."""
+
+    def create_user(self, username: str, password: str, role: Role | str = Role.USER) -> api.UserView:
+        body = api.NewUser(username, password, member(Role, role))
+        return self._transport.call("POST", f"{API}/users", api.UserView, body)
+
+    def users(self) -> list[api.UserView]:
+        return self._transport.call("GET", f"{API}/users", list[api.UserView])
+
+    def delete_user(self, username: str) -> None:
+        self._transport.command("DELETE", path_in("users", username))
+
+    def set_password(self, username: str, password: str, old_password: str | None = None) -> None:
+        """Users may change their own, with the old one, and admins everybody's. Forbidden if the old one is wrong."""
+        body = api.NewPassword(password, old_password)
+        self._transport.command("PUT", path_in("users", username) + "/password", body)
+
+    def usage(self) -> Usage:
+        """What this user has stored and waiting, and may have."""
+        return self._transport.call("GET", f"{API}/usage", Usage)
+
+    def usage_by_user(self) -> list[Usage]:
+        """Of everybody, the largest first. For admins."""
+        return self._transport.call("GET", f"{API}/usage/users", list[Usage])
+
+    def clear(self, older_than: float, username: str | None = None) -> Cleared:
+        """Remove jobs that ended more than `older_than` seconds ago, with payloads, results and logs. `username`:
+        whose, for admins. TimeoutError is no end: what is left goes with the next call."""
+        return self._transport.call("POST", f"{API}/usage/clear", Cleared, Clear(older_than, username))
