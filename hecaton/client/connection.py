@@ -17,7 +17,7 @@ from urllib3.response import BaseHTTPResponse
 
 from hecaton.core.errors import HecatonError, Unreachable
 from hecaton.wire import proxies, tls
-from hecaton.wire.address import IS_IT_RUNNING
+from hecaton.wire.address import IS_IT_RUNNING, parse
 
 CONNECT_LIMIT = 10.0
 """Seconds for the connection itself, within the deadline of the whole call."""
@@ -42,7 +42,8 @@ class Connection:
 
     def __init__(self, url: str, ca_file: str | os.PathLike[str] | None) -> None:
         self.url = url
-        self._where = url.partition("://")[2]
+        place = parse(url)
+        self._where = place.authority
         trust = tls.context(ca_file) if url.startswith("https://") else None
         self._proxy = proxies.proxy_for(url)
         if self._proxy is not None:
@@ -53,7 +54,7 @@ class Connection:
         else:
             extra: dict[str, Any] = {"ssl_context": trust} if trust else {}
             direct = urllib3.connection_from_url(url, maxsize=64, block=False, **extra)
-            self._base, self._close = "", direct.close
+            self._base, self._close = place.prefix, direct.close
             self._urlopen = direct.urlopen
 
     def send(
@@ -125,5 +126,5 @@ class Connection:
 
     def _broken_hint(self) -> str:
         if self.url.startswith("http://"):
-            return f"If the server speaks TLS, write https://{self._where}. {IS_IT_RUNNING}"
+            return f"If the server speaks TLS, write {parse(self.url).url('https')}. {IS_IT_RUNNING}"
         return IS_IT_RUNNING

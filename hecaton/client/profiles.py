@@ -77,11 +77,8 @@ def at(address: str) -> Profile:
     place = parse(address)
     for profile in all_servers():
         known = parse(profile.address)
-        if (known.host, known.port) == (place.host, place.port) and place.scheme in (
-            None,
-            known.scheme,
-            profile.scheme,
-        ):
+        same = (known.host, known.port, known.prefix) == (place.host, place.port, place.prefix)
+        if same and place.scheme in (None, known.scheme, profile.scheme):
             return profile
     return Profile(address, address)
 

@@ -6,6 +6,7 @@
     ├── Forbidden         known, but not allowed
     ├── NotFound          no such job, image, user, worker (also: not yours)
     ├── WrongMethod       the address is right, the method is not one of its own
+    ├── NoUpgrade         the workers' connection is asked for without its Upgrade
     ├── Conflict          clashes with what is there
     ├── Fenced            said under an attempt that is no longer the current one
     ├── TooLarge          payload, result or upload over its limit
@@ -62,6 +63,10 @@ class WrongMethod(HecatonError):
     def __init__(self, message: str, hint: str | None = None, allowed: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint)
         self.allowed = allowed
+
+
+class NoUpgrade(HecatonError):
+    code = "no_upgrade"
 
 
 class Conflict(HecatonError):

@@ -27,7 +27,7 @@ from hecaton.server.composition import Composition, identify
 from hecaton.server.connections import Connections, memory_here
 from hecaton.server.forwarded import Proxies
 from hecaton.server.resources import Resources
-from hecaton.server.settings import Settings
+from hecaton.server.settings import BOTH_FAMILIES, Settings
 from hecaton.server.web.api import Api
 from hecaton.server.web.batch_api import BatchApi
 from hecaton.server.web.gate import Gate
@@ -35,7 +35,7 @@ from hecaton.server.web.handshake import Handshakes
 from hecaton.server.web.http import Call, Route, Stream
 from hecaton.server.web.openapi import describe
 from hecaton.server.web.protocol import Patient, Reading, most_connections, patient
-from hecaton.server.web.routing import Application
+from hecaton.server.web.routing import Application, Prefixed
 from hecaton.server.web.usage_api import UsageApi
 from hecaton.store.blobs import FolderBlobs
 from hecaton.store.sqlite.database import SqliteDatabase, open_database
@@ -125,7 +125,7 @@ class Server:
 
         @cache
         def description() -> bytes:  # made when somebody asks for it: no start waits for it
-            return msgspec.json.encode(describe(routes))
+            return msgspec.json.encode(describe(routes, self.settings.root_path))
 
         async def openapi(call: Call) -> Stream:
             text = await asyncio.to_thread(description)
@@ -246,8 +246,9 @@ def _collect_less_often() -> None:
 
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    both = settings.host == BOTH_FAMILIES and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048, dualstack_ipv6=both)
     except OSError as error:
         raise Conflict(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror}",
@@ -258,7 +259,7 @@ def _listen(settings: Settings) -> socket.socket:
 def _config(server: Server, application: Application) -> uvicorn.Config:
     settings = server.settings
     return uvicorn.Config(
-        application,
+        Prefixed(application, settings.root_path) if settings.root_path else application,
         http=patient(settings, server.connections),
         ws=Reading,
         ws_max_size=MAX_FRAME,

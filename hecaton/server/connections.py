@@ -18,7 +18,7 @@ from typing import Any
 from hecaton.core.errors import Unavailable
 from hecaton.server.accounts.throttle import network
 from hecaton.server.bodies import BodyBudget
-from hecaton.server.forwarded import Proxies
+from hecaton.server.forwarded import Proxies, plain
 
 CONNECTION_MEMORY = 256 * 1024
 """Bytes that a connection may make the server hold, about: what is read at a time, and not looked at yet."""
@@ -97,6 +97,7 @@ class Connections:
     def enter(self, peer: str, evict: Callable[[], None]) -> Seat:
         """A place for a new connection; Unavailable if there is none. `evict` is to end it, when another needs it
         more."""
+        peer = plain(peer)
         counted = None if self.proxies.trusts(peer) else network(peer)
         if counted is not None and self._at[counted] >= self.share:
             self._make_room(self._strangers_at.get(counted, {}), f"{counted} has {self.share} connections")

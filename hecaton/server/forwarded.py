@@ -39,6 +39,11 @@ class Proxies:
         return client
 
 
+def plain(address: str) -> str:
+    """An IPv4 address as it is written, where a socket that hears both families gives it as `::ffff:10.0.0.7`."""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
 def _parsed(text: str) -> Address | None:
     """An address, also with a port behind it, as some proxies write it."""
     text = text.strip()

@@ -9,6 +9,9 @@ import msgspec
 from hecaton.wire.address import DEFAULT_PORT
 from hecaton.wire.channel import LOST_AFTER
 
+BOTH_FAMILIES = "::"
+"""The host at which IPv4 is heard as well as IPv6."""
+
 MIB = 1024 * 1024
 DAY = 86400.0
 
@@ -22,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True):
     port: int = DEFAULT_PORT
     ssl_keyfile: str | None = None
     ssl_certfile: str | None = None
+    root_path: str | None = None  # the path below which a proxy has the server, such as /hecaton
     trusted_proxies: tuple[str, ...] = ()  # addresses and networks whose X-Forwarded-For is believed
     max_payload: int = 256 * MIB
     max_result: int = 256 * MIB

@@ -1,7 +1,8 @@
 """The address of a server as people write it, and which scheme to speak there. For client, CLI and worker.
 
 `http://` and `https://` are taken literally. Without a scheme TLS is tried first; plain HTTP is accepted, with a
-warning, on this machine and on private networks only.
+warning, on this machine and on private networks only. A path is where a proxy in front has the server:
+`https://host/hecaton`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ DEFAULT_PORT = 8181
 
 _SCHEME_PORT = {"http": 80, "https": 443}
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
-_EXAMPLES = "Write host:port (gpu.example.com:8181, 192.168.1.5:8181, [::1]:8181) or https://host."
+_PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*")
+_EXAMPLES = "Write host:port (gpu.example.com:8181, 192.168.1.5:8181, [::1]:8181), https://host or https://host/path."
 IS_IT_RUNNING = "Is hecaton-server running there, is the port right, and does no firewall stop it?"
 
 _LOCAL_NETWORKS = tuple(
@@ -47,11 +49,13 @@ _LOCAL_NETWORKS = tuple(
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A parsed address. `scheme` is None when it was not written."""
+    """A parsed address. `scheme` is None when it was not written. `prefix`: the path below which the server is, such as
+    `/hecaton`; empty where it is all that is there."""
 
     scheme: str | None
     host: str  # IPv6 literals without brackets
     port: int
+    prefix: str = ""
 
     @property
     def authority(self) -> str:
@@ -59,19 +63,19 @@ class Place(msgspec.Struct, frozen=True):
         return f"{host}:{self.port}"
 
     def url(self, scheme: str) -> str:
-        return f"{scheme}://{self.authority}"
+        return f"{scheme}://{self.authority}{self.prefix}"
 
 
 class Address(msgspec.Struct, frozen=True):
     """Where to connect. `warning`: what a person has to be told about this connection, once."""
 
-    url: str  # scheme://host:port, no slash at the end
+    url: str  # scheme://host:port[/path], no slash at the end
     scheme: str
     warning: str | None = None
 
 
 def parse(address: str) -> Place:
-    """Raises BadRequest, naming the address, for anything that is not [http[s]://]host[:port][/]."""
+    """Raises BadRequest, naming the address, for anything that is not [http[s]://]host[:port][/path][/]."""
     if "@" in address:
         # Not repeated in the message: it may hold a password.
         raise BadRequest("an address with a user name or password in it is not supported", _EXAMPLES)
@@ -80,10 +84,17 @@ def parse(address: str) -> Place:
     if separator and scheme not in _SCHEME_PORT:
         raise BadRequest(f"the address {address!r} starts with neither http:// nor https://", _EXAMPLES)
     authority, slash, path = rest.partition("/")
-    if slash and path:
-        raise BadRequest(f"the address {address!r} has a path: a Hecaton server has none", _EXAMPLES)
+    prefix = (slash + path).rstrip("/")
+    if not is_prefix(prefix):
+        raise BadRequest(f"the address {address!r} has a path that no server is below", _EXAMPLES)
     host, port = _split_port(address, authority)
-    return Place(scheme or None, _host(address, host), port or _SCHEME_PORT.get(scheme, DEFAULT_PORT))
+    return Place(scheme or None, _host(address, host), port or _SCHEME_PORT.get(scheme, DEFAULT_PORT), prefix)
+
+
+def is_prefix(path: str) -> bool:
+    """Whether a server may be below this path: nothing, or names of letters, digits and `._~-`, with a slash before
+    each."""
+    return _PREFIX.fullmatch(path) is not None
 
 
 def _split_port(address: str, authority: str) -> tuple[str, int | None]:
@@ -172,7 +183,7 @@ def _through_proxy(
     if pinned_scheme == "http":
         return Address(place.url("http"), "http")
     proxy = proxies.proxy_for(place.url("https"))
-    spelled_out = f"Write https://{place.authority}, or http://{place.authority} to accept plain HTTP. {proxies.AROUND}"
+    spelled_out = f"Write {place.url('https')}, or {place.url('http')} to accept plain HTTP. {proxies.AROUND}"
     if proxy is None:
         other = proxies.proxy_for(place.url("http"))
         raise BadRequest(f"{place.authority} is reached by way of {other}, if it speaks plain HTTP", spelled_out)
@@ -276,7 +287,7 @@ def _handshake(connection: socket.socket, context: ssl.SSLContext, place: Place,
 
 
 def _answers_http(place: Place, timeout: float) -> bool:
-    request = f"GET /healthz HTTP/1.1\r\nHost: {place.authority}\r\nConnection: close\r\n\r\n"
+    request = f"GET {place.prefix}/healthz HTTP/1.1\r\nHost: {place.authority}\r\nConnection: close\r\n\r\n"
     deadline = time.monotonic() + timeout
     answer = b""
     with _connect(place, timeout) as connection:

@@ -29,6 +29,7 @@ STATUS: dict[type[errors.HecatonError], int] = {
     errors.Conflict: 409,
     errors.Fenced: 409,
     errors.TooLarge: 413,
+    errors.NoUpgrade: 426,
     errors.TooMany: 429,
     errors.Unavailable: 503,
 }
@@ -86,3 +87,9 @@ _WHAT_TO_DO = {
     413: "A proxy in between refuses bodies over a limit of its own (nginx: client_max_body_size): raise it to at "
     "least the server's --max-payload and --max-result.",
 }
+
+IN_NGINX = (
+    "nginx, beside proxy_pass: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+    'proxy_set_header Connection "upgrade";'
+)
+"""How a proxy that keeps back the Upgrade of the WebSocket is told to pass it on."""

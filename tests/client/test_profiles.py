@@ -176,3 +176,9 @@ def test_a_command_that_is_killed_while_it_writes_leaves_a_whole_file() -> None:
             writer.kill()
         assert profiles.get("lab").token == "x" * 100_000
         profiles.set_token("lab", None)
+
+
+def test_servers_below_different_paths_of_one_machine_are_different_servers() -> None:
+    profiles.add(Profile("one", "https://gpu.example.com/one", token="t"))
+    assert profiles.at("https://gpu.example.com/one/").name == "one"
+    assert profiles.at("https://gpu.example.com/two").token is None

@@ -16,6 +16,8 @@ PACKAGES = {
     "zsh": "zsh",
     "fish": "fish",
     "cc": "gcc",
+    "nginx": "nginx",
+    "caddy": "caddy",
     "valgrind": "valgrind",
 }
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])

@@ -75,9 +75,24 @@ def test_addresses_work_with_and_without_scheme_and_port(
 
 
 @pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("https://gpu.example.com/hecaton", "https://gpu.example.com:443/hecaton"),
+        ("https://gpu.example.com/team/gpu_1~x//", "https://gpu.example.com:443/team/gpu_1~x"),
+        ("[::1]:81/hecaton/", "https://[::1]:81/hecaton"),
+        ("gpu/.well-known", "https://gpu:8181/.well-known"),
+    ],
+)
+def test_a_server_may_be_below_a_path(written: str, url: str) -> None:
+    assert parse(written).url("https") == url
+    assert parse(parse(written).url("https")).prefix == parse(written).prefix
+
+
+@pytest.mark.parametrize(
     "written",
     ["", "http://", "ftp://host", "host:", "host:0", "host:70000", "host:http", "host:-1", "host:٣", "a b", "-host",
-     "[::1", "[host]:1", "[::1]8181", "1:2:3", "host/path", "http://http://host", "host?x=1", "a..b", "host\n:1"],
+     "[::1", "[host]:1", "[::1]8181", "1:2:3", "host/../x", "host/.", "host//x",
+     "https://host/a b", "host/x?y", "host/x#y", "host/%2e", "http://http://host", "host?x=1", "a..b", "host\n:1"],
 )  # fmt: skip
 def test_a_malformed_address_is_refused_with_an_example(written: str) -> None:
     with pytest.raises(BadRequest) as caught:
@@ -100,7 +115,7 @@ def test_any_text_is_an_address_or_a_bad_request(written: str) -> None:
     except BadRequest:
         return
     assert 0 < place.port < 65536
-    assert parse(place.url("https")) == Place("https", place.host, place.port)
+    assert parse(place.url("https")) == Place("https", place.host, place.port, place.prefix)
 
 
 @given(st.ip_addresses(), st.integers(1, 65535))

@@ -186,6 +186,7 @@ def test_knows_its_server_by_any_way_to_write_it(tmp_path: Path) -> None:
     assert matches(config, "https://gpu.example.com:8181")
     assert not matches(config, "http://gpu.example.com:8181")  # never a step down to plain HTTP
     assert not matches(config, "gpu.example.com:8182")
+    assert not matches(config, "gpu.example.com:8181/hecaton")
     assert not matches(config, "other.example.com")
 
 

@@ -17,7 +17,9 @@ from hecaton import __version__
 from hecaton.cli.duration import Duration
 from hecaton.cli.suggestions import SuggestingGroup
 from hecaton.cli.terminal import prepare_streams
-from hecaton.server.settings import DAY, MIB, Settings
+from hecaton.server.settings import BOTH_FAMILIES, DAY, MIB, Settings
+from hecaton.wire.address import is_prefix
+from hecaton.wire.api import API
 
 if TYPE_CHECKING:
     from hecaton.server.app import Announcement
@@ -36,6 +38,18 @@ class _Network(click.ParamType[str]):
         except ValueError:
             self.fail(f"{value!r} is neither an address nor a network (10.0.0.7, 10.0.0.0/8)", param, ctx)
         return value
+
+
+class _RootPath(click.ParamType[str]):
+    """Such as /hecaton."""
+
+    name = "path"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        path = value.rstrip("/")
+        if not path or not is_prefix(path) or f"{path}/".startswith(f"{API}/"):
+            self.fail(f"{value!r} is no path that the server can be below (/hecaton, /gpu/hecaton)", param, ctx)
+        return path
 
 
 def _mib(
@@ -73,12 +87,20 @@ HABITS = {
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option("--host", default=DEFAULTS.host, show_default=True, help="Address to listen on.")
+@click.option(
+    "--host", default=DEFAULTS.host, show_default=True, help="Address to listen on; :: is all of IPv6 and IPv4."
+)
 @click.option(
     "--port", default=DEFAULTS.port, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one."
 )
 @click.option("--ssl-keyfile", type=click.Path(), help="TLS: private key (PEM).")
 @click.option("--ssl-certfile", type=click.Path(), help="TLS: certificate chain (PEM).")
+@click.option(
+    "--root-path",
+    type=_RootPath(),
+    metavar="PATH",
+    help="The path below which a proxy in front has the server, such as /hecaton.",
+)
 @click.option(
     "--trusted-proxy",
     "trusted_proxies",
@@ -301,9 +323,10 @@ def announce(started: Announcement) -> None:
     scheme = "https" if settings.ssl_certfile else "http"
     shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
     base = f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{started.port}"
+    families = " (IPv6 and IPv4)" if settings.host == BOTH_FAMILIES else ""
     elsewhere = f"{_seen_from_elsewhere(settings.host)}:{started.port}"
     lines = [
-        f"Hecaton {__version__} serves at {base}",
+        f"Hecaton {__version__} serves at {base}{families}",
         f"  data             {settings.folder}",
         f"  kept             results {_days(settings.keep_results)}, logs {_days(settings.keep_logs)},"
         f" jobs {_days(settings.keep_jobs)} after their end",

@@ -29,8 +29,8 @@ from hecaton.store.port import Store
 from hecaton.wire import api
 from hecaton.wire.channel import Cancel
 
-MAX_WAIT = 60.0
-"""Seconds that one request may wait. Clients ask again: proxies cut longer silences."""
+MAX_WAIT = 50.0
+"""Seconds that one request may wait. Clients ask again: proxies cut silences of a minute."""
 
 LOG_CHUNK = 64 * 1024
 TAIL_BYTES = 16 * 1024

@@ -16,7 +16,16 @@ import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from hecaton.core.errors import BadRequest, Forbidden, HecatonError, TooLarge, TooMany, Unauthenticated, WrongMethod
+from hecaton.core.errors import (
+    BadRequest,
+    Forbidden,
+    HecatonError,
+    NoUpgrade,
+    TooLarge,
+    TooMany,
+    Unauthenticated,
+    WrongMethod,
+)
 from hecaton.core.model import User, WorkerRecord
 from hecaton.server.accounts.audit import Audit, Deed, is_recorded, may_be_recorded
 from hecaton.server.accounts.auth import Caller
@@ -308,6 +317,8 @@ async def _send_head(send: Send, call: Call, stream: Stream) -> None:
     headers = [(b"content-type", stream.content_type.encode())]
     if stream.length is not None:
         headers.append((b"content-length", str(stream.length).encode()))
+    else:
+        headers.append((b"x-accel-buffering", b"no"))  # nginx would keep back what is live until it has some KiB of it
     await send({"type": "http.response.start", "status": call.status, "headers": headers})
 
 
@@ -340,6 +351,8 @@ async def send_error(send: Send, error: HecatonError) -> None:
     extra = []
     if isinstance(error, WrongMethod):
         extra.append((b"allow", ", ".join(error.allowed).encode()))
+    elif isinstance(error, NoUpgrade):
+        extra += [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
     elif isinstance(error, TooMany):
         extra.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
     elif status == 503:

@@ -85,7 +85,7 @@ _PARTS: Mapping[str, tuple[str, Described]] = {
 }
 
 
-def describe(routes: list[Route]) -> dict[str, Any]:
+def describe(routes: list[Route], root_path: str | None = None) -> dict[str, Any]:
     types: list[Any] = [ErrorReply]
     for route in routes:
         types.extend(kind for kind in (route.body, *_replies(route)) if kind is not None)
@@ -104,6 +104,7 @@ def describe(routes: list[Route]) -> dict[str, Any]:
             "summary": api.About(__version__).what,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        **({"servers": [{"url": root_path}]} if root_path else {}),
         "paths": paths,
         "components": {
             "schemas": components,

@@ -100,7 +100,7 @@ class Query:
 
 
 WAIT = Parameter(
-    "wait", "Answer when the job has ended, after so many seconds at the latest (60 in one request: ask again).",
+    "wait", "Answer when the job has ended, after so many seconds at the latest (50 in one request: ask again).",
     high=MAX_WAIT, whole=False,
 )  # fmt: skip
 STATE = Parameter("state", "Only jobs in this state.", words=tuple(JobState))

@@ -8,11 +8,12 @@ from re import Pattern
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hecaton.core.errors import HecatonError, NotFound, WrongMethod
+from hecaton.core.errors import HecatonError, NotFound, NoUpgrade, WrongMethod
 from hecaton.server.accounts.audit import Audit
 from hecaton.server.hub import Hub
 from hecaton.server.web.gate import Gate
 from hecaton.server.web.http import Endpoint, Route, send_error
+from hecaton.wire.errors import IN_NGINX
 
 
 class Application:
@@ -59,6 +60,11 @@ class Application:
         return None
 
     def _missing(self, method: str, path: str) -> HecatonError:
+        if path == self._channel:
+            return NoUpgrade(
+                "this is the workers' connection, a WebSocket, and the request has no Upgrade to one",
+                f"A proxy in front has to pass it on. {IN_NGINX}",
+            )
         allowed = {its for its, known in self._exact if known == path}
         allowed.update(its for its, pattern, _ in self._patterns if pattern.match(path))
         if not allowed:
@@ -71,3 +77,16 @@ class Application:
             await self._serve(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
+
+
+class Prefixed:
+    """An application that is below a path, too: some proxies take that away before they pass a request on, others do
+    not."""
+
+    def __init__(self, application: ASGIApp, prefix: str) -> None:
+        self._application, self._prefix = application, prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(f"{self._prefix}/"):
+            scope["path"] = scope["path"][len(self._prefix) :]
+        await self._application(scope, receive, send)

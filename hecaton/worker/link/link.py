@@ -21,6 +21,7 @@ import aiohttp
 import msgspec
 import structlog
 
+from hecaton.core.errors import NoUpgrade
 from hecaton.core.model import AttemptRef
 from hecaton.wire import channel, proxies, tls
 from hecaton.wire.bounds import MAX_FRAME_OF_SERVER_BEFORE
@@ -37,7 +38,7 @@ from hecaton.wire.channel import (
     Welcome,
     WorkerBeat,
 )
-from hecaton.wire.errors import from_reply
+from hecaton.wire.errors import IN_NGINX, STATUS, from_reply
 from hecaton.wire.frames import frames
 from hecaton.worker.link.notify import notify
 from hecaton.worker.link.registration import WorkerConfig
@@ -341,11 +342,11 @@ def _no_channel(status: int, by: str | None) -> str:
     """What it means that a handshake is answered with this status. `by`: the answer's header `Server`."""
     if status in (401, 403, 407, 429) or status >= 500:
         return str(from_reply(status, b"", by)).replace("\n", ". ")
+    if status == STATUS[NoUpgrade]:
+        named = f" ({by[:60]})" if by else ""
+        return f"the proxy in front of the server{named} does not pass Upgrade on. {IN_NGINX}"
     named = f" by {by[:60]!r}" if by else ""
-    return (
-        f"the WebSocket was answered with status {status}{named}: a proxy in between has to pass it on (nginx: "
-        'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";)'
-    )
+    return f"the WebSocket was answered with status {status}{named}: a proxy in between has to pass it on. {IN_NGINX}"
 
 
 def _by_way_of(url: str) -> str:

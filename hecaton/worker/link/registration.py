@@ -99,7 +99,8 @@ def load(name: str) -> WorkerConfig | None:
 def matches(config: WorkerConfig, server: str) -> bool:
     """Whether an address, as people write it, means the server that the worker is registered with."""
     place, known = address.parse(server), address.parse(config.url)
-    return (place.host, place.port) == (known.host, known.port) and place.scheme in (None, known.scheme)
+    same = (place.host, place.port, place.prefix) == (known.host, known.port, known.prefix)
+    return same and place.scheme in (None, known.scheme)
 
 
 def register(
@@ -201,7 +202,7 @@ def _exchange(
     method: str, server: address.Address, ca_file: Path | None, path: str, body: bytes | None, headers: dict[str, str]
 ) -> tuple[int, bytes]:
     place = urllib.parse.urlsplit(server.url)
-    where, proxy = place.netloc, proxies.proxy_for(server.url)
+    where, path, proxy = place.netloc, place.path + path, proxies.proxy_for(server.url)
     host, port = (place.hostname or "", place.port) if proxy is None else (proxy.host, proxy.port)
     connection = (
         http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=tls.context(ca_file))
@@ -211,7 +212,7 @@ def _exchange(
     if proxy is not None and server.scheme == "https":
         connection.set_tunnel(place.hostname or "", place.port, proxy.headers)
     elif proxy is not None:
-        path, headers = server.url + path, {**headers, **proxy.headers}
+        path, headers = f"http://{where}{path}", {**headers, **proxy.headers}
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
