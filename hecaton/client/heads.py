@@ -31,7 +31,7 @@ def quoted(name: str) -> str:
 
 def target(path: str, query: Mapping[str, object] | None) -> str:
     given = {name: value for name, value in (query or {}).items() if value is not None}
-    return f"{path}?{urlencode(given)}" if given else path
+    return f"{path}?{urlencode(given, doseq=True)}" if given else path
 
 
 def ahead_of(date: str | None) -> float:

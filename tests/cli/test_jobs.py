@@ -468,6 +468,15 @@ def test_jobs_with_a_tag_are_cancelled_together(invoke: Invoke, server: Scripted
     assert invoke("job", "cancel").code == 2
 
 
+def test_several_tags_are_asked_for_together(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/jobs", reply({"jobs": [], "next": None}))
+    two = ("--tag", "team=vision", "--tag", "lr=0.1")
+    assert invoke("job", "list", *two).err == "No job is called or tagged team=vision, lr=0.1.\n"
+    assert server.seen[-1].query["tag"] == "team=vision lr=0.1"
+    assert invoke("job", "cancel", *two).err == "No job with the tag team=vision, lr=0.1 waits or runs.\n"
+    assert {seen.query["tag"] for seen in server.seen} == {"team=vision lr=0.1"}
+
+
 def test_logs_go_to_stdout_as_they_are_when_it_is_no_terminal(invoke: Invoke, server: ScriptedServer) -> None:
     server.on("GET", "/v1/jobs/12/logs", Answer(200, b"\x1b[32mgreen\x1b[0m\r\n", {"Content-Type": "text/plain"}))
     assert invoke("job", "logs", "12").out == "\x1b[32mgreen\x1b[0m\r\n"

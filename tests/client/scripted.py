@@ -23,7 +23,7 @@ class Seen:
 
     method: str
     path: str
-    query: dict[str, str]
+    query: dict[str, str]  # what is said several times: with blanks between
     headers: dict[str, str]
     body: bytes
     client_port: int  # the same one: the same connection
@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         split = urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
-        query = {name: values[-1] for name, values in parse_qs(split.query).items()}
+        query = {name: " ".join(values) for name, values in parse_qs(split.query).items()}
         headers = {name.lower(): value for name, value in self.headers.items()}
         self._send(self.server.owner.take(Seen(self.command, split.path, query, headers, body, self.client_address[1])))
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hecaton.core.model import Body, Failure, Kind, Reason
+from hecaton.server.jobs.requests import MAX_TAGS
 from hecaton.wire.channel import Log, Note, Outcome, Released, Revoke, Started
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, Running
@@ -51,6 +52,10 @@ async def test_a_job_is_told_apart_and_found_by_its_name_and_its_tags(server: Ru
     assert await found("tag=team%3Dvision") == [two["id"], one["id"]]
     assert await found("tag=team%3Dvision&name=lr-0.1") == [one["id"]]
     assert await found("tag=lr%3D0.2") == []
+    assert await found("tag=lr%3D0.1&tag=team%3Dvision") == [one["id"]]
+    assert await found("tag=team%3Dvision&tag=team%3Dspeech") == []
+    refused = await server.admin.call("GET", f"/v1/jobs?{'&'.join(['tag=a%3Db'] * (MAX_TAGS + 1))}")
+    assert (refused.status, refused.message) == (400, "'tag' stands behind the '?' more than 16 times")
     [shown] = (await server.admin.must("GET", "/v1/jobs?name=lr-0.1"))["jobs"]
     view = await server.admin.job(one["id"])
     assert {key: shown[key] for key in named} == {key: view[key] for key in named} == named

@@ -68,11 +68,13 @@ class JobCalls(Calls):
         before: str | None = None,
         *,
         name: str | None = None,
-        tag: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> api.JobPage:
-        """Newest first. `before`: `next` of the page before. `name`, `tag` (`key=value`): those alone that have it."""
+        """Newest first. `before`: `next` of the page before. `name`, `tags`: those alone that have it, and all of
+        these."""
         chosen = member(JobState, state) if state is not None else None
-        query = {"state": chosen, "limit": limit, "before": before, "name": name, "tag": tag}
+        tagged = [f"{key}={value}" for key, value in (tags or {}).items()]
+        query = {"state": chosen, "limit": limit, "before": before, "name": name, "tag": tagged}
         return self._transport.call("GET", f"{API}/jobs", api.JobPage, query=query)
 
     def wait(self, job: str | int, timeout: float | None = None) -> api.JobView:

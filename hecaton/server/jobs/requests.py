@@ -142,10 +142,10 @@ def _tags(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(tags.items()))
 
 
-def label_of(name: str | None, tag: str | None) -> list[tuple[str, str]]:
-    """What jobs are asked for by: a name, a tag `key=value`. BadRequest."""
+def labels_of(name: str | None, tags: Sequence[str]) -> list[tuple[str, str]]:
+    """What jobs are asked for by: a name, tags `key=value`. BadRequest."""
     labels = [] if name is None else [("", name)]
-    if tag is not None:
+    for tag in tags:
         key, separator, value = tag.partition("=")
         if not separator or not key:
             raise BadRequest(f"{tag[:80]!r} is no tag", "Write key=value.")

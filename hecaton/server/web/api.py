@@ -15,7 +15,7 @@ from hecaton.server.accounts.permissions import Action
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.workers import Workers
 from hecaton.server.jobs.jobs import Jobs
-from hecaton.server.jobs.requests import label_of, request_digest
+from hecaton.server.jobs.requests import labels_of, request_digest
 from hecaton.server.jobs.views import worker_view
 from hecaton.server.resources import Resources
 from hecaton.server.web.http import Call, Route, Stream, decode
@@ -188,7 +188,7 @@ class Api:
             JobState(state) if state else None,
             query["before"],
             query["limit"],
-            label_of(query["name"], query["tag"]),
+            labels_of(query["name"], query["tag"]),
         )
 
     async def show_job(self, call: Call) -> api.JobView:

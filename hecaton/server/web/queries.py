@@ -15,7 +15,7 @@ import msgspec
 
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import JobState
-from hecaton.server.jobs.requests import MAX_NAME, MAX_TAG_KEY, MAX_TAG_VALUE
+from hecaton.server.jobs.requests import MAX_NAME, MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS
 
 SHORT_QUERY = 128
 """Bytes. Query strings up to this length are remembered; longer ones would fill the memory."""
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.
 
 class Parameter(msgspec.Struct, frozen=True):
     """One of `words`, a text of up to `longest` characters, or else a number from `low` to `high`. `default`: what it
-    means to leave it out."""
+    means to leave it out. `most`: it may be said so often, and is a tuple; 0: once."""
 
     name: str
     summary: str
@@ -39,6 +39,7 @@ class Parameter(msgspec.Struct, frozen=True):
     whole: bool = True
     words: tuple[str, ...] = ()
     longest: int = 0
+    most: int = 0
 
     def read(self, text: str) -> float | str:
         """BadRequest if it is no value of this."""
@@ -66,6 +67,8 @@ class Parameter(msgspec.Struct, frozen=True):
             described = {"type": "string", "maxLength": self.longest}
         else:
             described = {"type": "integer" if self.whole else "number", "minimum": self.low, "maximum": self.high}
+        if self.most:
+            return {"type": "array", "items": described, "maxItems": self.most}
         return described if self.default is None else {**described, "default": self.default}
 
 
@@ -73,7 +76,9 @@ class Query:
     """The parameters of one route. Nearly always the same text comes again, such as `wait=60`."""
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
-        self.defaults: Mapping[str, Any] = MappingProxyType({one.name: one.default for one in parameters})
+        self.defaults: Mapping[str, Any] = MappingProxyType(
+            {one.name: () if one.most else one.default for one in parameters}
+        )
         self._parameters = {one.name: one for one in parameters}
         self._known = lru_cache(maxsize=64)(self._read)
 
@@ -83,13 +88,16 @@ class Query:
         return self._known(text) if len(text) <= SHORT_QUERY else self._read(text)
 
     def _read(self, text: bytes) -> Mapping[str, Any]:
-        values: dict[str, Any] = {}
+        said: dict[str, list[float | str]] = {}
         for name, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True):
             if name not in self._parameters:
                 raise self._unknown(name)
-            if name in values:
-                raise BadRequest(f"{name!r} stands behind the '?' more than once")
-            values[name] = self._parameters[name].read(value)
+            parameter, before = self._parameters[name], said.setdefault(name, [])
+            if len(before) >= max(1, parameter.most):
+                often = f"{parameter.most} times" if parameter.most else "once"
+                raise BadRequest(f"{name!r} stands behind the '?' more than {often}")
+            before.append(parameter.read(value))
+        values = {name: tuple(its) if self._parameters[name].most else its[0] for name, its in said.items()}
         return MappingProxyType({**self.defaults, **values})
 
     def _unknown(self, name: str) -> BadRequest:
@@ -107,7 +115,10 @@ STATE = Parameter("state", "Only jobs in this state.", words=tuple(JobState))
 LIMIT = Parameter("limit", "At most so many.", default=50, low=1, high=MAX_PAGE)
 BEFORE = Parameter("before", "Only what is older: the index of the oldest on the page before.")
 NAME = Parameter("name", "Only jobs that are called so.", longest=MAX_NAME)
-TAG = Parameter("tag", "Only jobs with this tag, key=value.", longest=MAX_TAG_KEY + 1 + MAX_TAG_VALUE)
+TAG = Parameter(
+    "tag", "Only jobs with this tag, key=value; with all of them where several are asked for.",
+    longest=MAX_TAG_KEY + 1 + MAX_TAG_VALUE, most=MAX_TAGS,
+)  # fmt: skip
 ATTEMPT = Parameter("attempt", "Of this attempt, from 1; the newest one by default.", low=1, high=2**31 - 1)
 OFFSET = Parameter("offset", "From this byte of the log on.", default=0)
 ORDER = Parameter("order", "As jobs have ended, or as the items were given.", default="ended", words=("ended", "input"))

@@ -18,7 +18,7 @@ from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.jobs import text as job_text
 from hecaton.cli.hecaton.jobs.follow import follow, output_option
 from hecaton.cli.hecaton.jobs.new import new
-from hecaton.cli.hecaton.jobs.options import job_options
+from hecaton.cli.hecaton.jobs.options import job_options, tags_option
 from hecaton.cli.hecaton.tree import Group
 from hecaton.cli.terminal import HarmlessStream, is_terminal
 from hecaton.core.errors import HecatonError, Unauthenticated, Unreachable
@@ -44,14 +44,16 @@ job.add_command(new)
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The latest so many.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.option("--name", help="Only those that are called so.")
-@click.option("--tag", metavar="KEY=VALUE", help="Only those with this tag.")
+@tags_option("Only those with this tag.")
 @pass_cli
-def list_jobs(cli: Cli, state: str | None, limit: int, everything: bool, name: str | None, tag: str | None) -> None:
+def list_jobs(
+    cli: Cli, state: str | None, limit: int, everything: bool, name: str | None, tags: dict[str, str]
+) -> None:
     """List recent jobs and their statuses, the latest first."""
-    found = _pages(cli.client(), state, None if everything else limit, name, tag)
+    found = _pages(cli.client(), state, None if everything else limit, name, tags)
     now = cli.client().now()
     rows = [job_text.row(view, now) for view in found]
-    cli.show(found, lambda: output.table_lines(job_text.COLUMNS, rows, _nothing(state, name or tag)))
+    cli.show(found, lambda: output.table_lines(job_text.COLUMNS, rows, _nothing(state, name or job_text.tagged(tags))))
 
 
 def _nothing(state: str | None, label: str | None) -> str:
@@ -61,7 +63,7 @@ def _nothing(state: str | None, label: str | None) -> str:
 
 
 def _pages(
-    client: Client, state: str | None, limit: int | None, name: str | None = None, tag: str | None = None
+    client: Client, state: str | None, limit: int | None, name: str | None = None, tags: dict[str, str] | None = None
 ) -> list[JobSummary]:
     found: list[JobSummary] = []
     before = None
@@ -71,7 +73,7 @@ def _pages(
             limit=min(200, limit - len(found)) if limit else 200,
             before=before,
             name=name,
-            tag=tag,
+            tags=tags,
         )
         found.extend(page.jobs)
         before = page.next
@@ -137,16 +139,16 @@ def _print_log(pieces: Iterable[bytes]) -> None:
 
 @job.command("cancel")
 @click.argument("job_ids", nargs=-1, metavar="[JOB_ID]...", shell_complete=jobs)
-@click.option("--tag", metavar="KEY=VALUE", help="All with this tag that have not ended.")
+@tags_option("All with this tag that have not ended.")
 @pass_cli
-def cancel(cli: Cli, job_ids: tuple[str, ...], tag: str | None) -> int:
+def cancel(cli: Cli, job_ids: tuple[str, ...], tags: dict[str, str]) -> int:
     """Cancel jobs, waiting or running. Each is tried; the exit code is that of the first that could not be."""
-    if tag is not None:
+    if tags:
         live = (state for state in STATES if not JobState(state).terminal)
-        found = (one.index for state in live for one in _pages(cli.client(), state, None, tag=tag))
+        found = (one.index for state in live for one in _pages(cli.client(), state, None, tags=tags))
         tagged = [str(index) for index in dict.fromkeys(found)]  # one may move from state to state meanwhile
         if not tagged:
-            output.say(f"No job with the tag {tag} waits or runs.")
+            output.say(f"No job with the tag {job_text.tagged(tags)} waits or runs.")
         job_ids = (*job_ids, *tagged)
     elif not job_ids:
         raise click.UsageError("say which: JOB_ID..., or --tag KEY=VALUE")
@@ -164,7 +166,7 @@ def cancel(cli: Cli, job_ids: tuple[str, ...], tag: str | None) -> int:
         if not cli.json:
             output.say(f"Job {view.index} is {view.state}" + ("." if view.state.terminal else ", and told to stop."))
     if cli.json and views:
-        output.print_json(views[0] if len(job_ids) == 1 and tag is None else views)
+        output.print_json(views[0] if len(job_ids) == 1 and not tags else views)
     return code
 
 

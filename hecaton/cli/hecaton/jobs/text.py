@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -78,6 +78,10 @@ def runs(view: JobSummary | JobView) -> str | None:
     return shlex.join([view.file_name, *view.args]) if view.file_name else None
 
 
+def tagged(tags: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in tags.items())
+
+
 def details(view: JobView, now: float) -> list[str]:
     lines = output.field_lines(_fields(view, now))
     if WAYS[view.mode].takes_payload:
@@ -106,7 +110,7 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
         ("index", view.index),
         ("name", view.name),
         ("runs", runs(view)),
-        ("tags", ", ".join(f"{key}={value}" for key, value in view.tags.items()) or None),
+        ("tags", tagged(view.tags) or None),
         ("status", view.state + (" (asked to stop)" if view.cancel_requested and not view.state.terminal else "")),
         ("image", view.image),
         ("image ran", view.attempts[-1].image_version if view.attempts else None),
