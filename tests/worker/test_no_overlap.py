@@ -4,6 +4,7 @@ real processes that it ends."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -63,7 +64,8 @@ class Watch:
 
     def process(self, container: str, code: str = "import time; time.sleep(600)") -> subprocess.Popen[bytes]:
         environment = {**os.environ, "MARK": f"<{container}>"}
-        process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", code]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True)
         self._processes.append(process)
         return process
 
@@ -80,7 +82,8 @@ class Watch:
 
     def end(self) -> None:
         for process in self._processes:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it has started, which would hold its output open
             process.communicate()
 
 
@@ -132,7 +135,8 @@ class TestWarden:
     async def test_processes_that_are_started_meanwhile_end_too(self, watch: Watch) -> None:
         await watch.begins()
         watch.assure(600.0)
-        parent = watch.process("a", "import os, sys, time\nos.fork()\nprint(os.getpid(), flush=True)\ntime.sleep(600)")
+        # One write each: two that print at once are mixed where Python's output has no buffer.
+        parent = watch.process("a", "import os, time\nos.fork()\nos.write(1, b'%d\\n' % os.getpid())\ntime.sleep(600)")
         assert parent.stdout is not None
         pids = [int(parent.stdout.readline()) for _ in range(2)]
         watch.watch("a")
