@@ -23,6 +23,7 @@ from benchmarks import (
     plot,
     queue,
     report,
+    sdk,
     slot_gap,
     subject,
     throughput,
@@ -34,6 +35,7 @@ from benchmarks.versus import Contest
 
 MEASUREMENTS: tuple[Measurement, ...] = (
     latency.MEASUREMENT,
+    sdk.MEASUREMENT,
     hops.MEASUREMENT,
     instructions.MEASUREMENT,
     throughput.MEASUREMENT,

@@ -196,6 +196,11 @@ ROWS = (
         "answered with what there is",
     ),
     Row(
+        "Submissions of one Python client whose connections are open for their ends",
+        "{client.following.MOST_FOLLOWED:count}",
+        "others are waited for with requests of their own",
+    ),
+    Row(
         "Events behind a slow reader",
         "{server.hub.QUEUE_LIMIT:count}; log text is read from the disk",
         "older ones are skipped",
@@ -395,6 +400,7 @@ EXEMPT: Mapping[str, str] = {
     "cli.hecaton.jobs.notes.MAX_LOOKED_AT": "how much is read for a warning",
     "client.connection.CONNECT_LIMIT": "a client's patience with its server",
     "client.http.LONGEST_PAUSE": "a client's patience with its server",
+    "core.shown.LONGEST": "how much of one text stands in a Python prompt",
     "wire.usage.LONGEST_AGE": "ten years: nothing is older",
     "serverless.protocol.DEFAULT_MAX_RESULT": "until the worker has said what --max-result is",
     "serverless.protocol.MAX_INLINE": "core.model.INLINE_LIMIT as containers know it",

@@ -3,7 +3,9 @@
 - `batches`: Many jobs as one: submit in chunks, follow, fetch results as they come or in order.
 - `client`: The SDK: one typed method per endpoint.
 - `connection`: One pooled HTTP(S) connection to one server, and what its failures mean.
-- `heads`: What stands in the heads of requests and answers: paths, queries, tokens, dates.
+- `following`: One round trip for a job whose end is waited for at once: the answer to its submission says that it is
+  stored, and then, on the same connection, how it ended.
+- `heads`: What stands in the heads of requests and answers: paths, queries, keys, tokens, dates.
 - `http`: Typed requests to one server: deadlines on every call, retries where they are safe, errors always of
   core.errors.
 - `jobs`: What takes longer than one request: waiting for a job, following it, fetching its result.

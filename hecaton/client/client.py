@@ -30,6 +30,8 @@ class Client(JobCalls, BatchCalls, ImageCalls, WorkerCalls, UserCalls):
     retries included; uploads, downloads and waits take as long as they need, but not as long without a sign of life.
     `patient`: a server that cannot be connected to may be restarting, and is tried again for some seconds.
     `uploading`: called while a file is uploaded, with its name, the bytes sent up to now, and its size.
+    `follow`: the connection of a submission may be kept for its end, so that `submit(...).result()` is one round trip;
+    without it waits are requests of their own.
 
     Every method raises Unreachable when no server answers, Unauthenticated when the token does not hold, Forbidden
     when the role does not suffice, and NotFound, Conflict or BadRequest by what was asked.
@@ -44,9 +46,11 @@ class Client(JobCalls, BatchCalls, ImageCalls, WorkerCalls, UserCalls):
         timeout: float = 30.0,
         patient: bool = True,
         uploading: Callable[[str, int, int], None] | None = None,
+        follow: bool = True,
     ) -> None:
         self._transport = Transport(address, token, ca_file=ca_file, timeout=timeout, patient=patient)
         self._transport.uploading = uploading
+        self._transport.may_follow = follow
 
     @classmethod
     def from_profile(cls, name: str | None = None, *, token: str | None = None, timeout: float = 30.0) -> Client:

@@ -97,6 +97,12 @@ class Connection:
             if response.connection is not None:
                 response.close()
 
+    def wait_up_to(self, response: BaseHTTPResponse, seconds: float) -> None:
+        """For each further piece of an answer."""
+        sock = getattr(response.connection, "sock", None)
+        if sock is not None:
+            sock.settimeout(max(seconds, 0.001))
+
     def close(self) -> None:
         self._close()
 

@@ -1,13 +1,16 @@
-"""What stands in the heads of requests and answers: paths, queries, tokens, dates."""
+"""What stands in the heads of requests and answers: paths, queries, keys, tokens, dates."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
+
+import msgspec
 
 from hecaton.core import errors
+from hecaton.wire.api import IDEMPOTENCY_HEADER, BatchView, JobView
 
 CLOCKS_AGREE = 3.0
 """Seconds that may lie between our clock and the date of an answer: its own time on the way, and a second not full."""
@@ -32,6 +35,26 @@ def quoted(name: str) -> str:
 def target(path: str, query: Mapping[str, object] | None) -> str:
     given = {name: value for name, value in (query or {}).items() if value is not None}
     return f"{path}?{urlencode(given, doseq=True)}" if given else path
+
+
+def encoded(body: msgspec.Struct | Mapping[str, object] | None, key: str | None) -> tuple[bytes | None, dict[str, str]]:
+    """A body of JSON, and what the head says of it. BadRequest for what is not text."""
+    headers = {IDEMPOTENCY_HEADER: key} if key else {}
+    if body is None:
+        return None, headers
+    headers["Content-Type"] = "application/json"
+    try:
+        return msgspec.json.encode(body), headers
+    except UnicodeEncodeError as error:
+        raise errors.not_text(error.object) from error
+
+
+def is_about(answer: object, path: str) -> bool:
+    """Whether what names a job or a batch names the one that was asked for, by its id or short number."""
+    if not isinstance(answer, JobView | BatchView):
+        return True
+    asked = unquote(path.split("/")[3]).lower()
+    return asked == answer.id or asked.lstrip("0") == str(answer.index)
 
 
 def ahead_of(date: str | None) -> float:

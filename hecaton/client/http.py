@@ -10,18 +10,16 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
 from hecaton import __version__
-from hecaton.client.heads import ahead_of, seconds_of, target, token_value
+from hecaton.client.heads import ahead_of, encoded, is_about, seconds_of, target, token_value
 from hecaton.client.payload import Source
 from hecaton.core import errors
 from hecaton.wire.address import parse, resolve
-from hecaton.wire.api import IDEMPOTENCY_HEADER, BatchView, JobView
 from hecaton.wire.decoding import decode
 from hecaton.wire.errors import from_reply, from_status, said_by_a_server
 from hecaton.wire.tls import Untrusted
@@ -47,11 +45,21 @@ def may_pass(error: errors.HecatonError) -> bool:
     return isinstance(error, errors.Unreachable | errors.Unavailable) and not isinstance(error, Untrusted)
 
 
+class Followed(Protocol):
+    """An answer that is open for what is still to come of it."""
+
+    def leave(self) -> None:
+        """Nobody wants it."""
+
+
 class Transport:
     """Thread-safe, and safe to fork: a child opens connections of its own. `reached`: a server is there, or was and
     restarts. `away_since`: it has not answered since then, by `time.monotonic`. `clock_ahead`: seconds by which its
     clock is before ours, once it has answered. `uploading`: hears of each piece of an upload, with the name of the
-    file, the bytes that are sent, and its size."""
+    file, the bytes that are sent, and its size.
+
+    `follows`: whoever submits waits for the end at once, as far as is known; `may_follow`: that may be used;
+    `followed`: what is open for it (`following`)."""
 
     def __init__(
         self,
@@ -71,6 +79,8 @@ class Transport:
         self.away_since: float | None = None
         self.clock_ahead: float | None = None
         self.uploading: Callable[[str, int, int], None] | None = None
+        self.follows = self.may_follow = True
+        self.followed: weakref.WeakSet[Followed] = weakref.WeakSet()
         self._ca_file = ca_file
         self._connection: Connection | None = None
         self._lock = threading.Lock()
@@ -93,13 +103,7 @@ class Transport:
 
         `key`: the idempotency key, which makes a POST repeatable. `within`: seconds for everything, retries included.
         """
-        try:
-            data = msgspec.json.encode(body) if body is not None else None
-        except UnicodeEncodeError as error:
-            raise errors.not_text(error.object) from error
-        headers = {IDEMPOTENCY_HEADER: key} if key else {}
-        if data is not None:
-            headers["Content-Type"] = "application/json"
+        data, headers = encoded(body, key)
         deadline = time.monotonic() + (within or self.timeout)
 
         def attempt() -> T:
@@ -150,25 +154,40 @@ class Transport:
 
         return self._persist(attempt, repeatable=True)
 
-    def lines(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[bytes]:
-        """The lines of an endless answer; empty ones, which keep the connection alive, are left out.
+    def lines(
+        self,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        *,
+        posted: msgspec.Struct | None = None,
+        key: str | None = None,
+    ) -> Generator[bytes, float | None, None]:
+        """The lines of an answer that comes in time; empty ones, which keep the connection alive, are left out. What is
+        sent into it are the seconds that it may be silent for from then on, in the place of the time-out.
 
-        Never retried. Raises Unreachable when it breaks off or is silent for longer than the time-out.
+        Never retried. Raises Unreachable when it breaks off or is silent for longer.
         """
         from hecaton.client.connection import Fault
 
         rest = b""
+        data, headers = encoded(posted, key)
         try:
-            with self._open("GET", target(path, query), {}, None) as (response, connection):
+            with self._open("GET" if posted is None else "POST", target(path, query), headers, data) as opened:
+                response, connection = opened
                 self.reached = True
                 for piece in connection.pieces(response):
                     *lines, rest = (rest + piece).split(b"\n")
-                    yield from filter(None, lines)
+                    for line in filter(None, lines):
+                        patience = yield line
+                        if patience is not None:
+                            connection.wait_up_to(response, patience)
         except Fault as fault:
             raise fault.error from fault.__cause__
 
     def close(self) -> None:
         """For good: whoever still waits in another thread ends with an error at his next step."""
+        for one in list(self.followed):
+            one.leave()
         with self._lock:
             self._closed = True
             if self._connection is not None:
@@ -259,6 +278,8 @@ class Transport:
 
         The old connection is not closed but left: its pool may be locked by a thread of the parent."""
         self._lock = threading.Lock()
+        _of_parents.extend(self.followed)
+        self.followed.clear()
         if self._connection is not None:
             _of_parents.append(self._connection)
             self._connection = None
@@ -330,7 +351,7 @@ class Transport:
             ) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Fault(self._strange(f"no JSON came from {request}"), sent=True) from error
-        if not _is_about(answer, path):
+        if not is_about(answer, path):
             self._leave_connection()
             raise Fault(self._strange(f"the answer to {request} is about something else"), sent=True)
         self.reached = True
@@ -358,7 +379,7 @@ class Transport:
 
 
 _transports: weakref.WeakSet[Transport] = weakref.WeakSet()
-_of_parents: list[Connection] = []
+_of_parents: list[Connection | Followed] = []
 """Left by `forked`, and kept for good: to collect one would close it."""
 
 
@@ -373,11 +394,3 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
 
 class _Nothing:
     """The reply type of commands."""
-
-
-def _is_about(answer: object, path: str) -> bool:
-    """Whether what names a job or a batch names the one that was asked for, by its id or short number."""
-    if not isinstance(answer, JobView | BatchView):
-        return True
-    asked = unquote(path.split("/")[3]).lower()
-    return asked == answer.id or asked.lstrip("0") == str(answer.index)

@@ -4,6 +4,7 @@ restart of the server. `JobHandle` is what `Client.submit` gives."""
 from __future__ import annotations
 
 import base64
+import itertools
 import os
 import random
 import secrets
@@ -14,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from hecaton.client.following import Following
 from hecaton.client.heads import quoted
 from hecaton.client.http import Transport, may_pass
 from hecaton.core.errors import BadRequest, Conflict, HecatonError, JobFailed, NotFound, WaitTimeout
@@ -35,11 +37,17 @@ def path_of(job: str | int, part: str = "") -> str:
     return f"{API}/jobs/{quoted(str(job))}{part}"
 
 
-def wait(transport: Transport, job: str | int, timeout: float | None = None) -> JobView:
-    """The ended job. Raises WaitTimeout after `timeout` seconds (None: never)."""
+def wait(
+    transport: Transport, job: str | int, timeout: float | None = None, following: Following | None = None
+) -> JobView:
+    """The ended job. Raises WaitTimeout after `timeout` seconds (None: never). `following`: what is still to come of
+    the answer to its submission."""
     if timeout is not None and not timeout >= 0:
         raise BadRequest(f"timeout is {timeout!r:.40}: expected seconds to wait", "None waits for ever.")
     deadline = time.monotonic() + timeout if timeout is not None else float("inf")
+    view = following.ended(timeout) if following is not None else None
+    if view is not None and view.state.terminal:
+        return view
     while True:
         started = time.monotonic()
         step = max(0.0, min(LONG_POLL, deadline - started))
@@ -103,7 +111,8 @@ def _connected(transport: Transport, job: str | int, offset: int) -> Iterator[Jo
             ) from error
 
 
-def read_logs(transport: Transport, job: str | int, attempt: int | None = None) -> bytes:
+def read_log(transport: Transport, job: str | int, attempt: int | None = None) -> bytes:
+    """As it was printed, byte for byte."""
     return transport.download(path_of(job, "/logs"), b"".join, {"attempt": attempt})
 
 
@@ -223,8 +232,10 @@ def _save(pieces: Iterable[bytes], target: Path) -> int:
 class JobHandle:
     """A submitted job. Methods ask the server each time; they raise what `Client` raises."""
 
-    def __init__(self, transport: Transport, submitted: Submitted) -> None:
+    def __init__(self, transport: Transport, submitted: Submitted, following: Following | None = None) -> None:
         self._transport = transport
+        self._following = following
+        self._questions = itertools.count()  # of all threads: whoever draws the 0 asks first
         self.id = submitted.id
         self.index = submitted.index
         self.duplicate = submitted.duplicate
@@ -233,28 +244,37 @@ class JobHandle:
     def __repr__(self) -> str:
         return f"<JobHandle {self.index} {self.id}>"
 
+    def _asked(self) -> Transport:
+        """For anything but its end."""
+        if next(self._questions) == 0 and self._following is not None:
+            self._following.leave()
+        return self._transport
+
     def view(self) -> JobView:
         """Everything about the job as it is now."""
-        return self._transport.call("GET", path_of(self.id), JobView)
+        return self._asked().call("GET", path_of(self.id), JobView)
 
     def status(self) -> JobState:
         return self.view().state
 
     def wait(self, timeout: float | None = None) -> JobView:
         """The ended job, however it ended. Raises WaitTimeout after `timeout` seconds."""
-        return wait(self._transport, self.id, timeout)
+        first = next(self._questions) == 0
+        if first:
+            self._transport.follows = True
+        return wait(self._transport, self.id, timeout, self._following if first else None)
 
     def result(self, timeout: float | None = None) -> Any:
         """What the handler returned. Raises JobFailed when there is none, WaitTimeout after `timeout` seconds."""
         return outcome(self._transport, self.wait(timeout))
 
     def cancel(self) -> JobView:
-        return self._transport.call("POST", path_of(self.id, "/cancel"), JobView)
+        return self._asked().call("POST", path_of(self.id, "/cancel"), JobView)
 
-    def logs(self, attempt: int | None = None) -> bytes:
-        """What the handler has printed in the last attempt, or in the one named."""
-        return read_logs(self._transport, self.id, attempt)
+    def logs(self, attempt: int | None = None) -> str:
+        """What the handler has printed in the last attempt, or in the one named. What is no UTF-8 in it is replaced."""
+        return read_log(self._asked(), self.id, attempt).decode(errors="replace")
 
     def events(self, offset: int = 0) -> Iterator[JobEvent]:
         """What happens to the job, live, until it has ended."""
-        return events(self._transport, self.id, offset)
+        return events(self._asked(), self.id, offset)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from hecaton.client import payload as payloads
+from hecaton.client.following import MOST_FOLLOWED, Following
 from hecaton.client.http import Transport
 from hecaton.client.payload import Source
 from hecaton.client.python_file import look
@@ -80,9 +81,15 @@ def labelled(request: NewJob, name: str | None, tags: Mapping[str, str] | None) 
     return msgspec.structs.replace(request, name=name, tags=dict(tags or {})) if name is not None or tags else request
 
 
-def send(transport: Transport, request: NewJob, key: str | None) -> Submitted:
-    """Safe to repeat: `key`, or a fresh one, makes one job of all tries."""
-    return transport.call("POST", f"{API}/jobs", Submitted, request, key=checked_key(key))
+def send(transport: Transport, request: NewJob, key: str | None) -> tuple[Submitted, Following | None]:
+    """And what is still to come of the answer. Safe to repeat: `key`, or a fresh one, makes one job of all tries."""
+    key = checked_key(key)
+    if transport.follows and transport.may_follow and len(transport.followed) < MOST_FOLLOWED:
+        following = Following(transport, request, key)
+        submitted = following.submitted()
+        if submitted is not None:
+            return submitted, following
+    return transport.call("POST", f"{API}/jobs", Submitted, request, key=key), None
 
 
 def checked_key(key: str | None) -> str:

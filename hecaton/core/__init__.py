@@ -14,4 +14,5 @@
 - `references`: Names of container images, by the grammar of the distribution project (`reference.go`), with Docker
   Hub's short forms.
 - `scripts`: Files that are run as programs: which ones can be, by what, and with which line ends.
+- `shown`: Messages as they are printed in Python: what they hold, and nothing that says nothing.
 """

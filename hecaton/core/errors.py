@@ -13,7 +13,7 @@
     ├── TooMany           over a rate or a quota: try again later
     ├── Unavailable       the server cannot do it now: disk full, shutting down
     ├── Unreachable       no server answered (client and worker only)
-    ├── WaitTimeout       the job goes on, the wait is over (client only)
+    ├── WaitTimeout       the job goes on, the wait is over: a TimeoutError, too (client only)
     └── JobFailed         the job ended without a result (client only)
 
 The message says what happened and to which object; `hint` says what to do next.
@@ -107,7 +107,7 @@ class Unreachable(HecatonError):
     code = "unreachable"
 
 
-class WaitTimeout(HecatonError):
+class WaitTimeout(HecatonError, TimeoutError):
     code = "wait_timeout"
 
 

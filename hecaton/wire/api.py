@@ -12,6 +12,7 @@ import msgspec
 from hecaton.core.batches import FailureGroup
 from hecaton.core.model import Attempt, Failure, Gpu, JobState, Kind, Mode, Reason, Role, WorkerStatus
 from hecaton.core.options import NOTHING_ASKED, Defaults, DefaultsChange, Options
+from hecaton.core.shown import shown
 
 API = "/v1"
 """Prefix of every route but /, /healthz and /openapi.json."""
@@ -25,6 +26,8 @@ class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 class _Reply(msgspec.Struct, frozen=True):
     """Clients ignore fields they do not know: a newer server may send more."""
+
+    __repr__ = shown
 
 
 def _null() -> msgspec.Raw:

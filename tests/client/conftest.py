@@ -30,5 +30,5 @@ def client(server: ScriptedServer) -> Iterator[Client]:
     # A connection that is left open is a fault.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with Client(server.url, "t0ken", timeout=5.0) as made:
+        with Client(server.url, "t0ken", timeout=5.0, follow=False) as made:
             yield made

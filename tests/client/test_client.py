@@ -301,7 +301,7 @@ def test_memory_stays_flat_over_a_large_upload(server: ScriptedServer, tmp_path:
     program = (
         "import resource, sys; from hecaton.client import Client\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (90_000_000, 90_000_000))\n"
-        "Client(sys.argv[1]).submit('a', payload_file=sys.argv[2])\n"
+        "Client(sys.argv[1], follow=False).submit('a', payload_file=sys.argv[2])\n"
     )
     subprocess.run([sys.executable, "-c", program, server.url, str(path)], check=True)
     assert len(server.asked("PUT", blob)[0].body) == 100_000_000

@@ -13,9 +13,9 @@ from hecaton.client import jobs as jobs_module
 from hecaton.client.http import TRIES
 from hecaton.client.managers.api import HecatonServer
 from hecaton.core.model import JobState
-from hecaton.wire.api import JobEvent
+from hecaton.wire.api import JobEvent, Submitted
 from tests.client.scripted import Answer, ScriptedServer, reply
-from tests.client.views import JOB_ID, event_lines, view
+from tests.client.views import JOB_ID, event_lines, finished, line, view
 
 if not hasattr(os, "fork"):
     pytest.skip("Windows cannot fork", allow_module_level=True)
@@ -100,6 +100,16 @@ def test_a_child_in_the_midst_of_a_stream_reads_on_in_one_of_its_own(server: Scr
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert len(server.seen) == 2
     _close(events)
+
+
+def test_a_child_asks_for_the_end_of_a_job_that_its_parent_follows(jobs: ScriptedServer) -> None:
+    lines = (line(Submitted("job-99", 99)), line(finished("of the parent", id="job-99", index=99)))
+    jobs.on("POST", "/v1/jobs/followed", Answer(201, lines=lines))
+    jobs.on("GET", "/v1/jobs/job-99", reply(finished("of the child", id="job-99", index=99)))
+    with Client(jobs.url, "t0ken") as client:
+        job = client.submit("my/image")
+        assert _in_children(lambda _: _expect(job.result() == "of the child")) == [0] * len(CHILDREN)
+        assert job.result() == "of the parent"
 
 
 def test_an_answer_about_another_job_is_refused_and_asked_for_again_elsewhere(

@@ -310,12 +310,13 @@ def test_a_download_writes_into_a_device_and_through_a_link(
 def test_half_a_log_is_not_taken_for_the_whole(server: ScriptedServer, client: Client, then: str) -> None:
     half = Answer(200, lines=(b"one\n",), cut=None if then else 0, then=then)
     server.on("GET", PATH + "/logs", half, Answer(200, lines=(b"one\n", b"two\n")))
-    assert client.logs(JOB_ID) == b"one\ntwo\n"
+    assert client.logs(JOB_ID) == "one\ntwo\n"
 
 
 def test_logs_are_bytes_of_one_attempt(server: ScriptedServer, client: Client) -> None:
     server.on("GET", PATH + "/logs", Answer(200, b"caf\xc3\xa9 \xff\n"))
-    assert client.logs(JOB_ID, attempt=2) == b"caf\xc3\xa9 \xff\n"
+    assert client.logs(JOB_ID, attempt=2) == "café \ufffd\n"
+    assert client.download_log(JOB_ID, attempt=2) == b"caf\xc3\xa9 \xff\n"
     assert server.seen[0].query == {"attempt": "2"}
 
 
@@ -462,7 +463,7 @@ def test_a_handle_has_the_events_and_logs_of_its_job(server: ScriptedServer, job
     server.on("GET", PATH + "/logs", Answer(200, b"hello"))
     assert list(job.events(offset=3)) == [END]
     assert server.seen[0].query == {"offset": "3"}
-    assert job.logs() == b"hello"
+    assert job.logs() == "hello"
 
 
 def _close(events: Iterator[JobEvent]) -> None:

@@ -24,16 +24,21 @@ def view(state: JobState = JobState.IN_QUEUE, **changes: Any) -> JobView:
     return msgspec.structs.replace(_NEW, state=state, **changes)
 
 
-def finished(value: Any) -> JobView:
+def finished(value: Any, **changes: Any) -> JobView:
     raw = msgspec.json.encode(value)
     return view(
-        JobState.FINISHED, reason=Reason.OK, result_kind=Kind.JSON, result_size=len(raw), result=msgspec.Raw(raw)
-    )
+        JobState.FINISHED, reason=Reason.OK, result_kind=Kind.JSON, result_size=len(raw), result=msgspec.Raw(raw),
+        **changes,
+    )  # fmt: skip
 
 
 def submitted(duplicate: bool = False) -> Answer:
     return reply({"id": JOB_ID, "index": 7, "duplicate": duplicate}, 200 if duplicate else 201)
 
 
+def line(value: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(value) + b"\n"
+
+
 def event_lines(*events: JobEvent) -> tuple[bytes, ...]:
-    return tuple(msgspec.json.encode(event) + b"\n" for event in events)
+    return tuple(map(line, events))

@@ -106,7 +106,7 @@ def test_a_job_that_is_stopped_has_its_workers_grace_to_save_its_work(
     script.write_text(SCRIPTS[name])
     client = own.client()
     job = client.submit(PYTHON, mode=Mode.SCRIPT, file=script)
-    until(lambda: b"training" in client.logs(job.id), "it trains")
+    until(lambda: "training" in client.logs(job.id), "it trains")
     job.cancel()
     assert job.wait(PATIENCE).state is JobState.CANCELLED
-    assert client.logs(job.id) == b"training\ncheckpoint saved\n"
+    assert client.logs(job.id) == "training\ncheckpoint saved\n"

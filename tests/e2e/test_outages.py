@@ -56,7 +56,7 @@ def test_a_server_that_is_away_costs_time_and_nothing_else(own: LocalCluster, ac
     assert (first["served"], first["attempt"]) == (1, 1)
     assert (second["served"], second["attempt"]) == (2, 1)
     assert second["container"] == first["container"], "not even the warm container was lost"
-    assert client.logs(job.id) == b"before\n"
+    assert client.logs(job.id) == "before\n"
 
 
 def test_jobs_are_accepted_before_there_is_any_worker_and_outlive_the_server(own: LocalCluster, act: Act) -> None:

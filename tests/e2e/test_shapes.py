@@ -107,6 +107,6 @@ def test_an_entrypoint_that_does_not_run_it_is_said_and_can_be_left_out(fleet: F
 @pytest.mark.parametrize("way", WAYS)
 def test_what_an_entrypoint_says_is_the_beginning_of_the_log(fleet: Fleet, way: str) -> None:
     fleet.ended("conda", way)
-    log = fleet.client.logs(fleet.jobs["conda", way, "image"].id).decode()
+    log = fleet.client.logs(fleet.jobs["conda", way, "image"].id)
     assert log.startswith("environment: app\n")
     assert log.endswith("printed by the script\n") == (way == "script")

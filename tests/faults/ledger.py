@@ -143,7 +143,7 @@ class Ledger:
             try:
                 view = self.read_result(client, job, max(0.0, deadline - time.monotonic()))
                 for attempt in view.attempts:
-                    self.log(job, attempt.number, client.logs(job, attempt.number).decode("utf-8", "replace"))
+                    self.log(job, attempt.number, client.logs(job, attempt.number))
             except HecatonError as error:
                 self.not_read(job, error)
 

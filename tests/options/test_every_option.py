@@ -53,7 +53,7 @@ class Site:
 
     def begun(self, job: JobHandle) -> JobHandle:
         deadline = time.monotonic() + PATIENCE
-        while b"begun" not in self.client.logs(job.id):
+        while "begun" not in self.client.logs(job.id):
             assert time.monotonic() < deadline, f"job {job.index} has not begun: {self.client.job(job.id)}"
             time.sleep(0.02)
         return job

@@ -362,6 +362,7 @@ def _requests(sha256: str, size: int) -> dict[str, list[Any]]:
     return {
         "/v1/jobs": [payload, file, {**file, **payload}],
         "/v1/jobs?wait=0": [payload],
+        "/v1/jobs/followed?wait=0": [payload],
         "/v1/batches": [
             {"items": [{"input": 1}, payload]},
             {**file, "items": [{"input": 1}]},

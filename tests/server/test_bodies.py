@@ -7,6 +7,7 @@ import contextlib
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from hecaton.core.errors import TooMany, Unavailable
@@ -92,14 +93,15 @@ def test_small_machines_have_less() -> None:
     assert [BodyBudget(size * MIB).most // MIB for size in (512, 800, 65536)] == [64, 100, MAX_BODIES // MIB]
 
 
-async def test_large_jobs_are_waited_for_without_their_payload(server: Running) -> None:
+@pytest.mark.parametrize("path", ["/v1/jobs?wait=20", "/v1/jobs/followed"])
+async def test_large_jobs_are_waited_for_without_their_payload(server: Running, path: str) -> None:
     await server.image()
     worker = await server.worker()
     text = "x" * MIB
 
     async def waits() -> object:
-        reply = await server.admin.must("POST", "/v1/jobs?wait=20", {"image": IMAGE, "text": text})
-        return reply["result"]
+        reply = await server.admin.call("POST", path, {"image": IMAGE, "text": text})
+        return msgspec.json.decode(reply.body.splitlines()[-1])["result"]
 
     for _ in range(3):
         waiting = asyncio.create_task(waits())

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
+import msgspec
 import pytest
 
 from hecaton.core.model import Body, Failure, Kind, Reason
@@ -148,6 +152,44 @@ async def test_so_it_is_when_the_job_ended_although_it_was_to_be_cancelled(serve
     view = await asked
     assert view["started_at"] is not None
     assert view == await server.admin.job(view["id"])
+
+
+@asynccontextmanager
+async def _followed(person: Person, body: Any, query: str = "", key: str = "") -> AsyncIterator[aiohttp.ClientResponse]:
+    headers = {"Authorization": f"Bearer {person.token}", **({"Idempotency-Key": key} if key else {})}
+    url = f"{person.url}/v1/jobs/followed{query}"
+    async with person.session.post(url, json=body, headers=headers) as response:
+        yield response
+
+
+async def test_a_followed_submission_says_that_the_job_is_stored_and_then_how_it_ended(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    async with _followed(server.admin, {"image": IMAGE, "input": 1}, key="once") as response:
+        stored = msgspec.json.decode(await response.content.readline())
+        assert (response.status, response.content_type) == (201, "application/x-ndjson")
+        assert (await server.admin.job(stored["id"]))["state"] == "ASSIGNED"
+        await worker.finish((await worker.start()).ref, "done")
+        view = msgspec.json.decode(await response.content.readline())
+        assert await response.content.read() == b""
+    assert view == await server.admin.job(stored["id"])
+    async with _followed(server.admin, {"image": IMAGE, "input": 1}, key="once") as response:
+        again, ended = (await response.content.read()).splitlines()
+    assert response.status == 200
+    assert msgspec.json.decode(again) == {**stored, "duplicate": True}
+    assert msgspec.json.decode(ended) == view
+
+
+async def test_one_whose_time_is_over_says_how_the_job_is(server: Running) -> None:
+    await server.image()
+    async with _followed(server.admin, {"image": IMAGE, "input": 1}, "?wait=0.1") as response:
+        _, view = (await response.content.read()).splitlines()
+    assert msgspec.json.decode(view)["state"] == "IN_QUEUE"
+
+
+async def test_one_that_is_refused_is_an_error_as_any_other(server: Running) -> None:
+    async with _followed(server.admin, {"image": "nobody/knows:1"}) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize("seconds", [0.1, 2.5])

@@ -204,6 +204,17 @@ async def test_a_wait_ends_with_the_right_to_the_answer(
     assert (reply.status, "password changed" in reply.message) == (401, True)
 
 
+async def test_so_does_a_followed_submission(server: Running) -> None:
+    await server.image()
+    ada = await server.user("ada")
+    headers, body = {"Authorization": f"Bearer {ada.token}"}, {"image": IMAGE, "input": "followed"}
+    async with ada.session.post(f"{ada.url}/v1/jobs/followed", json=body, headers=headers) as response:
+        assert await response.content.readline()
+        await _new_password(server, "ada")
+        async with asyncio.timeout(1):
+            assert await response.content.read() == b""
+
+
 SLOWLY = {
     "a user": ("POST", "/v1/users", b'{"username":"eve","password":"evesdropping","role":"admin"}'),
     "a job": ("POST", "/v1/jobs", b'{"image":"team/app:1"}'),

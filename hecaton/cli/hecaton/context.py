@@ -54,6 +54,7 @@ class Cli:
                 timeout=timeout,
                 patient=not anonymous,
                 uploading=None if self.quiet else self._show_upload,
+                follow=False,  # commands go, or look at what happens meanwhile
             )
         return self._client
 

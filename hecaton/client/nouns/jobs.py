@@ -52,7 +52,14 @@ class JobCalls(Calls):
         request = submission.with_payload(self._transport, request, input, payload, payload_file)
         if file is not None:
             request = submission.with_file(self._transport, request, file)
-        return JobHandle(self._transport, submission.send(self._transport, request, key))
+        return JobHandle(self._transport, *submission.send(self._transport, request, key))
+
+    def run(self, image: str, input: Any = None, *, wait: float | None = None, **asked: Any) -> Any:
+        """Submit a job, wait for its end, and give what the handler returned, all in one round trip.
+
+        The same as `submit(image, input, **asked).result(wait)`: `asked` is what `submit` takes, `wait` the seconds
+        after which WaitTimeout is raised. Raises JobFailed when there is no result; its `job_id` says of which job."""
+        return self.submit(image, input, **asked).result(wait)
 
     def job(self, job: str | int, wait: float = 0) -> api.JobView:
         """A job by its id or short number. `wait`: seconds (at most 60) to wait for its end first."""
@@ -104,9 +111,14 @@ class JobCalls(Calls):
         )  # fmt: skip
         return JobHandle(self._transport, made)
 
-    def logs(self, job: str | int, attempt: int | None = None) -> bytes:
-        """What the handler has printed up to now in the last attempt, or in the one named."""
-        return job_calls.read_logs(self._transport, job, attempt)
+    def logs(self, job: str | int, attempt: int | None = None) -> str:
+        """What the handler has printed up to now in the last attempt, or in the one named. What is no UTF-8 in it is
+        replaced; `download_log` gives the bytes."""
+        return self.download_log(job, attempt).decode(errors="replace")
+
+    def download_log(self, job: str | int, attempt: int | None = None) -> bytes:
+        """As `logs`, byte for byte."""
+        return job_calls.read_log(self._transport, job, attempt)
 
     def events(self, job: str | int, offset: int = 0) -> Iterator[api.JobEvent]:
         """What happens to a job, live, up to and with the event "end". Goes on over a restart of the server.

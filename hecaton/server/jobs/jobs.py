@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from hecaton.core.batches import lane_of
 from hecaton.core.errors import Conflict, NotFound
@@ -73,6 +73,21 @@ class Jobs:
                 await self._until_ended(caller, watch, seconds)
                 return self._at_end(caller, job, submitted, watch.end) or await self.show(caller, submitted.id)
         return await self.wait(caller, submitted.id, seconds)
+
+    async def submit_and_follow(
+        self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes, seconds: float
+    ) -> AsyncGenerator[api.Submitted | api.JobView]:
+        """As `submit_and_wait`, but that the job is stored is said before its end."""
+        # hot: benchmarks/sdk.py
+        job = self._new_job(caller, request, key, digest)
+        with self._hub.watching(job.id, end_only=True, holder=caller.user_id) as watch:
+            submitted = await self._store(job)
+            yield submitted
+            if not submitted.duplicate:
+                await self._until_ended(caller, watch, seconds)
+                yield self._at_end(caller, job, submitted, watch.end) or await self.show(caller, submitted.id)
+                return
+        yield await self.wait(caller, submitted.id, seconds)
 
     def _at_end(self, caller: Caller, job: port.NewJob, submitted: api.Submitted, end: object) -> api.JobView | None:
         """As `show`, where what passed through memory suffices for it."""

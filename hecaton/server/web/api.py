@@ -3,10 +3,13 @@ answer."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
 import msgspec
 
 from hecaton import __version__
-from hecaton.core.errors import BadRequest, NotFound, Unavailable
+from hecaton.core.errors import BadRequest, HecatonError, NotFound, Unavailable
 from hecaton.core.model import JobId, JobState, WorkerRecord
 from hecaton.server.accounts.auth import Caller, Passwords, Tokens
 from hecaton.server.accounts.directory import Directory
@@ -19,7 +22,7 @@ from hecaton.server.jobs.requests import labels_of, request_digest
 from hecaton.server.jobs.views import worker_view
 from hecaton.server.resources import Resources
 from hecaton.server.web.http import Call, Route, Stream, decode
-from hecaton.server.web.queries import ATTEMPT, BEFORE, LIMIT, NAME, OFFSET, STATE, TAG, WAIT
+from hecaton.server.web.queries import ATTEMPT, BEFORE, FOLLOW, LIMIT, NAME, OFFSET, STATE, TAG, WAIT
 from hecaton.server.web.transfer import (
     BYTES,
     CONTENT,
@@ -180,6 +183,25 @@ class Api:
             call.status = 200
         return submitted
 
+    async def follow_new(self, call: Call) -> Stream:
+        # hot: benchmarks/sdk.py
+        body = await call.body()
+        request: api.NewJob = decode(body, api.NewJob)
+        wait = call.query["wait"]
+        answers = self._jobs.submit_and_follow(call.caller, request, key_of(call), request_digest(body), wait)
+        first = await anext(answers)  # what is refused is an answer of its own
+        if isinstance(first, api.Submitted) and first.duplicate:
+            call.status = 200
+        if call.reservation is not None:  # a large one is not held for as long
+            await answers.aclose()
+            del body, request
+            call.release()
+            answers = self._ending(call.caller, first.id, wait)
+        return Stream(_lines(first, answers), LINES)
+
+    async def _ending(self, caller: Caller, job_id: str, wait: float) -> AsyncGenerator[api.JobView]:
+        yield await self._jobs.wait(caller, job_id, wait)
+
     async def list_jobs(self, call: Call) -> api.JobPage:
         query = call.query
         state = query["state"]
@@ -280,6 +302,8 @@ class Api:
         return [
             Route("POST", "/v1/jobs", submit, self.submit, "Submit a job; ?wait= until it ends", api.NewJob,
                   (api.JobView, api.Submitted), 201, (WAIT,), keyed=True),
+            Route("POST", "/v1/jobs/followed", submit, self.follow_new, "Submit a job: a line when it is stored, one at"
+                  " its end", api.NewJob, (api.Submitted, api.JobView), 201, (FOLLOW,), keyed=True, media=(LINES,)),
             Route("GET", job, see, self.show_job, "Everything about a job; ?wait= until it ends", None, api.JobView,
                   query=(WAIT,)),
             Route("GET", "/v1/jobs", see, self.list_jobs, "Jobs, newest first", None, api.JobPage,
@@ -325,7 +349,17 @@ def key_of(call: Call) -> str | None:
     return key
 
 
-def _line(event: api.JobEvent) -> bytes:
+async def _lines(
+    first: api.Submitted | api.JobView, others: AsyncGenerator[api.Submitted | api.JobView]
+) -> AsyncGenerator[bytes]:
+    yield _line(first)
+    async with aclosing(others):
+        with suppress(HecatonError):  # the caller's rights have ended: he is told when he asks for the job
+            async for one in others:
+                yield _line(one)
+
+
+def _line(value: api.JobEvent | api.Submitted | api.JobView) -> bytes:
     """One line. Payloads and results stand in it as they came, and may hold line breaks: in JSON only ever between
     tokens, where a blank means the same."""
-    return msgspec.json.encode(event).replace(b"\n", b" ") + b"\n"
+    return msgspec.json.encode(value).replace(b"\n", b" ") + b"\n"

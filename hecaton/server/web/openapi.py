@@ -165,7 +165,7 @@ def _responses(route: Route, by_type: dict[str, Any]) -> Described:
     error = {"description": "What went wrong", "content": {JSON: {"schema": by_type[str(ErrorReply)]}}}
     replies = {str(route.status): reply}
     if route.keyed:
-        known = {JSON: {"schema": schemas[-1]}}
+        known = reply["content"] if route.media else {JSON: {"schema": schemas[-1]}}
         replies["200"] = {"description": "The Idempotency-Key was known: nothing new", "content": known}
     waits = {"description": "Seconds after which it makes sense to try again", "schema": {"type": "integer"}}
     replies["429"] = {**error, "description": "Over a rate or a quota", "headers": {"Retry-After": waits}}
@@ -175,7 +175,8 @@ def _responses(route: Route, by_type: dict[str, Any]) -> Described:
 
 def _in_pieces(media: str, schemas: list[Any]) -> Described:
     if media == LINES:
-        return {"schema": {"type": "string", "contentMediaType": JSON, "contentSchema": schemas[0]}}
+        line = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        return {"schema": {"type": "string", "contentMediaType": JSON, "contentSchema": line}}
     if media.startswith("text/"):
         return {"schema": {"type": "string"}}
     return {"schema": {}} if media == JSON else _BINARY

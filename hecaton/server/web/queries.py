@@ -111,6 +111,10 @@ WAIT = Parameter(
     "wait", "Answer when the job has ended, after so many seconds at the latest (50 in one request: ask again).",
     high=MAX_WAIT, whole=False,
 )  # fmt: skip
+FOLLOW = Parameter(
+    "wait", "Say how it is after so many seconds at the latest, ended or not (50 in one request: wait for it then).",
+    default=50, high=MAX_WAIT, whole=False,
+)  # fmt: skip
 STATE = Parameter("state", "Only jobs in this state.", words=tuple(JobState))
 LIMIT = Parameter("limit", "At most so many.", default=50, low=1, high=MAX_PAGE)
 BEFORE = Parameter("before", "Only what is older: the index of the oldest on the page before.")

@@ -114,7 +114,7 @@ def logs(cli: Cli, job_id: str, follow: bool, attempt: int | None) -> None:
     if follow:
         pieces: Iterator[bytes] = (str(e.value).encode() for e in client.events(job_id) if e.event == "log")
     else:
-        pieces = iter([client.logs(job_id, attempt)])
+        pieces = iter([client.download_log(job_id, attempt)])
     if cli.json:
         output.print_json({"job": job_id, "log": b"".join(pieces).decode(errors="replace")})
     else:

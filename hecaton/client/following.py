@@ -1,0 +1,88 @@
+"""One round trip for a job whose end is waited for at once: the answer to its submission says that it is stored, and
+then, on the same connection, how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+import msgspec
+
+from hecaton.client.http import Transport
+from hecaton.core.errors import HecatonError, TooMany, Unavailable, Unreachable, WrongMethod
+from hecaton.wire.api import API, JobView, NewJob, Submitted
+from hecaton.wire.decoding import decode
+from hecaton.wire.tls import Untrusted
+
+MOST_FOLLOWED = 8
+"""Answers of one client that are open for what is still to come of them; each has a connection to itself."""
+
+FIRST_WORD = 1.0
+"""Seconds. Where it takes longer until a job is said to be stored, something on the way may keep answers back until
+they are complete: nothing is followed there any more."""
+
+FOLLOWED = 50.0
+"""Seconds that the server may take until it says how the job is: less than the patience of most proxies."""
+
+
+class Following:
+    """A submission whose answer is read in two parts. For one thread at a time; in a forked child it is over."""
+
+    def __init__(self, transport: Transport, request: NewJob, key: str) -> None:
+        self._transport, self._process, self._open = transport, os.getpid(), True
+        self._lines = transport.lines(f"{API}/jobs/followed", {"wait": FOLLOWED}, posted=request, key=key)
+        transport.followed.add(self)
+
+    def submitted(self) -> Submitted | None:
+        """None: it has to be submitted in the plain way, with the same key. Raises what the server has against it."""
+        started = time.monotonic()
+        try:
+            submitted = decode(next(self._lines), Submitted)
+        except WrongMethod:  # a server that knows no such answer
+            self._transport.may_follow = False
+            self._give_up()
+            return None
+        except HecatonError as error:
+            self._give_up()
+            if isinstance(error, TooMany | Unavailable | Unreachable) and not isinstance(error, Untrusted):
+                return None
+            raise
+        except (StopIteration, msgspec.DecodeError, UnicodeDecodeError):
+            self._give_up()
+            return None
+        finally:
+            if time.monotonic() - started > FIRST_WORD:
+                self._transport.may_follow = False
+        return submitted
+
+    def ended(self, timeout: float | None) -> JobView | None:
+        """The job, ended or not, or None: it has to be asked for."""
+        if os.getpid() != self._process:
+            return None
+        within = FOLLOWED + min(self._transport.timeout, 10.0)
+        try:
+            line = self._lines.send(within if timeout is None else min(within, timeout))
+            view = decode(line, JobView)
+            next(self._lines, None)  # to the end of the answer: its connection is free for what comes next
+        except (HecatonError, StopIteration, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        finally:
+            self._give_up()
+        return view
+
+    def leave(self) -> None:
+        """Nobody waits for the end: the connection is closed, and the next submission is a plain one."""
+        if self._open:
+            self._transport.follows = False
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._open = False
+        self._transport.followed.discard(self)
+        if os.getpid() == self._process:
+            with contextlib.suppress(ValueError):  # another thread reads in it
+                self._lines.close()
+
+    def __del__(self) -> None:
+        self.leave()
