@@ -12,7 +12,7 @@ MUTANTS = (
         "another-jobs-answer-taken",
         "an answer that is about another job is refused",
         "client/http.py",
-        "        if not _is_about(answer, path):\n",
+        "        if not is_about(answer, path):\n",
         "        if False:\n",
         (_FORKS + "test_an_answer_about_another_job_is_refused_and_asked_for_again_elsewhere",),
     ),
