@@ -237,6 +237,26 @@ async def test_the_end_of_a_job_says_that_it_has_started_where_both_go_together(
     assert server.all(Started) == [Started((ref("runs"), ref("never")))]
 
 
+async def test_a_start_waits_a_moment_for_the_end_of_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "START_SECONDS", 3600.0)
+    async with ScriptedServer() as server, _connected(server, tmp_path) as link:
+        link.send(Started((ref("short"),)))
+        await asyncio.sleep(0.05)  # a frame of its own would have left in the next turn of the loop
+        link.send(_result("short", ran=0.01))
+        await server.message(Results)
+    assert server.all(Started) == []
+
+
+async def test_a_start_whose_job_goes_on_is_said_by_itself(tmp_path: Path) -> None:
+    async with ScriptedServer(heartbeat=3600) as server, _connected(server, tmp_path) as link:
+        for count, name in enumerate(("a", "b"), 1):
+            link.send(Started((ref(name),)))
+            await server.message(Started, count)
+    assert server.all(Started) == [Started((ref("a"),)), Started((ref("b"),))]
+
+
 async def test_an_answer_that_never_comes_holds_results_up_no_longer_than_a_heartbeat(tmp_path: Path) -> None:
     async with ScriptedServer(heartbeat=0.2) as server, _connected(server, tmp_path) as link:
         server.accepts = False

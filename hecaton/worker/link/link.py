@@ -4,7 +4,8 @@ It comes back for ever by itself. What is sent while there is no connection is d
 worker's brain says again what still matters.
 
 Results that come while the server stores earlier ones leave together when it has, or when they are many: the busier
-both are, the less each costs, and nothing waits while there is nothing to wait for.
+both are, the less each costs, and nothing waits while there is nothing to wait for. But that a job has started: most
+have ended a moment later, which says it, too.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ SILENT_BEATS = 3
 
 MANY = 250
 """Messages that are worth a frame of their own. If all waited for the server, it would have to wait for them next."""
+
+START_SECONDS = 0.02
+"""For which the news that a job has started may wait for its end, or for anything else that leaves."""
 
 CONGESTED = 4 * 1024 * 1024
 """Bytes that wait to be sent above which logs wait too."""
@@ -118,6 +122,8 @@ class ServerLink:
         self._wake: asyncio.Future[None] | None = None
         self._unaccepted: set[AttemptRef] = set()
         self._urgent = False  # something waits that no answer need be waited for
+        self._hasty = False  # something waits beside starts, or they have waited
+        self._timed = False
         self._welcomed = False
         self._of_use = False  # in this connection the server has taken a result, or has answered a beat
         self._sending = 0
@@ -139,16 +145,32 @@ class ServerLink:
         if self._welcomed:
             self._waiting.append(message)
             self._idle.clear()
-            if not isinstance(message, Results | Started):
-                self._urgent = True
+            if isinstance(message, Started):
+                self._start_later()
+            else:
+                self._hasty = True
+                self._urgent = self._urgent or not isinstance(message, Results)
             self._wake_up()
+
+    def _start_later(self) -> None:
+        # hot: benchmarks/instructions.py - a frame for each start costs the server and the worker 4 % of a short job. A
+        # timer is not set for each, and not cancelled
+        if not self._timed:
+            self._timed = True
+            asyncio.get_running_loop().call_later(START_SECONDS, self._start_now)
+
+    def _start_now(self) -> None:
+        self._timed = False
+        self._hasty = bool(self._waiting)
+        self._wake_up()
 
     def _wake_up(self) -> None:
         if self._wake is not None and not self._wake.done() and self._due():
             self._wake.set_result(None)
 
     def _due(self) -> bool:
-        return bool(self._waiting) and (self._urgent or not self._unaccepted or len(self._waiting) >= MANY)
+        hasty = self._urgent or (self._hasty and not self._unaccepted)
+        return bool(self._waiting) and (hasty or len(self._waiting) >= MANY)
 
     async def flush(self, seconds: float) -> None:
         """Until all is sent, or the time is over."""
@@ -267,6 +289,7 @@ class ServerLink:
         was, self._welcomed = self._welcomed, False
         self._waiting.clear()
         self._unaccepted.clear()
+        self._urgent = self._hasty = False
         self._sending = 0
         self._idle.set()
         if was:
@@ -282,7 +305,8 @@ class ServerLink:
                     self._idle.set()
                 self._wake = loop.create_future()
                 await self._wake
-            messages, self._waiting, self._urgent = _together(self._waiting), [], False
+            messages, self._waiting = _together(self._waiting), []
+            self._urgent = self._hasty = False
             if isinstance(messages[-1], Results):
                 self._unaccepted.update(outcome.ref for outcome in messages[-1].outcomes)
             due = frames(messages)
