@@ -113,6 +113,25 @@ class QueueContract:
         with pytest.raises(NotFound, match="image"):
             await scene.submit()
 
+    async def test_an_owner_and_an_image_that_were_there_a_moment_ago_are_no_longer(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        await database.write(lambda store: store.create_user("second", "hash", Role.ADMIN, NOW))
+        await scene.end(await scene.submit_and_claim(), Reason.OK, 1)
+
+        def undone(store: Store) -> None:
+            store.delete_image("python:3.9-slim")
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await database.write(undone)
+        await scene.end(await scene.submit_and_claim(), Reason.OK, 1)
+        await database.write(lambda store: store.delete_image("python:3.9-slim"))
+        with pytest.raises(NotFound, match="image"):
+            await scene.submit()
+        await database.write(lambda store: store.delete_user("ann"))
+        with pytest.raises(NotFound, match="user"):
+            await scene.submit()
+
     # -- claim ---------------------------------------------------------------------------------
     async def test_a_claim_gives_all_that_the_worker_needs(self, database: Database) -> None:
         scene = await Scene.on(database)

@@ -31,7 +31,7 @@ MUTANTS = (
         "removed-worker-claims",
         "a removed worker is assigned nothing",
         "store/sqlite/verbs/accounts.py",
-        "        self._in_service.forget(worker.id)\n",
+        "        self._there.workers.forget(worker.id)\n",
         "",
         (_CONTRACT + "test_a_removed_worker_claims_nothing_and_the_job_waits_for_another",),
     ),

@@ -237,9 +237,7 @@ async def test_the_end_of_a_job_says_that_it_has_started_where_both_go_together(
     assert server.all(Started) == [Started((ref("runs"), ref("never")))]
 
 
-async def test_a_start_waits_a_moment_for_the_end_of_its_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_start_waits_a_moment_for_the_end_of_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "START_SECONDS", 3600.0)
     async with ScriptedServer() as server, _connected(server, tmp_path) as link:
         link.send(Started((ref("short"),)))

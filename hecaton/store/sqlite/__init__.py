@@ -14,5 +14,6 @@
 - `store`: The `Store` port over one SQLite connection: says which unit has which verb.
 - `tally`: How many bytes each user has stored: kept up by the verbs that store and remove, in their own transactions,
   so that nobody ever has to count.
+- `there`: What is there and not marked as deleted, remembered.
 - `verbs/`: The verbs of the port in SQL, by what they are about.
 """

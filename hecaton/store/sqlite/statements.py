@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -46,8 +46,13 @@ class Statements:
             self.run(_BODIES[table][len(part)], [*chain.from_iterable(part)])
 
 
-def parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+def parts(values: Sequence[T]) -> Iterable[Sequence[T]]:
     """In lengths of `PARTS`."""
+    # hot: benchmarks/latency.py - nearly always one
+    return (values,) if len(values) == 1 else _parts(values)
+
+
+def _parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
     start = 0
     for rows in PARTS:
         while len(values) - start >= rows:

@@ -6,7 +6,8 @@ import sqlite3
 
 from hecaton.store.sqlite.statements import Statements
 from hecaton.store.sqlite.tally import Tally
-from hecaton.store.sqlite.verbs.accounts import AccountVerbs, InService
+from hecaton.store.sqlite.there import AllThere
+from hecaton.store.sqlite.verbs.accounts import AccountVerbs
 from hecaton.store.sqlite.verbs.backups import BackupVerbs
 from hecaton.store.sqlite.verbs.batch_ends import BatchEnds
 from hecaton.store.sqlite.verbs.batches import BatchVerbs
@@ -28,13 +29,13 @@ class SqliteStore:
     def __init__(self, connection: sqlite3.Connection) -> None:
         statements = Statements(connection)
         tally = Tally(statements)
-        in_service = InService(statements)
-        submission = SubmitVerbs(statements, tally)
-        queue = QueueVerbs(statements, BatchEnds(statements), tally, in_service.has)
+        there = AllThere(statements)
+        submission = SubmitVerbs(statements, tally, there)
+        queue = QueueVerbs(statements, BatchEnds(statements), tally, there.workers.has)
         views = ViewVerbs(statements)
         self._bind_jobs(submission, queue, views, ReturnVerbs(statements, tally))
         self._bind_batches(BatchVerbs(statements, tally, submission, queue))
-        self._bind_accounts(AccountVerbs(statements, in_service))
+        self._bind_accounts(AccountVerbs(statements, there))
         self._bind_logs_and_blobs(LogVerbs(statements, tally), BlobVerbs(statements, tally))
         self._bind_housekeeping(
             MetaVerbs(statements), BackupVerbs(statements, queue, views), RetentionVerbs(statements, tally)

@@ -13,6 +13,7 @@ from hecaton.core.options import NOTHING_ASKED, Options, with_defaults
 from hecaton.store.sqlite.rows import Columns, defaults_of, defaults_text, json_text
 from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY, IS_WITHHELD
 from hecaton.store.sqlite.statements import Statements
+from hecaton.store.sqlite.there import AllThere
 
 _USERS = Columns(User, "user", made={"role": Role})
 _IMAGES = Columns(Image, "image", made={"env": json.loads, "defaults": lambda text: defaults_of(text) or NOTHING_ASKED})
@@ -37,32 +38,11 @@ END_TOKENS = f"UPDATE user SET token_version = token_version + 1 + {_LEAP}"  # n
 _SET_PASSWORD = f"{END_TOKENS}, password_hash = ? WHERE id = ?"
 
 
-class InService:
-    """Which workers have not been removed. Each is looked up once: what is known stays true until `remove_worker`,
-    which forgets it; a removal that is undone costs a look more."""
-
-    # hot: benchmarks/latency.py - a look for each claim costs half as much as the claim
-
-    def __init__(self, statements: Statements) -> None:
-        self._first = statements.first
-        self._known: set[WorkerId] = set()
-
-    def has(self, worker: WorkerId) -> bool:
-        if worker not in self._known:
-            if self._first("SELECT 1 FROM worker WHERE id = ? AND removed = 0", worker) is None:
-                return False
-            self._known.add(worker)
-        return True
-
-    def forget(self, worker: WorkerId) -> None:
-        self._known.discard(worker)
-
-
 class AccountVerbs:
     """Nothing is deleted: rows stay with a flag, for the names on old jobs; among those without it names are unique."""
 
-    def __init__(self, statements: Statements, in_service: InService) -> None:
-        self._in_service = in_service
+    def __init__(self, statements: Statements, there: AllThere) -> None:
+        self._there = there
         self._sql = statements.run
         self._sql_many = statements.run_many
         self._first = statements.first
@@ -100,6 +80,7 @@ class AccountVerbs:
         if self._unfinished("owner_id", user.id):
             raise Conflict(f"{user.name!r} has unfinished jobs", "Cancel them or wait for them, then delete the user.")
         self._sql("UPDATE user SET deleted = 1 WHERE id = ?", (user.id,))
+        self._there.users.forget(user.id)
         return user
 
     def _named_user(self, name: str) -> User:
@@ -174,6 +155,7 @@ class AccountVerbs:
                 f"the image {name!r} has unfinished jobs", "Cancel them or wait for them, then delete the image."
             )
         self._sql("UPDATE image SET deleted = 1 WHERE id = ?", (image.id,))
+        self._there.images.forget(image.id)
         return image
 
     def _named_image(self, name: str) -> Image:
@@ -205,7 +187,7 @@ class AccountVerbs:
     def remove_worker(self, name_or_id: str) -> WorkerRecord:
         worker = self._named_worker(name_or_id)
         self._sql("UPDATE worker SET removed = 1 WHERE id = ?", (worker.id,))
-        self._in_service.forget(worker.id)
+        self._there.workers.forget(worker.id)
         return msgspec.structs.replace(worker, removed=True)
 
     def set_drained(self, name_or_id: str, drained: bool) -> WorkerRecord:

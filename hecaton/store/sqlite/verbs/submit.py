@@ -12,17 +12,13 @@ from hecaton.store.sqlite.rows import json_text
 from hecaton.store.sqlite.run_after import READY
 from hecaton.store.sqlite.statements import PARTS, Row, Statements, parts
 from hecaton.store.sqlite.tally import Tally
+from hecaton.store.sqlite.there import AllThere
 
 _INSERTED = (
     "state", "id", "owner_id", "image_id", "lane", "priority", "expires_at", "key", "key_digest", "created_at", "mode",
     "file", "spec", "retries", "retry_of", "payload_kind", "payload_size", "payload_blob", "batch", "item", "run_after",
 )  # fmt: skip
 _SPEC = _INSERTED.index("spec")
-
-_ALIVE = """
-    SELECT EXISTS (SELECT 1 FROM user WHERE id = ? AND deleted = 0),
-           EXISTS (SELECT 1 FROM image WHERE id = ? AND deleted = 0)
-"""
 
 _VALUES = f"({', '.join('?' * len(_INSERTED))})"
 _INSERTS = {
@@ -34,8 +30,8 @@ _INSERTS = {
 class SubmitVerbs:
     """Each call that takes several jobs leaves all of them or none, whatever it raises."""
 
-    def __init__(self, statements: Statements, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, statements: Statements, tally: Tally, there: AllThere) -> None:
+        self._tally, self._there = tally, there
         self._sql = statements.run
         self._sql_many = statements.run_many
         self._first = statements.first
@@ -48,10 +44,9 @@ class SubmitVerbs:
 
     def check_alive(self, owner_id: int, image_id: int) -> None:
         """NotFound if one of them was deleted."""
-        owner, image = self._sql(_ALIVE, (owner_id, image_id)).fetchone()
-        if not owner:
+        if not self._there.users.has(owner_id):
             raise NotFound(f"there is no user with number {owner_id}: deleted meanwhile?")
-        if not image:
+        if not self._there.images.has(image_id):
             raise NotFound(f"there is no image with number {image_id}: deleted meanwhile?")
 
     def insert(
@@ -142,12 +137,12 @@ def _row_of(job: NewJob, batch: int | None, item: int | None, run_after: float) 
         job.key,
         job.key_digest,
         job.created_at,
-        lane.mode.value,
+        lane.mode._value_,
         lane.file or spec.file,
         json_text(spec),
         spec.retries,
         job.retry_of,
-        payload.kind.value,
+        payload.kind._value_,
         payload.size,
         payload.blob,
         batch,
