@@ -260,6 +260,7 @@ def _config(server: Server, application: Application) -> uvicorn.Config:
     settings = server.settings
     return uvicorn.Config(
         Prefixed(application, settings.root_path) if settings.root_path else application,
+        interface="asgi3",
         http=patient(settings, server.connections),
         ws=Reading,
         ws_max_size=MAX_FRAME,

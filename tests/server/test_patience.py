@@ -9,6 +9,9 @@ import statistics
 import time
 from pathlib import Path
 
+import pytest
+
+from hecaton.server import app
 from tests.server.people import eventually
 from tests.server.running import IMAGE, Running, running
 
@@ -103,3 +106,19 @@ async def test_a_client_that_does_not_read_what_it_is_still_to_be_told_is_cut_of
                 return len(server.server.connections)
 
             await eventually(connected, 1, 20)
+
+
+async def test_a_connection_without_a_request_is_closed_also_after_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "IDLE", 0.2)
+    async with running(tmp_path / "server") as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+                await asyncio.sleep(0.05)
+            assert await reader.read() == b""
+        writer.close()

@@ -1,4 +1,5 @@
-"""How much one may say before a request is understood: the head of a request, and all that is no content in it.
+"""How much one may say before a request is understood: the head of a request, and all that is no content in it. And
+what is made of a request: a cycle, whose answer leaves in one piece.
 
 httptools keeps what it has of a head and copies it with each piece that comes, and uvicorn keeps what it is handed. By
 themselves both do so without end: a single client would take the memory and the event loop.
@@ -6,10 +7,17 @@ themselves both do so without end: a single client would take the memory and the
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any, cast
+from urllib.parse import unquote
+
 import httptools
 import msgspec
+from starlette.types import ASGIApp, Message, Scope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from hecaton.server.web.http import CUT
 from hecaton.wire.errors import ErrorBody, ErrorReply
 
 MAX_HEAD = 64 * 1024
@@ -24,7 +32,7 @@ MAX_PIPELINED = 16
 
 GUARDED = b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n"
 """The end of each reply's head: no answer is kept by what lies in between, or taken for a page. Constant bytes here
-cost nothing; as headers of each reply they are looked through by uvicorn every time."""
+cost nothing."""
 
 _CHUNKING = 8
 """Bytes around a chunk that each byte in it is worth: chunks of a single byte are odd, and honest."""
@@ -41,6 +49,135 @@ class Refused(Exception):
         self.body = ErrorBody(code, message, hint)
 
 
+class Cycle(RequestResponseCycle):
+    """A request and its answer, as uvicorn's protocol and the application know it.
+
+    uvicorn's own sends a head as soon as it is known: for each answer one system call more, and one wake-up of the
+    client for nothing. This one keeps it until the next piece comes, which may be empty."""
+
+    # hot: benchmarks/instructions.py - half of what uvicorn's own costs: no logger is asked, no header is looked
+    # through that this server has written itself, and nothing is made that few requests need
+
+    def __init__(self, protocol: Bounded, scope: Scope, *, keep_alive: bool) -> None:
+        self.scope = cast(Any, scope)
+        self.transport, self.flow, self.logger = protocol.transport, protocol.flow, protocol.logger
+        self.on_response = protocol.on_response_complete
+        self.message_event = cast(Any, self)  # whoever has news of it calls `set`
+        self.disconnected = False
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = protocol.expect_100_continue
+        self.body = bytearray()
+        self.more_body = True
+        self.response_started = False
+        self.response_complete = False
+        self.chunked_encoding = None
+        self.expected_content_length = 0
+        self._protocol = protocol
+        self._head = b""
+        self._news = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """There is more of the request, or there will be no more."""
+        self._news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def run_asgi(self, app: ASGIApp) -> None:  # type: ignore[override]
+        try:
+            await app(cast(Scope, self.scope), cast(Any, self.receive), cast(Any, self.send))
+        except BaseException as error:
+            self.logger.error("a request failed", exc_info=error)
+            await self._give_up()
+        else:
+            if not self.response_complete and not self.disconnected:
+                self.logger.error("a request was left without a whole answer")
+                await self._give_up()
+        finally:
+            self.on_response = _nothing
+
+    async def _give_up(self) -> None:
+        if not self.response_started:
+            await self.send_500_response()
+            return
+        if self._head:
+            self.transport.write(self._head)
+        self.transport.close()
+
+    async def receive(self) -> Message:  # type: ignore[override]
+        """For one at a time."""
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not self.disconnected and not self.response_complete:
+            self.flow.resume_reading()
+            if not self._news:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+            self._news = False
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    async def send(self, message: Message) -> None:  # type: ignore[override]
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if not self.response_started:
+            self._begin(message["status"], message.get("headers", ()))
+        elif self.response_complete:
+            raise RuntimeError("the answer is complete")
+        else:
+            self._go_on(message.get("body", b""), more=message.get("more_body", False))
+
+    def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        lines = [STATUS_LINE[status], self._protocol.dated()]
+        for name, value in headers:
+            if b"\n" in value or b"\r" in value:
+                raise RuntimeError(f"a header of more than one line: {name!r}")
+            if name == b"content-length":
+                self.chunked_encoding, self.expected_content_length = False, int(value)
+            elif name == b"connection" and value == b"close":
+                self.keep_alive = False
+                continue
+            lines += (name, b": ", value, b"\r\n")
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
+            self.chunked_encoding = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        lines.append(GUARDED)
+        self._head = b"".join(lines)
+
+    def _go_on(self, body: bytes, *, more: bool) -> None:
+        if self.scope["method"] == "HEAD":
+            body, self.expected_content_length = b"", 0
+        elif self.chunked_encoding:
+            piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            body = piece if more else piece + b"0\r\n\r\n"
+        else:
+            self.expected_content_length -= len(body)
+            if self.expected_content_length < 0 or (self.expected_content_length and not more):
+                raise RuntimeError("the answer is not as long as its head says")
+        head, self._head = self._head, b""
+        if head or body:
+            self.transport.write(head + body)
+        if not more:
+            self.response_complete = True
+            self.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
+
+
+def _nothing() -> None:
+    """Of a request whose application has returned."""
+
+
 class Bounded(HttpToolsProtocol):
     """uvicorn's protocol for HTTP/1.1, whose peers may say only so much that is no content."""
 
@@ -51,6 +188,15 @@ class Bounded(HttpToolsProtocol):
 
     behind: tuple[RequestResponseCycle, ...] = ()
     """Requests before the newest one that others came behind, unanswered: uvicorn itself knows the newest alone."""
+
+    _dated: tuple[object, bytes] = (None, b"")
+
+    def dated(self) -> bytes:
+        """What stands in each answer's head, as lines: uvicorn makes it anew once a second."""
+        headers = self.server_state.default_headers
+        if self._dated[0] is not headers:
+            self._dated = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
+        return self._dated[1]
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -85,21 +231,39 @@ class Bounded(HttpToolsProtocol):
             around = sum(len(name) + len(value) for name, value in self.headers)
             if len(self.url) + around > MAX_HEAD:
                 raise _too_large()
-        before = self.cycle
-        super().on_headers_complete()
         self.framing = 0
-        if self.cycle is not before:
-            self.headers = []  # of the trailers, which nobody asks for
-            if not self.pipeline or before is None:
-                return
-            self.behind = (*(cycle for cycle in self.behind if not cycle.response_complete), before)
-            if len(self.pipeline) > MAX_PIPELINED:
-                raise Refused(429, "too_many", f"more than {MAX_PIPELINED} requests wait for an answer to another one")
+        parser, scope, before = self.parser, cast(Scope, self.scope), self.cycle
+        version = parser.get_http_version()
+        scope["method"] = parser.get_method().decode("ascii")
+        if version != "1.1":
+            scope["http_version"] = version
+        if parser.should_upgrade() and self._should_upgrade():
+            return
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"], scope["query_string"] = url.path, url.query or b""
+        scope[CUT] = self.transport.abort
+        cycle = self.cycle = Cycle(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive())
+        self.headers = []  # of the trailers, which nobody asks for
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+            return
+        self.flow.pause_reading()
+        self.pipeline.appendleft((cycle, self.app))
+        self.behind = (*(cycle for cycle in self.behind if not cycle.response_complete), before)
+        if len(self.pipeline) > MAX_PIPELINED:
+            raise Refused(429, "too_many", f"more than {MAX_PIPELINED} requests wait for an answer to another one")
 
     def on_body(self, body: bytes) -> None:
         if self.scope["method"] in _BODILESS:  # nobody would read it: it would lie here until the answer is there
             raise Refused(400, "bad_request", "a GET has no body")
-        super().on_body(body)
+        cycle = self.cycle
+        if not cycle.response_complete and not (self.parser.should_upgrade() and self._should_upgrade()):
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
         framing = self.framing - len(body) * _CHUNKING
         self.framing = framing if framing > 0 else 0
 

@@ -1,7 +1,7 @@
 """uvicorn's protocols as this server needs them.
 
-Replies leave in one piece; a connection may not dawdle; frames of the workers' connection are read as they come. All of
-it leans on uvicorn's insides: tests notice when those change.
+A connection may not dawdle; frames of the workers' connection are read as they come. All of it, and `heads`, leans on
+uvicorn's insides: tests notice when those change.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from hecaton.core.errors import Unavailable
 from hecaton.server.connections import SEAT, Connections, Seat, memory_here, room
 from hecaton.server.fleet.channel import LONGER_FRAMES
 from hecaton.server.settings import Settings
-from hecaton.server.web.heads import GUARDED, Bounded, Refused
-from hecaton.server.web.http import CUT
+from hecaton.server.web.heads import Bounded, Refused
 from hecaton.wire.bounds import MAX_FRAME_BEFORE
 
 SLOWEST = 8 * 1024
@@ -42,68 +41,7 @@ AHEAD = 2
 """Frames that wait for their reader before the connection is read no further."""
 
 
-class Replying(Bounded):
-    """uvicorn's protocol for HTTP/1.1, which by itself sends a reply's head as soon as it is known: for each reply one
-    system call more, and one wake-up of the client for nothing."""
-
-    # hot: benchmarks/throughput.py
-
-    def on_headers_complete(self) -> None:
-        before = self.cycle
-        super().on_headers_complete()
-        if self.cycle is not before:
-            self.scope[CUT] = self.transport.abort  # type: ignore[literal-required]
-            kind = _Head if self.scope["method"] == "HEAD" else _HeadWithBody
-            self.cycle.transport = kind(self.transport)  # type: ignore[assignment]
-
-
-class _HeadWithBody:
-    """What a reply is written to. Keeps its head until the next piece comes, which may be empty."""
-
-    __slots__ = ("_head", "_joined", "_transport")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-        self._joined = False
-
-    def write(self, data: bytes) -> None:
-        if self._joined or data.startswith(b"HTTP/1.1 100 "):  # "go on and send the body": waits for no reply
-            self._transport.write(data)
-        elif self._head:
-            self._joined = True
-            self._transport.write(self._head + data)
-        else:
-            self._head = data[:-2] + GUARDED
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        if not self._joined and self._head:
-            self._transport.write(self._head)
-        self._transport.close()
-
-
-class _Head:
-    """What a reply to HEAD is written to: it is a head alone."""
-
-    __slots__ = ("_transport",)
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data[:-2] + GUARDED)
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        self._transport.close()
-
-
-class Patient(Replying):
+class Patient(Bounded):
     """uvicorn's protocol for HTTP/1.1, which by itself waits for ever for the rest of a request, and answers nobody any
     more where there are too many: a machine that opens connections and sends a byte now and then would take the server
     from everybody else.
@@ -115,6 +53,8 @@ class Patient(Replying):
     _seat: Seat | None = None
 
     connected = False
+    _idle_since: float | None = None
+    _idle_timer: asyncio.TimerHandle | None = None
 
     def sit_down(self, seat: Seat) -> None:
         """Before `connection_made`, where it has a place already."""
@@ -136,6 +76,8 @@ class Patient(Replying):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         if self._seat is not None:
             self._seat.leave()
         super().connection_lost(exc)
@@ -147,6 +89,35 @@ class Patient(Replying):
             self.loop.call_later(LAST_WORDS, self.transport.abort)  # with TLS it would wait for the peer's own end
         else:
             self.transport.abort()
+
+    # -- between two requests: a timer that is set and cancelled for each costs 1 % of a job
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_idle)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _close_idle(self) -> None:
+        self._idle_timer = None
+        if self._idle_since is None:
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._idle_timer = self.loop.call_later(left, self._close_idle)
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    # -- on the way
 
     def _look_later(self) -> None:
         self._timer = self.loop.call_later(self.settings.request_timeout, self._look)
@@ -170,7 +141,7 @@ class Patient(Replying):
             return "answer", self.transport.get_write_buffer_size()
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
-            return None if self.timeout_keep_alive_task is not None else ("head", id(cycle))
+            return None if self._idle_since is not None else ("head", id(cycle))
         return ("body", id(cycle)) if cycle.more_body else None
 
     def _allowed(self) -> float:

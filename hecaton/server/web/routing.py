@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from re import Pattern
 
 from starlette.routing import compile_path
@@ -36,18 +36,17 @@ class Application:
             else:
                 self._exact[route.method, route.path] = endpoint
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """What is to be awaited: a layer around it would be passed with each turn of the loop."""
         if scope["type"] == "websocket":
-            await self._open(scope, receive, send)
-            return
+            return self._open(scope, receive, send)
         method, path = scope["method"], scope["path"]
         endpoint = self._find(method, path, scope)
         if endpoint is None and method == "HEAD":
             endpoint = self._find("GET", path, scope)
         if endpoint is None:
-            await send_error(send, self._missing(method, path))
-        else:
-            await endpoint(scope, receive, send)
+            return send_error(send, self._missing(method, path))
+        return endpoint(scope, receive, send)
 
     def _find(self, method: str, path: str, scope: Scope) -> Endpoint | None:
         endpoint = self._exact.get((method, path))
@@ -86,7 +85,7 @@ class Prefixed:
     def __init__(self, application: ASGIApp, prefix: str) -> None:
         self._application, self._prefix = application, prefix
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["path"].startswith(f"{self._prefix}/"):
             scope["path"] = scope["path"][len(self._prefix) :]
-        await self._application(scope, receive, send)
+        return self._application(scope, receive, send)
