@@ -183,7 +183,6 @@ class QueueVerbs:
 
     # -- end -----------------------------------------------------------------------------------
     def end(self, ends: Sequence[AttemptEnd]) -> list[EndResult]:
-        # hot: benchmarks/latency.py - nearly always one
         return self._end(ends) if len(ends) == 1 else [ended for run in _runs(ends) for ended in self._end(run)]
 
     def _end(self, run: Sequence[AttemptEnd]) -> list[EndResult]:
@@ -242,14 +241,12 @@ class QueueVerbs:
         paused = False
         first, *_ = last
         numbers: dict[int | None, Iterator[int | None]] = {}
-        counts: dict[int | None, int] = {}
-        for one in last:
-            counts[one.job.batch] = counts.get(one.job.batch, 0) + 1
-        for batch, ends in counts.items():
+        batches = [one.job.batch for one in last]
+        for batch in dict.fromkeys(batches):
             if batch is None:
                 numbers[None] = repeat(None)
                 continue
-            counters = self._batch_ends.count(batch, first.state, ends)
+            counters = self._batch_ends.count(batch, first.state, ends := batches.count(batch))
             numbers[batch] = iter(range(counters.ended - ends + 1, counters.ended + 1))
             if first.state is JobState.FAILED:
                 reason, failure = first.verdict.reason, first.end.failure
