@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -45,7 +46,7 @@ class Site:
     def command(self, file: str, *args: str, by: str = "python3,python", output: str | None = None) -> list[str]:
         return [*self._command, output or str(self.folder / "log"), by, file, *args]
 
-    def run(self, command: list[str], **changes: str) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], /, **changes: str) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": os.environ["PATH"], "HECATON_DIR": str(self.folder), **changes}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -89,6 +90,16 @@ def test_the_file_runs_as_if_there_were_no_launcher(site: Site) -> None:
 def test_output_that_is_asked_for_nowhere_stays_where_it_is(site: Site) -> None:
     done = site.run(site.command(site.file("print('seen')"), output="-"))
     assert (done.stdout, site.log) == ("seen\n", "")
+
+
+@pytest.mark.parametrize("signals", ["", "1"])
+def test_the_images_variables_are_as_they_were_whatever_their_names(site: Site, signals: str) -> None:
+    text = Path(site.command("")[-4]).read_text()
+    words = {word: "the image's" for word in re.findall(r"\b[a-z]\w*", text) if not word.startswith("hecaton_")}
+    assert "file" in words
+    show = f"#!{sys.executable}\nimport os\nprint([name for name in {words} if os.environ.get(name) != {words}[name]])"
+    site.run(site.command(site.file(show)), **words, **({GROUP_VARIABLE: signals} if signals else {}))
+    assert site.log == "[]\n"
 
 
 def test_the_kernel_reads_the_first_line(site: Site) -> None:

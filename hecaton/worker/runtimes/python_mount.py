@@ -60,92 +60,95 @@ def _is_old(origin, path):
 _load_the_images_own()
 '''
 
-# POSIX only: dash, bash and busybox read it. It says that it runs before anything can go wrong here, by a pipe that is
-# opened for both directions, which waits for nobody. Exit codes and signals are the program's own. HECATON_FILE_NONCE
-# is what a handler file needs to be given work: an image whose ENTRYPOINT starts a handler of its own, whatever it is
-# given, would do the work instead.
+# POSIX only: dash, bash and busybox read it. Its variables have a prefix, since one that the image's environment has is
+# exported again with what the launcher wrote into it. It says that it runs before anything can go wrong here, by a pipe
+# that is opened for both directions, which waits for nobody. Exit codes and signals are the program's own.
+# HECATON_FILE_NONCE is what a handler file needs to be given work: an image whose ENTRYPOINT starts a handler of its
+# own, whatever it is given, would do the work instead.
 #
 # Where SIGTERM is for the whole process group (`port.GROUP_VARIABLE`), the launcher outlives the file: a shell that
 # waits for `python train.py` ends at once by the signal, and with it would the container, before Python has saved its
 # work. The file is in the foreground: in the background all that it starts would ignore SIGINT. Elsewhere it takes the
 # launcher's place, since the signal is for that process alone.
 _SHELL_LAUNCHER = """\
-output=$1 interpreters=$2 file=$3
+hecaton_output=$1 hecaton_interpreters=$2 hecaton_file=$3
 shift 3
-mount=${0%/hecaton/*}
-folder=${mount%/*}
-[ "$output" = - ] || exec >>"$output" 2>&1
-echo 1<>"$folder/launched"
+hecaton_mount=${0%/hecaton/*}
+hecaton_folder=${hecaton_mount%/*}
+[ "$hecaton_output" = - ] || exec >>"$hecaton_output" 2>&1
+echo 1<>"$hecaton_folder/launched"
 
 fail() {
     echo "hecaton: $*" >&2
     exit 127
 }
 
-[ "$HECATON_DIR" = "$folder" ] || fail "the image's ENTRYPOINT took the variables of the job out of the environment:" \\
-    "--entrypoint none runs it without"
+[ "$HECATON_DIR" = "$hecaton_folder" ] || fail "the image's ENTRYPOINT took the variables of the job out of" \\
+    "the environment: --entrypoint none runs it without"
 [ -z "$HECATON_FILE_NONCE" ] || export HECATON_NONCE="$HECATON_FILE_NONCE"
 unset HECATON_FILE_NONCE
-together=$HECATON_GROUP_SIGNALS
+hecaton_together=$HECATON_GROUP_SIGNALS
 unset HECATON_GROUP_SIGNALS
 case :$PYTHONPATH: in
-*:"$mount":*) ;;
-*) export PYTHONPATH="$mount${PYTHONPATH:+:$PYTHONPATH}" ;;
+*:"$hecaton_mount":*) ;;
+*) export PYTHONPATH="$hecaton_mount${PYTHONPATH:+:$PYTHONPATH}" ;;
 esac
 
 goes_on() {
-    for stat in /proc/[0-9]*/stat; do
-        IFS= read -r line <"$stat" || continue
-        set -- ${line##*) }
-        pid=${stat#/proc/}
-        pid=${pid%/stat}
-        case $above in
-        *" $pid "*) continue ;;  # an ENTRYPOINT that waits for this waits for nothing else
+    for hecaton_stat in /proc/[0-9]*/stat; do
+        IFS= read -r hecaton_line <"$hecaton_stat" || continue
+        set -- ${hecaton_line##*) }
+        hecaton_pid=${hecaton_stat#/proc/}
+        hecaton_pid=${hecaton_pid%/stat}
+        case $hecaton_above in
+        *" $hecaton_pid "*) continue ;;  # an ENTRYPOINT that waits for this waits for nothing else
         esac
-        [ "$3" = "$group" ] && [ "$1" != Z ] && return 0
+        [ "$3" = "$hecaton_group" ] && [ "$1" != Z ] && return 0
     done
     return 1
 }
 
 run() {
-    [ -n "$together" ] || exec "$@"
+    [ -n "$hecaton_together" ] || exec "$@"
     IFS=' '
-    asked=
-    trap asked=1 TERM
+    hecaton_asked=
+    trap hecaton_asked=1 TERM
     trap : INT HUP QUIT USR1 USR2  # what the file may send to its own group, and live through
     exec 3>&2 2>/dev/null  # a shell says of what has ended by a signal that it has
     (exec "$@" 2>&3 3>&-)
-    code=$?
-    [ -z "$asked" ] || {
-        above=" " group= pid=$$
-        while IFS= read -r line <"/proc/$pid/stat"; do
-            set -- ${line##*) }
-            above="$above$pid " group=${group:-$3} pid=$2
+    hecaton_code=$?
+    [ -z "$hecaton_asked" ] || {
+        hecaton_above=" " hecaton_group= hecaton_pid=$$
+        while IFS= read -r hecaton_line <"/proc/$hecaton_pid/stat"; do
+            set -- ${hecaton_line##*) }
+            hecaton_above="$hecaton_above$hecaton_pid " hecaton_group=${hecaton_group:-$3} hecaton_pid=$2
         done
         while goes_on; do
             sleep 0.1 || sleep 1
         done
     }
-    exit $code
+    exit $hecaton_code
 }
 
-IFS= read -r first <"$file"
-case $first in
+IFS= read -r hecaton_first <"$hecaton_file"
+case $hecaton_first in
 '#!'*)
-    first=${first#??}
-    first=${first#"${first%%[! 	]*}"}
-    interpreter=${first%%[ 	]*}
-    [ -x "$interpreter" ] || fail "the first line of ${file##*/} asks for $interpreter, which is not in this image"
-    [ -x "$file" ] || fail "the worker's folder is on a file system that is mounted noexec: ask the worker's admin"
-    run "$file" "$@"
+    hecaton_first=${hecaton_first#??}
+    hecaton_first=${hecaton_first#"${hecaton_first%%[! 	]*}"}
+    hecaton_interpreter=${hecaton_first%%[ 	]*}
+    [ -x "$hecaton_interpreter" ] || fail "the first line of ${hecaton_file##*/} asks for" \\
+        "$hecaton_interpreter, which is not in this image"
+    [ -x "$hecaton_file" ] || fail "the worker's folder is on a file system that is mounted noexec:" \\
+        "ask the worker's admin"
+    run "$hecaton_file" "$@"
     ;;
 esac
 IFS=,
-for interpreter in $interpreters; do
-    command -v "$interpreter" >/dev/null && run "$interpreter" "$file" "$@"
+for hecaton_interpreter in $hecaton_interpreters; do
+    command -v "$hecaton_interpreter" >/dev/null && run "$hecaton_interpreter" "$hecaton_file" "$@"
 done
 IFS=' '
-fail "none of these is in this image, in PATH=$PATH: $interpreters"
+fail "none of these is in this image, in PATH=$PATH: $hecaton_interpreters"
 """
 
 _PYTHON_LAUNCHER = """\
