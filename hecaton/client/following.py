@@ -18,12 +18,15 @@ from hecaton.wire.tls import Untrusted
 MOST_FOLLOWED = 8
 """Answers of one client that are open for what is still to come of them; each has a connection to itself."""
 
-FIRST_WORD = 1.0
-"""Seconds. Where it takes longer until a job is said to be stored, something on the way may keep answers back until
-they are complete: nothing is followed there any more."""
+TELLING = 0.05
+"""Seconds that a job takes at least to show whether something on the way keeps answers back until they are complete."""
 
 FOLLOWED = 50.0
 """Seconds that the server may take until it says how the job is: less than the patience of most proxies."""
+
+
+_PLAINLY = (TooMany, Unavailable, Unreachable, WrongMethod)
+"""What the plain request is for, which is tried again as often as it makes sense."""
 
 
 class Following:
@@ -31,6 +34,7 @@ class Following:
 
     def __init__(self, transport: Transport, request: NewJob, key: str) -> None:
         self._transport, self._process, self._open = transport, os.getpid(), True
+        self._took = 0.0
         self._lines = transport.lines(f"{API}/jobs/followed", {"wait": FOLLOWED}, posted=request, key=key)
         transport.followed.add(self)
 
@@ -39,21 +43,14 @@ class Following:
         started = time.monotonic()
         try:
             submitted = decode(next(self._lines), Submitted)
-        except WrongMethod:  # a server that knows no such answer
-            self._transport.may_follow = False
+        except (HecatonError, StopIteration, msgspec.DecodeError, UnicodeDecodeError) as error:
             self._give_up()
+            if isinstance(error, HecatonError) and (isinstance(error, Untrusted) or not isinstance(error, _PLAINLY)):
+                raise
+            if isinstance(error, WrongMethod) or time.monotonic() - started >= self._transport.timeout:
+                self._transport.may_follow = False  # an older server, or something that keeps answers back
             return None
-        except HecatonError as error:
-            self._give_up()
-            if isinstance(error, TooMany | Unavailable | Unreachable) and not isinstance(error, Untrusted):
-                return None
-            raise
-        except (StopIteration, msgspec.DecodeError, UnicodeDecodeError):
-            self._give_up()
-            return None
-        finally:
-            if time.monotonic() - started > FIRST_WORD:
-                self._transport.may_follow = False
+        self._took = time.monotonic() - started
         return submitted
 
     def ended(self, timeout: float | None) -> JobView | None:
@@ -69,6 +66,9 @@ class Following:
             return None
         finally:
             self._give_up()
+        ran = (view.ended_at or 0.0) - view.created_at
+        if TELLING < ran <= self._took:  # that it was stored was heard when it had ended
+            self._transport.may_follow = False
         return view
 
     def leave(self) -> None:

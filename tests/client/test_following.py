@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ import pytest
 from hecaton.client import BadRequest, Client, TooMany, WaitTimeout, following
 from hecaton.core.model import JobState
 from hecaton.wire.api import Submitted
-from tests.client.scripted import HANG, NO_ANSWER, Answer, ScriptedServer, error, reply
+from tests.client.scripted import HANG, NO_ANSWER, Answer, ScriptedServer, Seen, error, reply
 from tests.client.views import JOB_ID, finished, line, submitted, view
 
 FOLLOWED, PLAIN, JOB = "/v1/jobs/followed", "/v1/jobs", f"/v1/jobs/{JOB_ID}"
@@ -132,11 +133,12 @@ def test_only_so_many_are_open_at_once(server: ScriptedServer, client: Client) -
     assert len(server.asked("GET", JOB)) == 3
 
 
-def test_what_keeps_answers_back_is_found_out(
-    server: ScriptedServer, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(following, "FIRST_WORD", -1.0)
-    server.on("POST", FOLLOWED, WHOLE)
+def test_what_keeps_answers_back_until_they_are_complete_is_found_out(server: ScriptedServer, client: Client) -> None:
+    def late(_: Seen) -> Answer:
+        time.sleep(0.2)
+        return Answer(201, lines=(STORED, line(finished("done", created_at=1.0, ended_at=1.1))))
+
+    server.on("POST", FOLLOWED, late)
     server.on("POST", PLAIN, submitted())
     server.on("GET", JOB, reply(finished("done")))
     for _ in range(3):
@@ -147,9 +149,9 @@ def test_what_keeps_answers_back_is_found_out(
 def test_a_first_word_that_never_comes_costs_the_time_out_once(server: ScriptedServer) -> None:
     server.on("POST", FOLLOWED, HANG)
     server.on("POST", PLAIN, submitted())
-    with Client(server.url, "t0ken", timeout=0.2) as client, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(following, "FIRST_WORD", 0.1)
-        assert client.submit("my/image").index == client.submit("my/image").index == 7
+    with Client(server.url, "t0ken", timeout=0.3) as client:
+        client.submit("my/image")
+        client.submit("my/image")
     assert _asked(server) == [("POST", FOLLOWED), ("POST", PLAIN), ("POST", PLAIN)]
 
 
