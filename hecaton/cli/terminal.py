@@ -24,6 +24,9 @@ _SEQUENCE = re.compile(
     r"|\x1b[0-OQ-WYZ\\`-~]"
 )
 _UNFINISHED = re.compile(r"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)|\r)\Z")
+BAR = 20
+"""Characters."""
+
 _HOLD = 4096  # characters of an unfinished sequence that are worth waiting for
 
 # C0 and C1 controls, DEL, and the characters that reorder or hide text: bidi marks and overrides, line separators,
@@ -73,6 +76,12 @@ def harmless_json(text: str, stream: IO[Any] | None = None) -> str:
 
     text = _DANGEROUS.sub(escaped, text)
     return text if stream is None or _speaks_utf8(stream) else _NOT_ASCII.sub(escaped, text)
+
+
+def bar(share: float) -> str:
+    """Of what is done, from 0 to 1: as long at every value, in ASCII."""
+    full = int(share * BAR)
+    return f"[{'#' * full}{'-' * (BAR - full)}] {share:.0%}"
 
 
 def one_line(text: str) -> str:

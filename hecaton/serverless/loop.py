@@ -59,13 +59,17 @@ def start(handler: Callable[[ServerLessInput], Any]) -> NoReturn:
     _serve(handler, folder, nonce)
 
 
-def progress(value: Any) -> None:
+def progress(value: Any = None, *, done: float | None = None, total: float | None = None) -> None:
     """Report how far the running job is: whoever waits for it sees the newest value, at most four times a second.
+
+    `progress(0.2)` and `progress(done=12, total=60)` are drawn as a bar; any other value is shown as it is.
 
     Callable from any thread of the handler's process, and ends no job: it raises nothing. What is not JSON (NaN, an
     object) is shown as text. Outside of a job, in a child process, and for what has more than 64 KiB as JSON, the value
     is printed to stderr instead, which is the job's log: so a handler can be tried and tested alone.
     """
+    if done is not None or total is not None:
+        value = {"done": done, "total": total}
     try:
         encoded = to_json(value)
     except NotJson:

@@ -46,6 +46,45 @@ def test_the_log_stands_above_the_status_line_and_cannot_control_the_terminal(se
     assert '"answer": 42' in shown
 
 
+@pytest.mark.parametrize(
+    ("reported", "drawn"),
+    [
+        (0.25, r"\[#####---------------\] 25%"),
+        ({"done": 12, "total": 60}, r"\[####----------------\] 20%, 12 of 60"),
+        ({"done": 1, "total": "many"}, r'  \{"done":1,"total":"many"\}'),
+        ({"done": 2, "total": 1}, r'  \{"done":2,"total":1\}'),
+        (3, "  3"),
+        ("epoch 3", "  epoch 3"),
+    ],
+)
+def test_a_share_is_drawn_as_a_bar_and_anything_else_is_shown_as_it_is(
+    server: ScriptedServer, reported: object, drawn: str
+) -> None:
+    running = (event("state", "IN_PROGRESS", attempt=1), event("progress", reported, attempt=1))
+    server.on("GET", "/v1/jobs/12/events", Answer(lines=running, then="hang"))
+    with Terminal([str(HECATON), "job", "wait", "12"], columns=60) as terminal:
+        terminal.until(r"IN_PROGRESS  [\d.]+ m?s  *" + drawn.lstrip())
+
+
+def test_a_followed_log_has_the_bar_below_it(server: ScriptedServer) -> None:
+    lines = (
+        event("log", "epoch 1\n", attempt=1, offset=8),
+        event("progress", {"step": 1}, attempt=1),
+        event("progress", {"done": 1, "total": 4}, attempt=1),
+        event("log", "epoch 2\nhalf a ", attempt=1, offset=23),
+        event("log", "line\n", attempt=1, offset=28),
+        event("progress", 0.5, attempt=1),
+    )
+    ends_as(server, finished(1), *lines)
+    with Terminal([str(HECATON), "job", "logs", "-f", "12"], NO_COLOR="1") as terminal:
+        assert terminal.end() == 0
+        shown = terminal.seen
+    assert shown == (
+        "epoch 1\r\n[#####---------------] 25%, 1 of 4\r\x1b[2Kepoch 2\r\nhalf a line\r\n"
+        "[#####---------------] 25%, 1 of 4\r\x1b[2K[##########----------] 50%\r\x1b[2K"
+    )
+
+
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(server: ScriptedServer) -> None:
     server.on("GET", "/v1/jobs/12/events", Answer(lines=(event("state", "IN_PROGRESS", attempt=1),), then="hang"))
     with Terminal([str(HECATON), "job", "wait", "12"]) as terminal:

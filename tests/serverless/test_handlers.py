@@ -188,6 +188,7 @@ def test_progress_is_reported_while_the_handler_runs_from_any_thread(worker: Wor
         import threading
         def handler(data):
             progress({"percent": 50, "note": "h\u00e4lf"})
+            progress(done=12, total=60)
             thread = threading.Thread(target=progress, args=(99,))
             thread.start()
             thread.join()
@@ -203,7 +204,8 @@ def test_progress_is_reported_while_the_handler_runs_from_any_thread(worker: Wor
         """
     )
     assert worker.value() == "trained", "it ends no job"
-    assert [item["value"] for item in worker.progress] == [{"percent": 50, "note": "h\u00e4lf"}, 99, '{"loss": NaN}']
+    half, counted = {"percent": 50, "note": "h\u00e4lf"}, {"done": 12, "total": 60}
+    assert [item["value"] for item in worker.progress] == [half, counted, 99, '{"loss": NaN}']
     assert all("yielded" not in item for item in worker.progress)
     large, child = (line for line in worker.log().splitlines() if line.startswith("progress: "))
     assert large == 'progress: "' + "x" * ((1 << 16) - 1) + " [... 65538 bytes in all]"

@@ -111,28 +111,46 @@ def logs(cli: Cli, job_id: str, follow: bool, attempt: int | None) -> None:
     client = cli.client()
     if follow and attempt is not None:
         raise click.UsageError("--follow shows the running attempt: --attempt does not go with it")
-    if follow:
-        pieces: Iterator[bytes] = (str(e.value).encode() for e in client.events(job_id) if e.event == "log")
-    else:
-        pieces = iter([client.download_log(job_id, attempt)])
+    pieces = _live(client, job_id) if follow else iter([(client.download_log(job_id, attempt), "")])
     if cli.json:
-        output.print_json({"job": job_id, "log": b"".join(pieces).decode(errors="replace")})
+        output.print_json({"job": job_id, "log": b"".join(log for log, _ in pieces).decode(errors="replace")})
     else:
         _print_log(pieces)
 
 
-def _print_log(pieces: Iterable[bytes]) -> None:
-    """Harmless on a terminal, byte for byte elsewhere."""
+def _live(client: Client, job_id: str) -> Iterator[tuple[bytes, str]]:
+    """Pieces of its log, and the bar that its handler has reported last."""
+    drawn = ""
+    for event in client.events(job_id):
+        if event.event == "state":
+            drawn = ""
+        elif event.event == "progress":
+            drawn = job_text.progress_bar(event.value)
+        if event.event in ("log", "progress"):
+            yield (str(event.value).encode() if event.event == "log" else b""), drawn
+
+
+def _print_log(pieces: Iterable[tuple[bytes, str]]) -> None:
+    """Harmless on a terminal, above the bar that belongs to it; byte for byte elsewhere."""
+    from hecaton.cli.hecaton.jobs.live import Screen
+
     if not is_terminal(sys.stdout):
-        for piece in pieces:
+        for piece, _ in pieces:
             click.echo(piece, nl=False)
         return
+    screen = Screen(sys.stdout)
     stream = HarmlessStream(returns=True)  # the terminal itself writes progress bars over
     shown = "\n"
-    for piece in pieces:
-        text = stream.feed(piece.decode(errors="replace"))
-        click.echo(text, nl=False)
-        shown = text or shown
+    try:
+        for piece, drawn in pieces:
+            text = stream.feed(piece.decode(errors="replace"))
+            screen.erase()
+            click.echo(text, nl=False)
+            shown = text or shown
+            if shown.endswith("\n"):  # within a line there is no place for it
+                screen.status(drawn)
+    finally:
+        screen.erase()
     rest = stream.end()
     click.echo(rest, nl=not (rest or shown).endswith("\n"))
 

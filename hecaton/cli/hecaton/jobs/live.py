@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -177,11 +177,13 @@ def _trying(seconds: float) -> str:
 
 class Screen:
     """Scrolling lines on stderr, above one status line that is drawn again and again where stderr is a terminal. A line
-    of the log that is written over and over, as progress bars are, stands in the status line until it ends."""
+    of the log that is written over and over, as progress bars are, stands in the status line until it ends. `stream`:
+    another one than stderr."""
 
-    def __init__(self) -> None:
-        self.live = is_terminal(sys.stderr)
-        self._colour = colour_wanted(sys.stderr)
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self.live = is_terminal(self._stream)
+        self._colour = colour_wanted(self._stream)
         self._clean = HarmlessStream(returns=True)
         self._partial = ""
         self._bar = ""
@@ -199,11 +201,11 @@ class Screen:
             lines, newline, rest = lines + newline + rest, "\n", ""
         self._partial = rest
         if newline:
-            self._erase()
+            self.erase()
             self._write("\n".join(map(overwritten, lines.split("\n"))) + newline)
 
     def line(self, text: str) -> None:
-        self._erase()
+        self.erase()
         self._write(text + "\n")
 
     def status(self, text: str) -> None:
@@ -212,25 +214,26 @@ class Screen:
             return
         while cells_wide(text) > screen_width() - 1:
             text = text[:-1]
-        self._erase()
+        self.erase()
         self._write(click.style(text, dim=True) if self._colour else text)
         self._drawn = True
 
     def close(self) -> None:
-        self._erase()
+        self.erase()
         rest = overwritten(self._partial + self._clean.end())
         if rest:
             self._write(rest + "\n")
         self._partial = self._bar = ""
 
-    def _erase(self) -> None:
+    def erase(self) -> None:
+        """The status line."""
         if self._drawn:
             self._write("\r\x1b[2K")
             self._drawn = False
 
     def _write(self, text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        self._stream.write(text)
+        self._stream.flush()
 
 
 class UploadLine:

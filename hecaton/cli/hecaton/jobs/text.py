@@ -20,6 +20,7 @@ from hecaton.cli.terminal import (
     Column,
     HarmlessStream,
     ago,
+    bar,
     duration,
     harmless,
     harmless_json,
@@ -163,14 +164,29 @@ def _asked(option: Option, value: Any) -> object:
 
 
 def progress(value: Any) -> str:
-    """What a handler reported: a fraction as per cent, anything else as it is."""
-    if isinstance(value, float) and 0 <= value <= 1:
-        return f"{value:.0%}"
+    """What a handler reported: a share as a bar, anything else as it is."""
+    share = _share(value)
+    if share is not None:
+        return bar(share) + (f", {value['done']} of {value['total']}" if isinstance(value, dict) else "")
     if isinstance(value, str):
         return value
     import msgspec
 
     return msgspec.json.encode(value).decode()
+
+
+def progress_bar(value: Any) -> str:
+    """The same, and nothing where it is no bar."""
+    return "" if _share(value) is None else progress(value)
+
+
+def _share(value: Any) -> float | None:
+    """From 0 to 1: of `progress(0.2)` and `progress(done=12, total=60)`."""
+    if isinstance(value, dict) and value.keys() == {"done", "total"}:
+        done, total = value["done"], value["total"]
+        if all(type(one) in (int, float) for one in (done, total)) and 0 <= done <= total and total > 0:
+            return float(done / total)
+    return value if isinstance(value, float) and 0 <= value <= 1 else None
 
 
 def _payload(view: JobView) -> str:
