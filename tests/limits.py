@@ -144,7 +144,8 @@ ROWS = (
     ),
     Row(
         "Places where a user's password was right before",
-        "the newest {server.accounts.throttle.MAX_HOMES:count} addresses, until the server restarts",
+        "the newest {server.accounts.homes.MAX_HOMES:count} addresses (of `IPv6`: their `/64`), for"
+        " {server.accounts.homes.HOME_AGE:time}",
         "older ones are strangers",
     ),
     Row(

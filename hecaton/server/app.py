@@ -93,7 +93,7 @@ class Server:
         api = Api(
             resources=resources,
             directory=parts.directory,
-            passwords=self.passwords,
+            logins=parts.logins,
             tokens=self._tokens,
             fleet=parts.fleet,
             workers=parts.workers,
@@ -209,6 +209,8 @@ class _Uvicorn(uvicorn.Server):
         """uvicorn says goodbye on every WebSocket, and fails on one that the other side is just closing."""
         for accepting in self._accepting:
             accepting.cancel()
+        if self._tls is not None:
+            self._tls.close()
         for connection in list(self.server_state.connections):
             if isinstance(connection, WebSocketsSansIOProtocol) and connection.conn.state in (CLOSING, CLOSED):
                 connection.transport.close()

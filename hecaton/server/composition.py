@@ -17,6 +17,8 @@ from hecaton.core.model import JobState, WorkerRecord
 from hecaton.server.accounts.audit import Audit, Deed
 from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, hash_worker_token
 from hecaton.server.accounts.directory import Directory
+from hecaton.server.accounts.homes import Homes
+from hecaton.server.accounts.logins import Logins
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.accounts.registry import check
 from hecaton.server.accounts.resolver import Resolver
@@ -60,6 +62,8 @@ class Composition:
         self.hub = Hub()
         self.audit = Audit(clock.now)
         resolver = Resolver(check, versions, clock.now)
+        self._homes = Homes(database, clock)
+        self.logins = Logins(passwords, clock, self._homes)
         self.directory = Directory(database, passwords, clock, resolver, self.hub.revoke)
         self._tasks = Tasks()
         self._pulls = pulls = Pulls(clock.now, resources.settings.pull_patience, self._keep_pulls)
@@ -85,6 +89,7 @@ class Composition:
         """Read what the store knows: leases of workers that may come back, and what waits."""
         await self._adopt_copy()
         await self.directory.load()
+        await self._homes.load()
         held, workers = await self.resources.database.read(lambda store: (store.assigned(), store.workers()))
         names = {worker.id: worker.name for worker in workers}
         leases = [

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from enum import IntEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hecaton.core.errors import Unavailable
@@ -38,7 +38,8 @@ MAX_KEPT_OF_ONE = 64
 SEAT = "seat"
 """Where a request's state has its connection's."""
 
-_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 class Standing(IntEnum):
@@ -183,9 +184,29 @@ def memory_here() -> int | None:
     limits = []
     with contextlib.suppress(ValueError, OSError):  # not known on every system
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for path in _CGROUPS:
-        try:
-            limits.append(int(Path(path).read_text()))
-        except (OSError, ValueError):
-            continue  # another version of cgroups, or no limit
+    limits.extend(memory_of_groups(_OWN_GROUPS, _GROUPS))
     return min(limits, default=None)
+
+
+def memory_of_groups(own: Path, root: Path) -> Iterator[int]:
+    """The limits, in bytes, of the groups that a process is in, and of those around them: each holds. `own`: its
+    `/proc/PID/cgroup`; `root`: where groups are mounted, of version 1 or 2. In a container both may speak of other
+    roots: what is at the root always counts."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in ("0::/", "0:memory:/", *lines):
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if controllers == "":
+            base, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            base, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = PurePosixPath(path.lstrip("/"))
+        for around in (group, *group.parents):
+            try:
+                yield int((base / around / name).read_text())
+            except (OSError, ValueError):
+                continue  # another version of cgroups, or no limit

@@ -22,6 +22,10 @@ class Tasks:
         task.add_done_callback(self._running.discard)
         return task
 
+    def cancel(self) -> None:
+        for task in self._running:
+            task.cancel()
+
     async def wait(self, seconds: float) -> None:
         """Until all are over, or that long."""
         if self._running:

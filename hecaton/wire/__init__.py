@@ -11,5 +11,5 @@
 - `proxies`: Which proxy a connection to a server goes through: one rule for client, command line and worker.
 - `retries`: HTTP bodies of what is tried again: what is to be another than it was.
 - `tls`: Whom a connection trusts, and what to tell people when it does not.
-- `usage`: HTTP bodies of the people's API about what is stored and used, as those of `api`.
+- `usage`: HTTP bodies of the people's API about users: what they become, and what they have stored and use.
 """

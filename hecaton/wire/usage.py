@@ -1,10 +1,13 @@
-"""HTTP bodies of the people's API about what is stored and used, as those of `api`."""
+"""HTTP bodies of the people's API about users: what they become, and what they have stored and use. As those of
+`api`."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import msgspec
+
+from hecaton.core.model import Role
 
 LONGEST_AGE = 3650 * 86400.0
 """Seconds."""
@@ -28,6 +31,12 @@ class Usage(msgspec.Struct, frozen=True):
     max_kinds: int
     running: int
     max_running: int | None = None
+
+
+class UserChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an admin makes of a user."""
+
+    role: Role
 
 
 class Clear(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

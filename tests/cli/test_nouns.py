@@ -33,6 +33,18 @@ def test_user_list_is_a_table(invoke: Invoke, server: ScriptedServer) -> None:
     assert lines == ["USERNAME  ROLE   CREATED", "admin     admin  2 h ago", "bob root  user   2 h ago"]
 
 
+def test_a_user_gets_another_role(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("PATCH", "/v1/users/bob", reply(user("Bob", "admin")))
+    ended = invoke("user", "update", "bob", "--role", "admin")
+    assert (ended.code, ended.out, ended.err) == (0, "", "User Bob has the role admin now.\n")
+    assert server.seen[-1].json() == {"role": "admin"}
+    assert json.loads(invoke("user", "update", "bob", "--role", "admin", "--json").out)["role"] == "admin"
+    assert invoke("user", "update", "bob", "--role", "king").code == 2
+    assert invoke("user", "update", "bob").code == 2
+    server.on("PATCH", "/v1/users/bob", error(409, "conflict", "'Bob' is the last admin"))
+    assert "'Bob' is the last admin" in invoke("user", "update", "bob", "--role", "user").err
+
+
 def test_users_are_deleted_and_get_new_passwords(invoke: Invoke, server: ScriptedServer) -> None:
     server.on("DELETE", "/v1/users/bob", Answer(204))
     server.on("PUT", "/v1/users/bob/password", Answer(204))

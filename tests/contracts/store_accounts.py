@@ -7,7 +7,7 @@ import pytest
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.model import Reason, Role, WorkerId
 from hecaton.core.options import Options
-from hecaton.store.port import Database
+from hecaton.store.port import Database, Home, Store
 from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene
 
 
@@ -52,6 +52,37 @@ class AccountContract:
             await database.write(lambda store: store.delete_user("root"))
         await database.write(lambda store: store.create_user("second", "hash", Role.ADMIN, NOW))
         await database.write(lambda store: store.delete_user("root"))
+
+    async def test_a_role_changes_and_the_last_admin_keeps_his(self, database: Database) -> None:
+        await database.write(lambda store: store.create_user("root", "hash", Role.ADMIN, NOW))
+        ann = await database.write(lambda store: store.create_user("ann", "hash", Role.USER, NOW))
+        with pytest.raises(Conflict, match="last admin"):
+            await database.write(lambda store: store.set_role("root", Role.USER))
+        await database.write(lambda store: store.set_role("root", Role.ADMIN))  # no other one
+        changed = await database.write(lambda store: store.set_role("ANN", Role.ADMIN))
+        assert (changed.id, changed.role) == (ann.id, Role.ADMIN)
+        await database.write(lambda store: store.set_role("root", Role.WORKER))
+        assert [user.role for user in await database.read(lambda store: store.users())] == [Role.ADMIN, Role.WORKER]
+        with pytest.raises(NotFound, match="bob"):
+            await database.write(lambda store: store.set_role("bob", Role.USER))
+
+    async def test_of_each_user_the_homes_used_last_are_kept(self, database: Database) -> None:
+        await database.write(lambda store: store.create_user("root", "hash", Role.ADMIN, NOW))
+        ann = await database.write(lambda store: store.create_user("ann", "hash", Role.USER, NOW))
+        bob = await database.write(lambda store: store.create_user("bob", "hash", Role.USER, NOW))
+        used = [Home(ann.id, f"10.0.0.{n}", NOW + n) for n in range(3)]
+        others = Home(bob.id, "10.0.0.0", NOW)
+
+        def add(store: Store) -> None:
+            for home in (others, *used, Home(ann.id, "10.0.0.0", NOW + 9), Home(ann.id, "10.0.0.7", NOW + 10)):
+                store.add_home(home, 3)
+
+        await database.write(add)
+        kept = [used[2], Home(ann.id, "10.0.0.0", NOW + 9), Home(ann.id, "10.0.0.7", NOW + 10)]
+        assert await database.read(lambda store: store.homes(0)) == [*kept, others]
+        assert await database.read(lambda store: store.homes(NOW + 2)) == kept[1:]
+        await database.write(lambda store: store.delete_user("ann"))
+        assert await database.read(lambda store: store.homes(0)) == [others]
 
     async def test_an_owner_of_unfinished_jobs_stays_until_they_end(self, database: Database) -> None:
         scene = await Scene.on(database)

@@ -69,6 +69,7 @@ EXPECTED: dict[str, dict[Role, Scope] | str] = {
     "POST /v1/usage/clear": OWNERS,
     "GET /v1/users": ADMIN,
     "POST /v1/users": ADMIN,
+    "PATCH /v1/users/{name}": ADMIN,
     "DELETE /v1/users/{name}": ADMIN,
     "PUT /v1/users/{name}/password": OWNERS,
     "GET /v1/images": PEOPLE,

@@ -25,7 +25,7 @@ from tests.server.test_access import _body, _parties, _row
 
 # Written down apart from the code: what is recorded although it is allowed, by whom.
 ADMINS = {
-    "POST /v1/users", "DELETE /v1/users/{name}", "POST /v1/usage/clear",
+    "POST /v1/users", "PATCH /v1/users/{name}", "DELETE /v1/users/{name}", "POST /v1/usage/clear",
     "POST /v1/images", "PATCH /v1/images/{name:path}", "DELETE /v1/images/{name:path}",
     "DELETE /v1/workers/{name}", "POST /v1/workers/{name}/drain", "POST /v1/workers/{name}/undrain",
     "POST /v1/jobs/{job}/cancel", "POST /v1/jobs/{job}/retry",
@@ -84,10 +84,19 @@ async def test_a_line_says_who_did_what_to_whom_from_where_and_what_came_of_it(s
         [line] = lines
         return tuple(line[name] for name in ("who", "role", "what", "object", "result"))
 
-    users, images = "listing, creating and deleting users", "registering, changing and removing images"
+    users, images = "listing, creating, changing and deleting users", "registering, changing and removing images"
     new = {"username": "ada", "password": PASSWORD}
     assert await said(admin, "POST", "/v1/users", new) == ("admin", "admin", users, "ada", "done")
     assert await said(admin, "POST", "/v1/users", new) == ("admin", "admin", users, "ada", "conflict")
+    role = {"role": "worker"}
+    assert await said(admin, "PATCH", "/v1/users/ada", role) == ("admin", "admin", users, "ada: worker", "done")
+    assert await said(admin, "PATCH", "/v1/users/ada", {"role": "user"}) == (
+        "admin",
+        "admin",
+        users,
+        "ada: user",
+        "done",
+    )
     login = {"username": "ADA", "password": PASSWORD}
     assert await said(server.nobody, "POST", "/v1/login", login) == ("ada", "user", "logging in", "", "done")
     bad = {"username": "ada", "password": "wrong password"}

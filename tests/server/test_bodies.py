@@ -125,14 +125,15 @@ async def test_half_bodies_of_one_user_take_a_share_of_memory_and_nobodys_turn(t
                 f"POST /v1/batches HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {eve.token}\r\n"
                 f"Content-Length: {16 * MIB}\r\n\r\n"
             )
+            halves = [_Half(url, said.encode()) for _ in range(MAX_WAITING_BODIES + 5)]
             async with contextlib.AsyncExitStack() as stack:
-                for _ in range(20):
-                    stack.push_async_callback(_cancelled, asyncio.create_task(_half(url, said.encode())))
-                text = "x" * MIB
-                while memory(process) < before + SHARE - MIB:
-                    await admin.must("POST", "/v1/jobs", {"image": IMAGE, "text": text})
+                for half in halves:
+                    stack.push_async_callback(_cancelled, asyncio.create_task(half.send()))
+                while not _settled(halves):
+                    await admin.must("POST", "/v1/jobs", {"image": IMAGE, "text": "x" * MIB})
                 await eve.submit(IMAGE)  # a small one is not in the way
                 assert (await admin.get("/healthz"))["status"] == "ok"
+                assert sum(half.sent for half in halves) == 2
             grown = memory(process) - before
             print(f"grew by {grown // 1024} KiB")
             assert grown < 100_000_000
@@ -140,17 +141,36 @@ async def test_half_bodies_of_one_user_take_a_share_of_memory_and_nobodys_turn(t
         process.kill()
 
 
-async def _half(url: str, said: bytes) -> None:
-    """15 of the 16 MiB of a body."""
-    _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-    try:
-        writer.write(said)
+def _settled(halves: list[_Half]) -> bool:
+    """Two have a share, and some are more than may wait."""
+    return sum(half.sent for half in halves) >= 2 and sum(half.sent or half.answered for half in halves) >= 5
+
+
+class _Half:
+    """15 of the 16 MiB of a body. `sent`: the server has taken them; `answered`: without having read them."""
+
+    def __init__(self, url: str, said: bytes) -> None:
+        self._port, self._said = int(url.rpartition(":")[2]), said
+        self.sent = self.answered = False
+
+    async def send(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        sending, answer = asyncio.create_task(self._write(writer)), asyncio.create_task(reader.read(1))
+        try:
+            await asyncio.wait((sending, answer), return_when=asyncio.FIRST_COMPLETED)
+            self.sent, self.answered = sending.done(), answer.done()
+            await asyncio.Event().wait()
+        finally:
+            sending.cancel()
+            answer.cancel()
+            await asyncio.gather(sending, answer, return_exceptions=True)
+            writer.close()
+
+    async def _write(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(self._said)
         for _ in range(15):
             writer.write(b" " * MIB)
             await writer.drain()
-        await asyncio.Event().wait()
-    finally:
-        writer.close()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -16,7 +16,17 @@ import pytest
 import trustme
 
 from hecaton.core.errors import Unavailable
-from hecaton.server.connections import CONNECTION_MEMORY, MAX_KEPT_OF_ONE, Connections, Seat, Standing, room
+from hecaton.server import connections
+from hecaton.server.connections import (
+    CONNECTION_MEMORY,
+    MAX_KEPT_OF_ONE,
+    Connections,
+    Seat,
+    Standing,
+    memory_here,
+    memory_of_groups,
+    room,
+)
 from hecaton.server.forwarded import Proxies
 from tests.server.people import Person
 from tests.server.running import PASSWORD
@@ -105,6 +115,38 @@ def test_there_are_no_more_than_there_is_memory_for() -> None:
     assert room(65_024, 2 << 30) == (1 << 30) // CONNECTION_MEMORY == 4096
     assert room(512, 2 << 30) == 512
     assert room(512, None) == 512
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "found"),
+    [
+        ("0::/system.slice/hecaton-server.service\n", {
+            "memory.max": "900", "system.slice/memory.max": "max",
+            "system.slice/hecaton-server.service/memory.max": "400", "system.slice/other.service/memory.max": "1",
+        }, [400, 900]),
+        ("0::/a/b\n", {"a/memory.max": "300", "a/b/memory.max": "max"}, [300]),
+        ("4:cpu,cpuacct:/x\n3:memory:/system.slice/s.service\n1:name=systemd:/system.slice/s.service\n0::/\n", {
+            "memory/memory.limit_in_bytes": "9223372036854771712", "memory/x/memory.limit_in_bytes": "1",
+            "memory/system.slice/s.service/memory.limit_in_bytes": "500",
+        }, [500, 9223372036854771712]),
+        ("3:memory:/docker/0123\n0::/../..\n", {"memory/memory.limit_in_bytes": "700"}, [700]),  # in a container
+        ("", {"memory.max": "600"}, [600]),
+        ("nonsense\n", {}, []),
+    ],
+)  # fmt: skip
+def test_memory_is_what_the_group_of_the_service_and_those_around_it_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, limits: dict[str, str], found: list[int]
+) -> None:
+    (tmp_path / "own").write_text(own)
+    for name, limit in limits.items():
+        path = tmp_path / "groups" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(limit + "\n")
+    assert sorted(set(memory_of_groups(tmp_path / "own", tmp_path / "groups"))) == found
+    monkeypatch.setattr(connections, "_OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(connections, "_GROUPS", tmp_path / "groups")
+    assert not found or memory_here() == found[0]
+    assert list(memory_of_groups(tmp_path / "missing", tmp_path / "nowhere")) == []
 
 
 # -- proxies ---------------------------------------------------------------------------------------

@@ -8,32 +8,34 @@ import contextlib
 import json
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import aiohttp
 import pytest
 
-from hecaton.core.errors import TooMany
+from hecaton.core.errors import TooMany, Unavailable
 from hecaton.server.accounts.auth import MAX_CHECKS, MAX_CHECKS_OF_ONE, Passwords
 from hecaton.server.accounts.directory import MAX_NAME
-from hecaton.server.accounts.throttle import IN_ALL, MAX_HOMES, OF_ADDRESS, OF_NAME, OF_PAIR, Throttle
+from hecaton.server.accounts.homes import HOME_AGE, MAX_HOMES, Homes
+from hecaton.server.accounts.throttle import IN_ALL, OF_ADDRESS, OF_NAME, OF_PAIR, Throttle
 from hecaton.server.web.api import PASSWORD_BODY_LIMIT
+from hecaton.store.port import Store
 from tests.server.people import Person, eventually
-from tests.server.running import PASSWORD, Running
+from tests.server.running import PASSWORD, Running, running
 from tests.server.server_process import ServerProcess
 from tests.server.test_heads import ROOM, memory
 
 # -- guesses ---------------------------------------------------------------------------------------
 
 
-def _guesses(throttle: Throttle, pairs: Iterator[tuple[str, str]], now: float = 0.0) -> int:
+def _guesses(throttle: Throttle, pairs: Iterator[tuple[str, str]], now: float = 0.0, *, at_home: bool = False) -> int:
     """How many of them are let through."""
     allowed = 0
     for name, address in pairs:
         with contextlib.suppress(TooMany):
-            throttle.guess(name, address, now)
+            throttle.guess(name, address, now, at_home)
             allowed += 1
     return allowed
 
@@ -77,20 +79,69 @@ def test_no_flood_makes_it_forget_and_all_of_it_ages() -> None:
 def test_where_somebody_was_right_nobody_elses_guesses_keep_him_out() -> None:
     throttle = Throttle()
     throttle.guess("Ada", "10.0.0.1", 0.0)
-    throttle.right("Ada", "10.0.0.1", 0.0)
+    throttle.withdraw("Ada", "10.0.0.1", 0.0)
     _guesses(throttle, (("ada", _address(n)) for n in range(2, 2000)))
     _guesses(throttle, ((f"u{n}", "10.0.0.1") for n in range(2000)))
     _guesses(throttle, ((f"u{n}", _address(n)) for n in range(2000)))
     assert _guesses(throttle, (("bob", "10.0.0.1") for _ in range(20))) == 0
-    assert _guesses(throttle, (("ada", "10.0.0.1") for _ in range(20))) == OF_PAIR.burst
+    assert _guesses(throttle, (("ada", "10.0.0.1") for _ in range(20)), at_home=True) == OF_PAIR.burst
 
 
-def test_the_newest_places_are_remembered() -> None:
-    throttle = Throttle()
+async def test_the_newest_places_are_remembered_for_a_time_by_the_next_process_too(server: Running) -> None:
+    await server.user("ada")
+    ada = server.server.parts.directory.user_by_name("ada")
+    assert ada is not None
+    clock = server.server.parts.resources.clock
+    homes, others = Homes(server.server.database, clock), Homes(server.server.database, clock)
     for number in range(MAX_HOMES + 1):
-        throttle.right("ada", _address(number), 0.0)
-    assert not throttle.is_home("ada", _address(0))
-    assert throttle.is_home("ADA", _address(1))
+        await homes.add(ada, _address(number))
+        server.later(1)
+    await others.load()
+    for one in (homes, others):
+        found = [one.has(ada, _address(number)) for number in range(MAX_HOMES + 1)]
+        assert found == [False] + [True] * MAX_HOMES
+        assert not one.has(None, _address(1))
+    server.later(HOME_AGE - 86400)
+    await homes.add(ada, _address(3))
+    server.later(86400)
+    await others.load()
+    for one in (homes, others):
+        assert [number for number in range(MAX_HOMES + 1) if one.has(ada, _address(number))] == [3]
+
+
+async def test_a_restart_lets_nobody_keep_people_out_where_they_were_before(tmp_path: Path) -> None:
+    async with running(tmp_path / "server") as server:
+        await server.user("ada")
+        await server.admin.must("POST", "/v1/users", {"username": "bob", "password": PASSWORD})
+    async with running(tmp_path / "server") as server:
+        clock, throttle = server.server.parts.resources.clock, server.server.parts.logins._throttle
+        assert _guesses(throttle, ((f"u{n}", _address(n)) for n in range(1000)), clock.now()) >= IN_ALL.burst
+        assert (await server.nobody.call("POST", "/v1/login", {"username": "bob", "password": PASSWORD})).status == 429
+        await server.nobody.login("ada", PASSWORD)
+
+
+async def test_a_full_disk_keeps_nobody_from_logging_in(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    await server.admin.must("POST", "/v1/users", {"username": "ada", "password": PASSWORD})
+
+    async def full(work: Callable[[Store], object]) -> object:
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr(server.server.database, "write", full)
+    await server.nobody.login("ada", PASSWORD)
+
+
+async def test_who_was_not_looked_at_has_not_guessed(server: Running) -> None:
+    busy = Busy(server.server.passwords)
+    await asyncio.sleep(0)
+    waiting = [_check(server.server.passwords, f"c{n}", known=True) for n in range(MAX_CHECKS)]
+    await asyncio.sleep(0)
+    for _ in range(OF_PAIR.burst + 1):
+        refused = await server.nobody.call("POST", "/v1/login", {"username": "admin", "password": PASSWORD})
+        assert (refused.status, refused.message) == (429, "too many passwords are waiting to be checked")
+    await busy.over()
+    assert await _outcomes(waiting) == (MAX_CHECKS, 0)
+    for _ in range(OF_PAIR.burst + 1):  # nor is a guess what was right
+        await server.nobody.login("admin", PASSWORD)
 
 
 async def test_one_name_is_one_however_it_is_spelt(server: Running) -> None:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from hecaton.wire import api
+from hecaton.wire.usage import UserChange
 from tests.faults.figures import figure
 from tests.server.people import Person
 from tests.server.running import IMAGE, Running, running
@@ -36,6 +37,7 @@ ROUTES_WITH_BODY: dict[str, type[msgspec.Struct]] = {
     "POST /v1/login": api.Login,
     "POST /v1/users": api.NewUser,
     "PUT /v1/users/admin2/password": api.NewPassword,
+    "PATCH /v1/users/admin2": UserChange,
     "POST /v1/images": api.NewImage,
     f"PATCH /v1/images/{IMAGE}": api.ImageChange,
     "POST /v1/workers": api.NewWorker,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+import signal
 import socket
 import sqlite3
 import ssl
@@ -312,6 +314,26 @@ async def test_sigterm_ends_everything_within_ten_seconds_and_answers_who_waits(
     assert seconds < 10
     assert server.process.returncode == 0
     assert "Traceback" not in server.said
+
+
+def test_sigterm_ends_handshakes_of_tls_at_once(start: Start, pair: tuple[Path, Path, ssl.SSLContext]) -> None:
+    """Not when the last answer is out: who is secure by then would find nobody."""
+    key, certificate, trusting = pair
+    server = start("--port", "0", "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key))
+    address = ("127.0.0.1", int(server.ready().rpartition(":")[2]))
+    with (
+        socket.create_connection(address, 10) as silent,
+        trusting.wrap_socket(socket.create_connection(address, 10), server_hostname="127.0.0.1") as busy,
+    ):
+        busy.sendall(b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+        assert busy.recv(1000).startswith(b"HTTP/1.1 100 ")
+        server.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ConnectionResetError):
+            assert silent.recv(1) == b""
+        assert server.process.poll() is None
+        busy.sendall(b"no JSON..")
+        assert busy.recv(1000).startswith(b"HTTP/1.1 400 ")
+    assert server.process.wait(20) == 0
 
 
 async def test_kill_9_loses_nothing_and_running_attempts_go_on(start: Start) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from hecaton.core.model import Role, User, WorkerRecord
 from hecaton.server.accounts.auth import Caller
+from hecaton.server.hub import Holder
 from hecaton.wire.channel import CLOSE_UNAUTHENTICATED, PROTOCOL, Assign, Hello, Log, Welcome
 from tests.server.people import Person
 from tests.server.running import IMAGE, PASSWORD, Running
@@ -114,7 +115,14 @@ async def _delete(server: Running, name: str) -> None:
     await server.admin.must("DELETE", f"/v1/users/{name}")
 
 
-ENDS = {"new password": _new_password, "deletion": _delete}
+async def _other_role(server: Running, name: str) -> None:
+    await server.admin.must("PATCH", f"/v1/users/{name}", {"role": "worker"})
+
+
+ENDS = {"new password": _new_password, "deletion": _delete, "another role": _other_role}
+
+OUT = (401, 403)
+"""By a token that holds no more, and by a role that may not."""
 
 
 @asynccontextmanager
@@ -161,7 +169,7 @@ async def test_an_open_stream_ends_with_the_right_to_it(server: Running, stream:
             await _rest(response)
         await worker.send(Log(job.ref, 0, b"secret"))
     await worker.finish(job.ref)
-    assert (await boss.call("GET", path)).status == 401
+    assert (await boss.call("GET", path)).status in OUT
 
 
 @pytest.mark.parametrize("how", ENDS)
@@ -253,9 +261,60 @@ async def test_a_request_that_has_begun_is_worth_nothing_once_the_right_to_it_ha
     await let_in.wait()
     await ENDS[how](server, "boss")
     ended.set()
-    assert (await sending).status == 401
+    assert (await sending).status in OUT
     assert [user["username"] for user in await server.admin.get("/v1/users") if user["username"] == "eve"] == []
     assert (await server.admin.get("/v1/jobs"))["jobs"] == []
+
+
+async def test_who_asks_for_a_stream_is_let_in_once_and_again_only_if_rights_have_changed(server: Running) -> None:
+    await server.image()
+    job = await server.admin.submit(IMAGE)
+    await server.admin.must("POST", f"/v1/jobs/{job}/cancel")
+    tokens, hub, asked = server.server._tokens, server.server.parts.hub, 0
+    read, require = tokens.read, hub.require_stream
+
+    def counted(token: str, find: Callable[[int], User | None]) -> Caller:
+        nonlocal asked
+        asked += 1
+        return read(token, find)
+
+    def changed(holder: Holder) -> None:
+        hub.revocations += 1
+        require(holder)
+
+    tokens.read = counted  # type: ignore[method-assign]
+    await server.admin.call("GET", f"/v1/jobs/{job}/logs")
+    assert asked == 1
+    hub.require_stream = changed  # type: ignore[method-assign]
+    await server.admin.call("GET", f"/v1/jobs/{job}/logs")
+    assert asked == 3
+
+
+async def test_a_role_changes_at_once_and_with_it_what_the_same_token_may(server: Running) -> None:
+    ada = await server.user("Ada")
+    assert (await ada.call("GET", "/v1/users")).status == 403
+    changed = await server.admin.must("PATCH", "/v1/users/ada", {"role": "admin"})
+    assert (changed["username"], changed["role"]) == ("Ada", "admin")
+    assert {user["role"] for user in await ada.get("/v1/users")} == {"admin"}
+    await ada.must("PATCH", "/v1/users/admin", {"role": "user"})
+    refused = await server.admin.call("PATCH", "/v1/users/ada", {"role": "user"})
+    assert (refused.status, "'admin' has the role user" in refused.message) == (403, True)
+    last = await ada.call("PATCH", "/v1/users/ada", {"role": "user"})
+    assert (last.status, last.message) == (409, "'Ada' is the last admin")
+    assert (await ada.call("PATCH", "/v1/users/nobody", {"role": "user"})).status == 404
+    unknown = await ada.call("PATCH", "/v1/users/admin", {"role": "king"})
+    assert (unknown.status, "role" in unknown.message) == (400, True)
+
+
+async def test_the_same_role_again_ends_nothing(server: Running) -> None:
+    await server.image()
+    ada = await server.user("ada")
+    job = await ada.submit(IMAGE)
+    async with _reading(ada, f"/v1/jobs/{job}/events") as response:
+        await response.content.readline()
+        await server.admin.must("PATCH", "/v1/users/ada", {"role": "user"})
+        await ada.must("POST", f"/v1/jobs/{job}/cancel")
+        assert b'"end"' in await response.content.read()
 
 
 async def test_others_go_on(server: Running) -> None:

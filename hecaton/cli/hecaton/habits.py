@@ -94,7 +94,8 @@ USER = _lines(
     ("users ls", "hecaton user list"),
     ("new add invite", "hecaton user create --username {NAME}"),
     ("rm remove", "hecaton user delete {NAME}"),
-    ("password update reset", "hecaton user passwd {NAME}"),
+    ("password reset", "hecaton user passwd {NAME}"),
+    ("edit change set role promote demote", "hecaton user update {NAME} --role ROLE"),
 )
 
 SERVER = _lines(

@@ -6,7 +6,7 @@ from hecaton.client.nouns.calls import Calls, member, path_in
 from hecaton.core.model import Role
 from hecaton.wire import api
 from hecaton.wire.api import API
-from hecaton.wire.usage import Clear, Cleared, Usage
+from hecaton.wire.usage import Clear, Cleared, Usage, UserChange
 
 
 class UserCalls(Calls):
@@ -18,6 +18,11 @@ class UserCalls(Calls):
 
     def users(self) -> list[api.UserView]:
         return self._transport.call("GET", f"{API}/users", list[api.UserView])
+
+    def update_user(self, username: str, role: Role | str) -> api.UserView:
+        """Give a user another role: what they began under the old one ends. Conflict for the last admin."""
+        body = UserChange(member(Role, role))
+        return self._transport.call("PATCH", path_in("users", username), api.UserView, body)
 
     def delete_user(self, username: str) -> None:
         self._transport.command("DELETE", path_in("users", username))

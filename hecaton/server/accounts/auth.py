@@ -194,7 +194,7 @@ class _Claims(msgspec.Struct, frozen=True):
 
 
 def ended() -> Unauthenticated:
-    return _refused("the token no longer holds: the user was deleted or the password changed")
+    return _refused("the token no longer holds: the user was deleted, or the role or password changed")
 
 
 def _refused(why: str) -> Unauthenticated:

@@ -117,6 +117,16 @@ class Directory:
         self._users[user.id] = user
         self._revoke(user.id)
 
+    async def set_role(self, name: str, role: Role) -> api.UserView:
+        """What he began under another role ends; his tokens hold for the new one. Conflict for the last admin."""
+        known = self.user_by_name(name)
+        stored = known.name if known is not None else name
+        user = await self._database.write(lambda store: store.set_role(stored, role))
+        self._users[user.id] = user
+        if known is None or known.role is not user.role:
+            self._revoke(user.id)
+        return _user_view(user)
+
     async def delete_user(self, caller: Caller, name: str) -> None:
         known = self.user_by_name(name)
         if known is not None and known.id == caller.user_id:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from hecaton.core.errors import Forbidden, TooMany, Unauthenticated
 from hecaton.core.model import User
 from hecaton.server.accounts.auth import MAX_PASSWORD, Passwords
+from hecaton.server.accounts.homes import Homes
 from hecaton.server.accounts.throttle import Throttle, network
 from hecaton.server.clock import Clock
 
 
 class Logins:
     """The guard of all passwords: counts guesses, and keeps the queue of checks open to those who were right before.
-    On the loop. What it remembers is gone with the process."""
+    On the loop. What it counts is gone with the process; where somebody was right is not."""
 
-    def __init__(self, passwords: Passwords, clock: Clock) -> None:
-        self._passwords, self._clock = passwords, clock
+    def __init__(self, passwords: Passwords, clock: Clock, homes: Homes) -> None:
+        self._passwords, self._clock, self._homes = passwords, clock, homes
         self._throttle = Throttle()
 
     async def check(self, user: User | None, name: str, password: str, address: str) -> User:
@@ -24,8 +25,8 @@ class Logins:
             raise _wrong()
         name = name if user is None else user.name  # one name, however it is spelt
         now = self._clock.now()
-        self._throttle.guess(name, address, now)
-        known = self._throttle.is_home(name, address)
+        known = self._homes.has(user, address)
+        self._throttle.guess(name, address, now, known)
         try:
             right = await self._passwords.verify(user, password, network(address), known)
         except TooMany:
@@ -33,7 +34,8 @@ class Logins:
             raise
         if user is None or not right:
             raise _wrong()
-        self._throttle.right(name, address, now)
+        self._throttle.withdraw(name, address, now)
+        await self._homes.add(user, address)
         return user
 
     async def prove(self, user: User, password: str | None, address: str) -> None:

@@ -38,7 +38,7 @@ class Action(enum.StrEnum):
     SEE_WORKERS = "seeing workers"
     ENROL_WORKERS = "registering a worker"
     MANAGE_WORKERS = "draining and removing workers"
-    MANAGE_USERS = "listing, creating and deleting users"
+    MANAGE_USERS = "listing, creating, changing and deleting users"
     SET_PASSWORD = "changing a password"
 
     WORK = "being given jobs"

@@ -1,7 +1,7 @@
 """Wrong passwords: how many one may try, by whom they are for, where they come from, and in all.
 
-Each count sinks with the time, and nothing else makes it forget. Where somebody has been right, he stays welcome: what
-others try with his name, or from his address, does not keep him out.
+Each count sinks with the time, and nothing else makes it forget. Where somebody has been right (`homes`), he stays
+welcome: what others try with his name, or from his address, does not keep him out.
 """
 
 from __future__ import annotations
@@ -33,9 +33,6 @@ OF_ADDRESS = Rate(50, 10.0)
 IN_ALL = Rate(500, 0.5)
 """It bounds what is remembered as well: no more wrong passwords than these have left a count that still sinks."""
 
-MAX_HOMES = 16
-"""Addresses, the newest, that are remembered of each user as places where the password was right."""
-
 _TIDY = 60.0
 """Seconds between two looks for counts that are down to nothing."""
 
@@ -47,15 +44,14 @@ class Throttle:
 
     def __init__(self) -> None:
         self._counts = (_Counts(OF_PAIR), _Counts(OF_NAME), _Counts(OF_ADDRESS), _Counts(IN_ALL))
-        self._homes: dict[str, dict[str, None]] = {}
         self._tidied = 0.0
 
-    def guess(self, name: str, address: str, now: float) -> None:
-        """Raises TooMany if there were too many wrong ones."""
+    def guess(self, name: str, address: str, now: float, at_home: bool = False) -> None:
+        """TooMany if there were too many wrong ones; `at_home`: of this name from this address."""
         self._tidy(now)
         keys = tuple(_keys(name, address))
         every = zip(self._counts, keys, _SAID, strict=True)
-        for counts, key, said in [next(every)] if self.is_home(name, address) else every:
+        for counts, key, said in [next(every)] if at_home else every:
             if (wait := counts.wait(key, now)) > 0:
                 raise TooMany(
                     f"too many wrong passwords {said.format(repr(name[:80]))}", f"Try again in {wait:.0f} s.", wait
@@ -63,23 +59,10 @@ class Throttle:
         for counts, key in zip(self._counts, keys, strict=True):
             counts.add(key, 1, now)
 
-    def right(self, name: str, address: str, now: float) -> None:
-        """The last guess was none."""
-        self.withdraw(name, address, now)
-        homes = self._homes.setdefault(_folded(name), {})
-        homes.pop(network(address), None)
-        homes[network(address)] = None
-        if len(homes) > MAX_HOMES:
-            del homes[next(iter(homes))]
-
     def withdraw(self, name: str, address: str, now: float) -> None:
-        """The last guess was not checked."""
+        """The last guess was not checked, or was right."""
         for counts, key in zip(self._counts, _keys(name, address), strict=True):
             counts.add(key, -1, now)
-
-    def is_home(self, name: str, address: str) -> bool:
-        """Whether this password was right from there."""
-        return network(address) in self._homes.get(_folded(name), ())
 
     def __len__(self) -> int:
         """What is remembered of wrong ones."""

@@ -11,7 +11,7 @@ import msgspec
 from hecaton import __version__
 from hecaton.core.errors import BadRequest, HecatonError, NotFound, Unavailable
 from hecaton.core.model import JobId, JobState, WorkerRecord
-from hecaton.server.accounts.auth import Caller, Passwords, Tokens
+from hecaton.server.accounts.auth import Caller, Tokens
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.logins import Logins
 from hecaton.server.accounts.permissions import Action
@@ -37,6 +37,7 @@ from hecaton.server.web.transfer import (
 from hecaton.store.port import Store
 from hecaton.wire import api
 from hecaton.wire.retries import Retry
+from hecaton.wire.usage import UserChange
 
 MAX_KEY = 128
 
@@ -48,14 +49,14 @@ class Api:
     """The handlers. Everything they need is handed in by `app`. On the loop.
 
     A handler is called for a caller whom the gate let in for the route's action, answers once, and keeps nothing from
-    one call to the next: what lasts is with the parts (the guesses at passwords alone are here)."""
+    one call to the next: what lasts is with the parts."""
 
     def __init__(
         self,
         *,
         resources: Resources,
         directory: Directory,
-        passwords: Passwords,
+        logins: Logins,
         tokens: Tokens,
         fleet: Fleet,
         workers: Workers,
@@ -63,9 +64,8 @@ class Api:
     ) -> None:
         self._settings, self._server_id, self._clock = resources.settings, resources.server_id, resources.clock
         self._database, self._blobs = resources.database, resources.blobs
-        self._directory, self._tokens = directory, tokens
+        self._directory, self._logins, self._tokens = directory, logins, tokens
         self._fleet, self._workers, self._jobs, self._budget = fleet, workers, jobs, jobs.budget
-        self._logins = Logins(passwords, resources.clock)
 
     # -- server and users ----------------------------------------------------------------------
 
@@ -99,6 +99,11 @@ class Api:
         request: api.NewUser = decode(await call.body(), api.NewUser)
         call.target = request.username
         return await self._directory.create_user(request, call.caller)
+
+    async def update_user(self, call: Call) -> api.UserView:
+        change: UserChange = decode(await call.body(), UserChange)
+        call.target = f"{call.params['name']}: {change.role}"
+        return await self._directory.set_role(call.params["name"], change.role)
 
     async def delete_user(self, call: Call) -> None:
         await self._directory.delete_user(call.caller, call.params["name"])
@@ -327,6 +332,7 @@ class Api:
             Route("GET", "/healthz", know, self.health, "Does the server work", None, api.Health),
             Route("GET", "/v1/users", users, self.list_users, "All users", None, list[api.UserView]),
             Route("POST", "/v1/users", users, self.create_user, "Create a user", api.NewUser, api.UserView, 201),
+            Route("PATCH", account, users, self.update_user, "Change a user's role", UserChange, api.UserView),
             Route("DELETE", account, users, self.delete_user, "Delete a user", status=204),
             Route("PUT", account + "/password", change, self.set_password, "New password", api.NewPassword, status=204),
             Route("GET", "/v1/images", see_images, self.list_images, "All images", None, list[api.ImageView]),

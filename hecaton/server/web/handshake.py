@@ -45,6 +45,10 @@ class Handshakes:
             else:
                 self._greet(connection, str(peer[0]), protocol)
 
+    def close(self) -> None:
+        """Ends all that are under way: a connection that became secure now would find a server that stops."""
+        self._tasks.cancel()
+
     def _greet(self, connection: socket.socket, peer: str, protocol: Callable[[], Patient]) -> None:
         waits: list[asyncio.Task[None]] = []
 

@@ -8,7 +8,8 @@ halve the rate.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -140,8 +141,8 @@ class Call:
     async def reserve(self, most: int) -> None:
         """Memory for the body, of which at most so many bytes are held at a time. TooMany or Unavailable if there is
         none."""
-        announced = self.header(b"content-length")
-        size = most if announced is None else min(int(announced), most)
+        announced = content_length(self.scope["headers"])
+        size = most if announced is None else min(announced, most)
         if size > SMALL_BODY:
             self.reservation = await seat_of(self.scope).bodies.take(self.holder, size)
 
@@ -165,12 +166,14 @@ class Call:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def unless_gone(self, work: Coroutine[Any, Any, T]) -> T:
-        """What it gives; cancelled when the client hangs up. The body is to be read before."""
+    async def unless_gone(self, work: Coroutine[Any, Any, T], *ends: asyncio.Future[None]) -> T:
+        """What it gives. Cancelled, with ConnectionResetError, when the client hangs up or one of `ends` is done. The
+        body is to be read before."""
         working = asyncio.ensure_future(work)
         gone = asyncio.ensure_future(self.gone())
         try:
-            await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+            waited: list[asyncio.Future[Any]] = [working, gone, *ends]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 return working.result()
             raise ConnectionResetError("the client hung up before it had its answer")
@@ -263,6 +266,7 @@ class Endpoint:
 
     async def readmit(self, call: Call) -> None:
         """As when it came; raises if it would not be let in any more."""
+        call.revocations = self.hub.revocations
         await self._admit(call, self.route.action)
 
     def _note(self, call: Call, error: HecatonError | None) -> None:
@@ -289,18 +293,26 @@ class Endpoint:
         with self.hub.streaming(holder) as ended:
             try:
                 self.hub.require_stream(holder)
-                await self._admit(call, self.route.action)  # who lost his rights since then has had no word of it
+                if self.hub.revocations != call.revocations:  # of what was before, `streaming` has no word
+                    await self.readmit(call)
             except HecatonError as error:
                 self._note(call, error)
                 await send_error(send, error)
                 return
             await _send_head(send, call, stream)
             await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head: it may be long
-            await _until_gone(call, _send_pieces(send, stream.pieces), ended)
+            with contextlib.suppress(ConnectionResetError):
+                await call.unless_gone(_send_pieces(send, stream.pieces), ended)
             if ended.done():
                 await call.cut()
             else:
                 await send({"type": "http.response.body", "body": b""})
+
+
+def content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """Bytes that a request says its body has; None: it does not say."""
+    said = next((value for name, value in headers if name == b"content-length"), b"")
+    return int(said) if said.isdigit() else None
 
 
 def decode(body: bytes, kind: type[Any]) -> Any:
@@ -320,20 +332,6 @@ async def _send_head(send: Send, call: Call, stream: Stream) -> None:
     else:
         headers.append((b"x-accel-buffering", b"no"))  # nginx would keep back what is live until it has some KiB of it
     await send({"type": "http.response.start", "status": call.status, "headers": headers})
-
-
-async def _until_gone(call: Call, work: Coroutine[Any, Any, None], ended: asyncio.Future[None]) -> None:
-    """Until all is sent, the client has hung up, or it has lost the right to more."""
-    sending = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(call.gone())
-    try:
-        await asyncio.wait((sending, gone, ended), return_when=asyncio.FIRST_COMPLETED)
-        if sending.done():
-            sending.result()
-    finally:
-        sending.cancel()
-        gone.cancel()
-        await asyncio.gather(sending, gone, return_exceptions=True)
 
 
 async def _send_pieces(send: Send, pieces: AsyncIterator[bytes]) -> None:

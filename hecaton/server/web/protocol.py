@@ -19,6 +19,7 @@ from hecaton.server.connections import SEAT, Connections, Seat, memory_here, roo
 from hecaton.server.fleet.channel import LONGER_FRAMES
 from hecaton.server.settings import Settings
 from hecaton.server.web.heads import Bounded, Refused
+from hecaton.server.web.http import content_length
 from hecaton.wire.bounds import MAX_FRAME_BEFORE
 
 SLOWEST = 8 * 1024
@@ -148,8 +149,8 @@ class Patient(Bounded):
         """Seconds from the first look on."""
         if self._seen is None or self._seen[0] != "body":
             return 0.0
-        length = dict(self.cycle.scope["headers"]).get(b"content-length", b"")
-        size = int(length) if length.isdigit() else self.settings.max_payload
+        said = content_length(self.cycle.scope["headers"])
+        size = self.settings.max_payload if said is None else said
         return min(size, max(self.settings.max_payload, self.settings.max_result)) / SLOWEST
 
 

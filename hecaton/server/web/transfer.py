@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from hecaton.core.errors import BadRequest, NotFound, TooLarge
 from hecaton.core.model import Body, Kind
-from hecaton.server.web.http import Call, Stream
+from hecaton.server.web.http import Call, Stream, content_length
 from hecaton.store.port import Blobs, BlobWriter
 
 MIB = 1024 * 1024
@@ -34,8 +34,8 @@ def require_sha256(text: str) -> str:
 
 def announced_size(call: Call, limit: int) -> int:
     """How many bytes the request's body is said to have: the most that it may have, if that is not said."""
-    said = call.header(b"content-length")
-    return min(int(said), limit) if said is not None and said.isascii() and said.isdigit() else limit
+    said = content_length(call.scope["headers"])
+    return limit if said is None else min(said, limit)
 
 
 async def receive_blob(call: Call, blobs: Blobs, sha256: str, limit: int) -> int:

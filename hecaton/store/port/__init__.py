@@ -26,6 +26,7 @@ is away. Contract: tests/contracts/store_contract.py, run on every adapter.
 
 from __future__ import annotations
 
+from hecaton.store.port.accounts import Home
 from hecaton.store.port.batches import Appended, EndedItem, FailedItem, NewBatch, Swept
 from hecaton.store.port.blobs import Blobs, BlobWriter
 from hecaton.store.port.jobs import (
@@ -59,6 +60,7 @@ __all__ = [
     "Expired",
     "FailedItem",
     "ForgottenJobs",
+    "Home",
     "LaneInfo",
     "NewBatch",
     "NewJob",

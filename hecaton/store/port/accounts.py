@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import msgspec
+
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
 from hecaton.core.options import NOTHING_ASKED, Options
+
+
+class Home(msgspec.Struct, frozen=True):
+    """A network from which a user's password was right. `used_at`: when last, as far as that was written."""
+
+    owner_id: int
+    network: str
+    used_at: float
 
 
 class Accounts(Protocol):
@@ -22,6 +32,15 @@ class Accounts(Protocol):
 
     def delete_user(self, name: str) -> User:
         """NotFound; Conflict for the last admin and for owners of unfinished jobs. Ended jobs stay, under the name."""
+
+    def set_role(self, name: str, role: Role) -> User:
+        """NotFound; Conflict if there would be no admin any more."""
+
+    def homes(self, since: float) -> list[Home]:
+        """Used after that time; of each user the oldest first. A deleted user has none."""
+
+    def add_home(self, home: Home, most: int) -> None:
+        """New, or used again. Its user keeps so many, those used last."""
 
     # -- images --------------------------------------------------------------------------------
     def add_image(

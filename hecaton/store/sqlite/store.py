@@ -83,6 +83,9 @@ class SqliteStore:
         self.users = accounts.users
         self.set_password = accounts.set_password
         self.delete_user = accounts.delete_user
+        self.set_role = accounts.set_role
+        self.homes = accounts.homes
+        self.add_home = accounts.add_home
         self.add_image = accounts.add_image
         self.image = accounts.image
         self.image_by_name = accounts.image_by_name

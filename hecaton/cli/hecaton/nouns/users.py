@@ -1,4 +1,4 @@
-"""`hecaton user`: create, list, delete, passwd. For admins; `passwd` for everyone about themselves."""
+"""`hecaton user`: create, list, update, delete, passwd. For admins; `passwd` for everyone about themselves."""
 
 from __future__ import annotations
 
@@ -44,6 +44,17 @@ def list_users(cli: Cli) -> None:
     now = cli.client().now()
     rows = [[view.username, view.role, ago(view.created_at, now)] for view in found]
     cli.show(found, lambda: output.table_lines(columns, rows, "There is no user."))
+
+
+@user.command("update")
+@click.argument("username", shell_complete=users)
+@click.option("--role", type=click.Choice(ROLES), required=True, help="The new role.")
+@pass_cli
+def update(cli: Cli, username: str, role: str) -> None:
+    """Change a user's role. It holds at once: what they watch ends, and what they ask next is judged by the new one."""
+    with _known(cli, username):
+        changed = cli.client().update_user(username, Role(role))
+    cli.done(changed, f"User {changed.username} has the role {changed.role} now.")
 
 
 @user.command("delete")

@@ -10,6 +10,7 @@ import msgspec
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
 from hecaton.core.options import NOTHING_ASKED, Options, with_defaults
+from hecaton.store.port import Home
 from hecaton.store.sqlite.rows import Columns, defaults_of, defaults_text, json_text
 from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY, IS_WITHHELD
 from hecaton.store.sqlite.statements import Statements
@@ -17,6 +18,7 @@ from hecaton.store.sqlite.there import AllThere
 
 _USERS = Columns(User, "user", made={"role": Role})
 _IMAGES = Columns(Image, "image", made={"env": json.loads, "defaults": lambda text: defaults_of(text) or NOTHING_ASKED})
+_HOMES = Columns(Home, "home")
 _WORKERS = Columns(WorkerRecord, "worker", made={"removed": bool, "drained": bool})
 
 _USER = f"SELECT {_USERS.sql} FROM user WHERE deleted = 0"  # noqa: S608
@@ -74,14 +76,41 @@ class AccountVerbs:
 
     def delete_user(self, name: str) -> User:
         user = self._named_user(name)
-        others = self._first("SELECT 1 FROM user WHERE deleted = 0 AND role = 'admin' AND id <> ?", user.id)
-        if user.role is Role.ADMIN and not others:
-            raise Conflict(f"{user.name!r} is the last admin", "Create another admin first.")
+        self._require_other_admin(user)
         if self._unfinished("owner_id", user.id):
             raise Conflict(f"{user.name!r} has unfinished jobs", "Cancel them or wait for them, then delete the user.")
         self._sql("UPDATE user SET deleted = 1 WHERE id = ?", (user.id,))
         self._there.users.forget(user.id)
+        self._sql("DELETE FROM home WHERE owner_id = ?", (user.id,))
         return user
+
+    def set_role(self, name: str, role: Role) -> User:
+        user = self._named_user(name)
+        if role is not Role.ADMIN:
+            self._require_other_admin(user)
+        self._sql("UPDATE user SET role = ? WHERE id = ?", (role.value, user.id))
+        return self._named_user(name)
+
+    def _require_other_admin(self, user: User) -> None:
+        others = self._first("SELECT 1 FROM user WHERE deleted = 0 AND role = 'admin' AND id <> ?", user.id)
+        if user.role is Role.ADMIN and not others:
+            raise Conflict(f"{user.name!r} is the last admin", "Make somebody else an admin first.")
+
+    def homes(self, since: float) -> list[Home]:
+        rows = self._sql(f"SELECT {_HOMES.sql} FROM home WHERE used_at > ? ORDER BY owner_id, used_at", (since,))  # noqa: S608
+        return [_HOMES.of(row) for row in rows]
+
+    def add_home(self, home: Home, most: int) -> None:
+        self._sql(
+            "INSERT INTO home (owner_id, network, used_at) VALUES (?, ?, ?)"
+            " ON CONFLICT (owner_id, network) DO UPDATE SET used_at = excluded.used_at",
+            (home.owner_id, home.network, home.used_at),
+        )
+        self._sql(
+            "DELETE FROM home WHERE owner_id = ?1 AND network NOT IN"
+            " (SELECT network FROM home WHERE owner_id = ?1 ORDER BY used_at DESC LIMIT ?2)",
+            (home.owner_id, most),
+        )
 
     def _named_user(self, name: str) -> User:
         if user := self.user_by_name(name):
