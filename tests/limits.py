@@ -181,6 +181,11 @@ ROWS = (
     ),
     # A connection
     Row(
+        "Images that `/metrics` tells apart",
+        "{server.metrics.statistics.MAX_IMAGES:count}",
+        "counted as `other`",
+    ),
+    Row(
         "Time for the head of a request",
         "{server.settings.Settings.request_timeout:time} to twice as long",
         "the connection is closed",

@@ -22,7 +22,17 @@ from tests.elsewhere import Elsewhere, holds, requirements
 from tests.server.running import PASSWORD, running
 
 CLIENT = {"click", "msgspec", "platformdirs", "prompt-toolkit", "rich", "urllib3"}
-SERVER = {"argon2-cffi", "httptools", "pyjwt", "starlette", "structlog", "uvicorn", "uvloop", "websockets"}
+SERVER = {
+    "argon2-cffi",
+    "httptools",
+    "prometheus-client",
+    "pyjwt",
+    "starlette",
+    "structlog",
+    "uvicorn",
+    "uvloop",
+    "websockets",
+}
 WORKER = {"aiodocker", "aiohttp", "nvidia-ml-py"}
 NEEDED = {"win32": CLIENT, "darwin": CLIENT | SERVER, "linux": CLIENT | SERVER | WORKER}
 

@@ -19,5 +19,6 @@
 - `accounts/`: Who may come in, and what an admin has registered.
 - `fleet/`: The workers' side.
 - `jobs/`: The people's side.
+- `metrics/`: What `/metrics` says, in Prometheus' format, on a port of its own.
 - `web/`: HTTP.
 """

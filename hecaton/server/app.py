@@ -15,6 +15,7 @@ from typing import IO, cast
 
 import msgspec
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import CLOSED, CLOSING
 
@@ -26,6 +27,7 @@ from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
 from hecaton.server.connections import Connections, memory_here
 from hecaton.server.forwarded import Proxies
+from hecaton.server.metrics.statistics import Statistics
 from hecaton.server.resources import Resources
 from hecaton.server.settings import BOTH_FAMILIES, Settings
 from hecaton.server.web.api import Api
@@ -39,6 +41,7 @@ from hecaton.server.web.routing import Application, Prefixed
 from hecaton.server.web.usage_api import UsageApi
 from hecaton.store.blobs import FolderBlobs
 from hecaton.store.sqlite.database import SqliteDatabase, open_database
+from hecaton.wire.address import parse
 from hecaton.wire.api import NewUser
 from hecaton.wire.bounds import MAX_FRAME
 from hecaton.wire.channel import PATH
@@ -74,7 +77,9 @@ class Server:
         self.settings = settings
         settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(settings)
-        self.database: SqliteDatabase = open_database(settings.folder / "hecaton.db")
+        self.statistics = Statistics(settings.metrics is not None)
+        timed = self.statistics.timed if self.statistics.on else None
+        self.database: SqliteDatabase = open_database(settings.folder / "hecaton.db", timed)
         self.passwords = Passwords()
         self.connections = Connections(most_connections(), Proxies(settings.trusted_proxies), memory_here())
         self.parts: Composition
@@ -85,7 +90,7 @@ class Server:
         secret = load_secret(settings.folder / "secret")
         server_id = await identify(self.database)
         blobs = FolderBlobs(settings.folder / "blobs")
-        resources = Resources(self.database, blobs, Clock(), settings, server_id)
+        resources = Resources(self.database, blobs, Clock(), settings, server_id, self.statistics)
         parts = self.parts = Composition(resources, self.passwords)
         self._tokens = Tokens(secret, server_id, settings.token_life, resources.clock.now)
         await parts.start()
@@ -220,21 +225,38 @@ class _Uvicorn(uvicorn.Server):
 
 async def serve(settings: Settings, admin_password: str | None, say: Callable[[Announcement], None]) -> None:
     """Until SIGTERM or SIGINT. `say` is called once the server answers."""
-    listener = _listen(settings)
+    another = "--port chooses another port, --host another address."
+    listeners = [_listen(settings.host, settings.port, another)]
+    if settings.metrics is not None:
+        place = parse(settings.metrics)
+        listeners.append(_listen(place.host, place.port, "--metrics chooses another place."))
     server = Server(settings)
     try:
-        application = await server.start()
+        application: ASGIApp = await server.start()
+        if settings.metrics is not None:
+            application = _beside_metrics(application, server, *listeners)
         invented = await server.ensure_admin(admin_password)
         ignored = await server.is_ignored(admin_password)
-        announcement = Announcement(settings, listener.getsockname()[1], invented, ignored)
+        announcement = Announcement(settings, listeners[0].getsockname()[1], invented, ignored)
         certificate, key = settings.ssl_certfile, settings.ssl_keyfile
         tls = Handshakes(certificate, key, server.connections) if certificate else None
         web = _Uvicorn(_config(server, application), lambda: say(announcement), server.closing, tls)
         _collect_less_often()
-        await web.serve([listener])
+        await web.serve(listeners)
     finally:
         await server.stop()
-        listener.close()
+        for listener in listeners:
+            listener.close()
+
+
+def _beside_metrics(application: ASGIApp, server: Server, own: socket.socket, metrics_own: socket.socket) -> ASGIApp:
+    from hecaton.server.metrics.collector import Metrics  # prometheus_client takes 70 ms, and most have no use for it
+    from hecaton.server.metrics.page import Beside
+
+    port = metrics_own.getsockname()[1]
+    if port == own.getsockname()[1]:
+        raise Conflict(f"--metrics and --port are both {port}", "Choose another port for one of them.")
+    return Beside(application, Metrics(server.parts, server.connections), port)
 
 
 def _collect_less_often() -> None:
@@ -246,19 +268,19 @@ def _collect_less_often() -> None:
     gc.set_threshold(GARBAGE, 20, 20)
 
 
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    both = settings.host == BOTH_FAMILIES and socket.has_dualstack_ipv6()
+def _listen(host: str, port: int, hint: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == BOTH_FAMILIES and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048, dualstack_ipv6=both)
+        return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=both)
     except OSError as error:
         raise Conflict(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}",
-            "Is another server running there? --port chooses another port, --host another address.",
+            f"cannot listen on {host} port {port}: {error.strerror}",
+            f"Is another server running there? {hint}",
         ) from None
 
 
-def _config(server: Server, application: Application) -> uvicorn.Config:
+def _config(server: Server, application: ASGIApp) -> uvicorn.Config:
     settings = server.settings
     return uvicorn.Config(
         Prefixed(application, settings.root_path) if settings.root_path else application,

@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 
 from hecaton.core.errors import HecatonError
-from hecaton.core.model import AttemptRef, Reason
+from hecaton.core.model import AttemptRef, JobState, Reason
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Quarantine
@@ -55,7 +55,7 @@ class Duties:
         budget: Budget,
     ) -> None:
         self._database, self._blobs = resources.database, resources.blobs
-        self._clock, self._settings = resources.clock, resources.settings
+        self._clock, self._settings, self._statistics = resources.clock, resources.settings, resources.statistics
         self._fleet, self._quarantine, self._workers = fleet, quarantine, workers
         self._dispatcher, self._hub, self._budget = dispatcher, hub, budget
         self._compared = self._cleaned = self._awake = self._clock.now()
@@ -130,6 +130,7 @@ class Duties:
         now = self._clock.now()
         expired = await self._database.write(lambda store: store.expire_queued(now))
         for job in expired:
+            self._statistics.end(job.image_id, JobState.FAILED, Reason.QUEUE_TTL)
             self._hub.publish(job.id, JobEvent("end", Reason.QUEUE_TTL))
             if job.batch is not None:
                 self._hub.wake(job.batch, decided=job.paused)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hecaton.server.clock import Clock
+from hecaton.server.metrics.statistics import Statistics
 from hecaton.server.settings import Settings
 from hecaton.store.port import Blobs, Database
 
@@ -18,3 +19,4 @@ class Resources(msgspec.Struct, frozen=True):
     clock: Clock
     settings: Settings
     server_id: str
+    statistics: Statistics = msgspec.field(default_factory=Statistics)

@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True):
     ssl_keyfile: str | None = None
     ssl_certfile: str | None = None
     root_path: str | None = None  # the path below which a proxy has the server, such as /hecaton
+    metrics: str | None = None  # host:port where /metrics is
     trusted_proxies: tuple[str, ...] = ()  # addresses and networks whose X-Forwarded-For is believed
     max_payload: int = 256 * MIB
     max_result: int = 256 * MIB

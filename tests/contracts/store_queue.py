@@ -216,7 +216,7 @@ class QueueContract:
             before, then = NOW + at - 0.1, NOW + at
             assert await database.write(lambda store, now=before: store.expire_queued(now)) == []  # type: ignore[misc]
             assert await database.write(lambda store, now=then: store.expire_queued(now)) == [  # type: ignore[misc]
-                Expired(job)
+                Expired(job, scene.image.id)
             ]
         assert await database.write(lambda store: store.expire_queued(NOW + 9999)) == []
 
@@ -284,7 +284,7 @@ class QueueContract:
         long = await scene.submit(queue_ttl=100.0)
         forever = await scene.submit()
         assert await database.write(lambda store: store.expire_queued(NOW + 9.9)) == []
-        assert await database.write(lambda store: store.expire_queued(NOW + 10)) == [Expired(short)]
+        assert await database.write(lambda store: store.expire_queued(NOW + 10)) == [Expired(short, scene.image.id)]
         assert await database.write(lambda store: store.expire_queued(NOW + 10)) == []
         job = await scene.job(short)
         assert (job.state, job.reason, job.ended_at) == (JobState.FAILED, Reason.QUEUE_TTL, NOW + 10)
@@ -296,10 +296,10 @@ class QueueContract:
         scene = await Scene.on(database)
         ids = [await scene.submit(queue_ttl=float(n)) for n in range(1, 6)]
         assert await database.write(lambda store: store.expire_queued(NOW + 50, limit=3)) == [
-            Expired(job) for job in ids[:3]
+            Expired(job, scene.image.id) for job in ids[:3]
         ]
         assert await database.write(lambda store: store.expire_queued(NOW + 50, limit=3)) == [
-            Expired(job) for job in ids[3:]
+            Expired(job, scene.image.id) for job in ids[3:]
         ]
 
     async def test_a_held_job_does_not_expire_and_a_started_one_counts_anew_when_it_waits_again(
@@ -311,10 +311,10 @@ class QueueContract:
         await scene.start(ref, 5)
         await scene.end(ref, Reason.WORKER_LOST, 60, by=None)
         assert await database.write(lambda store: store.expire_queued(NOW + 69)) == []
-        assert await database.write(lambda store: store.expire_queued(NOW + 70)) == [Expired(ref.job)]
+        assert await database.write(lambda store: store.expire_queued(NOW + 70)) == [Expired(ref.job, scene.image.id)]
 
     async def test_a_job_handed_back_unstarted_has_been_waiting_all_the_time(self, database: Database) -> None:
         scene = await Scene.on(database)
         ref = await scene.submit_and_claim(queue_ttl=10.0)
         await scene.end(ref, Reason.RELEASED, 9)
-        assert await database.write(lambda store: store.expire_queued(NOW + 10)) == [Expired(ref.job)]
+        assert await database.write(lambda store: store.expire_queued(NOW + 10)) == [Expired(ref.job, scene.image.id)]

@@ -4,4 +4,5 @@
   machine.
 - `main`: `hecaton-server`: runs the server in the foreground, or installs it as a systemd service.
 - `unit`: `hecaton-server install|uninstall`: the server as a systemd service.
+- `values`: Kinds of values that the server's options have: as they are typed, and as they are kept.
 """

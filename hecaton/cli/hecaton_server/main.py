@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import ssl
@@ -15,41 +14,15 @@ import click
 
 from hecaton import __version__
 from hecaton.cli.duration import Duration
+from hecaton.cli.hecaton_server.values import Listening, Network, RootPath, is_loopback
 from hecaton.cli.suggestions import SuggestingGroup
 from hecaton.cli.terminal import prepare_streams
 from hecaton.server.settings import BOTH_FAMILIES, DAY, MIB, Settings
-from hecaton.wire.address import is_prefix
-from hecaton.wire.api import API
 
 if TYPE_CHECKING:
     from hecaton.server.app import Announcement
 
 DEFAULTS = Settings(folder=Path())
-
-
-class _Network(click.ParamType[str]):
-    """An address, or a network such as 10.0.0.0/8. Stays the text that it is."""
-
-    name = "network"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            ipaddress.ip_network(value, strict=False)
-        except ValueError:
-            self.fail(f"{value!r} is neither an address nor a network (10.0.0.7, 10.0.0.0/8)", param, ctx)
-        return value
-
-
-class _RootPath(click.ParamType[str]):
-    """Such as /hecaton."""
-
-    name = "path"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        path = value.rstrip("/")
-        if not path or not is_prefix(path) or f"{path}/".startswith(f"{API}/"):
-            self.fail(f"{value!r} is no path that the server can be below (/hecaton, /gpu/hecaton)", param, ctx)
-        return path
 
 
 def _mib(
@@ -97,7 +70,7 @@ HABITS = {
 @click.option("--ssl-certfile", type=click.Path(), help="TLS: certificate chain (PEM).")
 @click.option(
     "--root-path",
-    type=_RootPath(),
+    type=RootPath(),
     metavar="PATH",
     help="The path below which a proxy in front has the server, such as /hecaton.",
 )
@@ -105,12 +78,16 @@ HABITS = {
     "--trusted-proxy",
     "trusted_proxies",
     multiple=True,
-    type=_Network(),
+    type=Network(),
     envvar="HECATON_TRUSTED_PROXY",
     show_envvar=True,
     metavar="ADDRESS",
     help="A proxy in front, or its network: X-Forwarded-For from there names the client.",
 )
+@click.option(
+    "--metrics", type=Listening(), metavar="HOST:PORT",
+    help="Where Prometheus finds /metrics, for everybody who gets there; a port alone: on this machine.",
+)  # fmt: skip
 @_mib("--max-payload", DEFAULTS.max_payload, "Largest payload.")
 @_mib("--max-result", DEFAULTS.max_result, "Largest result.")
 @click.option(
@@ -333,6 +310,10 @@ def announce(started: Announcement) -> None:
         f"  API description  {base}/openapi.json",
         f"  next             hecaton server new --ip {elsewhere} --name my-server",
     ]
+    if settings.metrics is not None:
+        lines.insert(-1, f"  metrics          {scheme}://{settings.metrics}/metrics")
+        if not is_loopback(settings.metrics):
+            lines.append(f"Note: whoever reaches {settings.metrics} reads names of images there, and how much is run.")
     if scheme == "http" and not settings.host.startswith("127.") and settings.host not in ("localhost", "::1"):
         lines.append("Warning: no TLS, and reachable from other machines: passwords and tokens travel in clear text.")
         lines.append(

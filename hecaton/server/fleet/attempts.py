@@ -77,7 +77,7 @@ class Attempts:
         hub: Hub,
     ) -> None:
         self._database, self._blobs = resources.database, resources.blobs
-        self._clock, self._settings = resources.clock, resources.settings
+        self._clock, self._settings, self._statistics = resources.clock, resources.settings, resources.statistics
         self._fleet, self._scheduler, self._dispatcher = fleet, scheduler, dispatcher
         self._quarantine, self._hub = quarantine, hub
         self.live: dict[JobId, Live] = {}
@@ -153,6 +153,8 @@ class Attempts:
         if lease is not None and outcome.reason is Reason.OK:  # no failure says how many jobs to send ahead
             self._scheduler.ran(lease.lane, outcome.ran)
         started_at = None if outcome.ran is None else at - outcome.ran
+        if started_at is not None and lease is not None and lease.cold_since is not None:
+            self._statistics.cold_start(started_at - lease.cold_since)
         failure, hope = outcome.failure, False
         if outcome.reason in NO_IMAGE:
             failure, hope = self._without_image(worker, outcome, lease.lane if lease is not None else None)
@@ -210,6 +212,7 @@ class Attempts:
         """After the commit: wake who waits, and put what must run again back in line."""
         if worker is not None and self._quarantine.count_failures(worker, ended, said):
             self._tasks.start(self._background(self._quarantine.keep(worker)))
+        self._statistics.attempts(ended, said)
         for end in ended:
             if not end.accepted or end.state is None:
                 continue

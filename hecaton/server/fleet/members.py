@@ -44,6 +44,7 @@ class Lease(msgspec.Struct):
     warm_key: str | None
     owner: int | None = None  # None: from before the start of this server
     started: bool = False
+    cold_since: float | None = None  # when it was given to a slot that had no warm container for it
     revoking: bool = False
     back: bool = False  # its worker returned with it while its end was being stored
 
@@ -131,8 +132,7 @@ class Member(msgspec.Struct):
 
     def by_start(self) -> tuple[tuple[AttemptRef, ...], tuple[AttemptRef, ...]]:
         """What may have begun, and what certainly waits: the first of a slot begins before its news arrives."""
-        begun: list[AttemptRef] = []
-        waiting: list[AttemptRef] = []
+        begun, waiting = list[AttemptRef](), list[AttemptRef]()
         for slot in self.slots.values():
             for position, lease in enumerate(slot.held.values()):
                 (begun if lease.started or position == 0 else waiting).append(lease.ref)

@@ -269,6 +269,12 @@ def half(leases: list[Lease]) -> list[Lease]:
     return leases[: (len(leases) + 1) // 2]
 
 
+def is_cold(member: Member, lease: Lease) -> bool:
+    """Whether a container has to be started for it: none on its slot would do, and it is the first there."""
+    slot = member.slots[lease.slot]
+    return slot.warm_key != lease.warm_key and len(slot.held) == 1
+
+
 def unstarted(member: Member, owners: Container[int] | None) -> list[Lease]:
     """All of the member (of these owners) that may yet be asked for."""
     leases = (lease for lease in member.leases() if not lease.started and not lease.revoking)

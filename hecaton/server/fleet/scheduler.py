@@ -28,7 +28,7 @@ from hecaton.server.fleet.images.pulls import Pulls
 from hecaton.server.fleet.kinds import Work
 from hecaton.server.fleet.lanes import LANE_KEPT, SHUN, LaneState, WaitingLanes, assigned, defaults_of, depth, needs
 from hecaton.server.fleet.members import Fleet, Lease, Member
-from hecaton.server.fleet.openings import Openings, behind, half, unstarted
+from hecaton.server.fleet.openings import Openings, behind, half, is_cold, unstarted
 from hecaton.store.port import Claim, Claimed, Database, LaneInfo, Store
 from hecaton.wire.channel import Assign, Assignment, Revoke
 
@@ -65,6 +65,10 @@ class Scheduler:
         self.stopped, self.held = False, frozenset[int]()  # hand out nothing; nothing of these owners
 
     # -- what waits ----------------------------------------------------------------------------
+
+    @property
+    def lanes(self) -> Mapping[int, LaneState]:
+        return self._lanes
 
     def recount(self) -> None:
         """Called before the store is asked; `load` then knows what was added while it counted."""
@@ -331,6 +335,8 @@ class Scheduler:
             warm = assignment.warm_key if assignment is not None else None
             lease = Lease(job.ref, claim.slot, claim.lane, warm, state.lane.owner_id)
             member = self.fleet.grant(claim.worker_id, lease, depth(state))
+            if member is not None and is_cold(member, lease):
+                lease.cold_since = self._now()
             # If it left in between, the lease expires, or the worker returns and is asked.
             if assignment is not None and member is not None and member.link is not None:
                 pushes.setdefault(member.id, (member, []))[1].append(assignment)

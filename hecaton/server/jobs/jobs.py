@@ -52,6 +52,7 @@ class Jobs:
         hub: Hub,
     ) -> None:
         self._database, self._clock, self._settings = resources.database, resources.clock, resources.settings
+        self._statistics = resources.statistics
         self._directory, self._fleet, self._attempts, self._hub = directory, fleet, attempts, hub
         self._submissions = Submissions(resources, scheduler, quotas, hub)
         self._scheduler, self._pulls, self.budget = scheduler, scheduler.pulls, quotas.budget
@@ -346,6 +347,7 @@ class Jobs:
             if member is not None and member.link is not None:
                 member.link.send(Cancel((result.ref,)))
         elif result.state is JobState.CANCELLED:
+            self._statistics.end(job.image_id, result.state, Reason.CANCELLED)
             self._hub.publish(job.id, api.JobEvent("end", None))
             if result.batch is not None:
                 self._hub.wake(result.batch)

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import structlog
 
 from hecaton.core.errors import HecatonError
-from hecaton.core.model import AttemptRef, WorkerId
-from hecaton.server.clock import Clock
+from hecaton.core.model import AttemptRef, Reason, WorkerId
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import Hub
-from hecaton.store.port import Database, Swept
+from hecaton.server.resources import Resources
+from hecaton.store.port import Swept
 from hecaton.wire.api import JobEvent
 from hecaton.wire.channel import Cancel
 
@@ -31,15 +31,14 @@ class BatchSweeper:
 
     def __init__(
         self,
-        database: Database,
+        resources: Resources,
         scheduler: Scheduler,
         fleet: Fleet,
         hub: Hub,
-        clock: Clock,
         dispatch: Callable[[], None],
     ) -> None:
-        self._database, self._scheduler, self._fleet = database, scheduler, fleet
-        self._hub, self._clock, self._dispatch = hub, clock, dispatch
+        self._database, self._clock, self._statistics = resources.database, resources.clock, resources.statistics
+        self._scheduler, self._fleet, self._hub, self._dispatch = scheduler, fleet, hub, dispatch
 
     async def loop(self) -> None:
         """Until cancelled."""
@@ -77,6 +76,7 @@ class BatchSweeper:
         running: dict[WorkerId, list[AttemptRef]] = {}
         for result in step.cancelled:
             if result.state.terminal:
+                self._statistics.end(step.batch.image_id, result.state, Reason.CANCELLED)
                 self._hub.publish(result.id, JobEvent("end", None))
             elif result.worker_id is not None:
                 running.setdefault(result.worker_id, []).append(result.ref)

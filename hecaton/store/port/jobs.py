@@ -107,6 +107,7 @@ class EndResult(msgspec.Struct, frozen=True):
     assigned_at: float | None = None
     started_at: float | None = None
     cancel_requested: bool = False
+    image_id: int | None = None
 
 
 class Returned(msgspec.Struct, frozen=True):
@@ -132,6 +133,7 @@ class Expired(msgspec.Struct, frozen=True):
     """A job that waited too long. `batch` and `paused`: as in `EndResult`."""
 
     id: JobId
+    image_id: int
     batch: int | None = None
     paused: bool = False
 

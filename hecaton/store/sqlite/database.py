@@ -24,9 +24,13 @@ _WRITES_PER_COMMIT = 256
 _READS_PER_SNAPSHOT = 32
 
 
-def open_database(path: Path) -> SqliteDatabase:
+Timed = Callable[[str, Runner], Runner]
+"""Of a runner for what is of a kind, "read" or "write", makes another one that does the same."""
+
+
+def open_database(path: Path, timed: Timed | None = None) -> SqliteDatabase:
     """Open the file, create it if absent, migrate it. Unavailable, with what to do, if it cannot be used. Blocks."""
-    return SqliteDatabase(path)
+    return SqliteDatabase(path, timed=timed)
 
 
 class SqliteDatabase:
@@ -34,8 +38,8 @@ class SqliteDatabase:
 
     Only the writer's thread writes, and each connection is one thread's own from the first work on."""
 
-    def __init__(self, path: Path, *, inline: bool = False) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, inline: bool = False, timed: Timed | None = None) -> None:
+        self._path, self._timed = path, timed
         self._connections = [open_file(path)]
         writer = _Transactions(self._connections[0], path)
         self._write_inline: Runner | None = writer.run if inline else None
@@ -43,14 +47,15 @@ class SqliteDatabase:
         self._closed = False
         if inline:
             return
-        self._writer = self._reader = self._thread("hecaton-store-writer", writer.run, _WRITES_PER_COMMIT)
+        self._writer = self._reader = self._thread("writer", "write", writer.run, _WRITES_PER_COMMIT)
         if path != MEMORY:  # memory is one connection's own: there, reads queue up with the writes
             self._connections.append(connect(path, read_only=True))
             reader = _Snapshots(self._connections[1], path)
-            self._reader = self._thread("hecaton-store-reader", reader.run, _READS_PER_SNAPSHOT)
+            self._reader = self._thread("reader", "read", reader.run, _READS_PER_SNAPSHOT)
 
-    def _thread(self, name: str, runner: Runner, limit: int) -> BatchThread:
-        thread = BatchThread(name, runner, limit)
+    def _thread(self, name: str, kind: str, runner: Runner, limit: int) -> BatchThread:
+        runner = runner if self._timed is None else self._timed(kind, runner)
+        thread = BatchThread(f"hecaton-store-{name}", runner, limit)
         self._threads.append(thread)
         return thread
 

@@ -70,6 +70,7 @@ class _Current(msgspec.Struct, gc=False):
     attempt: int
     worker_id: WorkerId | None
     lane: int
+    image_id: int
     assigned_at: float | None
     started_at: float | None
     retries: int
@@ -110,6 +111,7 @@ class _Overdue(msgspec.Struct, gc=False):
 
     seq: int
     id: JobId
+    image_id: int
     spec: str
     batch: int | None
     owner_id: int
@@ -214,19 +216,11 @@ class QueueVerbs:
             if target.terminal:
                 started_at = end.started_at if job.started_at is None else job.started_at
                 last.append(_Last(job, end, verdict, target, started_at))
-                ended.append(
-                    EndResult(
-                        ref=end.ref,
-                        accepted=True,
-                        repeated=False,
-                        state=target,
-                        verdict=verdict,
-                        batch=job.batch,
-                        assigned_at=job.assigned_at,
-                        started_at=started_at,
-                        cancel_requested=cancel_requested,
-                    )
-                )
+                ended.append(EndResult(
+                    ref=end.ref, accepted=True, repeated=False, state=target, verdict=verdict, batch=job.batch,
+                    assigned_at=job.assigned_at, started_at=started_at, cancel_requested=cancel_requested,
+                    image_id=job.image_id,
+                ))  # fmt: skip
             else:
                 self._requeue(job, end, verdict, target)
                 ended.append(EndResult(end.ref, True, False, target, verdict, job.lane))
@@ -343,7 +337,7 @@ class QueueVerbs:
                 paused = self._batch_ends.record_failure(job.batch, job.id, Reason.QUEUE_TTL, failure, counters)
             self._sql(_END_IN_QUEUE, (state.value, now, Reason.QUEUE_TTL.value, failure_text(failure), number, job.seq))
             self._tally.add_failure(job.owner_id, failure)
-            expired.append(Expired(job.id, job.batch, paused))
+            expired.append(Expired(job.id, job.image_id, job.batch, paused))
         return expired
 
 
