@@ -108,6 +108,10 @@ instructions: setup ## Instructions of a job beside those kept; KEEP=1 keeps the
 screenshots: setup ## Make the pictures of the README again
 	@$(BIN)/python docs/screenshots/make.py
 
+.PHONY: dist
+dist: setup ## Build wheel, source and release notes into dist/, and try them with pip, pipx and uv
+	@$(BIN)/python -m tests.release
+
 .PHONY: clean
 clean: ## Remove .venv, caches and build results
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -42,6 +42,7 @@ SLOW = (
     *FIRST,
     "tests/description/",
     "tests/engine/",
+    "tests/release/",
     "tests/server/",
     "tests/serverless/",
     "tests/cli/",

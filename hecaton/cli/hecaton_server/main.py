@@ -127,7 +127,7 @@ HABITS = {
 @_keep("results", DEFAULTS.keep_results, "Results are removed so long after their job ended; the job stays listed.")
 @_keep("logs", DEFAULTS.keep_logs, "Logs are removed so long after their job ended.")
 @_keep("jobs", DEFAULTS.keep_jobs, "Jobs are removed, with all that belongs to them, so long after they ended.")
-@click.version_option(__version__, message="%(version)s")
+@click.version_option(__version__, prog_name="hecaton-server", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(
     context: click.Context,
