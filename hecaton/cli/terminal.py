@@ -247,7 +247,7 @@ def _fit(columns: Sequence[Column], shown: list[int], wide: list[int], width: in
     def excess() -> int:
         return sum(wide[i] for i in shown) + 2 * (len(shown) - 1) - width
 
-    for i in [i for i, column in enumerate(columns) if column.optional]:
+    for i in reversed([i for i, column in enumerate(columns) if column.optional]):
         if excess() > 0:
             shown.remove(i)
     while excess() > 0:

@@ -190,7 +190,8 @@ def job_failed(name: str, view: JobView | BatchResult) -> JobFailed:
         named = f"{view.failure.type}: " if view.failure.type else ""
         why, hint, traceback = f": {named}{view.failure.message}", view.failure.hint, view.failure.traceback
     if keeps_refused(view):
-        kept = f"What it returned is kept: hecaton job wait {view.id} -o FILE, or Client.download_result(id, PATH)."
+        job = view.index if isinstance(view, JobView) else view.id  # the index of an item is its place
+        kept = f"What it returned is kept: hecaton job wait {job} -o FILE, or Client.download_result({job!r}, PATH)."
         hint = f"{hint}\n{kept}" if hint else kept
     error = JobFailed(
         f"{name} is {view.state} ({reason}){why}",

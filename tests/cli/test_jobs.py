@@ -14,7 +14,8 @@ import pytest
 
 from hecaton.core.model import Failure
 from hecaton.wire.api import JobView
-from tests.cli.conftest import Invoke, Process
+from tests.cli.conftest import HECATON, Invoke, Process
+from tests.cli.screen import Terminal
 from tests.cli.views import JOB_ID, failed, finished, job, summary
 from tests.client.scripted import Answer, ScriptedServer, Seen, error, reply
 
@@ -180,7 +181,7 @@ def test_wait_shows_the_log_on_stderr_and_the_result_on_stdout(
     assert ended.code == 0
     assert json.loads(ended.out) == {"answer": 42}
     assert ended.err.splitlines() == [
-        f"Job 12 ({JOB_ID}) is submitted.",
+        "Job 12 is submitted.",
         "IN_QUEUE",
         "ASSIGNED",
         "pulling python:3.9-slim, 40 %",
@@ -416,13 +417,29 @@ def test_jobs_are_told_apart_by_what_they_are_called_or_run(invoke: Invoke, serv
     ended = invoke("job", "list", "--tag", "team=vision", "--name", "lr-0.1")
     assert server.seen[-1].query == {"limit": "20", "tag": "team=vision", "name": "lr-0.1"}
     assert [re.split("  +", line)[2] for line in ended.out.splitlines()] == [
-        "JOB", "lr-0.1", "train.py --lr 0.1 'two words'", "-",
+        "JOB", "lr-0.1: train.py --lr 0.1 'two words'", "train.py --lr 0.1 'two words'", "-",
     ]  # fmt: skip
+    assert [re.split("  +", line)[7] for line in ended.out.splitlines()] == ["TAGS", "team=vision", "-", "-"]
     server.on("GET", "/v1/jobs/12", reply(views[0]))
     shown = invoke("job", "show", "12").out
     assert re.search(r"^name +lr-0.1\nruns +train.py --lr 0.1 'two words'\ntags +team=vision$", shown, re.MULTILINE)
     [first, *_] = json.loads(invoke("job", "list", "--json").out)
     assert (first["name"], first["args"], first["tags"]) == ("lr-0.1", script["args"], {"team": "vision"})
+
+
+def test_people_are_told_numbers_and_scripts_ids(server: ScriptedServer, payload: str) -> None:
+    server.on("POST", "/v1/jobs", SUBMITTED)
+    with Terminal([str(HECATON), "job", "new", payload, "img"]) as terminal:
+        assert terminal.end() == 0
+        assert terminal.seen == f"Job 12 is submitted: hecaton job wait 12\r\n{JOB_ID}\r\n"
+
+
+def test_what_a_job_repeats_is_said_by_its_number_while_that_is_there(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/jobs/13", reply(job(retry_of=JOB_ID)))
+    server.on("GET", f"/v1/jobs/{JOB_ID}", reply(job()))
+    assert re.search(r"^retry of +12$", invoke("job", "show", "13").out, re.MULTILINE)
+    server.on("GET", f"/v1/jobs/{JOB_ID}", error(404, "not_found", "no such job"))
+    assert re.search(rf"^retry of +{JOB_ID}$", invoke("job", "show", "13").out, re.MULTILINE)
 
 
 def test_a_job_is_called_and_tagged_when_it_is_submitted(invoke: Invoke, server: ScriptedServer, payload: str) -> None:

@@ -57,7 +57,7 @@ async def test_a_result_is_removed_after_its_time_and_the_job_says_so(tmp_path: 
         )  # fmt: skip
         reply = await server.admin.call("GET", f"/v1/jobs/{old}/result")
         assert (reply.status, reply.message) == (
-            404, f"job {old} has no result any longer: the result was removed after 30 days",
+            404, f"job {view['index']} has no result any longer: the result was removed after 30 days",
         )  # fmt: skip
         view = await server.admin.job(young)
         assert (view["result"], view["removed"]) == ({"n": 2}, None)

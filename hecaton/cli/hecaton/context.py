@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hecaton.cli import output
+from hecaton.cli.terminal import is_terminal
 from hecaton.core.errors import NotFound, Unauthenticated
 
 if TYPE_CHECKING:
@@ -111,6 +113,12 @@ class Cli:
             output.print_json(value)
         else:
             output.print_lines(lines())
+
+    def submitted(self, noun: str, index: int, key: str) -> None:
+        """What came into being: its id (`key`) for scripts, on stdout, and beside it the number that people use."""
+        if not self.json and is_terminal(sys.stdout):
+            output.say(f"{noun.capitalize()} {index} is submitted: hecaton {noun} wait {index}{self.server_flag}")
+        self.show({"id": key, "index": index}, lambda: [key])
 
     def done(self, value: Any, sentence: str) -> None:
         """The end of a command that changes something: `value` for --json, else a sentence on stderr."""

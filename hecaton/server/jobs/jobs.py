@@ -120,10 +120,10 @@ class Jobs:
         self.budget.require_disk(caller)
         old = await self._job(caller, job_id, Action.RETRY_JOBS)
         if not old.state.terminal:
-            raise Conflict(f"job {old.id} is {old.state}: only ended jobs can be retried")
+            raise Conflict(f"job {old.index} is {old.state}: only ended jobs can be retried")
         payload = await self._database.read(lambda store: store.payload(old.id))
         if payload is None:
-            raise NotFound(f"the payload of job {old.id} is gone")
+            raise NotFound(f"the payload of job {old.index} is gone")
         image = self._directory.find_image(old.image)  # registered again meanwhile, it has another number
         spec = changed_spec(old.spec, changes)
         now = self._clock.now()
@@ -240,7 +240,7 @@ class Jobs:
         job = await self._job(caller, job_id)
         body = await self._database.read(lambda store: store.payload(job.id))
         if body is None:
-            raise NotFound(f"the payload of job {job.id} is gone")
+            raise NotFound(f"the payload of job {job.index} is gone")
         return body
 
     async def result(self, caller: Caller, job_id: str) -> Body:
@@ -248,11 +248,11 @@ class Jobs:
         body = await self._database.read(lambda store: store.result(job.id))
         if body is None and job.result_kind is not None:
             raise NotFound(
-                f"job {job.id} has no result any longer: {removed(self._settings.keep_results)}",
-                "hecaton job retry computes it again. How long results stay: hecaton-server --keep-results",
+                f"job {job.index} has no result any longer: {removed(self._settings.keep_results)}",
+                f"hecaton job retry {job.index} computes it again. How long they stay: hecaton-server --keep-results",
             )
         if body is None:
-            raise NotFound(f"job {job.id} has no result: it is {job.state}", f"hecaton job show {job.id}")
+            raise NotFound(f"job {job.index} has no result: it is {job.state}", f"hecaton job show {job.index}")
         return body
 
     async def logs(self, caller: Caller, job_id: str, attempt: int | None, offset: int) -> AsyncIterator[bytes]:

@@ -13,12 +13,13 @@ from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.completers import batches
 from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.jobs.follow import interrupted, output_option
+from hecaton.cli.hecaton.jobs.text import number_of
 from hecaton.cli.hecaton.tree import Group
 from hecaton.cli.terminal import Column, ago, duration, one_line
 from hecaton.core.model import JobState
 
 if TYPE_CHECKING:
-    from hecaton.client import BatchHandle
+    from hecaton.client import BatchHandle, Client
     from hecaton.core.batches import FailureGroup
     from hecaton.wire.api import BatchView
 
@@ -63,7 +64,7 @@ def list_batches(cli: Cli, limit: int) -> None:
 def show(cli: Cli, batch_id: str) -> None:
     """Counts per state, the time left, and failures grouped by cause."""
     view = cli.client().batch(batch_id).view()
-    cli.show(view, lambda: details(view, cli.client().now()))
+    cli.show(view, lambda: _all(cli.client(), view))
 
 
 @batch.command("wait")
@@ -108,7 +109,7 @@ def retry(cli: Cli, batch_id: str, failed: bool, handler: Path | None) -> None:
         output.say(
             f"Batch {view.index}: {view.size} failed jobs of batch {old.index} again, with {view.file_name}, {which}."
         )
-    cli.show({"id": made.id, "index": made.index}, lambda: [made.id])
+    cli.submitted("batch", made.index, made.id)
 
 
 @batch.command("cancel")
@@ -139,7 +140,12 @@ def status(view: BatchView) -> str:
     return "running" if view.running else "waiting" if view.closed else "open"
 
 
-def details(view: BatchView, now: float) -> list[str]:
+def _all(client: Client, view: BatchView) -> list[str]:
+    return details(view, client.now(), number_of(client.batch, view.retry_of))
+
+
+def details(view: BatchView, now: float, retry_of: str | None) -> list[str]:
+    """`retry_of`: what it repeats, as people call that."""
     left = duration(view.seconds_left) if view.seconds_left is not None and not view.complete else None
     lines = output.field_lines(
         [
@@ -158,7 +164,7 @@ def details(view: BatchView, now: float) -> list[str]:
             ("cancelled", view.cancelled),
             ("pace", f"{view.rate:.3g} jobs/s" if view.rate and not view.complete else None),
             ("time left", f"about {left}" if left else None),
-            ("retry of", view.retry_of),
+            ("retry of", retry_of),
         ]
     )
     if view.paused is not None:
@@ -223,7 +229,7 @@ def follow(cli: Cli, handle: BatchHandle, target: Path | None, since: float | No
 
 def _ending(cli: Cli, view: BatchView, since: float | None, target: Path | None) -> list[str]:
     """What it was, and where the results are; all about one in which not all is well."""
-    lines = [] if view.complete and not view.failed and not view.cancelled else details(view, cli.client().now())
+    lines = [] if view.complete and not view.failed and not view.cancelled else _all(cli.client(), view)
     if view.complete:
         lines += [""] if lines else []
         name = f" ({one_line(view.name)})" if view.name else ""

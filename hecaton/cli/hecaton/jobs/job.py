@@ -52,8 +52,7 @@ def list_jobs(
     """List recent jobs and their statuses, the latest first."""
     found = _pages(cli.client(), state, None if everything else limit, name, tags)
     now = cli.client().now()
-    rows = [job_text.row(view, now) for view in found]
-    cli.show(found, lambda: output.table_lines(job_text.COLUMNS, rows, _nothing(state, name or job_text.tagged(tags))))
+    cli.show(found, lambda: job_text.rows(found, now, _nothing(state, name or job_text.tagged(tags))))
 
 
 def _nothing(state: str | None, label: str | None) -> str:
@@ -87,8 +86,9 @@ def _pages(
 @pass_cli
 def show(cli: Cli, job_id: str) -> None:
     """View full details of a job: ID, status, payload, index, and why it waits or failed."""
-    view = cli.client().job(job_id)
-    cli.show(view, lambda: job_text.details(view, cli.client().now()))
+    client = cli.client()
+    view = client.job(job_id)
+    cli.show(view, lambda: job_text.details(view, client.now(), job_text.number_of(client.job, view.retry_of)))
 
 
 @job.command("wait")
@@ -198,4 +198,4 @@ def retry(cli: Cli, /, job_id: str, **options: Any) -> None:
     hecaton job retry 412 --timeout 2h
     """
     handle = cli.client().retry(job_id, **{name: value for name, value in options.items() if value is not None})
-    cli.show({"id": handle.id, "index": handle.index}, lambda: [handle.id])
+    cli.submitted("job", handle.index, handle.id)

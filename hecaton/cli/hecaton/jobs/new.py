@@ -119,9 +119,9 @@ def new(
     with known_image(cli, image_name):
         handle = _submit(client, file_path, image_name, name, asked)
     if wait:
-        output.say(f"Job {handle.index} ({handle.id}) is submitted.")
+        output.say(f"Job {handle.index} is submitted.")
         return follow(cli, handle.id, None, target, str(handle.index))
-    cli.show({"id": handle.id, "index": handle.index}, lambda: [handle.id])
+    cli.submitted("job", handle.index, handle.id)
     return 0
 
 
@@ -196,7 +196,7 @@ def _new_batch(cli: Cli, image: str, each: str, name: str, wait: bool, target: P
     with items_of(client, each) as items, known_image(cli, image):
         handle = client.submit_items(image, items, name=name, key=asked.key, **options)
     if wait:
-        output.say(f"Batch {handle.index} ({handle.id}) is submitted.")
+        output.say(f"Batch {handle.index} is submitted.")
         return batch.follow(cli, handle, target, since)
-    cli.show({"id": handle.id, "index": handle.index}, lambda: [handle.id])
+    cli.submitted("batch", handle.index, handle.id)
     return 0

@@ -7,10 +7,10 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -30,25 +30,13 @@ from hecaton.cli.terminal import (
 )
 from hecaton.core.batches import LAST_LINES
 from hecaton.core.doors import WAYS
-from hecaton.core.errors import NotFound
+from hecaton.core.errors import HecatonError, NotFound
 from hecaton.core.image_versions import short
 
 if TYPE_CHECKING:
     from hecaton.client import Client
     from hecaton.core.options import Option
     from hecaton.wire.api import AttemptView, JobSummary, JobView
-
-COLUMNS = [
-    Column("#", right=True),
-    Column("STATUS", flexible=True, state=True),
-    Column("JOB", flexible=True),
-    Column("IMAGE", flexible=True),
-    Column("SUBMITTED"),
-    Column("RAN", right=True),
-    Column("WORKER", flexible=True),
-    Column("OWNER", flexible=True, optional=True),
-    Column("ID", optional=True),
-]
 
 COPY = 1024 * 1024
 
@@ -58,17 +46,36 @@ SHOWN_LINES = 5
 NOBODY = "no worker is registered yet. On a machine with a GPU: sudo hecaton-gpu install SERVER"
 
 
-def row(view: JobSummary, now: float) -> list[str]:
+def rows(views: Sequence[JobSummary], now: float, empty: str) -> list[str]:
+    """A line for each. Without any: `empty` is said on stderr."""
+    tags = any(view.tags for view in views)
+    columns = [
+        Column("#", right=True),
+        Column("STATUS", flexible=True, state=True),
+        Column("JOB", flexible=True),
+        Column("IMAGE", flexible=True),
+        Column("SUBMITTED"),
+        Column("RAN", right=True),
+        Column("WORKER", flexible=True),
+        *([Column("TAGS", flexible=True, optional=True)] if tags else []),
+        Column("OWNER", flexible=True, optional=True),
+        Column("ID", optional=True),
+    ]
+    return output.table_lines(columns, [_row(view, now, tags) for view in views], empty)
+
+
+def _row(view: JobSummary, now: float, tags: bool) -> list[str]:
     why = f" ({view.reason})" if view.state == "FAILED" and view.reason else ""
     ran = duration((view.ended_at or now) - view.started_at) if view.started_at else ""
     return [
         str(view.index),
         view.state + why,
-        view.name or runs(view) or "",
+        ": ".join(filter(None, (view.name, runs(view)))),
         view.image,
         ago(view.created_at, now),
         ran,
         view.worker or "",
+        *([tagged(view.tags)] if tags else []),
         view.owner,
         view.id,
     ]
@@ -83,8 +90,22 @@ def tagged(tags: Mapping[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in tags.items())
 
 
-def details(view: JobView, now: float) -> list[str]:
-    lines = output.field_lines(_fields(view, now))
+class Numbered(Protocol):
+    @property
+    def index(self) -> int: ...
+
+
+def number_of(look: Callable[[str], Numbered], key: str | None) -> str | None:
+    """The number of a job or batch that another one names by its id (`key`), or that, if it is there no more."""
+    try:
+        return None if key is None else str(look(key).index)
+    except HecatonError:
+        return key
+
+
+def details(view: JobView, now: float, retry_of: str | None) -> list[str]:
+    """`retry_of`: what it repeats, as people call that."""
+    lines = output.field_lines([*_fields(view, now), ("retry of", retry_of)])
     if WAYS[view.mode].takes_payload:
         lines += output.block_lines("payload", _payload(view))
     if not view.state.terminal:
@@ -128,7 +149,6 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
         ("exit code", view.exit_code or None),
         *((option.label, _asked(option, value)) for option, value in given(view) if option.label),
         *_of_its_image(view),
-        ("retry of", view.retry_of),
     ]
 
 
