@@ -93,13 +93,16 @@ class Verdict(msgspec.Struct, frozen=True):
     delay: float = 0.0  # seconds until the next attempt may be assigned
 
 
+_GOOD = Verdict(Event.FINISH, Reason.OK, charge(Reason.OK))
+
+
 def judge(history: History, reason: Reason, excused: bool = False, hope: bool = False) -> Verdict:
     """Where a job goes when its current attempt ended with `reason`. `excused`: its worker was lost by something that
     no job of it can have caused, such as a power cut that took others too. `hope`: its image could not be had there and
     then, but may be elsewhere or later; the scheduler knows where not to try it."""
-    charged = charge(reason)
     if reason is Reason.OK:
-        return Verdict(Event.FINISH, reason, charged)
+        return _GOOD
+    charged = charge(reason)
     if history.cancel_requested or reason is Reason.CANCELLED:
         return Verdict(Event.CANCEL, Reason.CANCELLED, Charged.NONE)
     if reason in NO_IMAGE and hope:

@@ -209,13 +209,15 @@ _values = attrgetter(*OPTIONS)
 
 
 def values_of(options: Options) -> dict[str, Any]:
-    """By name, for the constructor of another struct that carries them."""
+    """By name, for the constructor of another struct that carries them; none where all are at their defaults."""
     # hot: benchmarks/throughput.py - with every submission
-    return dict(zip(OPTIONS, _values(options), strict=True))
+    values = _values(options)
+    return {} if values == _DEFAULTS else dict(zip(OPTIONS, values, strict=True))
 
 
 NOTHING_ASKED = Options()
 _DEFAULTS = _values(NOTHING_ASKED)
+_TYPES = [*map(type, _DEFAULTS)]
 
 
 def options_of(holder: Options) -> Options:
@@ -266,8 +268,11 @@ def checked(keywords: Mapping[str, Any]) -> Options:
 
 def check(options: Options) -> None:
     """BadRequest, with name, value and what was expected, for whatever is of the wrong type or out of its bounds."""
-    # hot: benchmarks/throughput.py - most are at their default
-    for option, value in zip(OPTIONS.values(), _values(options), strict=True):
+    # hot: benchmarks/throughput.py - most are all at their defaults, and of their type: False is equal to 0
+    values = _values(options)
+    if values == _DEFAULTS and [*map(type, values)] == _TYPES:
+        return
+    for option, value in zip(OPTIONS.values(), values, strict=True):
         if value is not option.default and not value == {} == option.default and not option.allows(value):
             raise BadRequest(f"{option.name} is {_shown(value)}: expected {option.expected}")
 

@@ -124,6 +124,8 @@ def checked(outcome: Outcome, blobs: Blobs, max_result: int) -> Outcome:
         return _without(outcome, f"a result of {len(body.data)} bytes came inline, the limit is {INLINE_LIMIT}")
     fault = None if invalid else fault_of(body.kind, body.data)
     if fault is None and not invalid:
+        if outcome.body is body and body.size == len(body.data):
+            return outcome
         return msgspec.structs.replace(outcome, body=Body.inline(body.kind, body.data))
     return _refused(outcome, fault, body.kind, Body.inline(kind_of_rest(body.data), body.data))
 
@@ -178,10 +180,10 @@ def shown_progress(value: msgspec.Raw) -> msgspec.Raw | None:
 
 
 def _plausible(outcome: Outcome) -> Outcome:
-    ran, age = _seconds(outcome.ran), _seconds(outcome.age) or 0.0
-    failure = outcome.failure
-    if failure is None and ran == outcome.ran and age == outcome.age:
+    failure, ran, age = outcome.failure, outcome.ran, outcome.age
+    if failure is None and (ran is None or 0.0 <= ran <= MAX_SECONDS) and 0.0 <= age <= MAX_SECONDS:
         return outcome
+    ran, age = _seconds(ran), _seconds(age) or 0.0
     return msgspec.structs.replace(outcome, ran=ran, age=age, failure=_cut(failure))
 
 

@@ -18,7 +18,7 @@ from hecaton.server.fleet.lanes import needs
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import KEEP_ALIVE, QUEUE_LIMIT, Hub, Watch
-from hecaton.server.jobs.end_news import parts_at_end
+from hecaton.server.jobs.end_news import view_at_end
 from hecaton.server.jobs.quotas import Quotas
 from hecaton.server.jobs.requests import changed_spec, payload_of, request_digest, spec_of
 from hecaton.server.jobs.submissions import Submissions
@@ -97,8 +97,7 @@ class Jobs:
         image, member = self._directory.image(job.image_id), self._fleet.members.get(end.said.by)
         if image is None or member is None:
             return None
-        parts = parts_at_end(job, submitted.index, caller.name, image.name, member.name, end)
-        return job_view(parts, None, (), self._settings.keep_results) if parts is not None else None
+        return view_at_end(job, submitted.index, caller.name, image, member.name, end)
 
     def _new_job(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> port.NewJob:
         self.budget.require_disk(caller)

@@ -76,10 +76,11 @@ def spec_of(request: Shared) -> JobSpec:
     # hot: benchmarks/throughput.py - most have none of these
     if request.args:
         _require_arguments(request.args)
-    name = _file_name(request.file_name)
+    name = None if request.file_name is None else _file_name(request.file_name)
     own_name = request.name if isinstance(request, api.NewJob) else None  # a batch's is its own, not its jobs'
+    own_name = None if own_name is None else _job_name(own_name)
     tags = _tags(request.tags) if request.tags else ()
-    return JobSpec(request.mode, request.file, name, request.args, _job_name(own_name), tags, **values_of(request))
+    return JobSpec(request.mode, request.file, name, request.args, own_name, tags, **values_of(request))
 
 
 def _require_arguments(arguments: Sequence[str]) -> None:
@@ -155,13 +156,8 @@ def labels_of(name: str | None, tags: Sequence[str]) -> list[tuple[str, str]]:
 
 def payload_of(request: Content, limit: int) -> Body:
     """BadRequest and TooLarge say what is wrong with it. Whether a blob is there, `require_blobs` looks."""
-    given = [
-        request.input is not msgspec.UNSET,
-        request.text is not None,
-        request.base64 is not None,
-        request.payload is not None,
-    ]
-    if sum(given) > 1:
+    others = 3 - (request.text, request.base64, request.payload).count(None)
+    if others > 1 or (others and request.input is not msgspec.UNSET):
         raise BadRequest("give one of `input`, `text`, `base64` and `payload`, not several")
     if request.payload is not None:
         blob = request.payload

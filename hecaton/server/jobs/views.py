@@ -48,7 +48,7 @@ def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting],
     job, spec = parts.job, parts.job.spec
     current = live if live is not None and live.ref == job.ref else None
     # What was refused is kept, and has to be asked for: `result` is that of a job that has one.
-    result, result_base64 = _result(parts.result if job.state is JobState.FINISHED else None)
+    result, result_base64 = shown_result(parts.result if job.state is JobState.FINISHED else None)
     return api.JobView(
         id=job.id,
         index=job.index,
@@ -76,7 +76,7 @@ def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting],
         tags=dict(spec.tags),
         payload_kind=job.payload_kind,
         payload_size=job.payload_size,
-        payload=_payload(parts.payload),
+        payload=shown_payload(parts.payload),
         result_kind=job.result_kind,
         result_size=job.result_size,
         result=result,
@@ -95,13 +95,13 @@ def removed(keep_results: float) -> str:
     return f"the result was removed after {keep_results / 86400:g} days"
 
 
-def _payload(body: Body | None) -> msgspec.Raw:
+def shown_payload(body: Body | None) -> msgspec.Raw:
     if body is None or body.blob or body.size > SHOWN_PAYLOAD or body.kind is Kind.BYTES:
         return _NULL
     return msgspec.Raw(body.data) if body.kind is Kind.JSON else msgspec.Raw(msgspec.json.encode(body.data.decode()))
 
 
-def _result(body: Body | None) -> tuple[msgspec.Raw, str | None]:
+def shown_result(body: Body | None) -> tuple[msgspec.Raw, str | None]:
     if body is None or body.blob:
         return _NULL, None
     if body.kind is Kind.JSON:

@@ -40,6 +40,7 @@ from hecaton.wire.retries import Retry
 from hecaton.wire.usage import UserChange
 
 MAX_KEY = 128
+_KEY = api.IDEMPOTENCY_HEADER.lower().encode()
 
 PASSWORD_BODY_LIMIT = 4 * 1024
 """Of a request that holds a name and a password."""
@@ -176,7 +177,8 @@ class Api:
         body = await call.body()
         request: api.NewJob = decode(body, api.NewJob)
         wait = call.query["wait"]
-        digest, key = request_digest(body), key_of(call)
+        key = key_of(call)
+        digest = request_digest(body) if key is not None else b""
         if wait is not None and call.reservation is None:
             return await self._jobs.submit_and_wait(call.caller, request, key, digest, wait)
         submitted = await self._jobs.submit(call.caller, request, key, digest)
@@ -349,7 +351,7 @@ class Api:
 
 
 def key_of(call: Call) -> str | None:
-    key = call.header(api.IDEMPOTENCY_HEADER.lower().encode())
+    key = call.header(_KEY)
     if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
         raise BadRequest(f"the {api.IDEMPOTENCY_HEADER} has {len(key)} characters: expected 1 to {MAX_KEY}, printable")
     return key
