@@ -83,8 +83,8 @@ def fleet(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fle
             yield fleet
 
 
-def test_there_are_twelve() -> None:
-    assert len(SHAPES) == 12
+def test_there_are_thirteen() -> None:
+    assert len(SHAPES) == 13
 
 
 @pytest.mark.parametrize(("shape", "way"), [case for case in CASES if case not in DEAF])
@@ -92,6 +92,15 @@ def test_it_runs_as_its_image_has_it(fleet: Fleet, shape: str, way: str) -> None
     seen = fleet.seen(shape, way)
     assert seen["by"] == ("image" if way == "native" else way)
     assert {name: seen[name] for name in SHAPES[shape].shows} == SHAPES[shape].shows
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_another_program_of_that_name_in_the_image_is_passed_over_and_the_log_says_so_once(
+    fleet: Fleet, way: str
+) -> None:
+    fleet.ended("other-program", way)
+    log = fleet.jobs["other-program", way, "image"].logs()
+    assert log.count("the image has hecaton 1.0.1, another program;") == 1
 
 
 @pytest.mark.parametrize(("shape", "way"), DEAF)

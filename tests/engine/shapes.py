@@ -5,7 +5,9 @@ They hold no code of the package, so a change of it builds none of them anew. Ea
 
 from __future__ import annotations
 
+import io
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,7 +57,25 @@ export PATH=/opt/conda/envs/app/bin:$PATH PYTHONPATH=/opt/conda/own:$PYTHONPATH
 exec "$@"
 """
 OLD = "raise SystemExit('this is hecaton 1.0.1, which speaks another protocol')\n"
+PIP_CONF = b"[global]\nno-index = true\nfind-links = /opt/wheelhouse\n"
 LAUNCH = "raise SystemExit('the module `launch` of this image is not to be run')\n"
+
+
+def _other_program() -> bytes:
+    """A wheel like that of the `hecaton` 1.0.1 that an index may have: no version in its code."""
+    information = "hecaton-1.0.1.dist-info"
+    files = {
+        "hecaton/__init__.py": "",
+        "hecaton/serverless.py": "def start(handler):\n    raise FileNotFoundError('/shared')\n",
+        f"{information}/METADATA": "Metadata-Version: 2.1\nName: hecaton\nVersion: 1.0.1\n",
+        f"{information}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{information}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{information}/RECORD"])
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(zipfile.ZipInfo(name), text)
+    return buffer.getvalue()
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -112,6 +132,13 @@ SHAPES: Mapping[str, Shape] = {
         f"ENV PYTHONPATH=/own:/app\n{COPY}",
         {"old.py": OLD.encode(), "launch.py": LAUNCH.encode()},
         shows={"made": True, "hecaton": "/run/hecaton/python"},
+    ),
+    "other-program": Shape(
+        "the README's Dockerfile, where the index has another program of that name",
+        "COPY pip.conf /etc/pip.conf\nCOPY hecaton-1.0.1-py3-none-any.whl /opt/wheelhouse/\n"
+        f"RUN pip install hecaton\n{COPY}",
+        {"pip.conf": PIP_CONF, "hecaton-1.0.1-py3-none-any.whl": _other_program()},
+        shows={"hecaton": "/run/hecaton/python"},
     ),
     "opt": Shape(
         "an application in /opt/hecaton",

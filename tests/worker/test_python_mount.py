@@ -20,17 +20,24 @@ LAUNCHER = Path(SHELL_LAUNCHER).relative_to(PYTHON_TARGET)
 WHERE = "import hecaton, hecaton.serverless as s; print(hecaton.__version__, s.__file__)"
 
 
-def run(code: str, *path: Path, python: str = sys.executable) -> str:
+def ran(code: str, *path: Path) -> subprocess.CompletedProcess[str]:
     """Run code in a Python that has nothing installed, with PYTHONPATH as the worker would set it."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": ":".join(map(str, path))}
-    done = subprocess.run([python, "-S", "-c", code], env=environment, cwd="/", capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-S", "-c", code], env=environment, cwd="/", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return done
+
+
+def run(code: str, *path: Path) -> str:
+    """What it prints."""
+    return ran(code, *path).stdout.strip()
 
 
 def test_brings_serverless_to_a_python_that_has_none(tmp_path: Path) -> None:
     mount = python_mount.build(tmp_path)
-    assert run(WHERE, mount) == f"{hecaton.__version__} {mount}/hecaton/serverless/__init__.py"
+    done = ran(WHERE, mount)
+    assert done.stdout == f"{hecaton.__version__} {mount}/hecaton/serverless/__init__.py\n"
+    assert done.stderr == ""
     assert (
         run("from hecaton.serverless import start, progress, ServerLessInput; print('all there')", mount) == "all there"
     )
@@ -71,6 +78,26 @@ def test_passes_over_one_that_is_older_than_2(tmp_path: Path, text: str, install
         (own / f"hecaton-{installed}").mkdir()
     mount = python_mount.build(tmp_path)
     assert run("import hecaton.serverless as s; print(s.__file__)", mount, own).startswith(str(mount if older else own))
+
+
+@pytest.mark.parametrize(
+    ("text", "installed"),
+    [("", "hecaton-1.0.1.dist-info"), ("", "hecaton-1.0.1-py3.9.egg-info"), ("__version__ = '1.0.1'  # old\n", None)],
+)
+def test_says_once_what_it_has_passed_over(tmp_path: Path, text: str, installed: str | None) -> None:
+    """As the index has it: `hecaton/serverless.py` beside an `__init__.py` with nothing in it. The processes that a
+    handler starts say it no more."""
+    own = tmp_path / "site"
+    (own / "hecaton").mkdir(parents=True)
+    (own / "hecaton/__init__.py").write_text(text)
+    (own / "hecaton/serverless.py").write_text("raise FileNotFoundError('/shared')")
+    if installed is not None:
+        (own / installed).mkdir()
+    again = "; import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', 'import hecaton.serverless'])"
+    said = ran(WHERE + again, python_mount.build(tmp_path), own).stderr
+    assert said == (
+        "hecaton: the image has hecaton 1.0.1, another program; the worker's own hecaton.serverless is used\n"
+    )
 
 
 def test_puts_no_name_on_the_path_but_its_own(tmp_path: Path) -> None:

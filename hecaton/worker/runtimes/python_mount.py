@@ -38,23 +38,43 @@ def _load_the_images_own():
     mount = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     rest = [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != mount]
     spec = importlib._bootstrap_external.PathFinder.find_spec("hecaton", rest)
-    if spec is None or spec.loader is None or not spec.origin or _is_old(spec.origin, rest):
+    if spec is None or spec.loader is None or not spec.origin:
+        return
+    older = _older(spec.origin, rest)
+    if older:
+        _say_once(older)
         return
     module = importlib._bootstrap.module_from_spec(spec)
     sys.modules["hecaton"] = module  # the import system hands out what it finds here when this file has run
     spec.loader.exec_module(module)
 
 
-def _is_old(origin, path):
-    """Read, not run: an old one may import whatever it likes. One that says no version is somebody's own."""
+def _older(origin, path):
+    """Its version, if that is older than 2.0. Read, not run: an old one may import whatever it likes. One that says no
+    version is somebody's own."""
     try:
         with open(origin, encoding="utf-8") as file:
-            said = [line.partition("=")[2].strip(" '\\"") for line in file if line.startswith("__version__")]
+            said = [line.partition("=")[2] for line in file if line.startswith("__version__")]
         folders = [entry or os.curdir for entry in path if os.path.isdir(entry or os.curdir)]
         installed = [name[8:] for entry in folders for name in os.listdir(entry) if name.startswith("hecaton-")]
     except (OSError, ValueError):
-        return False
-    return next((version[:2] in ("0.", "1.") for version in said + installed if version[:1].isdigit()), False)
+        return ""
+    for version in said + installed:
+        version = version.partition("#")[0].partition(".dist")[0].partition("-")[0].strip(" '\\"\\n")
+        if version[:1].isdigit():
+            return version if version[:2] in ("0.", "1.") else ""
+    return ""
+
+
+def _say_once(version):
+    """Not in each process that the first one starts."""
+    line = "hecaton: the image has hecaton {{}}, another program; the worker's own hecaton.serverless is used\\n"
+    try:
+        if os.environ.get("HECATON_OLDER_IN_IMAGE") != version:
+            os.environ["HECATON_OLDER_IN_IMAGE"] = version
+            os.write(2, line.format(version).encode())
+    except (OSError, ValueError):
+        pass
 
 
 _load_the_images_own()
