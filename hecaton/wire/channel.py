@@ -16,15 +16,14 @@ the end. A new kind of message goes only to a side that speaks its version.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Failure, Gpu, Kind, Mode, Reason
 from hecaton.core.options import NOTHING_ASKED, Options
 from hecaton.wire.bounds import MAX_MESSAGES, MAX_REFS, MAX_SLOTS, Index, Name, Names, Number, Piece, Size, Text
-
-T = TypeVar("T")
+from hecaton.wire.decoding import decoded
 
 PROTOCOL = 3
 """Goes up with every field or message that is appended. 2 asks and says nothing of images."""
@@ -240,11 +239,13 @@ class Note(_Message, frozen=True, tag="note"):
 
 
 class Warm(_Message, frozen=True, tag="warm"):
-    """The container on a slot came or went."""
+    """The container on a slot comes, is warm, or went. `version`: what of its image runs: the digest that was asked
+    for, else the engine's id; said before its first job starts."""
 
     slot: Index
     warm_key: Name | None
     image: Name | None
+    version: Name | None = None
 
 
 class Lost(_Message, frozen=True, tag="lost"):
@@ -337,14 +338,6 @@ def decode_for_server(frame: bytes) -> list[FromWorker]:
     return decoded(_from_worker, frame)
 
 
-def decoded(decoder: msgspec.msgpack.Decoder[T], frame: bytes | msgspec.Raw) -> T:
-    """Raises msgspec.DecodeError, whatever is wrong."""
-    try:
-        return decoder.decode(frame)
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise msgspec.DecodeError(f"the frame is malformed: {error}") from None
-
-
 __all__ = [
     "CLOSE_PROTOCOL",
     "CLOSE_REPLACED",
@@ -391,6 +384,5 @@ __all__ = [
     "common",
     "decode_for_server",
     "decode_for_worker",
-    "decoded",
     "encode",
 ]

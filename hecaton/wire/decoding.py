@@ -1,4 +1,4 @@
-"""JSON into the types of messages, from any thread."""
+"""Bytes into the types of messages. Of JSON from any thread."""
 
 from __future__ import annotations
 
@@ -24,3 +24,11 @@ def decode(data: bytes | str, kind: type[T]) -> T:
             decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     found: T = decoder.decode(data)
     return found
+
+
+def decoded(decoder: msgspec.msgpack.Decoder[T], frame: bytes | msgspec.Raw) -> T:
+    """Raises msgspec.DecodeError, whatever is wrong."""
+    try:
+        return decoder.decode(frame)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"the frame is malformed: {error}") from None

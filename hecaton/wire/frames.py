@@ -19,9 +19,9 @@ from hecaton.wire.channel import (
     Started,
     ToWorker,
     decode_for_server,
-    decoded,
     encode,
 )
+from hecaton.wire.decoding import decoded
 
 M = TypeVar("M", ToWorker, FromWorker)
 

@@ -21,6 +21,33 @@ class AttemptContract:
         job = await scene.job(ref.job)
         assert (job.state, job.started_at) == (JobState.IN_PROGRESS, NOW + 3)
 
+    async def test_what_a_start_says_of_its_image_stays_with_the_attempt(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        ref = await scene.submit_and_claim()
+
+        async def versions() -> list[str | None]:
+            return [one.image_version for one in await database.read(lambda store: store.attempts(ref.job))]
+
+        await database.write(lambda store: store.start([ref], NOW + 1, "an id"))
+        assert await versions() == ["an id"]
+        await scene.end(ref, Reason.WORKER_LOST, 2, by=None)
+        await database.write(lambda store: store.return_leases(WORKER, {ref: 0}))
+        assert await versions() == ["an id"]
+        await scene.end(ref, Reason.WORKER_LOST, 3, by=None)
+        [second] = await scene.claim(at=1000)
+        assert await versions() == ["an id", None]
+        await scene.start(second.ref, 1001)
+        await scene.end(second.ref, Reason.OK, 1002, body=RESULT, image_version="another")
+        assert await versions() == ["an id", "another"]
+
+    async def test_the_last_attempt_keeps_what_its_start_said_of_its_image(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        ref = await scene.submit_and_claim()
+        await database.write(lambda store: store.start([ref], NOW + 1, "an id"))
+        await scene.end(ref, Reason.TIMEOUT, 2)
+        [attempt] = await database.read(lambda store: store.attempts(ref.job))
+        assert attempt.image_version == "an id"
+
     async def test_a_start_that_does_not_fit_changes_nothing(self, database: Database) -> None:
         scene = await Scene.on(database)
         waiting = await scene.submit(priority=-1)

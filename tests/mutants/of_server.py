@@ -167,8 +167,8 @@ MUTANTS = (
         "silence-is-for-ever",
         "the jobs of a lost worker run elsewhere",
         "server/fleet/members.py",
-        "if quiet > lost_after:",
-        "if False:",
+        "for member in self.members.values() if now - member.last_contact > lost_after]",
+        "for member in self.members.values() if False]",
         (_LEASES + "test_a_worker_that_is_silent_on_an_open_connection_is_lost_too",),
     ),
     Mutant(

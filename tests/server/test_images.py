@@ -15,7 +15,7 @@ from hecaton.core.model import Reason
 from hecaton.core.references import parse
 from hecaton.server.accounts.questions import MAX_ANSWER
 from hecaton.server.accounts.registry import check
-from hecaton.wire.channel import Outcome, Pulled, Resolve, Resolved
+from hecaton.wire.channel import Outcome, Pulled, Resolve, Resolved, Started, Warm
 from tests.client.scripted import HANG, HTML_502, Answer, ScriptedServer, Seen, reply
 from tests.engine.registry import Registry
 from tests.server.people import eventually
@@ -390,3 +390,18 @@ async def test_a_job_says_which_image_each_of_its_attempts_ran_in(server: Runnin
     shown = await server.admin.ended(job)
     assert [attempt["image_version"][:13] for attempt in shown["attempts"]] == ["sha256:1f3c9e", "sha256:9ab041"]
     assert len(shown["attempts"][1]["image_version"]) == 128
+
+
+async def test_a_job_says_while_it_runs_which_image_it_runs_in(server: Running) -> None:
+    await server.image()
+    worker = await server.worker()
+    job = await server.admin.submit(IMAGE)
+
+    async def version() -> str:
+        shown = await server.admin.job(job)
+        return str(shown["attempts"][-1].get("image_version")) if shown["state"] == "IN_PROGRESS" else ""
+
+    await worker.take()
+    await worker.send(Warm(0, None, None, "sha256:1f3c9e" + "x" * 400))
+    await worker.send(Started((worker.assigned[0].ref,)))
+    await eventually(version, ("sha256:1f3c9e" + "x" * 400)[:128])

@@ -17,7 +17,7 @@ from hecaton.server.fleet.checks import ability
 from hecaton.server.fleet.kinds import Work, work_of
 from hecaton.server.fleet.members import Fleet, Lease, Member, OutOfService
 from hecaton.server.fleet.openings import TIDY, Openings
-from hecaton.wire.channel import PROTOCOL, Hello, SlotInfo, ToWorker
+from hecaton.wire.channel import PROTOCOL, Hello, SlotInfo, ToWorker, Warm
 
 NOW = 1000.0
 WORKERS = [WorkerId(name) for name in "abcd"]
@@ -96,7 +96,7 @@ class World:
         self.fleet.set_draining(worker, self._rng.random() < 0.3)
 
     def warm(self, worker: WorkerId) -> None:
-        self.fleet.set_warm(worker, self._rng.randint(0, 3), self._warm(), None)
+        self.fleet.set_warm(worker, Warm(self._rng.randint(0, 3), self._warm(), None))
 
     def _slot(self, worker: WorkerId) -> int | None:
         member = self.fleet.members.get(worker)

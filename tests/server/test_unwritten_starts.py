@@ -25,10 +25,10 @@ class _Written:
     """Notes what would be written."""
 
     def __init__(self) -> None:
-        self.starts: list[tuple[AttemptRef, float]] = []
+        self.starts: list[tuple[AttemptRef, float, str | None]] = []
 
-    def start(self, refs: Sequence[AttemptRef], at: float) -> None:
-        self.starts += [(ref, at) for ref in refs]
+    def start(self, refs: Sequence[AttemptRef], at: float, image_version: str | None) -> None:
+        self.starts += [(ref, at, image_version) for ref in refs]
 
 
 async def test_a_start_is_written_when_it_has_lasted_and_not_with_others() -> None:
@@ -41,13 +41,13 @@ async def test_a_start_is_written_when_it_has_lasted_and_not_with_others() -> No
         return len(written.starts)
 
     starts = UnwrittenStarts(clock, write)
-    starts.add(LONG, 0.0)
-    starts.add(FRESH, DELAY)
-    starts.add(SHORT, 0.0)
+    starts.add(LONG, 0.0, "an id")
+    starts.add(FRESH, DELAY, None)
+    starts.add(SHORT, 0.0, "an id")
     starts.discard(SHORT)
     clock.time = DELAY
     await eventually(count, 1)
-    assert written.starts == [(LONG, 0.0)]
+    assert written.starts == [(LONG, 0.0, "an id")]
     clock.time = 2 * DELAY
     await eventually(count, 2)
-    assert written.starts == [(LONG, 0.0), (FRESH, DELAY)]
+    assert written.starts == [(LONG, 0.0, "an id"), (FRESH, DELAY, None)]

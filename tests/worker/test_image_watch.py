@@ -118,6 +118,25 @@ def test_each_outcome_says_which_image_ran(brain: Brain) -> None:
     assert ended == {A: (Reason.TIMEOUT, "sha256:1f3c9e"), B: (Reason.STARTUP_EXIT, "sha256:9ab041")}
 
 
+@pytest.mark.parametrize(("warm_key", "warm"), [("w1", ("w1", IMAGE)), (None, (None, None))])
+def test_what_runs_is_said_before_the_first_job_starts_and_again_to_a_server_that_comes_back(
+    brain: Brain, warm_key: str | None, warm: tuple[str | None, str | None]
+) -> None:
+    brain.connect()
+    brain.assign(assignment("a", warm_key=warm_key))
+    brain.hear(ev.ImageReady(brain.now, "c-1", "sha256:1f3c9e"))
+    assert brain.messages() == [Warm(0, None, None, "sha256:1f3c9e")]
+    brain.hear(ev.ContainerStarted(brain.now, "c-1"))
+    brain.hear(ev.ContainerReady(brain.now, "c-1"))
+    brain.disconnect()
+    brain.connect()
+    assert brain.said(Warm) == [Warm(0, *warm, "sha256:1f3c9e")]
+    brain.answer("c-1", A)
+    brain.stop(at_once=True)
+    brain.gone("c-1")
+    assert brain.said(Warm) == [Warm(0, None, None, None)]
+
+
 # -- a whole worker --------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from hecaton.wire.channel import (
     Results,
     Started,
     ToWorker,
+    Warm,
     Welcome,
     WorkerBeat,
 )
@@ -235,6 +236,14 @@ async def test_the_end_of_a_job_says_that_it_has_started_where_both_go_together(
         link.send(_result("never"))
         await server.message(Results)
     assert server.all(Started) == [Started((ref("runs"), ref("never")))]
+
+
+async def test_what_a_container_runs_is_said_in_front_of_the_start_of_its_job(tmp_path: Path) -> None:
+    async with ScriptedServer() as server, _connected(server, tmp_path) as link:
+        link.send(Started((ref("a"),)))
+        link.send(Warm(0, None, None, "sha256:1f3c9e"))
+        await server.message(Started)
+    assert [type(message) for message in server.heard if isinstance(message, Started | Warm)] == [Warm, Started]
 
 
 async def test_a_start_waits_a_moment_for_the_end_of_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

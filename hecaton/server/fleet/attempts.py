@@ -19,7 +19,7 @@ from hecaton.core.lifecycle import NO_IMAGE, Event
 from hecaton.core.matching import unable
 from hecaton.core.model import AttemptRef, Failure, JobId, JobState, Reason, WorkerId, WorkerStatus
 from hecaton.server.clock import submitted_at
-from hecaton.server.fleet.checks import MAX_LOG, MAX_NOTE, MAX_VERSION, checked, shown_progress, without_content
+from hecaton.server.fleet.checks import MAX_LOG, MAX_NOTE, checked, shown_progress, version_of, without_content
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.quarantine import Quarantine
@@ -95,7 +95,7 @@ class Attempts:
             lease = member.lease(ref)
             if lease is not None:
                 lease.started = True
-                self._starts.add(ref, now)
+                self._starts.add(ref, now, member.slots[lease.slot].version)
                 self.publish(ref, "state", JobState.IN_PROGRESS)
 
     async def _background(self, work: Callable[[Store], object]) -> None:
@@ -160,7 +160,7 @@ class Attempts:
             failure, hope = self._without_image(worker, outcome, lease.lane if lease is not None else None)
         return AttemptEnd(
             outcome.ref, worker, outcome.reason, at, outcome.body, failure, outcome.exit_code, started_at,
-            image_version=outcome.image[:MAX_VERSION] if outcome.image is not None else None,
+            image_version=version_of(outcome.image),
             hope=hope,
         )  # fmt: skip
 

@@ -295,7 +295,7 @@ class Channel:
             case Note():
                 self._attempts.note(worker, message)
             case Warm():
-                self._fleet.set_warm(worker, message.slot, message.warm_key, message.image)
+                self._fleet.set_warm(worker, message)
                 self._images.runs(worker, message.image)
             case Lost(slot, why):
                 if self._fleet.lose_slot(worker, slot, why[:MAX_NOTE]):

@@ -167,6 +167,11 @@ def _without(outcome: Outcome, message: str) -> Outcome:
     return msgspec.structs.replace(outcome, reason=Reason.RESULT_INVALID, body=None, failure=Failure(message))
 
 
+def version_of(said: str | None) -> str | None:
+    """Of an image: what a worker says of it."""
+    return None if said is None else said[:MAX_VERSION]
+
+
 def shown_progress(value: msgspec.Raw) -> msgspec.Raw | None:
     """Progress as JSON; None if it cannot be shown: MessagePack knows values that JSON does not, and in few bytes more
     than JSON does."""

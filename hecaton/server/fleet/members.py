@@ -16,8 +16,8 @@ import msgspec
 from hecaton.core.errors import Fenced
 from hecaton.core.matching import ANYTHING, Ability, Host, Slot
 from hecaton.core.model import AttemptRef, Gpu, JobId, WorkerId, WorkerStatus
-from hecaton.server.fleet.checks import MAX_NOTE, ability
-from hecaton.wire.channel import Held, Hello, SlotInfo, ToWorker
+from hecaton.server.fleet.checks import MAX_NOTE, ability, version_of
+from hecaton.wire.channel import Held, Hello, SlotInfo, ToWorker, Warm
 
 
 class WorkerLink(Protocol):
@@ -54,6 +54,7 @@ class SlotState(msgspec.Struct):
     gpu: Gpu | None = None
     warm_key: str | None = None
     image: str | None = None
+    version: str | None = None  # of the image, as its container runs it
     lost: str | None = None  # why its card can be used no more
     reserved: int = 0  # planned, not yet committed
     promised: str | None = None  # warm key of what was planned last
@@ -158,7 +159,7 @@ class Member(msgspec.Struct):
 
 def _slot(info: SlotInfo) -> SlotState:
     lost = info.lost[:MAX_NOTE] if info.lost is not None else None
-    return SlotState(info.index, info.gpu, info.warm_key, info.image, lost)
+    return SlotState(info.index, info.gpu, info.warm_key, info.image, lost=lost)
 
 
 class Reconciled(msgspec.Struct, frozen=True):
@@ -210,13 +211,13 @@ class Fleet:
             member.draining = active
             self._note(member)
 
-    def set_warm(self, worker_id: WorkerId, index: int, warm_key: str | None, image: str | None) -> None:
+    def set_warm(self, worker_id: WorkerId, news: Warm) -> None:
         """Which container lives on a slot."""
         member = self.members.get(worker_id)
-        slot = member.slots.get(index) if member is not None else None
+        slot = member.slots.get(news.slot) if member is not None else None
         if slot is not None:
-            slot.warm_key, slot.image = warm_key, image
-            self._changed[worker_id, index] = None
+            slot.warm_key, slot.image, slot.version = news.warm_key, news.image, version_of(news.version)
+            self._changed[worker_id, news.slot] = None
 
     def reserve(self, worker_id: WorkerId, index: int, count: int, warm_key: str | None) -> None:
         """So many jobs are about to be committed to the slot; `count` below 0: that is over."""
@@ -383,15 +384,11 @@ class Fleet:
 
     def silent(self, now: float, suspect_after: float, lost_after: float) -> list[Member]:
         """Mark workers that have not been heard from, until `contact`; return those whose leases are over."""
-        lost = []
-        for member in list(self.members.values()):
-            quiet = now - member.last_contact
-            if quiet > suspect_after and not member.suspect:
+        for member in self.members.values():
+            if now - member.last_contact > suspect_after and not member.suspect:
                 member.suspect = True
                 self._note(member)
-            if quiet > lost_after:
-                lost.append(member)
-        return lost
+        return [member for member in self.members.values() if now - member.last_contact > lost_after]
 
     def require_holder(self, worker: WorkerId, job: JobId) -> None:
         """Raises Fenced unless this worker holds an attempt at the job: the guard of payload and result transfers."""

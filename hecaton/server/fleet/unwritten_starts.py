@@ -12,6 +12,9 @@ from hecaton.store.port import Store
 DELAY = 0.05
 """Seconds between two looks. At the first one that finds a start older than half of this, it is written."""
 
+_Start = tuple[float, str | None]
+"""When, and by which version of its image."""
+
 
 class UnwrittenStarts:
     """On the server's event loop; nothing here awaits. While anything waits, a look is due."""
@@ -21,11 +24,12 @@ class UnwrittenStarts:
     def __init__(self, clock: Clock, write: Callable[[Callable[[Store], object]], object]) -> None:
         """`write` takes a write that nobody waits for."""
         self._clock, self._write = clock, write
-        self._waiting: dict[AttemptRef, float] = {}
+        self._waiting: dict[AttemptRef, _Start] = {}
         self._looking = False
 
-    def add(self, ref: AttemptRef, at: float) -> None:
-        self._waiting[ref] = at
+    def add(self, ref: AttemptRef, at: float, version: str | None) -> None:
+        """`version`: of the image, as its container runs it."""
+        self._waiting[ref] = at, version
         self._look_soon()
 
     def discard(self, ref: AttemptRef) -> None:
@@ -40,22 +44,22 @@ class UnwrittenStarts:
     def _look(self) -> None:
         self._looking = False
         before = self._clock.now() - DELAY / 2
-        due: dict[float, list[AttemptRef]] = {}
-        for ref, at in self._waiting.items():
-            if at <= before:
-                due.setdefault(at, []).append(ref)
+        due: dict[_Start, list[AttemptRef]] = {}
+        for ref, start in self._waiting.items():
+            if start[0] <= before:
+                due.setdefault(start, []).append(ref)
         if due:
             self._send(due)
         if self._waiting:
             self._look_soon()
 
-    def _send(self, due: dict[float, list[AttemptRef]]) -> None:
+    def _send(self, due: dict[_Start, list[AttemptRef]]) -> None:
         for refs in due.values():
             for ref in refs:
                 del self._waiting[ref]
 
         def write(store: Store) -> None:
-            for at, refs in due.items():
-                store.start(refs, at)
+            for (at, version), refs in due.items():
+                store.start(refs, at, version)
 
         self._write(write)

@@ -167,8 +167,9 @@ class Jobs(Protocol):
 
         Jobs past their `queue_ttl` are not given, though `lanes` counts them until `expire_queued` has ended them."""
 
-    def start(self, refs: Sequence[AttemptRef], at: float) -> None:
-        """ASSIGNED -> IN_PROGRESS where the attempt is current; anything else is silently left alone."""
+    def start(self, refs: Sequence[AttemptRef], at: float, image_version: str | None = None) -> None:
+        """ASSIGNED -> IN_PROGRESS where the attempt is current; anything else is silently left alone. `image_version`:
+        an end that says none leaves it."""
 
     def end(self, ends: Sequence[AttemptEnd]) -> list[EndResult]:
         """End attempts by `core.lifecycle.judge`, each only if it is current, unfinished and `by` holds it (or None).

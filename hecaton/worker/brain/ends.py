@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from hecaton.core.model import AttemptRef, Failure, Reason
-from hecaton.wire.channel import Outcome, Released, Warm
+from hecaton.wire.channel import Outcome, Released
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.failures import CUT_OFF, UNHEARD, card_failure, timeout_failure
 from hecaton.worker.brain.holdings import Holdings
@@ -140,7 +140,7 @@ class Ends:
             if job.ending is None:
                 self.finish(job, Reason.WORKER_ERROR, now, CUT_OFF, container=container.id)
         container.running = None
-        self._orders.report(Warm(slot.index, None, None))
+        self._orders.report(slot.news())
         for job in [job for job in slot.jobs if job.ending is not None]:
             self._settle(job, now, container.id)
         return slot

@@ -7,7 +7,7 @@ import enum
 from collections import deque
 
 from hecaton.core.model import AttemptRef, Failure, Gpu, Reason
-from hecaton.wire.channel import Assignment, Outcome
+from hecaton.wire.channel import Assignment, Outcome, Warm
 from hecaton.worker.brain.failures import NO_START_HINT
 
 
@@ -146,6 +146,10 @@ class WorkerSlot:
         if container is None or container.phase is not Phase.READY or container.shared is None:
             return None, None
         return container.shared, container.image
+
+    def news(self) -> Warm:
+        """For the server: what is warm here, and what of its image runs."""
+        return Warm(self.index, *self.warm, None if self.container is None else self.container.runs)
 
 
 @dataclasses.dataclass(slots=True, eq=False)

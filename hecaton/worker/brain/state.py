@@ -12,7 +12,7 @@ import msgspec
 
 from hecaton.core.doors import WAYS
 from hecaton.core.model import AttemptRef, Failure, Gpu, Reason
-from hecaton.wire.channel import Draining, Lost, Note, Released, Started, Warm
+from hecaton.wire.channel import Draining, Lost, Note, Released, Started
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.departure import Departure
 from hecaton.worker.brain.ends import Ends
@@ -185,7 +185,7 @@ class WorkerState:
         if self.holdings.leaving is not None or self.holdings.disk_full:
             self._orders.report(Draining())
         for slot in self.holdings.slots:  # what changed between Hello and Welcome was said to nobody
-            self._orders.report(Warm(slot.index, *slot.warm))
+            self._orders.report(slot.news())
         started = [job.ref for job in self.holdings.jobs.values() if job.started_at is not None]
         self._orders.report_refs(Started, started)
         for done in list(self.holdings.done.values()):
@@ -211,14 +211,16 @@ class WorkerState:
         container = self.holdings.containers.get(event.container)
         if container is not None and container.phase is Phase.PREPARING:
             container.phase, container.runs = Phase.STARTING, event.image
+            self._orders.report(self.holdings.slots[container.slot].news())
 
     def _on_image_moved(self, event: ev.ImageMoved) -> None:
         """What it has been given it goes on with; the next job gets the image that the name means now."""
         container = self.holdings.containers.get(event.container)
         if container is not None and container.shared is not None and container.phase is not Phase.STOPPING:
             container.outdated = True
-            self._orders.report(Warm(container.slot, None, None))
-            self._steps.advance(self.holdings.slots[container.slot], event.now)
+            slot = self.holdings.slots[container.slot]
+            self._orders.report(slot.news())
+            self._steps.advance(slot, event.now)
 
     def _on_started(self, event: ev.ContainerStarted) -> None:
         container = self.holdings.containers.get(event.container)
@@ -252,7 +254,7 @@ class WorkerState:
             container.phase = Phase.READY
             container.since = event.now
             if container.shared is not None:
-                self._orders.report(Warm(container.slot, container.shared, container.image))
+                self._orders.report(self.holdings.slots[container.slot].news())
         else:
             self._ends.lost_on_its_way(container, event.busy, event.now)
         self._steps.advance(self.holdings.slots[container.slot], event.now)

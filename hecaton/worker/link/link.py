@@ -36,6 +36,7 @@ from hecaton.wire.channel import (
     ServerBeat,
     Started,
     ToWorker,
+    Warm,
     Welcome,
     WorkerBeat,
 )
@@ -331,10 +332,11 @@ class ServerLink:
 
 
 def _together(messages: list[FromWorker]) -> list[FromWorker]:
-    """As few messages as possible: starts in front of all, results behind what belongs to them. The end of a job says
-    that it has started, too."""
+    """As few messages as possible: starts in front of all but what their containers run, results behind what belongs to
+    them. The end of a job says that it has started, too."""
     started: list[AttemptRef] = []
     outcomes: list[Outcome] = []
+    head: list[FromWorker] = []
     others: list[FromWorker] = []
     for message in messages:
         if isinstance(message, Results):
@@ -342,13 +344,11 @@ def _together(messages: list[FromWorker]) -> list[FromWorker]:
         elif isinstance(message, Started):
             started += message.refs
         else:
-            others.append(message)
+            (head if isinstance(message, Warm) else others).append(message)
     # hot: benchmarks/throughput.py - under load nearly each start has its end beside it
     ended = {outcome.ref for outcome in outcomes if outcome.ran is not None}
-    started = [ref for ref in started if ref not in ended]
-    head: list[FromWorker] = [Started(tuple(started))] if started else []
-    tail: list[FromWorker] = [Results(tuple(outcomes))] if outcomes else []
-    return [*head, *others, *tail]
+    head += [Started(tuple(begun))] if (begun := [ref for ref in started if ref not in ended]) else []
+    return [*head, *others, *([Results(tuple(outcomes))] if outcomes else [])]
 
 
 _UNAUTHENTICATED = (

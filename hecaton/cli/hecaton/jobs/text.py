@@ -135,7 +135,7 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
         ("tags", tagged(view.tags) or None),
         ("status", view.state + (" (asked to stop)" if view.cancel_requested and not view.state.terminal else "")),
         ("image", view.image),
-        ("image ran", view.attempts[-1].image_version if view.attempts else None),
+        ("image version", view.attempts[-1].image_version if view.attempts else None),
         ("mode", view.mode if view.mode != DEFAULT else None),
         ("owner", view.owner),
         ("submitted", ago(view.created_at, now)),

@@ -58,7 +58,7 @@ _ASSIGN = """
     WHERE seq IN ({})
 """
 
-_START = "UPDATE job SET state = ?, started_at = ? WHERE id = ? AND attempt = ? AND state = ?"
+_START = "UPDATE job SET state = ?, started_at = ?, image_version = ? WHERE id = ? AND attempt = ? AND state = ?"
 
 
 class _Current(msgspec.Struct, gc=False):
@@ -89,19 +89,20 @@ _CURRENT = f"""
 _END = """
     UPDATE job SET state = ?, started_at = ?, ended_at = ?, reason = ?, attempt_reason = ?, charged = ?, exit_code = ?,
                    failure = ?, user_failures = ?, infra_failures = ?, result_kind = ?, result_size = ?,
-                   result_blob = ?, ended_as = ?, image_version = ?
+                   result_blob = ?, ended_as = ?, image_version = coalesce(?, image_version)
     WHERE seq = ?
 """
 
 _KEEP_ATTEMPT = """
     INSERT INTO attempt (seq, number, worker_id, assigned_at, started_at, ended_at, reason, charged, exit_code, failure,
                          image_version, defaults)
-    SELECT seq, attempt, worker_id, assigned_at, ?, ?, ?, ?, ?, ?, ?, defaults FROM job WHERE seq = ?
+    SELECT seq, attempt, worker_id, assigned_at, ?, ?, ?, ?, ?, ?, coalesce(?, image_version), defaults
+    FROM job WHERE seq = ?
 """
 
 _REQUEUE = """
     UPDATE job SET state = ?, run_after = ?, user_failures = ?, infra_failures = ?,
-                   worker_id = NULL, slot = NULL, assigned_at = NULL, started_at = NULL
+                   worker_id = NULL, slot = NULL, assigned_at = NULL, started_at = NULL, image_version = NULL
     WHERE seq = ?
 """
 
@@ -178,10 +179,10 @@ class QueueVerbs:
             claimed += [claimed_of(row, row.attempt + 1, position) for row in rows]
         return claimed
 
-    def start(self, refs: Sequence[AttemptRef], at: float) -> None:
+    def start(self, refs: Sequence[AttemptRef], at: float, image_version: str | None = None) -> None:
         for source in sources(Event.START):
             target = TRANSITIONS[source, Event.START].value
-            self._sql_many(_START, [(target, at, ref.job, ref.attempt, source.value) for ref in refs])
+            self._sql_many(_START, [(target, at, image_version, ref.job, ref.attempt, source.value) for ref in refs])
 
     # -- end -----------------------------------------------------------------------------------
     def end(self, ends: Sequence[AttemptEnd]) -> list[EndResult]:
@@ -270,10 +271,9 @@ class QueueVerbs:
                 job.seq,
             ),
         )
-        if started_at is not None:  # it was worth starting: its time in the queue counts anew
-            spec = self._spec(job.seq)
-            if spec.queue_ttl is not None:
-                self._sql("UPDATE job SET expires_at = ? WHERE seq = ?", (end.at + spec.queue_ttl, job.seq))
+        # It was worth starting: its time in the queue counts anew.
+        if started_at is not None and (queue_ttl := self._spec(job.seq).queue_ttl) is not None:
+            self._sql("UPDATE job SET expires_at = ? WHERE seq = ?", (end.at + queue_ttl, job.seq))
 
     def _spec(self, seq: int) -> JobSpec:
         return decode_spec(self._value("SELECT spec FROM job WHERE seq = ?", seq))

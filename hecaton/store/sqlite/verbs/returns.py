@@ -37,6 +37,7 @@ class _LostAttempt(msgspec.Struct, gc=False):
     reason: str
     charged: str
     failure: str | None
+    image_version: str | None
 
 
 _CLAIMED = f"SELECT {Columns(_ClaimedJob, 'job').sql} FROM job WHERE id = ?"  # noqa: S608
@@ -44,7 +45,7 @@ _LOST = f"SELECT {Columns(_LostAttempt, 'attempt').sql} FROM attempt WHERE seq =
 
 _GIVE_BACK = """
     UPDATE job SET state = ?, run_after = ?, infra_failures = infra_failures - ?,
-                   worker_id = ?, slot = ?, assigned_at = ?, started_at = ?
+                   worker_id = ?, slot = ?, assigned_at = ?, started_at = ?, image_version = ?
     WHERE seq = ?
 """
 
@@ -82,7 +83,10 @@ class ReturnVerbs:
         if started:
             target = TRANSITIONS[target, Event.START]
         payer = CHARGED[lost.charged]
-        again = (target.value, READY, payer is Charged.INFRA, worker, slot, lost.assigned_at, lost.started_at, job.seq)
+        again = (
+            target.value, READY, payer is Charged.INFRA, worker, slot, lost.assigned_at, lost.started_at,
+            lost.image_version, job.seq,
+        )  # fmt: skip
         self._sql(_GIVE_BACK, again)
         self._tally.add(job.owner_id, results=-len(lost.failure or ""))
         self._sql("DELETE FROM attempt WHERE seq = ? AND number = ?", (job.seq, ref.attempt))
