@@ -367,6 +367,11 @@ ROWS = (
         " {server.fleet.channel.UNSTORED_LIMIT:size} that are not stored yet",
         "it is read more slowly",
     ),
+    Row(
+        "Results of one worker that the store refuses while it takes others",
+        "{server.fleet.attempts.MAX_UNSTORED:count}, tried again three times in half a minute",
+        "the connection is cut, and the worker says them anew",
+    ),
     Row("Slots of a worker", "{wire.bounds.MAX_SLOTS:count}", "its connection is closed"),
     Row(
         "Jobs that a worker has",

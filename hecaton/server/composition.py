@@ -83,7 +83,9 @@ class Composition:
         self.duties = Duties(
             resources, self.fleet, self.quarantine, self.workers, self.dispatcher, self.hub, self.budget
         )
-        self._sweeper = BatchSweeper(resources, self.scheduler, self.fleet, self.hub, self.dispatcher.kick)
+        self._sweeper = BatchSweeper(
+            resources, self.scheduler, self.fleet, self.hub, self.dispatcher.kick, quotas.resumed
+        )
 
     async def start(self) -> None:
         """Read what the store knows: leases of workers that may come back, and what waits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,49 @@ async def test_a_paused_batch_is_not_resumed_over_the_bound_of_kinds(
     await eventually(status, 201)  # the pause is carried out
     refused = await server.admin.call("POST", f"/v1/batches/{batch['index']}/resume")
     assert (refused.status, "kinds" in refused.message) == (429, True)
+
+
+async def test_many_paused_batches_are_not_resumed_at_once_over_the_bound_of_kinds(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them waits before the first step of its resumption is done; what was refused is as it was."""
+    await server.image()
+    bob, ada = await server.user("bob"), await server.user("ada")
+    batches = [
+        await person.must("POST", "/v1/batches", {**await handler(person, text), "items": [{}], "pause": True})
+        for person, text in [*((bob, text) for text in "abcd"), (ada, "e")]
+    ]
+    database, hub, quotas_ = server.server.database, server.server.parts.hub, server.server.parts.batches._quotas
+
+    def pause(store: Store) -> None:
+        for batch in batches:
+            store.set_paused(batch["index"], "a test")
+
+    await database.write(pause)
+    hub.wake(batches[0]["index"], decided=True)
+
+    async def kinds() -> list[int]:
+        return [(await person.get("/v1/usage"))["kinds"] for person in (bob, ada)]
+
+    await eventually(kinds, [0, 0])
+    monkeypatch.setattr(quotas, "MAX_WAITING_LANES", 2)
+    monkeypatch.setattr(hub, "decided", asyncio.Event())  # nobody hears of it: the steps are as slow as can be
+
+    async def resume(batch: Any) -> int:
+        owner = ada if batch is batches[4] else bob
+        return (await owner.call("POST", f"/v1/batches/{batch['index']}/resume")).status
+
+    assert [await resume(batch) for batch in batches] == [200, 200, 429, 429, 200]
+    refused = await bob.call("POST", "/v1/jobs", await handler(bob, "f"))
+    assert (refused.status, "your waiting jobs are of 2 kinds" in refused.message) == (429, True)
+    await bob.must("POST", "/v1/jobs", await handler(bob, "a"))  # of a kind that waits in a moment
+    assert [bool((await bob.get(f"/v1/batches/{batch['index']}"))["paused"]) for batch in batches[:4]] == [
+        False, False, True, True,
+    ]  # fmt: skip
+    while await server.server.parts._sweeper.run_once():
+        pass
+    assert not quotas_._resuming
+    assert await kinds() == [2, 1]
 
 
 async def test_nobody_has_more_places_than_one_user_may_have(tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 
 import pytest
 
 from hecaton.core.model import AttemptRef, Reason
-from hecaton.server.fleet import channel
+from hecaton.server.fleet import attempts, channel
 from hecaton.wire.channel import Accepted, Assignment, Draining, Outcome
 from tests.server.people import eventually
 from tests.server.running import IMAGE, Running
-from tests.server.scripted_worker import ScriptedWorker, json_body
+from tests.server.scripted_worker import ScriptedWorker, json_body, slots
 
 WORKERS = 5
 
@@ -49,15 +50,67 @@ async def test_what_one_says_of_anothers_attempt_at_the_same_moment_is_refused(s
     assert (await server.admin.job(job.ref.job))["result"] == "true"
 
 
-async def test_a_result_that_cannot_be_stored_takes_no_other_with_it(server: Running) -> None:
+def _refuse(server: Running, job: Assignment) -> None:
+    """Its result can be stored no more."""
+    _run(
+        server,
+        f"CREATE TRIGGER broken BEFORE UPDATE ON job WHEN new.id = '{job.ref.job}' AND new.state = 'FINISHED'"
+        " BEGIN SELECT raise(ABORT, 'broken'); END",
+    )
+
+
+def _run(server: Running, sql: str) -> None:
+    with contextlib.closing(sqlite3.connect(server.server.settings.folder / "hecaton.db")) as database, database:
+        database.execute(sql)
+
+
+async def test_a_result_that_cannot_be_stored_keeps_none_of_its_worker_back(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside it in one message, before and after; and it is taken without a word as soon as it can be."""
+    monkeypatch.setattr(attempts, "TRY_AGAIN", (0.05,) * 1000)
+    await server.image()
+    worker = await server.worker(slots=slots(3))
+    for _ in range(4):
+        await server.admin.submit(IMAGE)
+    refused, *others = [await worker.start() for _ in range(3)]
+    _refuse(server, refused)
+    await worker.report(
+        *(Outcome(job.ref, Reason.OK, json_body(1), ran=0.1) for job in (others[0], refused, others[1]))
+    )
+    for job in (*others, await worker.start()):
+        if job not in others:
+            await worker.finish(job.ref)
+        assert await worker.answer(job.ref) == "accepted"
+    view = await server.admin.job(refused.ref.job)
+    assert view["note"] == "the server could not store its result: it tries again"
+    assert worker.close_code is None
+    _run(server, "DROP TRIGGER broken")
+    assert await worker.answer(refused.ref) == "accepted"
+    assert (await server.admin.ended(refused.ref.job))["result"] == 1
+    assert not server.server.parts.attempts._unstored
+
+
+async def test_of_one_worker_so_many_results_are_tried_again_and_no_more(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "MAX_UNSTORED", 0)
+    await server.image()
+    worker = await server.worker()
+    await server.admin.submit(IMAGE)
+    job = await worker.start()
+    _refuse(server, job)
+    await worker.finish(job.ref)
+    assert await worker.closed() == 1013
+
+
+async def test_a_result_that_cannot_be_stored_takes_no_other_with_it(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "TRY_AGAIN", (0.01, 0.01))
     at_work = await _all_work(server)
     broken, its_job = at_work.pop(2)
-    with sqlite3.connect(server.server.settings.folder / "hecaton.db") as database:
-        database.execute(
-            f"CREATE TRIGGER broken BEFORE UPDATE ON job WHEN new.id = '{its_job.ref.job}' AND new.state = 'FINISHED'"
-            " BEGIN SELECT raise(ABORT, 'broken'); END"
-        )
-    database.close()
+    _refuse(server, its_job)
     await asyncio.gather(broken.finish(its_job.ref), *(worker.finish(job.ref) for worker, job in at_work))
     for worker, job in at_work:
         assert await worker.answer(job.ref) == "accepted"

@@ -163,6 +163,26 @@ async def test_a_server_that_says_welcome_and_can_store_no_result_is_asked_ever_
     assert failures == [1, 2, 3, 4, 0]
 
 
+async def test_nor_does_the_answer_to_a_beat_make_such_a_server_welcome(tmp_path: Path, failures: list[int]) -> None:
+    """It takes its time until it refuses."""
+    async with ScriptedServer(heartbeat=0.02) as server:
+        server.accepts = False
+        config, listener = server.config(tmp_path / "state"), Nobody()
+        async with module.session(config) as session:
+            link = ServerLink(config, session)
+            listener.at_welcome = lambda: link.send(_result("a"))
+            running = asyncio.create_task(link.run(listener))
+            for times in range(1, 4):
+                await server.connected(times)
+                await server.message(Results, times)
+                await server.message(WorkerBeat, len(server.all(WorkerBeat)) + 3)
+                await server.cut()
+            await server.connected(4)
+            running.cancel()
+            await asyncio.wait([running])
+    assert failures[:3] == [1, 2, 3]
+
+
 def test_however_long_the_server_was_away_the_next_try_is_soon() -> None:
     generator = random.Random(1)
     pauses = [reconnect_delay(failures, generator) for failures in (1, 2, 10, 5000) for _ in range(100)]

@@ -7,6 +7,8 @@ the slot is free the moment the news arrives, because the worker's container is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
@@ -47,6 +49,14 @@ _TAKES_WORK = (WorkerStatus.ONLINE, WorkerStatus.SUSPECT, WorkerStatus.QUARANTIN
 """Of a worker that does, or will soon."""
 
 
+TRY_AGAIN = (1.0, 5.0, 25.0)
+"""Seconds until a result that could not be stored is tried again; then its worker's connection is cut, and it comes
+anew."""
+
+MAX_UNSTORED = 64
+"""Results of one worker that are tried again at a time."""
+
+
 class Live(msgspec.Struct):
     """What a running attempt reported last. In memory only: it means nothing once the attempt is over."""
 
@@ -82,6 +92,7 @@ class Attempts:
         self._quarantine, self._hub = quarantine, hub
         self.live: dict[JobId, Live] = {}
         self._tasks = Tasks()
+        self._unstored: Counter[WorkerId] = Counter()
         self._starts = UnwrittenStarts(resources.clock, lambda work: self._tasks.start(self._background(work)))
 
     # -- they start and end --------------------------------------------------------------------
@@ -258,6 +269,32 @@ class Attempts:
         if live is not None and 0 <= message.offset <= end <= MAX_LOG:
             live.log = max(live.log, end)
             self._tasks.start(self._append(message))
+
+    async def require_store(self, worker: WorkerId, refused: Exception) -> None:
+        """Raises if the store takes nothing at all, or has `refused` too much of what this worker says."""
+        now = self._clock.now()
+        await self._database.write(lambda store: store.seen([worker], now))
+        if self._unstored[worker] >= MAX_UNSTORED:
+            raise refused
+
+    async def try_again(self, worker: WorkerId, outcome: Outcome, over: asyncio.Event) -> None:
+        """Store a result that was refused although it was alone and the store works: later, until it can be, while its
+        worker's other results are served. Raises after the last try. `over`: its worker has gone, and says it anew."""
+        _log.warning("A result cannot be stored: it is tried again", worker=worker, job=outcome.ref.job)
+        self.note(worker, Note(outcome.ref, "the server could not store its result: it tries again"))
+        self._unstored[worker] += 1
+        try:
+            for pause in TRY_AGAIN:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), pause)
+                    return None
+                try:
+                    return await self.results([(worker, [outcome])])
+                except Exception:
+                    if pause == TRY_AGAIN[-1]:
+                        raise
+        finally:
+            self._unstored -= Counter((worker,))  # which keeps no zeros
 
     async def caught_up(self) -> None:
         """What was handed to the store before is in it. Raises what the store raises."""

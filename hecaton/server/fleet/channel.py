@@ -325,13 +325,18 @@ class Channel:
         self._tasks.start(self._store(arrived))
 
     async def _store(self, arrived: Sequence[_Arrived]) -> None:
-        results = self._attempts.results([(worker, outcomes) for _, worker, outcomes in arrived])
-        if len(arrived) == 1:
-            await self._guarded(arrived[0][0], results)
-            return
+        link, worker, outcomes = arrived[0]
         try:
-            await results
-        except Exception:  # each by itself: what cannot be stored takes nobody with it
+            await self._attempts.results([(worker, outcomes) for _, worker, outcomes in arrived])
+        except Exception as error:  # each by itself: what cannot be stored takes nothing with it
+            if len(arrived) == 1 == len(outcomes):
+                await self._guarded(link, self._attempts.require_store(worker, error))
+                if not link.closing.is_set():
+                    again = self._attempts.try_again(worker, outcomes[0], link.closing)
+                    self._tasks.start(self._guarded(link, again))
+                return
+            if len(arrived) == 1:
+                arrived = [(link, worker, [outcome]) for outcome in outcomes]
             for one in arrived:
                 await self._store([one])
 

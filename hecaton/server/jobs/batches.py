@@ -294,8 +294,12 @@ class Batches:
         batch = await self._batch(caller, batch_id, Action.STEER_BATCHES)
         if batch.paused is None:
             raise Conflict(f"batch {batch.index} is not paused", f"hecaton batch show {batch.index}")
-        self._quotas.require_lane(batch.lane)
-        await self._database.write(lambda store: store.set_paused(batch.index, None))
+        self._quotas.resume(batch.index, batch.lane)
+        try:
+            await self._database.write(lambda store: store.set_paused(batch.index, None))
+        except BaseException:
+            self._quotas.resumed(batch.index)
+            raise
         self._hub.wake(batch.index, decided=True)
         return await self._view(batch.index)
 

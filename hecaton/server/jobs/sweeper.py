@@ -27,7 +27,7 @@ _log = structlog.get_logger("hecaton.sweeper")
 
 class BatchSweeper:
     """On the server's event loop, one step at a time; the store alone knows what is left to do. `dispatch`: asks for
-    jobs to be handed out soon."""
+    jobs to be handed out soon. `resumed`: hears of each batch of which a step is done."""
 
     def __init__(
         self,
@@ -36,9 +36,11 @@ class BatchSweeper:
         fleet: Fleet,
         hub: Hub,
         dispatch: Callable[[], None],
+        resumed: Callable[[int], None],
     ) -> None:
         self._database, self._clock, self._statistics = resources.database, resources.clock, resources.statistics
-        self._scheduler, self._fleet, self._hub, self._dispatch = scheduler, fleet, hub, dispatch
+        self._scheduler, self._fleet, self._hub = scheduler, fleet, hub
+        self._dispatch, self._resumed = dispatch, resumed
 
     async def loop(self) -> None:
         """Until cancelled."""
@@ -60,6 +62,7 @@ class BatchSweeper:
         if step is None:
             return False
         self._count(step)
+        self._resumed(step.batch.index)
         self._tell(step)
         self._hub.wake(step.batch.index)
         return True

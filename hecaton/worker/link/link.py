@@ -126,7 +126,7 @@ class ServerLink:
         self._hasty = False  # something waits beside starts, or they have waited
         self._timed = False
         self._welcomed = False
-        self._of_use = False  # in this connection the server has taken a result, or has answered a beat
+        self._of_use = False  # the server has taken a result in this connection, or answered a beat while it had none
         self._sending = 0
         self._unanswered: deque[float] = deque()  # when what the server answers was said: Hello, then beats
         self._heard_at = 0.0
@@ -256,7 +256,7 @@ class ServerLink:
                     listener.dismissed(0, f"this worker was removed from the server: {message.message}")
                     return self._end_session(listener), True
                 elif isinstance(message, ServerBeat):
-                    self._of_use = True
+                    self._of_use |= not self._unaccepted  # else it may be just about to refuse them
                     if self._unanswered:
                         listener.assured(self._unanswered.popleft())
                 elif isinstance(message, Accepted):
