@@ -219,7 +219,7 @@ def test_a_refused_result_is_named_as_kept(server: ScriptedServer, job: JobHandl
     server.on("GET", PATH, reply(msgspec.structs.replace(refused, failure=why)))
     with pytest.raises(JobFailed, match=r"\$\.val_loss: NaN") as caught:
         job.result()
-    assert f"hecaton job wait {JOB_ID} -o FILE" in (caught.value.hint or "")
+    assert "hecaton job wait 7 -o FILE" in (caught.value.hint or "")
     assert "give null" in (caught.value.hint or "")
 
 
