@@ -93,6 +93,12 @@ ROWS = (
     Row("Jobs, batches on a page (`?limit=`)", "{server.web.queries.MAX_PAGE:count}", "400"),
     Row("Name of a user, a worker", "{server.accounts.directory.MAX_NAME:count} characters", "400"),
     Row("Name of an image", "{core.references.MAX_NAME:count} characters", "400"),
+    Row(
+        "Images of one user that are not registered",
+        "{server.accounts.entries.MOST_OWN:count}; unused ones go after {server.accounts.entries.KEPT_UNUSED:time},"
+        " removed ones count as long",
+        "409",
+    ),
     Row("Name of a batch", "{server.jobs.batches.LONGEST_NAME:count} characters", "400"),
     Row(
         "Arguments of a script",

@@ -162,8 +162,10 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Image(msgspec.Struct, frozen=True):
+    """`owner_id`: who alone uses it; None: it is registered, for everybody. `used_at`: of one's own, exact to a day."""
+
     id: int
-    name: str  # as registered: `python:3.9-slim`
+    name: str  # as registered or first used: `python:3.9-slim`
     digest: str | None  # of the manifest at the registry; None: never seen there, used by its tag
     description: str
     env: dict[str, str]
@@ -171,6 +173,8 @@ class Image(msgspec.Struct, frozen=True):
     created_at: float
     updated_at: float
     defaults: Options = NOTHING_ASKED  # for jobs that ask for nothing else
+    owner_id: int | None = None
+    used_at: float = 0.0
 
 
 class Gpu(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -4,6 +4,7 @@ forms."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 
@@ -46,6 +47,15 @@ def registry_of(name: str) -> str:
     """Of anything that may be the name of an image."""
     first, slash, rest = name.partition("/")
     return _split(first, rest)[0] if slash and rest else DOCKER_HUB
+
+
+def same_repository(name: str, names: Iterable[str]) -> str | None:
+    """The first of these that differs from `name` in its tag or digest only."""
+    try:
+        wanted = parse(name).familiar
+    except BadRequest:
+        return None
+    return next((one for one in names if parse(one).familiar == wanted), None)
 
 
 def is_digest(text: str) -> bool:

@@ -17,6 +17,7 @@ from hecaton.core.model import JobState, WorkerRecord
 from hecaton.server.accounts.audit import Audit, Deed
 from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, hash_worker_token
 from hecaton.server.accounts.directory import Directory
+from hecaton.server.accounts.entries import Entries
 from hecaton.server.accounts.homes import Homes
 from hecaton.server.accounts.logins import Logins
 from hecaton.server.accounts.permissions import Action
@@ -64,11 +65,12 @@ class Composition:
         resolver = Resolver(check, versions, clock.now)
         self._homes = Homes(database, clock)
         self.logins = Logins(passwords, clock, self._homes)
-        self.directory = Directory(database, passwords, clock, resolver, self.hub.revoke)
         self._tasks = Tasks()
         self._pulls = pulls = Pulls(clock.now, resources.settings.pull_patience, self._keep_pulls)
+        entries = Entries(resources.settings)
+        self.directory = Directory(database, passwords, clock, resolver, entries, self.hub.revoke, pulls.gone)
         most = resources.settings.max_running
-        self.scheduler = Scheduler(self.fleet, self.directory.image, clock.now, pulls, most)
+        self.scheduler = Scheduler(self.fleet, entries.get, clock.now, pulls, most)
         self.dispatcher = Dispatcher(database, clock, self.scheduler)
         self.budget = Budget(resources, self.scheduler, self.dispatcher.kick)
         quotas = Quotas(resources.settings, self.scheduler, self.budget)
@@ -78,7 +80,7 @@ class Composition:
         self.workers = Workers(resources, self.fleet, self.dispatcher, self.attempts, self.quarantine, self.hub)
         self.jobs = Jobs(resources, self.directory, self.fleet, self.scheduler, quotas, self.attempts, self.hub)
         self.batches = Batches(resources, self.directory, self.scheduler, quotas, self.hub)
-        images = ImageNews(versions, pulls, self.directory.pin_image, self.dispatcher.kick, self.directory.has_image)
+        images = ImageNews(versions, pulls, self.directory.pin_image, self.dispatcher.kick, entries.has)
         self.channel = Channel(self.workers, self.attempts, self.quarantine, self.fleet, self.enter_worker, images)
         self.duties = Duties(
             resources, self.fleet, self.quarantine, self.workers, self.dispatcher, self.hub, self.budget

@@ -15,6 +15,9 @@ BOTH_FAMILIES = "::"
 MIB = 1024 * 1024
 DAY = 86400.0
 
+ANY, LISTED = "any", "listed"
+"""Of images: all that there are anywhere, or the registered ones."""
+
 
 class Settings(msgspec.Struct, frozen=True):
     """Sizes in bytes, times in seconds. `lost_after`, `suspect_after` and `heartbeat` are promised in
@@ -37,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True):
     max_user_bytes: int | None = None  # stored for one user; None: `jobs.budget` says how many, by the disk
     disk_floor: int | None = None  # free bytes below which admins alone may write; None: as above
     max_running: int | None = None  # places that may work for one user at a time; None: all that there are
+    images: str = ANY  # which ones people may use
+    default_image: str = "python:3.12-slim"  # of jobs that name none; may be used whatever else may
     pull_patience: float = 600.0  # an image that no machine can get is tried for so long
     keep_results: float = 30 * DAY  # after the job's end, as the next two
     keep_logs: float = 7 * DAY

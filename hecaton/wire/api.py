@@ -5,6 +5,7 @@ Times are seconds since the epoch, sizes bytes, durations seconds.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ API = "/v1"
 """Prefix of every route but /, /healthz and /openapi.json."""
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
+_null = partial(msgspec.Raw, b"null")
 
 
 class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -28,10 +30,6 @@ class _Reply(msgspec.Struct, frozen=True):
     """Clients ignore fields they do not know: a newer server may send more."""
 
     __repr__ = shown
-
-
-def _null() -> msgspec.Raw:
-    return msgspec.Raw(b"null")
 
 
 # -- who -------------------------------------------------------------------------------------------
@@ -112,6 +110,7 @@ class ImageView(_Reply, frozen=True):
     warning: str | None = None
     versions: tuple[ImageVersion, ...] = ()
     defaults: Options = NOTHING_ASKED  # for jobs that ask for nothing else
+    owner: str | None = None  # who alone uses it; None: everybody may
 
 
 # -- jobs ------------------------------------------------------------------------------------------
@@ -128,7 +127,7 @@ class BlobRef(_Request, frozen=True):
 class NewJob(_Request, Options, frozen=True):
     """Exactly one of: `input` (any JSON value), `text`, `base64`, `payload` (an uploaded blob)."""
 
-    image: str
+    image: str | None = None  # None: the server's default one
     input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     text: str | None = None
     base64: str | None = None
@@ -257,7 +256,7 @@ class NewBatch(_Request, Options, frozen=True):
 
     `pause`: when the first 20 jobs to end have all failed alike, hand out no more until it is resumed."""
 
-    image: str
+    image: str | None = None  # None: the server's default one
     items: tuple[BatchItem, ...] = ()
     closed: bool = True
     name: str = ""
@@ -398,3 +397,4 @@ class ServerInfo(_Reply, frozen=True):
     keep_results: float = 0.0  # seconds after a job's end, as the next two
     keep_logs: float = 0.0
     keep_jobs: float = 0.0
+    default_image: str | None = None  # of jobs that name none

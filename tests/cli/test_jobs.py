@@ -152,15 +152,6 @@ def test_a_payload_that_cannot_be_read_is_named(invoke: Invoke, server: Scripted
     assert not server.seen
 
 
-def test_an_image_that_is_not_registered_gets_the_line_to_run(
-    invoke: Invoke, server: ScriptedServer, payload: str
-) -> None:
-    server.on("POST", "/v1/jobs", error(404, "not_found", "there is no image my-image:v1"))
-    ended = invoke("job", "new", payload, "my-image:v1")
-    assert ended.code == 6
-    assert ended.err.splitlines()[1].endswith("hecaton image new my-image:v1")
-
-
 def test_wait_shows_the_log_on_stderr_and_the_result_on_stdout(
     invoke: Invoke, server: ScriptedServer, payload: str
 ) -> None:

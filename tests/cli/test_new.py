@@ -237,7 +237,7 @@ def test_a_script_that_is_a_handler_is_refused_with_the_line_that_runs_it(
     assert ended.code == 2
     assert "h.py calls start()" in ended.err
     assert "--handler h.py" in ended.err
-    assert server.seen == []
+    assert server.asked("POST", "/v1/jobs") == []
 
 
 def _info(role: Role = Role.USER, mib: int = 256) -> Answer:
@@ -256,7 +256,7 @@ def test_a_file_over_the_limit_is_refused_before_its_first_byte_travels(
         "Error: big.bin has 12.0 MiB: this server takes payloads of at most 10 MiB\n"
         "hecaton-server --max-payload MIB raises the limit.\n",
     )
-    assert [seen.path for seen in server.seen] == ["/v1/server"]
+    assert [seen.path for seen in server.seen] == ["/v1/images", "/v1/server"]
 
 
 def test_a_long_upload_shows_how_far_it_is(takes: ScriptedServer, here: Path) -> None:
@@ -283,15 +283,18 @@ def test_an_image_that_is_nearly_there(invoke: Invoke, takes: ScriptedServer, he
     assert "Did you mean 'n1-image'?" in invoke("job", "new", "p.json", "n1-imag").err
 
 
-@pytest.mark.parametrize(("role", "said"), [(Role.ADMIN, "Register it: "), (Role.USER, "An admin registers it with: ")])
-def test_who_may_register_an_image_is_told_so(
-    invoke: Invoke, takes: ScriptedServer, here: Path, role: Role, said: str
+def test_an_image_that_is_new_and_nearly_another_is_wondered_at(
+    invoke: Invoke, takes: ScriptedServer, here: Path
 ) -> None:
+    """It is taken: any image may be used. Not where it is known, or nothing is like it."""
     (here / "p.json").write_text("1")
-    takes.on("POST", "/v1/jobs", error(404, "not_found", "there is no image xyz"))
-    takes.on("GET", "/v1/images", reply([image("other")]))
-    takes.on("GET", "/v1/server", _info(role))
-    assert invoke("job", "new", "p.json", "xyz").err.splitlines()[1] == f"{said}hecaton image new xyz"
+    takes.on("GET", "/v1/images", reply([image("n1-image")]))
+    wondered = "Warning: n1-imag is used here for the first time. Did you mean 'n1-image'?\n"
+    for name, said in (("n1-imag", wondered), ("n1-image:latest", ""), ("xyz", "")):
+        ended = invoke("job", "new", "p.json", name)
+        assert (ended.code, ended.out, ended.err) == (0, JOB_ID + "\n", said)
+    takes.on("POST", "/v1/jobs", error(404, "not_found", "image 'xyz' is not registered", "Register it: hecaton"))
+    assert invoke("job", "new", "p.json", "xyz").err.splitlines()[1] == "Register it: hecaton"
 
 
 def test_python_that_this_python_cannot_read_is_not_judged(invoke: Invoke, takes: ScriptedServer, here: Path) -> None:

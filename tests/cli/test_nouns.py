@@ -166,10 +166,10 @@ def test_images_are_listed_and_deleted(invoke: Invoke, server: ScriptedServer) -
     server.on("GET", "/v1/images", reply([image(description="plain Python")]), reply([]))
     server.on("DELETE", SLIM, Answer(204))
     lines = invoke("image", "list").out.splitlines()
-    assert lines[0].split() == ["IMAGE", "DIGEST", "UPDATED", "DESCRIPTION"]
+    assert lines[0].split() == ["IMAGE", "DIGEST", "UPDATED", "OF", "DESCRIPTION"]
     assert "abababababab" in lines[1]
     empty = invoke("image", "list")
-    assert (empty.out, "hecaton image new NAME" in empty.err) == ("", True)
+    assert (empty.out, "hecaton run -i IMAGE FILE" in empty.err) == ("", True)
     assert invoke("image", "delete", "python:3.9-slim", "--yes").code == 0
 
 

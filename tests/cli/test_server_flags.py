@@ -11,6 +11,7 @@ from hecaton.cli.hecaton_server.main import _flags, cli
 from hecaton.server.settings import Settings
 
 GIVEN = {
+    "--images": "listed", "--default-image": "team/app:1",
     "--root-path": "/hecaton", "--metrics": "127.0.0.1:9181", "--trusted-proxy": "10.0.0.0/8",
     "--host": "::1", "--port": "8282", "--max-payload": "3", "--max-result": "5", "--lost-after": "12.5",
     "--pull-patience": "300", "--max-queued": "7", "--max-user-bytes": "9",

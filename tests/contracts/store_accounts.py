@@ -144,6 +144,42 @@ class AccountContract:
             )
             assert (image.env, image.env_revision) == (env, revision)
 
+    async def test_an_image_is_each_ones_own_beside_the_registered_one(self, database: Database) -> None:
+        ann = await database.write(lambda store: store.create_user("ann", "hash", Role.USER, NOW))
+        bob = await database.write(lambda store: store.create_user("bob", "hash", Role.USER, NOW))
+        registered = await database.write(lambda store: store.add_image("a:1", None, "", NOW))
+        used = []
+        for owner in (ann.id, bob.id, ann.id, None):
+            use = await database.write(lambda store, owner=owner: store.use_image("a:1", owner, NOW, 0.0, 9))  # type: ignore[misc]
+            used.append(use.image)
+        hers, his = used[:2]
+        assert (hers.owner_id, his.owner_id, used[2], used[3].id) == (ann.id, bob.id, hers, registered.id)
+        assert len({image.id for image in await database.read(lambda store: store.images())}) == 3
+        pinned = await database.write(lambda store: store.pin_image("a:1", "sha256:a", NOW + 1))
+        assert {image.id: image.digest for image in pinned} == dict.fromkeys(
+            (registered.id, hers.id, his.id), "sha256:a"
+        )
+        assert await database.write(lambda store: store.pin_image("a:1", "sha256:b", NOW + 1)) == []
+        await database.write(lambda store: store.delete_image("a:1", ann.id))
+        assert await database.read(lambda store: store.image_by_name("a:1", ann.id)) is None
+        again = await database.write(lambda store: store.use_image("a:1", ann.id, NOW + 2, 0.0, 1))
+        assert (again.image.id, again.image.digest) == (hers.id, None)
+        await database.write(lambda store: store.delete_user("bob"))
+        assert await database.read(lambda store: store.image(his.id)) is None
+        with pytest.raises(NotFound):
+            await database.write(lambda store: store.use_image("a:1", bob.id, NOW, 0.0, 9))
+
+    async def test_own_images_have_a_bound_and_go_when_nobody_uses_them(self, database: Database) -> None:
+        ann = await database.write(lambda store: store.create_user("ann", "hash", Role.USER, NOW))
+        old = (await database.write(lambda store: store.use_image("a:1", ann.id, NOW, 0.0, 2))).image
+        await database.write(lambda store: store.use_image("b:1", ann.id, NOW + 5, 0.0, 2))
+        await database.write(lambda store: store.delete_image("b:1", ann.id))
+        with pytest.raises(Conflict, match="the most for one user"):
+            await database.write(lambda store: store.use_image("c:1", ann.id, NOW + 6, 0.0, 2))
+        made = await database.write(lambda store: store.use_image("c:1", ann.id, NOW + 6, NOW + 1, 3))
+        assert made.forgotten == (old.id,)
+        assert await database.read(lambda store: store.images()) == [made.image]
+
     async def test_an_image_with_unfinished_jobs_stays_and_old_jobs_keep_its_name(self, database: Database) -> None:
         scene = await Scene.on(database)
         job = await scene.submit()

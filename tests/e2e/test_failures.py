@@ -116,12 +116,6 @@ def test_an_image_whose_registry_is_away_is_waited_for_and_the_job_says_why(
     admin.cancel(job.id)
 
 
-def test_an_image_that_is_not_registered_is_answered_with_the_line_to_type(person: Person) -> None:
-    person.write("order.json", "{}")
-    done = person.types("hecaton job new order.json never/registered:1", code=6)
-    assert "hecaton image new never/registered:1" in done.err
-
-
 def test_a_waiting_job_says_why_it_waits(act: Act, person: Person, ann: Client) -> None:
     busy = running(act({"sleep": 600}))
     waiting = act(client=ann)

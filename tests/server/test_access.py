@@ -45,6 +45,7 @@ EXPECTED: dict[str, dict[Role, Scope] | str] = {
     "POST /v1/login": OPEN,
     "GET /v1/server": LOGGED_IN,
     "POST /v1/jobs": UPLOADERS,
+    "POST /v1/jobs/followed": UPLOADERS,
     "GET /v1/jobs": OWNERS,
     "GET /v1/jobs/{job}": OWNERS,
     "GET /v1/jobs/{job}/payload": OWNERS,
@@ -75,8 +76,8 @@ EXPECTED: dict[str, dict[Role, Scope] | str] = {
     "GET /v1/images": PEOPLE,
     "POST /v1/images": ADMIN,
     "GET /v1/images/{name:path}": PEOPLE,
-    "PATCH /v1/images/{name:path}": ADMIN,
-    "DELETE /v1/images/{name:path}": ADMIN,
+    "PATCH /v1/images/{name:path}": UPLOADERS,
+    "DELETE /v1/images/{name:path}": UPLOADERS,
     "GET /v1/workers": PEOPLE,
     "POST /v1/workers": ENROL,
     "DELETE /v1/workers/{name}": ADMIN,
@@ -236,6 +237,7 @@ class Things(NamedTuple):
     batch: tuple[str, str]
     sha256: tuple[str]
     name: tuple[str]
+    image: tuple[str]
 
 
 async def _things(server: Running, person: Person, name: str) -> Things:
@@ -249,7 +251,9 @@ async def _things(server: Running, person: Person, name: str) -> Things:
 
     await eventually(over, True)
     sha256 = await person.upload(f"content of {name}".encode())
-    return Things((job["id"], str(job["index"])), (batch["id"], str(batch["index"])), (sha256,), (name,))
+    await person.must("POST", f"/v1/jobs/{await person.submit(f'{name}/image')}/cancel")
+    jobs, batches = (job["id"], str(job["index"])), (batch["id"], str(batch["index"]))
+    return Things(jobs, batches, (sha256,), (name,), (f"{name}/image",))
 
 
 ABSENT = Things(
@@ -257,13 +261,14 @@ ABSENT = Things(
     ("0192f0c1-0000-7000-8000-000000000000", "987654"),
     (hashlib.sha256(b"never uploaded").hexdigest(),),
     ("no-such-user",),
+    ("nobodys/image",),
 )
 
 
 def _owned(route: Route) -> str | None:
     """The parameter of a route whose thing belongs to somebody: an action that some role may do with its own only."""
     scopes = {scope(role, route.action) for role in Role}
-    parameters = re.findall(r"\{(\w+)", route.path)
+    parameters = re.findall(r"\{(\w+)", route.path.replace("{name:path}", "{image}"))
     return parameters[0] if Scope.OWN in scopes and parameters else None
 
 
@@ -272,8 +277,9 @@ async def _ask(person: Person, route: Route, parameter: str, value: str) -> Repl
     bodies: dict[Any, Any] = {
         api.NewItems: {"items": [], "offset": 0},
         api.NewPassword: {"password": "x" * 12, "old_password": PASSWORD},
+        api.ImageChange: {},
     }
-    path = route.path.replace(f"{{{parameter}}}", value)
+    path = route.path.replace("{name:path}", "{image}").replace(f"{{{parameter}}}", value)
     reply = await person.call(route.method, path, bodies.get(route.body))
     return Reply(reply.status, {}, reply.body.replace(value.encode(), b"THING"))
 

@@ -17,7 +17,7 @@ from hecaton.cli.duration import Duration
 from hecaton.cli.hecaton_server.values import Listening, Network, RootPath, is_loopback
 from hecaton.cli.suggestions import SuggestingGroup
 from hecaton.cli.terminal import prepare_streams
-from hecaton.server.settings import BOTH_FAMILIES, DAY, MIB, Settings
+from hecaton.server.settings import ANY, BOTH_FAMILIES, DAY, LISTED, MIB, Settings
 
 if TYPE_CHECKING:
     from hecaton.server.app import Announcement
@@ -43,6 +43,13 @@ def _mib(
 def _keep(what: str, default: float, help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     days = f"{default / DAY:g}d"
     return click.option(f"--keep-{what}", default=days, show_default=True, type=Duration(), metavar="TIME", help=help)
+
+
+def _reference(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    from hecaton.core.references import parse
+
+    parse(value)
+    return value
 
 
 HABITS = {
@@ -93,6 +100,14 @@ HABITS = {
 @click.option(
     "--lost-after", default=DEFAULTS.lost_after, show_default=True, type=click.FloatRange(1), metavar="SECONDS",
     help="A worker that is silent for so long loses its jobs to others.",
+)  # fmt: skip
+@click.option(
+    "--images", default=DEFAULTS.images, show_default=True, type=click.Choice((ANY, LISTED)),
+    help="Which images people may use: any that there are, or those alone that an admin has registered.",
+)  # fmt: skip
+@click.option(
+    "--default-image", default=DEFAULTS.default_image, show_default=True, metavar="NAME", callback=_reference,
+    help="The image of jobs that name none. May always be used.",
 )  # fmt: skip
 @click.option(
     "--pull-patience",

@@ -7,6 +7,7 @@
 - `logins`: Whether a password is right, for as many as may ask at a time.
 - `throttle`: Wrong passwords: how many one may try, by whom they are for, where they come from, and in all.
 - `directory`: Use cases around users, images and workers.
+- `entries`: Which image a name means, and for whom.
 - `permissions`: Who may do what: one table of roles and actions. What is not in it is refused, and so is a role without
   a row.
 - `questions`: One question over HTTP to somebody who is not trusted, such as a registry: bounded in time and bytes, and

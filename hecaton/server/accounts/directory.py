@@ -1,24 +1,25 @@
-"""Use cases around users, images and workers. Users and images are few and read on every call: they are kept in memory
-here, behind the store, and changed only after the store has changed."""
+"""Use cases around users, images and workers. Users and images are few and read on every call: they are kept in memory,
+behind the store, and changed only after the store has changed."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from hecaton.core.errors import BadRequest, Conflict, Forbidden, NotFound
+from hecaton.core.errors import BadRequest, Conflict, Forbidden, TooMany
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
 from hecaton.core.options import NOTHING_ASKED, with_defaults
 from hecaton.core.references import is_digest, parse
 from hecaton.server.accounts.auth import Caller, Passwords, ended, new_worker_token
+from hecaton.server.accounts.entries import KEPT_UNUSED, MOST_OWN, Entries
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.accounts.registry import Checked
 from hecaton.server.accounts.resolver import Resolver
 from hecaton.server.clock import Clock, uuid7
-from hecaton.store.port import Database, Store
+from hecaton.store.port import Database
 from hecaton.wire import api
 
 MAX_NAME = 64
@@ -28,9 +29,9 @@ NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9._@-]*")
 class Directory:
     """Users and images, in memory for every look-up and in the store for good. On the loop.
 
-    Memory says what the store has said: a change is written first, and a failed write changes nothing here. `_by_name`
-    has the same images as `_images`. `resolver` asks registries and workers; nothing else here waits for anybody
-    outside. `revoke` hears of each user whose rights have changed."""
+    Memory says what the store has said: a change is written first, and a failed write changes nothing here. `resolver`
+    asks registries and workers; nothing else here waits for anybody outside. `revoke` hears of each user whose rights
+    have changed, `gone` of each name that means no image any more."""
 
     def __init__(
         self,
@@ -38,22 +39,23 @@ class Directory:
         passwords: Passwords,
         clock: Clock,
         resolver: Resolver,
+        entries: Entries,
         revoke: Callable[[int], None],
+        gone: Callable[[str], None],
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._clock = clock
         self._resolver = resolver
-        self._revoke = revoke
+        self._entries = entries
+        self._revoke, self._gone = revoke, gone
         self._users: dict[int, User] = {}
-        self._images: dict[int, Image] = {}
-        self._by_name: dict[str, Image] = {}
+        self._asking: set[int] = set()  # who waits for what a registry says
 
     async def load(self) -> None:
         users, images = await self._database.read(lambda store: (store.users(), store.images()))
         self._users = {user.id: user for user in users}
-        self._images = {image.id: image for image in images}
-        self._by_name = {image.name: image for image in images}
+        self._entries.load(images)
 
     # -- users ---------------------------------------------------------------------------------
 
@@ -134,30 +136,35 @@ class Directory:
         stored = known.name if known is not None else name
         user = await self._database.write(lambda store: store.delete_user(stored))
         self._users.pop(user.id, None)
+        self._forget_images(self._entries.of(user.id))
         self._revoke(user.id)
 
     # -- images --------------------------------------------------------------------------------
 
     def image(self, image_id: int) -> Image | None:
-        return self._images.get(image_id)
+        return self._entries.get(image_id)
 
-    def find_image(self, name: str) -> Image:
-        """By the name as registered; `name` and `name:latest` are the same image. NotFound prints the line to run."""
-        image = self._named(name)
-        if image is None:
-            raise NotFound(
-                f"image {name[:80]!r} is not registered on this server",
-                f"An admin registers it: hecaton image new {name}",
-            )
-        return image
+    async def image_of(self, caller: Caller, owner_id: int, name: str | None) -> Image:
+        """For a job of that owner; no name: the default one. Raises as `Entries.name_to_use`, `Store.use_image`."""
+        # hot: benchmarks/throughput.py
+        known = self._entries.usable(owner_id, name, self._clock.now())
+        return known if known is not None else await self._use_image(caller, owner_id, name)
 
-    def _named(self, name: str) -> Image | None:
-        other = name.removesuffix(":latest") if name.endswith(":latest") else f"{name}:latest"
-        return self._by_name.get(name) or self._by_name.get(other)
+    async def _use_image(self, caller: Caller, owner_id: int, name: str | None) -> Image:
+        """One that he has not used yet, or not for a day. No registry is asked: the workers do, when they need it."""
+        chosen, owner = self._entries.name_to_use(caller, owner_id, name)
+        now = self._clock.now()
+        used = await self._database.write(
+            lambda store: store.use_image(chosen, owner, now, now - KEPT_UNUSED, MOST_OWN)
+        )
+        self._entries.keep(used.image)
+        self._forget_images(used.forgotten)
+        self.require(caller)
+        return used.image
 
     async def add_image(self, request: api.NewImage, caller: Caller) -> api.ImageView:
         reference = parse(request.name)
-        if (known := self._named(request.name)) is not None:
+        if (known := self._entries.registered(request.name)) is not None:
             same = "" if known.name == request.name else f" as {known.name!r}, which is the same image"
             raise Conflict(
                 f"image {request.name!r} is registered already{same}",
@@ -172,14 +179,16 @@ class Directory:
         image = await self._database.write(
             lambda store: store.add_image(request.name, checked.digest, request.description, now, defaults)
         )
-        self._keep(image)
-        return _image_view(image, True, checked.warning)
+        self._entries.keep(image)
+        return self._image_view(caller, image, checked.warning)
 
     async def update_image(self, name: str, change: api.ImageChange, caller: Caller) -> api.ImageView:
-        known = self.find_image(name)
+        known = self._entries.find(caller, name)
+        if change.env is not None or change.description is not None or change.defaults or known.owner_id is None:
+            self._entries.require_settable(caller, known)
         _check_env(change.env)
         with_defaults(known.defaults, change.defaults or {})  # before a registry is asked
-        digest = await self._resolver.again(known.name, parse(known.name)) if change.refresh else None
+        digest = await self._digest_now(caller, known) if change.refresh else None
         self.require(caller)  # a registry and the workers may have taken seconds
         now = self._clock.now()
         image = await self._database.write(
@@ -190,49 +199,68 @@ class Directory:
                 description=change.description,
                 digest=digest,
                 defaults=change.defaults,
+                owner_id=known.owner_id,
             )
         )
-        self._keep(image)
-        return _image_view(image, True)
+        self._entries.keep(image)
+        return self._image_view(caller, image)
+
+    async def _digest_now(self, caller: Caller, image: Image) -> str:
+        """TooMany while another question of the same user is out: each may take seconds, of workers as well."""
+        if caller.user_id in self._asking:
+            raise TooMany("another image of yours is being refreshed", "Refresh one after the other.")
+        self._asking.add(caller.user_id)
+        try:
+            private = caller.may(Action.MANAGE_IMAGES)
+            return await self._resolver.again(image.name, parse(image.name), private=private)
+        finally:
+            self._asking.discard(caller.user_id)
 
     async def pin_image(self, name: str, digest: str) -> None:
         """A worker has pulled what nobody knew the digest of: the others use the same from now on."""
         now = self._clock.now()
+        if self._entries.has(name) and is_digest(digest):
+            for image in await self._database.write(lambda store: store.pin_image(name, digest, now)):
+                self._entries.keep(image)
 
-        def pin(store: Store) -> Image | None:
-            """The first that says it: several may pull at a time."""
-            known = store.image_by_name(name)
-            if known is None or known.digest is not None:
-                return known
-            return store.update_image(name, now, env=None, description=None, digest=digest)
+    async def delete_image(self, name: str, caller: Caller) -> None:
+        known = self._entries.find(caller, name)
+        if known.owner_id is None:
+            self._entries.require_settable(caller, known)
+        await self._database.write(lambda store: store.delete_image(known.name, known.owner_id))
+        self._forget_images([known.id])
 
-        if name in self._by_name and is_digest(digest):
-            image = await self._database.write(pin)
-            if image is not None:
-                self._keep(image)
-
-    async def delete_image(self, name: str) -> None:
-        known = self.find_image(name)
-        await self._database.write(lambda store: store.delete_image(known.name))
-        self._images.pop(known.id, None)
-        self._by_name.pop(known.name, None)
-
-    def has_image(self, name: str) -> bool:
-        return name in self._by_name
+    def _forget_images(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            image = self._entries.get(number)
+            self._entries.drop(number)
+            if image is not None and not self._entries.has(image.name):
+                self._gone(image.name)
 
     def images(self, caller: Caller) -> list[api.ImageView]:
-        with_env = caller.may(Action.SEE_ENVIRONMENT)
-        return [_image_view(image, with_env) for image in sorted(self._images.values(), key=lambda i: i.name)]
+        """Those that everybody may use, and his own."""
+        return [self._image_view(caller, image) for image in self._entries.visible(caller.user_id)]
 
     async def show_image(self, caller: Caller, name: str) -> api.ImageView:
         """With what each worker has under that name."""
-        image = self.find_image(name)
-        view = _image_view(image, caller.may(Action.SEE_ENVIRONMENT))
+        image = self._entries.find(caller, name)
+        view = self._image_view(caller, image)
         return msgspec.structs.replace(view, versions=tuple(await self._resolver.on_machines(image.name)))
 
-    def _keep(self, image: Image) -> None:
-        self._images[image.id] = image
-        self._by_name[image.name] = image
+    def _image_view(self, caller: Caller, image: Image, warning: str | None = None) -> api.ImageView:
+        owner = self._users.get(image.owner_id) if image.owner_id is not None else None
+        return api.ImageView(
+            image.name,
+            image.digest,
+            image.description,
+            image.env if caller.may(Action.SEE_ENVIRONMENT) else None,
+            image.env_revision,
+            image.created_at,
+            image.updated_at,
+            warning,
+            defaults=image.defaults,
+            owner=owner.name if owner is not None else None,
+        )
 
     # -- workers -------------------------------------------------------------------------------
 
@@ -276,18 +304,3 @@ def _check_env(env: dict[str, str] | None) -> None:
 
 def _user_view(user: User) -> api.UserView:
     return api.UserView(user.name, user.role, user.created_at)
-
-
-def _image_view(image: Image, with_env: bool, warning: str | None = None) -> api.ImageView:
-    env = image.env if with_env else None
-    return api.ImageView(
-        image.name,
-        image.digest,
-        image.description,
-        env,
-        image.env_revision,
-        image.created_at,
-        image.updated_at,
-        warning,
-        defaults=image.defaults,
-    )

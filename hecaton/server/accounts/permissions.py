@@ -34,7 +34,8 @@ class Action(enum.StrEnum):
 
     SEE_IMAGES = "seeing images"
     SEE_ENVIRONMENT = "reading the environment of an image"
-    MANAGE_IMAGES = "registering, changing and removing images"
+    RENEW_IMAGES = "refreshing and removing images that one alone uses"
+    MANAGE_IMAGES = "registering, changing and removing images that everybody may use"
     SEE_WORKERS = "seeing workers"
     ENROL_WORKERS = "registering a worker"
     MANAGE_WORKERS = "draining and removing workers"
@@ -67,6 +68,7 @@ _PEOPLE = {
     Action.SEE_USAGE: Scope.OWN,
     Action.CLEAR: Scope.OWN,
     Action.SEE_IMAGES: Scope.ALL,
+    Action.RENEW_IMAGES: Scope.OWN,
     Action.SEE_WORKERS: Scope.ALL,
     Action.SET_PASSWORD: Scope.OWN,
 }

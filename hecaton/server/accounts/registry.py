@@ -2,7 +2,7 @@
 /v2/…/manifests/…`).
 
 Anonymous: an image that needs a login is reported as closed, and registered with a warning, since the workers may well
-have the credentials. A registry is asked where an admin has named it, in a private network too; what it says itself,
+have the credentials. A registry that an admin has named is asked in a private network too; what it says itself,
 such as who gives out tokens, is believed within bounds.
 """
 
@@ -53,11 +53,12 @@ class _WantsLogin(Unanswered):
         super().__init__(text)
 
 
-async def check(reference: Reference, seconds: float = LONGEST_QUESTION) -> Checked:
-    """Raises NotFound if the registry says that the image does not exist. `seconds`: for all of it."""
+async def check(reference: Reference, private: bool = True, seconds: float = LONGEST_QUESTION) -> Checked:
+    """Raises NotFound if the registry says that the image does not exist. `private`: it may be in a private network or
+    on this machine. `seconds`: for all of it."""
     try:
         async with asyncio.timeout(seconds):
-            return Checked(await _digest(reference))
+            return Checked(await _digest(reference, private))
     except TimeoutError:
         closed = Unanswered(f"no answer within {seconds:g} s")
     except Unanswered as error:
@@ -77,26 +78,26 @@ def _bases(host: str) -> tuple[str, ...]:
     return (f"https://{host}", f"http://{host}") if here else (f"https://{host}",)
 
 
-async def _digest(reference: Reference) -> str:
+async def _digest(reference: Reference, private: bool) -> str:
     host = _host(reference)
-    base, answer = await _first_answer(_bases(host), reference)
+    base, answer = await _first_answer(_bases(host), reference, private)
     if answer.status == 401:
         token = await _token(base, answer, reference)
-        answer = await _head(base, reference, {"Authorization": f"Bearer {token}"})
+        answer = await _head(base, reference, {"Authorization": f"Bearer {token}"}, private)
     return _read(answer, reference)
 
 
-async def _first_answer(bases: tuple[str, ...], reference: Reference) -> tuple[str, HttpAnswer]:
+async def _first_answer(bases: tuple[str, ...], reference: Reference, private: bool) -> tuple[str, HttpAnswer]:
     """And where it came from, which alone is given the token."""
     for base in bases[:-1]:
         with contextlib.suppress(Unanswered):
-            return base, await _head(base, reference, {})
-    return bases[-1], await _head(bases[-1], reference, {})
+            return base, await _head(base, reference, {}, private)
+    return bases[-1], await _head(bases[-1], reference, {}, private)
 
 
-async def _head(base: str, reference: Reference, headers: Mapping[str, str]) -> HttpAnswer:
+async def _head(base: str, reference: Reference, headers: Mapping[str, str], private: bool) -> HttpAnswer:
     url = f"{base}/v2/{reference.repository}/manifests/{reference.digest or reference.tag}"
-    return await ask("HEAD", url, {"Accept": _ACCEPT, **headers}, private=True)
+    return await ask("HEAD", url, {"Accept": _ACCEPT, **headers}, private=private)
 
 
 def _read(answer: HttpAnswer, reference: Reference) -> str:

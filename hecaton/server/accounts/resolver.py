@@ -20,24 +20,25 @@ class Machines(Protocol):
 
 
 class Resolver:
-    """`check` asks a registry without a login."""
+    """`check` asks a registry without a login, and where it may, in a private network too."""
 
     def __init__(
-        self, check: Callable[[Reference], Awaitable[Checked]], machines: Machines, now: Callable[[], float]
+        self, check: Callable[[Reference, bool], Awaitable[Checked]], machines: Machines, now: Callable[[], float]
     ) -> None:
         self._check, self._machines, self._now = check, machines, now
 
     async def first(self, name: str, reference: Reference) -> Checked:
         """For a new image. Raises NotFound if its registry says that there is none."""
-        checked = await self._check(reference)
+        checked = await self._check(reference, True)
         if not checked.wants_login:
             return checked
         digest = _digest(await self._machines.at_registry(name))
         return checked if digest is None else Checked(digest)
 
-    async def again(self, name: str, reference: Reference) -> str:
-        """Its digest now. Conflict, with what each machine has, if nobody can tell; NotFound."""
-        checked = await self._check(reference)
+    async def again(self, name: str, reference: Reference, *, private: bool) -> str:
+        """Its digest now. Conflict, with what each machine has, if nobody can tell; NotFound. `private`: who asks may
+        name a registry in a private network, or on the server itself; else the workers alone ask that one."""
+        checked = await self._check(reference, private)
         if checked.digest is not None:
             return checked.digest
         versions = await self._machines.at_registry(name)

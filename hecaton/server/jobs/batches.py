@@ -73,10 +73,10 @@ class Batches:
     async def create(self, caller: Caller, request: api.NewBatch, key: str | None, digest: bytes) -> api.BatchSubmitted:
         # hot: benchmarks/throughput.py
         self._quotas.budget.require_disk(caller)
-        image = self._directory.find_image(request.image)
         spec = spec_of(request)
         if len(request.name) > LONGEST_NAME or not (request.name.isprintable()):
             raise BadRequest(f"the name of a batch is at most {LONGEST_NAME} printable characters")
+        image = await self._directory.image_of(caller, caller.user_id, request.image)
         now = self._clock.now()
         batch_id = uuid7(now)
         new = port.NewBatch(
@@ -167,7 +167,7 @@ class Batches:
         """The failed jobs as a new batch. Large ones need several calls with the same key: until it is closed."""
         self._quotas.budget.require_disk(caller)
         old = await self._batch(caller, batch_id, Action.RETRY_JOBS)
-        image = self._directory.find_image(old.image)
+        image = await self._directory.image_of(caller, old.owner_id, old.image)
         now = self._clock.now()
         new_id = uuid7(now)
         name = old.name and f"{old.name} (retry)"[:LONGEST_NAME]

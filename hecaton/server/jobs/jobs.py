@@ -60,14 +60,14 @@ class Jobs:
     # -- submit --------------------------------------------------------------------------------
 
     async def submit(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> api.Submitted:
-        return await self._store(self._new_job(caller, request, key, digest))
+        return await self._store(await self._new_job(caller, request, key, digest))
 
     async def submit_and_wait(
         self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes, seconds: float
     ) -> api.JobView:
         """As `submit` and then `wait`; the watch stands before the job does, so its end needs no second look."""
         # hot: benchmarks/latency.py
-        job = self._new_job(caller, request, key, digest)
+        job = await self._new_job(caller, request, key, digest)
         with self._hub.watching(job.id, end_only=True, holder=caller.user_id) as watch:
             submitted = await self._store(job)
             if not submitted.duplicate:
@@ -80,7 +80,7 @@ class Jobs:
     ) -> AsyncGenerator[api.Submitted | api.JobView]:
         """As `submit_and_wait`, but that the job is stored is said before its end."""
         # hot: benchmarks/sdk.py
-        job = self._new_job(caller, request, key, digest)
+        job = await self._new_job(caller, request, key, digest)
         with self._hub.watching(job.id, end_only=True, holder=caller.user_id) as watch:
             submitted = await self._store(job)
             yield submitted
@@ -99,11 +99,11 @@ class Jobs:
             return None
         return view_at_end(job, submitted.index, caller.name, image, member.name, end)
 
-    def _new_job(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> port.NewJob:
+    async def _new_job(self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes) -> port.NewJob:
         self.budget.require_disk(caller)
-        image = self._directory.find_image(request.image)
         spec = spec_of(request)
         payload = payload_of(request, self._settings.max_payload)
+        image = await self._directory.image_of(caller, caller.user_id, request.image)
         lane = lane_of(caller.user_id, image.id, spec)
         now = self._clock.now()
         job_id = JobId(uuid7(now))
@@ -123,8 +123,8 @@ class Jobs:
         payload = await self._database.read(lambda store: store.payload(old.id))
         if payload is None:
             raise NotFound(f"the payload of job {old.index} is gone")
-        image = self._directory.find_image(old.image)  # registered again meanwhile, it has another number
         spec = changed_spec(old.spec, changes)
+        image = await self._directory.image_of(caller, old.owner_id, old.image)  # which may have another number now
         now = self._clock.now()
         new_id = JobId(uuid7(now))
         lane = lane_of(old.owner_id, image.id, spec)

@@ -90,7 +90,7 @@ class Api:
         caller, settings = call.caller, self._settings
         return api.ServerInfo(
             __version__, caller.name, caller.role, settings.max_payload, settings.max_result, settings.max_queued,
-            settings.keep_results, settings.keep_logs, settings.keep_jobs,
+            settings.keep_results, settings.keep_logs, settings.keep_jobs, settings.default_image,
         )  # fmt: skip
 
     async def list_users(self, call: Call) -> list[api.UserView]:
@@ -135,7 +135,7 @@ class Api:
         return await self._directory.update_image(call.params["name"], change, call.caller)
 
     async def delete_image(self, call: Call) -> None:
-        await self._directory.delete_image(call.params["name"])
+        await self._directory.delete_image(call.params["name"], call.caller)
 
     # -- workers -------------------------------------------------------------------------------
 
@@ -301,6 +301,7 @@ class Api:
         submit, see, cancel, retry = Action.SUBMIT, Action.SEE_JOBS, Action.CANCEL_JOBS, Action.RETRY_JOBS
         upload, move, enrol, change = Action.UPLOAD, Action.MOVE_CONTENT, Action.ENROL_WORKERS, Action.SET_PASSWORD
         see_images, images, users = Action.SEE_IMAGES, Action.MANAGE_IMAGES, Action.MANAGE_USERS
+        own_images, many_images = Action.RENEW_IMAGES, list[api.ImageView]
         login, server, know = Action.LOG_IN, Action.SEE_SERVER, Action.SEE_API
         see_workers, workers, made = Action.SEE_WORKERS, Action.MANAGE_WORKERS, api.WorkerCredentials
         job, blob, image = "/v1/jobs/{job}", "/v1/blobs/{sha256}", "/v1/images/{name:path}"
@@ -337,11 +338,11 @@ class Api:
             Route("PATCH", account, users, self.update_user, "Change a user's role", UserChange, api.UserView),
             Route("DELETE", account, users, self.delete_user, "Delete a user", status=204),
             Route("PUT", account + "/password", change, self.set_password, "New password", api.NewPassword, status=204),
-            Route("GET", "/v1/images", see_images, self.list_images, "All images", None, list[api.ImageView]),
+            Route("GET", "/v1/images", see_images, self.list_images, "All images, one's own too", None, many_images),
             Route("POST", "/v1/images", images, self.add_image, "Register an image", api.NewImage, api.ImageView, 201),
             Route("GET", image, see_images, self.show_image, "One image", None, api.ImageView),
-            Route("PATCH", image, images, self.update_image, "Change an image", api.ImageChange, api.ImageView),
-            Route("DELETE", image, images, self.delete_image, "Remove an image", status=204),
+            Route("PATCH", image, own_images, self.update_image, "Change an image", api.ImageChange, api.ImageView),
+            Route("DELETE", image, own_images, self.delete_image, "Remove an image", status=204),
             Route("GET", "/v1/workers", see_workers, self.list_workers, "All workers", None, list[api.WorkerView]),
             Route("POST", "/v1/workers", enrol, self.add_worker, "Register a worker", api.NewWorker, made, 201),
             Route("DELETE", worker, workers, self.remove_worker, "Remove a worker", status=204),

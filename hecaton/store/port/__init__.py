@@ -26,7 +26,7 @@ is away. Contract: tests/contracts/store_contract.py, run on every adapter.
 
 from __future__ import annotations
 
-from hecaton.store.port.accounts import Home
+from hecaton.store.port.accounts import Home, Used
 from hecaton.store.port.batches import Appended, EndedItem, FailedItem, NewBatch, Swept
 from hecaton.store.port.blobs import Blobs, BlobWriter
 from hecaton.store.port.jobs import (
@@ -70,4 +70,5 @@ __all__ = [
     "Stored",
     "StoredBytes",
     "Swept",
+    "Used",
 ]

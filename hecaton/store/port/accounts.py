@@ -19,6 +19,13 @@ class Home(msgspec.Struct, frozen=True):
     used_at: float
 
 
+class Used(msgspec.Struct, frozen=True):
+    """`forgotten`: numbers of images of whomever that were removed on this occasion."""
+
+    image: Image
+    forgotten: tuple[int, ...]
+
+
 class Accounts(Protocol):
     # -- users ---------------------------------------------------------------------------------
     def create_user(self, name: str, password_hash: str, role: Role, now: float) -> User:
@@ -31,7 +38,8 @@ class Accounts(Protocol):
         """Raises the token version: tokens issued before no longer hold. NotFound."""
 
     def delete_user(self, name: str) -> User:
-        """NotFound; Conflict for the last admin and for owners of unfinished jobs. Ended jobs stay, under the name."""
+        """NotFound; Conflict for the last admin and for owners of unfinished jobs. Ended jobs stay, under the name;
+        his own images go."""
 
     def set_role(self, name: str, role: Role) -> User:
         """NotFound; Conflict if there would be no admin any more."""
@@ -46,11 +54,23 @@ class Accounts(Protocol):
     def add_image(
         self, name: str, digest: str | None, description: str, now: float, defaults: Options = NOTHING_ASKED
     ) -> Image:
-        """Conflict if registered."""
+        """For everybody. Conflict if registered."""
+
+    def use_image(self, name: str, owner_id: int | None, now: float, unused: float, most: int) -> Used:
+        """That of this owner, made if he has none; None: the registered one. Own images that were used before `unused`
+        for the last time and have no unfinished jobs are removed. Conflict if he has had `most` since then, also where
+        he has removed some; NotFound if he was deleted."""
 
     def image(self, image_id: int) -> Image | None: ...
-    def image_by_name(self, name: str) -> Image | None: ...
-    def images(self) -> list[Image]: ...
+    def image_by_name(self, name: str, owner_id: int | None = None) -> Image | None:
+        """`owner_id`: of his own ones; None: of the registered ones."""
+
+    def images(self) -> list[Image]:
+        """Everybody's."""
+
+    def pin_image(self, name: str, digest: str, now: float) -> list[Image]:
+        """Its digest, wherever one of this name has none yet. Those that it is new to."""
+
     def update_image(
         self,
         name: str,
@@ -60,11 +80,12 @@ class Accounts(Protocol):
         description: str | None,
         digest: str | None,
         defaults: Mapping[str, object] | None = None,
+        owner_id: int | None = None,
     ) -> Image:
-        """None leaves a field as it is; `env` replaces and raises `env_revision` when it differs; `defaults` are
-        changed as `core.options.with_defaults` does. NotFound, BadRequest."""
+        """`owner_id`: as in `image_by_name`. None leaves a field as it is; `env` replaces and raises `env_revision`
+        when it differs; `defaults` are changed as `core.options.with_defaults` does. NotFound, BadRequest."""
 
-    def delete_image(self, name: str) -> Image:
+    def delete_image(self, name: str, owner_id: int | None = None) -> Image:
         """NotFound; Conflict while jobs of it are unfinished. Ended jobs stay and keep its name."""
 
     # -- workers -------------------------------------------------------------------------------

@@ -87,6 +87,8 @@ class SqliteStore:
         self.homes = accounts.homes
         self.add_home = accounts.add_home
         self.add_image = accounts.add_image
+        self.use_image = accounts.use_image
+        self.pin_image = accounts.pin_image
         self.image = accounts.image
         self.image_by_name = accounts.image_by_name
         self.images = accounts.images

@@ -19,7 +19,7 @@ from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.jobs.follow import follow, output_option
 from hecaton.cli.hecaton.jobs.options import job_options, tags_option
 from hecaton.cli.hecaton.tree import Command
-from hecaton.cli.suggestions import Suggestion, known
+from hecaton.cli.suggestions import Suggestion, known, near
 from hecaton.core.errors import HecatonError
 
 if TYPE_CHECKING:
@@ -164,20 +164,22 @@ def _refuse_files_of_a_glob(first: str, others: Sequence[str]) -> None:
 
 
 @contextmanager
-def known_image(cli: Cli, name: str) -> Iterator[None]:
-    """Around a submission: an image that nobody knows gets the one that may be meant, or the line that makes it
-    known."""
-
-    def otherwise() -> str:
-        line = f"hecaton image new {shlex.quote(name)}"
-        try:
-            admin = cli.client().server_info().role == "admin"
-        except HecatonError:
-            admin = False
-        return f"Register it: {line}" if admin else f"An admin registers it with: {line}"
-
-    with known(name, lambda: (image.name for image in cli.client().images()), otherwise):
+def known_image(cli: Cli, name: str | None) -> Iterator[None]:
+    """Around a submission: an image that is new here may be another one, mistyped. None: the default one."""
+    meant = _near_image(cli, name) if name is not None else None
+    with known(name or "", lambda: [meant] if meant else []):
         yield
+    if meant is not None:
+        output.warn(f"{name} is used here for the first time. Did you mean {meant!r}?")
+
+
+def _near_image(cli: Cli, name: str) -> str | None:
+    """None: it is known, or nothing is like it."""
+    try:
+        names = [image.name for image in cli.client().images()]
+    except HecatonError:  # the submission says what is wrong
+        return None
+    return None if name.removesuffix(":latest") in {one.removesuffix(":latest") for one in names} else near(name, names)
 
 
 def _new_batch(cli: Cli, image: str, each: str, name: str, wait: bool, target: Path | None, asked: _Submission) -> int:

@@ -24,6 +24,7 @@ COLUMNS = [
     Column("IMAGE", flexible=True),
     Column("DIGEST"),
     Column("UPDATED"),
+    Column("OF"),
     Column("DESCRIPTION", flexible=True),
 ]
 
@@ -40,7 +41,9 @@ def image() -> None:
 @image_options
 @pass_cli
 def new(cli: Cli, /, image_name: str, desc: str, no_verify: bool, **flags: Any) -> None:
-    """Register a new Docker image from Docker Hub or any other registry.
+    """Register a new Docker image from Docker Hub or any other registry, for everybody (admins).
+
+    Who uses one that is not registered needs no such line: it is his own from his first job on.
 
     \b
     hecaton image new python:3.9-slim
@@ -53,12 +56,15 @@ def new(cli: Cli, /, image_name: str, desc: str, no_verify: bool, **flags: Any) 
 @image.command("list")
 @pass_cli
 def list_images(cli: Cli) -> None:
-    """List registered images."""
+    """List images: those that are registered, for everybody, and those that you alone use."""
     found = cli.client().images()
     now = cli.client().now()
-    rows = [[v.name, _short(v.digest), ago(v.updated_at, now), v.description] for v in found]
+    rows = [[v.name, _short(v.digest), ago(v.updated_at, now), v.owner or "", v.description] for v in found]
     cli.show(
-        found, lambda: output.table_lines(COLUMNS, rows, "No image is registered. An admin can: hecaton image new NAME")
+        found,
+        lambda: output.table_lines(
+            COLUMNS, rows, "No image yet. One is here with its first job: hecaton run -i IMAGE FILE"
+        ),
     )
 
 
@@ -78,7 +84,7 @@ def list_images(cli: Cli) -> None:
 @image_options
 @pass_cli
 def update(cli: Cli, /, image_name: str, fp: Path | None, desc: str | None, refresh: bool, **flags: Any) -> None:
-    """Update image metadata. Changes hold from the next job on."""
+    """Update image metadata (admins); an image of one's own can be refreshed. Changes hold from the next job on."""
     defaults = asked_for(flags)
     if fp is None and desc is None and not refresh and not defaults:
         raise click.UsageError(f"nothing to change: give --fp, --desc, {FLAGS} or --refresh")
@@ -109,7 +115,7 @@ def show(cli: Cli, image_name: str) -> None:
 @yes_option
 @pass_cli
 def delete(cli: Cli, image_name: str, yes: bool) -> None:
-    """Take an image off the list. Its jobs stay on record."""
+    """Take an image off the list: one's own, or as an admin a registered one. Its jobs stay on record."""
     confirm(f"Delete the image {image_name} from the server's list?", yes)
     with _known(cli, image_name):
         cli.client().delete_image(image_name)
@@ -134,6 +140,7 @@ def _details(view: ImageView, now: float) -> list[str]:
     fields: list[tuple[str, object]] = [
         ("image", view.name),
         ("digest", view.digest or "unknown: workers use the tag"),
+        ("of", view.owner),
         ("description", view.description or None),
         ("created", ago(view.created_at, now)),
         ("updated", ago(view.updated_at, now)),

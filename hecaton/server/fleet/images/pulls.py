@@ -143,6 +143,16 @@ class Pulls:
         for key in [key for key in self._at_registry if key[0] == worker]:
             del self._at_registry[key]
 
+    def gone(self, image: str) -> None:
+        """Its name means nothing here any more, and registries that failed long ago are nobody's either."""
+        self._marks.pop(image, None)
+        self._had.pop(image, None)
+        if self._nowhere.pop(image, None) is not None:
+            self._say()
+        now = self._now()
+        for key in [key for key, streak in self._at_registry.items() if now - streak.at > 2 * RETRY[-1]]:
+            del self._at_registry[key]
+
     def removed(self, worker: WorkerId) -> None:
         """It comes back never: what it had is no hope."""
         self.forget(worker)

@@ -10,7 +10,7 @@ import msgspec
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
 from hecaton.core.options import NOTHING_ASKED, Options, with_defaults
-from hecaton.store.port import Home
+from hecaton.store.port import Home, Used
 from hecaton.store.sqlite.rows import Columns, defaults_of, defaults_text, json_text
 from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY, IS_WITHHELD
 from hecaton.store.sqlite.statements import Statements
@@ -38,6 +38,13 @@ END_TOKENS = f"UPDATE user SET token_version = token_version + 1 + {_LEAP}"  # n
 """Of all users."""
 
 _SET_PASSWORD = f"{END_TOKENS}, password_hash = ? WHERE id = ?"
+
+_HAD = "SELECT id FROM image WHERE owner_id = ? AND (deleted = 0 OR used_at >= ?) AND name <> ?"
+
+_USE_AGAIN = """
+    UPDATE image SET deleted = 0, created_at = ?, updated_at = ?, digest = NULL
+    WHERE id = (SELECT max(id) FROM image WHERE name = ? AND owner_id = ? AND deleted = 1)
+"""
 
 
 class AccountVerbs:
@@ -82,6 +89,7 @@ class AccountVerbs:
         self._sql("UPDATE user SET deleted = 1 WHERE id = ?", (user.id,))
         self._there.users.forget(user.id)
         self._sql("DELETE FROM home WHERE owner_id = ?", (user.id,))
+        self._remove_images(self._sql("SELECT id FROM image WHERE deleted = 0 AND owner_id = ?", (user.id,)).fetchall())
         return user
 
     def set_role(self, name: str, role: Role) -> User:
@@ -139,16 +147,53 @@ class AccountVerbs:
         )
         return self._named_image(name)
 
+    def use_image(self, name: str, owner_id: int | None, now: float, unused: float, most: int) -> Used:
+        """One that was removed is taken up again: who removes and uses in turn leaves no rows."""
+        if owner_id is not None and self.user(owner_id) is None:
+            raise NotFound(f"there is no user with number {owner_id}: deleted meanwhile?")
+        known = self.image_by_name(name, owner_id)
+        if known is None:
+            self._require_few(name, owner_id, unused, most)
+            if not self._sql(_USE_AGAIN, (now, now, name, owner_id)).rowcount:
+                self._sql(
+                    "INSERT INTO image (name, description, created_at, updated_at, owner_id) VALUES (?, '', ?, ?, ?)",
+                    (name, now, now, owner_id),
+                )
+        self._sql("UPDATE image SET used_at = ? WHERE id = ?", (now, self._named_image(name, owner_id).id))
+        return Used(self._named_image(name, owner_id), self._forget_unused(unused))
+
+    def _require_few(self, name: str, owner_id: int | None, unused: float, most: int) -> None:
+        rows = self._sql(_HAD, (owner_id, unused, name)).fetchall()
+        if len(rows) >= most:
+            raise Conflict(
+                f"you have used {len(rows)} images that are not registered, the most for one user",
+                "Use one of those (hecaton image list), or let an admin register it: hecaton image new NAME",
+            )
+
+    def _forget_unused(self, unused: float) -> tuple[int, ...]:
+        rows = self._sql(f"{_IMAGE} AND owner_id IS NOT NULL AND used_at < ?", (unused,)).fetchall()
+        old = [image.id for image in map(_IMAGES.of, rows) if not self._unfinished("image_id", image.id)]
+        self._remove_images([(number,) for number in old])
+        return tuple(old)
+
     def image(self, image_id: int) -> Image | None:
         row = self._first(f"{_IMAGE} AND id = ?", image_id)
         return _IMAGES.of(row) if row else None
 
-    def image_by_name(self, name: str) -> Image | None:
-        row = self._first(f"{_IMAGE} AND name = ?", name)
+    def image_by_name(self, name: str, owner_id: int | None = None) -> Image | None:
+        row = self._first(f"{_IMAGE} AND name = ? AND owner_id IS ?", name, owner_id)
         return _IMAGES.of(row) if row else None
 
     def images(self) -> list[Image]:
         return [_IMAGES.of(row) for row in self._sql(f"{_IMAGE} ORDER BY name")]
+
+    def pin_image(self, name: str, digest: str, now: float) -> list[Image]:
+        rows = self._sql(f"{_IMAGE} AND name = ? AND digest IS NULL", (name,)).fetchall()
+        unpinned = [_IMAGES.of(row).id for row in rows]
+        self._sql_many(
+            "UPDATE image SET digest = ?, updated_at = ? WHERE id = ?", [(digest, now, number) for number in unpinned]
+        )
+        return [image for image in map(self.image, unpinned) if image is not None]
 
     def update_image(
         self,
@@ -159,8 +204,9 @@ class AccountVerbs:
         description: str | None,
         digest: str | None,
         defaults: Mapping[str, object] | None = None,
+        owner_id: int | None = None,
     ) -> Image:
-        old = self._named_image(name)
+        old = self._named_image(name, owner_id)
         new_env = old.env if env is None else env
         self._sql(
             "UPDATE image SET digest = ?, description = ?, env = ?, env_revision = ?, updated_at = ?, defaults = ? "
@@ -175,20 +221,24 @@ class AccountVerbs:
                 old.id,
             ),
         )
-        return self._named_image(name)
+        return self._named_image(name, owner_id)
 
-    def delete_image(self, name: str) -> Image:
-        image = self._named_image(name)
+    def delete_image(self, name: str, owner_id: int | None = None) -> Image:
+        image = self._named_image(name, owner_id)
         if self._unfinished("image_id", image.id):
             raise Conflict(
                 f"the image {name!r} has unfinished jobs", "Cancel them or wait for them, then delete the image."
             )
-        self._sql("UPDATE image SET deleted = 1 WHERE id = ?", (image.id,))
-        self._there.images.forget(image.id)
+        self._remove_images([(image.id,)])
         return image
 
-    def _named_image(self, name: str) -> Image:
-        if image := self.image_by_name(name):
+    def _remove_images(self, keys: Sequence[tuple[int]]) -> None:
+        self._sql_many("UPDATE image SET deleted = 1 WHERE id = ?", keys)
+        for (number,) in keys:
+            self._there.images.forget(number)
+
+    def _named_image(self, name: str, owner_id: int | None = None) -> Image:
+        if image := self.image_by_name(name, owner_id):
             return image
         raise NotFound(f"the image {name!r} is not registered", f"An admin can register it: hecaton image new {name}")
 
