@@ -58,6 +58,7 @@ def test_answers_of_a_proxy_in_between_are_errors_too(
     status: int, kind: type[errors.HecatonError], body: bytes
 ) -> None:
     arrived = from_reply(status, body, "nginx/1.22.1")
+    assert ("the path below which" in str(arrived.hint)) is (status == 404)
     assert type(arrived) is kind
     assert f"status {status}" in arrived.message
     assert "nginx/1.22.1" in arrived.message

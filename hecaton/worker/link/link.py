@@ -202,7 +202,7 @@ class ServerLink:
             delay = self._random.uniform(pause / 2, pause) if pause else reconnect_delay(failures, self._random)
             verb = "Lost the connection" if welcomed else "Cannot connect"
             _log.warning(f"{verb}: trying again in {delay:.1f} s", server=self._url, error=why[:500])
-            notify(f"not connected to {self._url}: {why[:200]}")
+            notify(f"not connected to {self._url}: {why[:300]}")
             await asyncio.sleep(delay)
 
     async def _connect(self, listener: Listener) -> tuple[bool, bool]:
