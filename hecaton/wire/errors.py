@@ -83,7 +83,7 @@ _WHAT_TO_DO = {
     **dict.fromkeys((301, 302, 303, 307, 308), _ELSEWHERE),
     401: "A proxy in between wants a login of its own: let the Hecaton server pass without.",
     403: "A proxy in between does not let this through: allow it there, or go past it with NO_PROXY.",
-    404: "A proxy, or another program, answered: is the port right, and the path below which it has the server, if any?",
+    404: "A proxy, or another program, answered: is the port right, and the path below which the server is, if any?",
     407: "The proxy wants a login: write it into its address, HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT.",
     413: "A proxy in between refuses bodies over a limit of its own (nginx: client_max_body_size): raise it to at "
     "least the server's --max-payload and --max-result.",

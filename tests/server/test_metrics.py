@@ -172,8 +172,8 @@ def test_ends_are_kept_for_so_many_images_and_for_the_others_together() -> None:
     for image in range(1, statistics.MAX_IMAGES + 10):
         counted.end(image, JobState.FINISHED, Reason.OK, 2)
     assert len(counted.ended) == statistics.MAX_IMAGES + 1
-    assert counted.ended[OTHERS][JobState.FINISHED, Reason.OK] == 2 * 9
-    assert sum(its.total() for its in counted.ended.values()) == 2 * (statistics.MAX_IMAGES + 9)
+    assert counted.ended[OTHERS, JobState.FINISHED, Reason.OK] == 2 * 9
+    assert sum(counted.ended.values()) == 2 * (statistics.MAX_IMAGES + 9)
 
 
 def test_a_histogram_counts_what_is_at_most_each_bound() -> None:

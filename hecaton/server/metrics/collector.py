@@ -77,9 +77,8 @@ class Metrics:
     def _since_the_start(self) -> Iterator[Metric]:
         statistics = self._statistics
         ended = Counter[Labels]()
-        for image_id, its in statistics.ended.items():
-            for (state, reason), number in its.items():
-                ended[state.value, reason.value, self._image(image_id)] += number
+        for (image_id, state, reason), number in statistics.ended.items():
+            ended[state.value, reason.value, self._image(image_id)] += number
         yield _counters("hecaton_jobs_ended", "Jobs that have ended.", ("state", "reason", "image"), ended)
         again: dict[Labels, float] = {(reason.value,): number for reason, number in statistics.requeued.items()}
         yield _counters("hecaton_attempts_requeued", "Attempts after which their job waits again.", ("reason",), again)

@@ -48,11 +48,12 @@ class Histogram:
 
 class Statistics:
     """On the server's event loop, but for `database`, whose histograms the store's threads fill, each its own. `ended`:
-    by image; the image `OTHERS` has what is not told apart."""
+    jobs by image, state and reason; the image `OTHERS` has what is not told apart."""
 
     def __init__(self, on: bool = False) -> None:
         self.on = on
-        self.ended: dict[int, Counter[tuple[JobState, Reason]]] = {}
+        self.ended: dict[tuple[int, JobState, Reason], int] = {}
+        self._images: set[int] = set()
         self.requeued = Counter[Reason]()
         self.waits, self.cold_starts, self.runs = Histogram(JOB_SECONDS), Histogram(JOB_SECONDS), Histogram(JOB_SECONDS)
         self.database = {kind: Histogram(DATABASE_SECONDS) for kind in ("read", "write")}
@@ -62,31 +63,37 @@ class Statistics:
         if not self.on:
             return
         for end in ended:
-            if not end.accepted or end.state is None or end.verdict is None:
+            state, verdict, started_at = end.state, end.verdict, end.started_at
+            if state is None or verdict is None or not end.accepted:
                 continue
-            if not end.state.terminal:
-                self.requeued[end.verdict.reason] += 1
+            if not state.terminal:
+                self.requeued[verdict.reason] += 1
                 continue
-            self.end(end.image_id, end.state, end.verdict.reason)
-            if end.started_at is None:
+            self.end(end.image_id, state, verdict.reason)
+            if started_at is None:
                 continue
-            if end.ref.attempt == 1:  # later ones have not waited for all of that time
-                self.waits.observe(max(0.0, end.started_at - submitted_at(end.ref.job)))
-            if end.ref in said:
-                self.runs.observe(max(0.0, said[end.ref].at - end.started_at))
+            ref = end.ref
+            if ref.attempt == 1:  # later ones have not waited for all of that time
+                self.waits.observe(started_at - submitted_at(ref.job))
+            if (its := said.get(ref)) is not None:
+                self.runs.observe(its.at - started_at)
 
     def end(self, image_id: int | None, state: JobState, reason: Reason, jobs: int = 1) -> None:
         """So many jobs of an image have ended alike."""
         if not self.on:
             return
         image = image_id or OTHERS
-        if image not in self.ended and len(self.ended) >= MAX_IMAGES:
-            image = OTHERS
-        self.ended.setdefault(image, Counter())[state, reason] += jobs
+        if image not in self._images:
+            if len(self._images) < MAX_IMAGES:
+                self._images.add(image)
+            else:
+                image = OTHERS
+        key = (image, state, reason)
+        self.ended[key] = self.ended.get(key, 0) + jobs
 
     def cold_start(self, seconds: float) -> None:
         if self.on:
-            self.cold_starts.observe(max(0.0, seconds))
+            self.cold_starts.observe(seconds)
 
     def timed(self, kind: str, runner: Runner) -> Runner:
         """The runner of one of the store's threads, whose transactions are timed."""
