@@ -175,8 +175,8 @@ MUTANTS = (
         "leases-end-after-a-start",
         "after a start of the server no lease ends before a full lost_after",
         "server/fleet/members.py",
-        "            member.last_contact = now\n            self._changed[worker_id, slot] = None\n",
-        "            self._changed[worker_id, slot] = None\n",
+        "            member.last_contact = now\n            self.changed[worker_id, slot] = None\n",
+        "            self.changed[worker_id, slot] = None\n",
         Worlds((49, 60)),
     ),
     Mutant(

@@ -125,7 +125,7 @@ class Attempts:
         def check() -> list[tuple[WorkerId, list[Outcome]]]:
             return [(worker, [checked(one, self._blobs, limit) for one in outcomes]) for worker, outcomes in told]
 
-        large = any(one.body is not None and one.body.blob is not None for _, outcomes in told for one in outcomes)
+        large = any([one.body is not None and one.body.blob is not None for _, outcomes in told for one in outcomes])
         if large:
             told = await self._database.read(partial(_announced, told))
         told = await asyncio.to_thread(check) if large else check()
@@ -211,8 +211,8 @@ class Attempts:
     def _acknowledge(self, worker: WorkerId, ended: Sequence[EndResult]) -> None:
         member = self._fleet.members.get(worker)
         if member is not None and member.link is not None:
-            good = tuple(end.ref for end in ended if end.accepted or end.repeated)
-            bad = tuple(end.ref for end in ended if not (end.accepted or end.repeated))
+            good = tuple([end.ref for end in ended if end.accepted or end.repeated])
+            bad = tuple([end.ref for end in ended if not (end.accepted or end.repeated)])
             # By the results of what it still holds, or by its end.
             waited_for = member.draining or any(slot.held for slot in member.slots.values())
             (member.link.send if waited_for else member.link.send_along)(Accepted(good, bad))

@@ -106,7 +106,7 @@ class Dispatcher:
         self._soon(self.read_waiting)
 
     def _consider_revoking(self) -> None:
-        if self._revoke_timer is None:
+        if self._revoke_timer is None and self._scheduler.may_revoke():
             self._revoke_timer = asyncio.get_running_loop().call_later(REVOKE_DELAY, self._revoke)
 
     def _revoke(self) -> None:

@@ -180,17 +180,17 @@ class Fleet:
     def __init__(self) -> None:
         self.members: dict[WorkerId, Member] = {}
         self.out_of_service: dict[WorkerId, OutOfService] = {}
-        self._changed: dict[Place, None] = {}  # in order: what is decided from it is the same in each run
+        self.changed: dict[Place, None] = {}  # in order: what is decided from it is the same in each run
         self._numbers = numbers()
 
     def take_changed(self) -> dict[Place, None]:
         """The slots that changed since the last call, in the order in which they did."""
-        changed, self._changed = self._changed, {}
+        changed, self.changed = self.changed, {}
         return changed
 
     def _note(self, member: Member) -> None:
         """About the whole member something has changed."""
-        self._changed.update(((member.id, index), None) for index in member.slots)
+        self.changed.update(((member.id, index), None) for index in member.slots)
 
     def _member(self, worker_id: WorkerId, name: str) -> Member:
         if worker_id not in self.members:
@@ -217,7 +217,7 @@ class Fleet:
         slot = member.slots.get(news.slot) if member is not None else None
         if slot is not None:
             slot.warm_key, slot.image, slot.version = news.warm_key, news.image, version_of(news.version)
-            self._changed[worker_id, news.slot] = None
+            self.changed[worker_id, news.slot] = None
 
     def reserve(self, worker_id: WorkerId, index: int, count: int, warm_key: str | None) -> None:
         """So many jobs are about to be committed to the slot; `count` below 0: that is over."""
@@ -227,7 +227,7 @@ class Fleet:
             slot.reserved = max(0, slot.reserved + count)
             if count > 0:
                 slot.promised = warm_key
-            self._changed[worker_id, index] = None
+            self.changed[worker_id, index] = None
 
     # -- come and go ---------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class Fleet:
         for worker_id, name, slot, ref, started in leases:
             member = self._member(worker_id, name)
             member.last_contact = now
-            self._changed[worker_id, slot] = None
+            self.changed[worker_id, slot] = None
             member.put(Lease(ref, slot, 0, None, started=started))
 
     def unknown(self, worker_id: WorkerId, held: Sequence[Held]) -> dict[AttemptRef, int]:
@@ -294,8 +294,7 @@ class Fleet:
 
     def _forget_if_done(self, member: Member) -> None:
         """A claim under way (`reserved`) becomes a lease in a moment: it must find its member."""
-        busy = any(slot.held or slot.reserved for slot in member.slots.values())
-        if member.link is None and not busy and not member.storing:
+        if member.link is None and not member.storing and not any(s.held or s.reserved for s in member.slots.values()):
             self._note(member)
             self.members.pop(member.id, None)
 
@@ -321,7 +320,7 @@ class Fleet:
         member.put(lease)
         slot = member.slots[lease.slot]
         slot.promised, slot.depth = lease.warm_key, max(1, min(depth, MAX_HELD // len(member.slots)))
-        self._changed[worker_id, lease.slot] = None
+        self.changed[worker_id, lease.slot] = None
         return member
 
     def lose_slot(self, worker_id: WorkerId, index: int, why: str) -> bool:
@@ -331,7 +330,7 @@ class Fleet:
         if slot is None or slot.lost is not None:
             return False
         slot.lost = why
-        self._changed[worker_id, index] = None
+        self.changed[worker_id, index] = None
         return True
 
     def release(self, worker_id: WorkerId, ref: AttemptRef, now: float) -> Lease | None:
@@ -342,7 +341,7 @@ class Fleet:
             return None
         member.take(lease)
         member.slots[lease.slot].used_at = now
-        self._changed[worker_id, lease.slot] = None
+        self.changed[worker_id, lease.slot] = None
         self._forget_if_done(member)
         return lease
 
@@ -380,7 +379,7 @@ class Fleet:
             lease = member.storing.pop(ref, None) if member else None
             if member is not None and lease is not None:
                 member.put(lease)
-                self._changed[worker_id, lease.slot] = None
+                self.changed[worker_id, lease.slot] = None
 
     def silent(self, now: float, suspect_after: float, lost_after: float) -> list[Member]:
         """Mark workers that have not been heard from, until `contact`; return those whose leases are over."""

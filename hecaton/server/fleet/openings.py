@@ -85,7 +85,8 @@ class Openings:
         self._stacked: dict[Place, None] = {}
 
     def any(self) -> bool:
-        self._look()
+        if self._fleet.changed:
+            self._look()
         return bool(self._open)
 
     def ask(self, work: Work) -> None:
@@ -100,7 +101,8 @@ class Openings:
 
     def doable(self, waiting: Mapping[Work, object]) -> Iterable[Work]:
         """The works for which there is an opening, of those that wait, which all have been asked for."""
-        self._look()
+        if self._fleet.changed:
+            self._look()
         self._decisions += 1
         if self._decisions % TIDY == 0:
             self._tidy(waiting.keys())
@@ -108,10 +110,11 @@ class Openings:
 
     def hosts(self, wants: Sequence[Want]) -> list[Host]:
         """So much of the members that are online and have room as `place` needs for these."""
-        self._look()
+        if self._fleet.changed:
+            self._look()
         chosen: dict[tuple[int, int], _Opening] = {}
-        total = sum(want.count for want in wants)
-        barred = frozenset().union(*(want.barred for want in wants))
+        total = sum([want.count for want in wants])
+        barred = frozenset().union(*[want.barred for want in wants])
         # All are asked for first: whom another want outranks on a worker depends on what that worker can do of it, too.
         works = [self._ask_for(want) for want in wants]
         for want, work in zip(wants, works, strict=True):
@@ -152,6 +155,15 @@ class Openings:
         """Slots that work for each owner."""
         self._look()
         return self._running
+
+    def may_be_stacked(self) -> bool:
+        """Whether a slot may hold more than one job: nothing is looked at anew for it."""
+        members = self._fleet.members
+        for worker, index in self._fleet.changed:
+            slot = members[worker].slots.get(index) if worker in members else None
+            if slot is not None and len(slot.held) > 1:
+                return True
+        return bool(self._stacked)
 
     def stacked(self) -> Iterator[tuple[Member, SlotState]]:
         """Slots of connected members that hold more than one job."""

@@ -101,7 +101,7 @@ class Quarantine:
         self, worker: WorkerId, ended: Sequence[EndResult], said: Mapping[AttemptRef, AttemptEnd]
     ) -> bool:
         """Count failures of the machine in a row. True if that was one too many: the caller then calls `keep`."""
-        lost = sum(1 for end in ended if end.accepted and end.verdict and end.verdict.reason in _LOSSES)
+        lost = sum([1 for end in ended if end.accepted and end.verdict and end.verdict.reason in _LOSSES])
         if lost:
             self._before[worker] = BeforeLoss(self._strikes.get(worker, []).copy(), self._reasons(worker), lost)
         for end in ended:

@@ -54,8 +54,8 @@ class Scheduler:
         self.pulls = pulls
         self.max_running = max_running  # slots that may work for one owner at a time
         self._openings = Openings(fleet)
-        self._image = image
-        self._now = now
+        self.may_revoke = self._openings.may_be_stacked  # else nothing waits beside a running job
+        self._image, self._now = image, now
         self._lanes: dict[int, LaneState] = {}
         self._waiting = WaitingLanes()  # those with a count above 0
         self._queued: dict[int, int] = {}  # by owner

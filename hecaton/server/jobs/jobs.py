@@ -289,15 +289,16 @@ class Jobs:
 
     async def _until_ended(self, caller: Caller, watch: Watch, seconds: float) -> None:
         """Unauthenticated as soon as the caller has lost his rights."""
-        deadline = self._clock.now() + min(seconds, MAX_WAIT)
+        left = min(seconds, MAX_WAIT)
+        deadline = self._clock.now() + left
         known: int | None = None
         while not watch.ended and not self._hub.closing:
             if known != self._hub.revocations:
                 known = self._hub.revocations
                 self._directory.require(caller)
-            left = deadline - self._clock.now()
             if left <= 0 or not await watch.wait(left):
                 break
+            left = deadline - self._clock.now()
         if known != self._hub.revocations:
             self._directory.require(caller)
 

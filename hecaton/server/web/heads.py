@@ -8,7 +8,6 @@ themselves both do so without end: a single client would take the memory and the
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
@@ -59,10 +58,10 @@ class Cycle(RequestResponseCycle):
     # through that this server has written itself, and nothing is made that few requests need
 
     def __init__(self, protocol: Bounded, scope: Scope, *, keep_alive: bool) -> None:
-        self.scope = cast(Any, scope)
+        self.scope = scope  # type: ignore[assignment]
         self.transport, self.flow, self.logger = protocol.transport, protocol.flow, protocol.logger
         self.on_response = protocol.on_response_complete
-        self.message_event = cast(Any, self)  # whoever has news of it calls `set`
+        self.message_event = self  # type: ignore[assignment] # whoever has news of it calls `set`
         self.disconnected = False
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = protocol.expect_100_continue
@@ -85,7 +84,7 @@ class Cycle(RequestResponseCycle):
 
     async def run_asgi(self, app: ASGIApp) -> None:  # type: ignore[override]
         try:
-            await app(cast(Scope, self.scope), cast(Any, self.receive), cast(Any, self.send))
+            await app(self.scope, self.receive, self.send)  # type: ignore[arg-type]
         except BaseException as error:
             self.logger.error("a request failed", exc_info=error)
             await self._give_up()
@@ -232,7 +231,8 @@ class Bounded(HttpToolsProtocol):
             if len(self.url) + around > MAX_HEAD:
                 raise _too_large()
         self.framing = 0
-        parser, scope, before = self.parser, cast(Scope, self.scope), self.cycle
+        parser, before = self.parser, self.cycle
+        scope: Scope = self.scope  # type: ignore[assignment]
         version = parser.get_http_version()
         scope["method"] = parser.get_method().decode("ascii")
         if version != "1.1":

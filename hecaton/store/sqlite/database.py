@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from hecaton.core.errors import Unavailable
 from hecaton.store.port import Store
@@ -59,17 +59,13 @@ class SqliteDatabase:
         self._threads.append(thread)
         return thread
 
-    async def write(self, work: Callable[[Store], T]) -> T:
-        if self._write_inline is not None:
-            return self._now(self._write_inline, work)
-        return await self._writer.run(work)
+    def write(self, work: Callable[[Store], T]) -> Coroutine[Any, Any, T]:
+        return self._writer.run(work) if self._write_inline is None else self._now(self._write_inline, work)
 
-    async def read(self, work: Callable[[Store], T]) -> T:
-        if self._write_inline is not None:
-            return self._now(self._write_inline, work)
-        return await self._reader.run(work)
+    def read(self, work: Callable[[Store], T]) -> Coroutine[Any, Any, T]:
+        return self._reader.run(work) if self._write_inline is None else self._now(self._write_inline, work)
 
-    def _now(self, runner: Runner, work: Callable[[Store], T]) -> T:
+    async def _now(self, runner: Runner, work: Callable[[Store], T]) -> T:
         if self._closed:
             raise Unavailable("the store is closed")
         value, error = runner([work])[0]
