@@ -380,6 +380,11 @@ ROWS = (
     ),
     Row("Slots of a worker", "{wire.bounds.MAX_SLOTS:count}", "its connection is closed"),
     Row(
+        "Slots of a worker that are used",
+        "as many as at its first connection, or when an admin last said `hecaton worker undrain`",
+        "the others get nothing; `hecaton worker list` says so",
+    ),
+    Row(
         "Jobs that a worker has",
         "{server.fleet.lanes.MAX_DEPTH:count} on one slot, {server.fleet.members.MAX_HELD:count} in all",
         "the others wait in the queue",

@@ -196,6 +196,9 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     drained: bool = False  # by an admin, until undrained
     quarantine: str | None = None  # why
     quarantined_until: float = 0.0
+    slots: int | None = (
+        None  # that it may use: those of its first connection, or that an admin has let in; None: none yet
+    )
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -346,7 +346,7 @@ class WorkerCredentials(_Reply, frozen=True):
 class SlotView(_Reply, frozen=True):
     index: int
     gpu: Gpu | None
-    state: str  # "idle", "busy"; "lost": its card can be used no more
+    state: str  # "idle", "busy"; "lost": it cannot be used, the worker's `note` says why
     image: str | None  # of the warm container on it
     jobs: tuple[str, ...]
 

@@ -233,6 +233,18 @@ class AccountContract:
         with pytest.raises(NotFound, match="gpu-9"):
             await database.write(lambda store: store.set_drained("gpu-9", True))
 
+    async def test_the_slots_of_a_worker_are_those_of_the_first_time_until_more_are_let_in(
+        self, database: Database
+    ) -> None:
+        await Scene.on(database)
+        found = []
+        for slots, more in ((2, False), (3, False), (1, True), (4, True), (1, False)):
+            await database.write(
+                lambda store, slots=slots, more=more: store.enrol_slots(WORKER, slots, more)  # type: ignore[misc]
+            )
+            found.append([worker.slots for worker in await database.read(lambda store: store.workers())])
+        assert found == [[2, None], [2, None], [2, None], [4, None], [4, None]]
+
     async def test_a_quarantine_stays_until_it_is_ended_or_the_worker_undrained(self, database: Database) -> None:
         await Scene.on(database)
         for end in (

@@ -19,7 +19,7 @@ class WorkerCalls(Calls):
         return self._transport.call("POST", path_in("workers", name) + "/drain", api.WorkerView)
 
     def undrain_worker(self, name: str) -> api.WorkerView:
-        """Ends a drain or a quarantine."""
+        """Ends a drain or a quarantine, and lets it use all slots that it has now."""
         return self._transport.call("POST", path_in("workers", name) + "/undrain", api.WorkerView)
 
     def workers(self) -> list[api.WorkerView]:

@@ -254,6 +254,7 @@ class Channel:
                     return
 
     async def _join(self, worker: WorkerRecord, link: _FrameWriter, hello: Hello) -> None:
+        hello = await self._workers.enrolled(worker, hello)
         restored = await self._quarantine.restore(worker.id, hello)
         if self._links.get(worker.id) is link and not link.closing.is_set():  # else a newer one has come, or no right
             self._images.starts_anew(worker.id)

@@ -98,6 +98,18 @@ def ability(hello: Hello) -> Ability:
     return Ability(serves, carried_out(hello.doors, any_image=serves is None), options)
 
 
+def enrolled(hello: Hello, slots: int, name: str) -> Hello:
+    """With so many slots to be used, those with the lowest numbers: a token in other hands draws no more work than the
+    machine that it was made for."""
+    used = sorted({info.index for info in hello.slots})[:slots]
+    why = (
+        f"{slots} of its {len(hello.slots)} slots are used: it was enrolled with {slots}."
+        f" To use all: hecaton worker undrain {name}"
+    )
+    shown = [info if info.index in used else msgspec.structs.replace(info, lost=why) for info in hello.slots]
+    return msgspec.structs.replace(hello, slots=tuple(shown))
+
+
 def checked(outcome: Outcome, blobs: Blobs, max_result: int) -> Outcome:
     """The outcome, or a failed one that says what was wrong with its result, which is kept. Of a large result (a blob)
     the file is read: in a thread."""

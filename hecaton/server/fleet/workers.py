@@ -12,6 +12,7 @@ import structlog
 
 from hecaton.core.model import AttemptRef, JobState, Reason, WorkerId, WorkerRecord
 from hecaton.server.fleet.attempts import Attempts, Refs
+from hecaton.server.fleet.checks import enrolled
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.members import Fleet, Lease, Member, WorkerLink
 from hecaton.server.fleet.quarantine import Quarantine
@@ -57,6 +58,16 @@ class Workers:
             links.discard(link)
             if not links:
                 self._links.pop(worker, None)
+
+    async def enrolled(self, worker: WorkerRecord, hello: Hello) -> Hello:
+        """What it says, with as many slots to be used as when it was here first."""
+        slots = len(hello.slots)
+        if worker.slots is None and slots:
+            await self._database.write(lambda store: store.enrol_slots(worker.id, slots))
+        if worker.slots is None or slots <= worker.slots:
+            return hello
+        _log.warning("A worker has more slots than it was enrolled with", worker=worker.name, slots=slots)
+        return enrolled(hello, worker.slots, worker.name)
 
     async def join(self, worker: WorkerRecord, link: WorkerLink, hello: Hello, restored: Sequence[Lease]) -> None:
         """`restored`: what `Quarantine.restore` gave for the same hello."""
@@ -106,8 +117,14 @@ class Workers:
         return await self._quarantine.drain(name)
 
     async def put_into_service(self, name: str) -> WorkerRecord:
-        """By an admin; ends a quarantine too. NotFound."""
+        """By an admin; ends a quarantine too, and lets it use all slots that it has now. NotFound."""
         record = await self._quarantine.undrain(name)
+        member = self._fleet.members.get(record.id)
+        if member is not None and member.link is not None and record.slots is not None:
+            slots = len(member.slots)
+            if slots > record.slots:
+                await self._database.write(lambda store: store.enrol_slots(record.id, slots, more=True))
+                member.link.close(1012, "it may use all its slots now: what has it?")
         await self._dispatcher.dispatch()
         return record
 

@@ -105,5 +105,8 @@ class Accounts(Protocol):
     def set_drained(self, name_or_id: str, drained: bool) -> WorkerRecord:
         """False ends a quarantine too. NotFound."""
 
+    def enrol_slots(self, worker: WorkerId, slots: int, more: bool = False) -> None:
+        """How many it may use, where nothing is known of that; `more`: also where it may use fewer."""
+
     def set_quarantine(self, worker: WorkerId, why: str | None, until: float) -> None:
         """None ends it."""

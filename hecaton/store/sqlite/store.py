@@ -99,6 +99,7 @@ class SqliteStore:
         self.workers = accounts.workers
         self.seen = accounts.seen
         self.remove_worker = accounts.remove_worker
+        self.enrol_slots = accounts.enrol_slots
         self.set_drained = accounts.set_drained
         self.set_quarantine = accounts.set_quarantine
 

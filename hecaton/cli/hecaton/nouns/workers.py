@@ -94,7 +94,8 @@ def drain(cli: Cli, name: str) -> None:
 @click.argument("name", shell_complete=workers)
 @pass_cli
 def undrain(cli: Cli, name: str) -> None:
-    """Give a worker jobs again, after a drain or a quarantine."""
+    """Give a worker jobs again, after a drain or a quarantine, and on all slots that it has now: by itself it uses no
+    more than when it was here first."""
     with _known(cli, name):
         view = cli.client().undrain_worker(name)
     cli.done(view, f"Worker {name} gets jobs again.")

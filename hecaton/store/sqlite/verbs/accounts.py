@@ -277,6 +277,12 @@ class AccountVerbs:
             self._sql("UPDATE worker SET drained = 0, quarantine = NULL WHERE id = ?", (worker,))
         return self._named_worker(worker)
 
+    def enrol_slots(self, worker: WorkerId, slots: int, more: bool = False) -> None:
+        self._sql(
+            "UPDATE worker SET slots = ?2 WHERE id = ?1 AND (slots IS NULL OR (?3 AND slots < ?2))",
+            (worker, slots, more),
+        )
+
     def set_quarantine(self, worker: WorkerId, why: str | None, until: float) -> None:
         self._sql("UPDATE worker SET quarantine = ?, quarantined_until = ? WHERE id = ?", (why, until, worker))
 
