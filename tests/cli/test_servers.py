@@ -150,6 +150,7 @@ def test_update_changes_the_address_and_asks_to_log_in_again(invoke: Invoke, ser
 
 def test_token_prints_the_token_and_nothing_else(invoke: Invoke, server: ScriptedServer) -> None:
     assert invoke("server", "token").out == "secret\n"
+    assert invoke("server", "token", profiles.get("my-server").address).out == "secret\n"
     profiles.set_token("my-server", None)
     none = invoke("server", "token", "my-server")
     assert (none.code, none.out) == (5, "")

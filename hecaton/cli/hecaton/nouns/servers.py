@@ -10,7 +10,7 @@ import msgspec
 from hecaton.cli import output
 from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.completers import servers
-from hecaton.cli.hecaton.context import Cli, LoginRefused, pass_cli
+from hecaton.cli.hecaton.context import Cli, LoginRefused, is_address, pass_cli
 from hecaton.cli.hecaton.tree import Group, asked, confirm, yes_option
 from hecaton.cli.terminal import Column, size
 from hecaton.core.errors import HecatonError, NotFound, Unauthenticated, Unreachable
@@ -230,7 +230,10 @@ def token(cli: Cli, server_name: str | None) -> None:
 def _chosen(cli: Cli, name: str | None) -> Profile:
     from hecaton.client import profiles
 
-    profile = profiles.get(name or cli.server or "") if name or cli.server else profiles.active()
+    named = name or cli.server
+    if named and is_address(named):
+        named = profiles.at(named).name
+    profile = profiles.get(named) if named else profiles.active()
     if profile is None:
         first = "" if profiles.all_servers() else "Register one: hecaton server new --ip HOST:8181 --name NAME"
         raise NotFound("no server is active", first or "Name one, or choose one: hecaton server connect NAME")
