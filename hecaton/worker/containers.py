@@ -192,7 +192,7 @@ class LiveContainer:
             self.image_id = prepared.image_id
             self._entrypoint = prepared.entrypoint
             door = await self._make_ready()
-            if self._exchange is not None and not door.begins_at_start:
+            if self._exchange is not None:
                 self._exchange.begin_early(self._first.ref)
             spec = self._spec(prepared, door)
             if self._exchange is not None and door.begins_at_start and not self._exchange.may_begin(self._first):
