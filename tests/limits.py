@@ -249,7 +249,11 @@ ROWS = (
         "{server.connections.MAX_KEPT_OF_ONE:count}",
         "they count as a user's",
     ),
-    Row("Time for the handshake of TLS", "{server.web.handshake.MAX_HANDSHAKE:time}", "the connection is closed"),
+    Row(
+        "Time for the first byte where TLS is spoken, and from then on for its handshake",
+        "{server.web.handshake.MAX_HANDSHAKE:time}",
+        "the connection is closed",
+    ),
     Row("An idle connection", "{server.app.IDLE:time}", "closed"),
     # A job
     Row(

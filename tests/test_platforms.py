@@ -24,6 +24,7 @@ from tests.server.running import PASSWORD, running
 CLIENT = {"click", "msgspec", "platformdirs", "prompt-toolkit", "rich", "urllib3"}
 SERVER = {
     "argon2-cffi",
+    "cryptography",
     "httptools",
     "prometheus-client",
     "pyjwt",

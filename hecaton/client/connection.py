@@ -45,15 +45,19 @@ class Connection:
         place = parse(url)
         self._where = place.authority
         trust = tls.context(ca_file) if url.startswith("https://") else None
+        self._ca_file = ca_file
+        # Who is pinned has no name: urllib3 would look for one where the context does not.
+        trusting: dict[str, Any] = {"ssl_context": trust} if trust else {}
+        if trust is not None and not trust.check_hostname:
+            trusting["assert_hostname"] = False
         self._proxy = proxies.proxy_for(url)
         if self._proxy is not None:
-            given: dict[str, Any] = {"proxy_headers": self._proxy.headers, "maxsize": 64, "ssl_context": trust}
+            given: dict[str, Any] = {"proxy_headers": self._proxy.headers, "maxsize": 64, **trusting}
             through = urllib3.ProxyManager(self._proxy.url, **given)
             self._base, self._close = url, through.clear
             self._urlopen: Callable[..., BaseHTTPResponse] = through.urlopen
         else:
-            extra: dict[str, Any] = {"ssl_context": trust} if trust else {}
-            direct = urllib3.connection_from_url(url, maxsize=64, block=False, **extra)
+            direct = urllib3.connection_from_url(url, maxsize=64, block=False, **trusting)
             self._base, self._close = place.prefix, direct.close
             self._urlopen = direct.urlopen
 
@@ -110,7 +114,7 @@ class Connection:
         cause = error.__cause__ or error.__context__
         tls_error = next((e for e in (*error.args, cause) if isinstance(e, ssl.SSLError)), None)
         if tls_error is not None:
-            explained = tls.explain(tls_error, self._where)
+            explained = tls.explain(tls_error, self._where, self._ca_file)
             return explained if isinstance(explained, tls.Untrusted) else Fault(explained, sent=True, taken=False)
         if isinstance(error, exceptions.ProxyError) and self._proxy is not None:
             why = str(getattr(cause, "strerror", None) or cause or error).lower()

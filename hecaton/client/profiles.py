@@ -19,6 +19,7 @@ from hecaton.core.errors import BadRequest, Conflict, NotFound
 from hecaton.wire.address import parse
 from hecaton.wire.decoding import decode
 from hecaton.wire.home import home
+from hecaton.wire.tls import fingerprint
 
 
 class Profile(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -124,6 +125,19 @@ def set_active(name: str | None) -> None:
 def set_token(name: str, token: str | None, username: str | None = None) -> None:
     """None: forget the token."""
     _replace(name, token=token, username=username)
+
+
+def keep_certificate(certificate: str) -> str:
+    """The file with a certificate (PEM) that pins a server, for `ca_file`. BadRequest if it cannot be kept."""
+    path = _path().with_name("certificates") / f"{fingerprint(certificate).partition(':')[2]}.pem"
+    try:
+        private_folder(path.parent.parent)
+        private_folder(path.parent)
+        with locked(path.with_suffix(".lock")):
+            replace(path, certificate.encode())
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return str(path)
 
 
 def set_scheme(name: str, scheme: str) -> None:

@@ -176,6 +176,22 @@ def resolve(
     )
 
 
+def introduction(address: str, *, timeout: float = 5.0) -> str | None:
+    """The certificate (PEM) of a server that nobody but itself vouches for, to be trusted from its first sight on, as
+    ssh does: on this machine and private networks, where plain HTTP would be spoken too, without a proxy in between,
+    and if it may sign no other. None: there is none such."""
+    place = parse(address)
+    if place.scheme is not None or proxies.proxy_for(place.url("https")) is not None:
+        return None
+    try:
+        if not all(is_local(one) for one in _look_up(place)):
+            return None
+        certificate = ssl.get_server_certificate((place.host, place.port), timeout=timeout)
+    except OSError:
+        return None
+    return certificate if tls.is_pin(certificate) else None
+
+
 def _through_proxy(
     place: Place, pinned_scheme: str | None, ca_file: str | os.PathLike[str] | None, timeout: float
 ) -> Address:
@@ -193,7 +209,7 @@ def _through_proxy(
             if _opened(connection, place, proxy) and _handshake(connection, context, place, time.monotonic() + timeout):
                 return Address(place.url("https"), "https")
         except ssl.SSLError as error:
-            raise tls.explain(error, place.authority) from error
+            raise tls.explain(error, place.authority, ca_file) from error
     raise BadRequest(f"{place.authority} does not speak TLS, by way of {proxy}", spelled_out)
 
 
@@ -257,7 +273,7 @@ def _answers_tls(place: Place, ca_file: str | os.PathLike[str] | None, timeout: 
         try:
             return _handshake(connection, context, place, time.monotonic() + timeout)
         except ssl.SSLError as error:
-            raise tls.explain(error, place.authority) from error
+            raise tls.explain(error, place.authority, ca_file) from error
 
 
 def _handshake(connection: socket.socket, context: ssl.SSLContext, place: Place, deadline: float) -> bool:

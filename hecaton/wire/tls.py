@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import ssl
 
@@ -25,13 +27,18 @@ class Untrusted(Unreachable):
     """Somebody answered, and must not be talked to: trying again changes nothing."""
 
 
+class SelfSigned(Untrusted):
+    """By a certificate that nobody but itself vouches for, where none has been seen before."""
+
+
 def context(ca_file: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
     """What a client of ours trusts: `ca_file`, else the file named by HECATON_CA_FILE, else the system's CAs.
 
-    A given file replaces the system's CAs. It may hold CAs or the server's own certificate.
+    A given file replaces the system's CAs. It may hold CAs or the server's own certificate. One that may sign no other
+    pins the server: it is that one, by whichever name or address it is reached.
     Raises BadRequest when the file cannot be used.
     """
-    chosen = ca_file or os.environ.get(CA_ENVIRONMENT)
+    chosen = ca_file_of(ca_file)
     if not chosen:
         return ssl.create_default_context()
     try:
@@ -47,15 +54,36 @@ def context(ca_file: str | os.PathLike[str] | None = None) -> ssl.SSLContext:
     # Home-made certificates: the file may be the leaf itself, and rarely has every extension that RFC 5280 asks for.
     made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     made.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not made.cert_store_stats()["x509_ca"]:
+        made.check_hostname = False
     return made
 
 
-def explain(error: ssl.SSLError, where: str) -> Unreachable:
-    """A refused or broken TLS connection to `where` (host:port), in words that say what to do.
+def ca_file_of(ca_file: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    """Which file says whom to trust; None: the system does."""
+    return ca_file or os.environ.get(CA_ENVIRONMENT) or None
+
+
+def is_pin(certificate: str) -> bool:
+    """Whether a certificate (PEM) may sign no other, so that who trusts it trusts one server."""
+    alone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    alone.load_verify_locations(cadata=certificate)
+    return not alone.cert_store_stats()["x509_ca"]
+
+
+def fingerprint(certificate: str) -> str:
+    """Of a certificate (PEM), as people compare it: SHA256:... in base64, with '-' and '_'."""
+    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).digest()
+    return "SHA256:" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def explain(error: ssl.SSLError, where: str, ca_file: str | os.PathLike[str] | None = None) -> Unreachable:
+    """A refused or broken TLS connection to `where` (host:port), in words that say what to do. `ca_file`: as `context`
+    had it.
 
     Untrusted, unless it may pass by itself."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _explain_certificate(error, where)
+        return _explain_certificate(error, where, ca_file_of(ca_file))
     if error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
         return Untrusted(
             f"the server at {where} does not speak TLS",
@@ -68,10 +96,14 @@ def explain(error: ssl.SSLError, where: str) -> Unreachable:
     )
 
 
-def _explain_certificate(error: ssl.SSLCertVerificationError, where: str) -> Untrusted:
+def _explain_certificate(
+    error: ssl.SSLCertVerificationError, where: str, ca_file: str | os.PathLike[str] | None
+) -> Untrusted:
     code = error.verify_code
+    if ca_file is not None and code in _SELF_SIGNED | _UNKNOWN_ISSUER:
+        return _explain_change(where, ca_file)
     if code in _SELF_SIGNED:
-        return Untrusted(
+        return SelfSigned(
             f"the certificate of {where} is self-signed and not known here", _TRUST_HINT.format(where=where)
         )
     if code in _UNKNOWN_ISSUER:
@@ -95,4 +127,19 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, where: str) -> Unt
         )
     return Untrusted(
         f"the certificate of {where} is not trusted: {error.verify_message}", _TRUST_HINT.format(where=where)
+    )
+
+
+def _explain_change(where: str, ca_file: str | os.PathLike[str]) -> Untrusted:
+    if context(ca_file).check_hostname:
+        return Untrusted(
+            f"the certificate of {where} is neither in {os.fspath(ca_file)} nor signed by one that is there",
+            "Name the certificate of the server, or of who signed it: --ca-file, HECATON_CA_FILE.",
+        )
+    with open(ca_file, encoding="ascii") as file:
+        known = fingerprint(file.read())
+    return Untrusted(
+        f"the certificate of {where} has changed: it is not the one that is known here ({known})",
+        "The server has a new one, or somebody in between answers in its place. Ask whoever runs it for the "
+        "fingerprint before you trust it: hecaton server remove NAME, then join it or register it again.",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import stat
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from hecaton.cli.hecaton_server.certificate import own_certificate
 from hecaton.client import profiles
+from hecaton.wire.tls import fingerprint
 from tests.cli.conftest import Invoke, Process
 from tests.client.certificates import self_signed
 from tests.client.scripted import ScriptedServer, error, reply
@@ -167,6 +170,27 @@ def test_remove_asks_first(invoke: Invoke, hecaton: Process, server: ScriptedSer
 
 def test_the_file_with_the_tokens_is_private(invoke: Invoke, server: ScriptedServer, home: Path) -> None:
     assert stat.S_IMODE((home / "client" / "servers.json").stat().st_mode) == 0o600
+
+
+def test_a_certificate_of_the_servers_own_making_is_shown_once_and_kept(
+    invoke: Invoke, fresh: ScriptedServer, tmp_path: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate, key = own_certificate(tmp_path / "first", ["gpu.example.com"])
+    context.load_cert_chain(certificate, key)
+    with ScriptedServer(context) as server:
+        server.on("GET", "/healthz", HEALTHY)
+        server.on("POST", "/v1/login", reply(token()), reply(token()))
+        new = invoke("server", "new", "--ip", f"127.0.0.1:{server.port}", "--name", "lab")
+        assert (new.code, new.err.count(fingerprint(certificate.read_text()))) == (0, 1)
+        login = "server", "login", "lab", "--username", "admin", "--password", "mysecurepassword"
+        again = invoke(*login)
+        assert (again.code, "SHA256" in again.err) == (0, False)
+        context.load_cert_chain(*own_certificate(tmp_path / "second", ["gpu.example.com"]))
+        changed = invoke(*login)
+        assert changed.code == 4
+        assert "has changed" in changed.err
+        assert fingerprint(certificate.read_text()) in changed.err
 
 
 @pytest.mark.parametrize("scheme", ["", "https://"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -14,7 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 import trustme
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
+from hecaton.cli.hecaton_server.certificate import own_certificate
 from hecaton.core.errors import Unavailable
 from hecaton.server import connections
 from hecaton.server.connections import (
@@ -28,6 +33,10 @@ from hecaton.server.connections import (
     room,
 )
 from hecaton.server.forwarded import Proxies
+from hecaton.server.settings import Settings
+from hecaton.server.web.handshake import Handshakes
+from hecaton.server.web.protocol import patient
+from hecaton.wire import tls
 from tests.server.people import Person
 from tests.server.running import PASSWORD
 from tests.server.scripted_worker import ScriptedWorker
@@ -312,6 +321,54 @@ def test_who_gives_way_under_tls_and_says_nothing_loses_the_connection_itself(tm
         with contextlib.suppress(ConnectionResetError):
             while bare.recv(4096):
                 pass
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> tuple[str, ...]:
+    """Of a server with a certificate of its own."""
+    certificate, key = own_certificate(tmp_path, ["gpu.example.com"])
+    return "--ssl-keyfile", str(key), "--ssl-certfile", str(certificate)
+
+
+def test_tls_and_plain_http_are_spoken_on_one_port(tmp_path: Path, own: tuple[str, ...]) -> None:
+    with Crowd(tmp_path / "home", *own) as server:
+        assert server.ask(server.connect("127.0.0.2"), "/healthz")[0] == 200
+        trusting = tls.context(tmp_path / "cert.pem")
+        with trusting.wrap_socket(server.connect("127.0.0.2"), server_hostname="any.name.at.all") as secure:
+            assert server.ask(secure, "/healthz")[0] == 200
+
+
+def test_who_says_nothing_at_all_makes_room_on_such_a_port_too(tmp_path: Path, own: tuple[str, ...]) -> None:
+    with Crowd(tmp_path / "home", *own) as server:
+        silent = [server.connect("127.0.0.2") for _ in range(FILES)]
+        assert server.ask(server.connect("127.0.0.2"), "/healthz")[0] == 200
+        assert silent[0].recv(1) == b""
+
+
+async def test_plain_http_from_elsewhere_is_not_looked_at_where_tls_is_spoken(tmp_path: Path) -> None:
+    asked = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(scope["path"])
+
+    seats = Connections(8, Proxies(()))
+    protocol = patient(Settings(tmp_path), seats)
+    config = uvicorn.Config(application, http=protocol, lifespan="off", log_config=None)
+    config.load()
+    certificate, key = own_certificate(tmp_path, ["gpu.example.com"])
+    handshakes = Handshakes(str(certificate), str(key), seats)
+    here, there = socket.socketpair()
+    with here:
+        here.sendall(b"GET /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n\r\n")
+        state = ServerState()
+        handshakes.greet(there, "203.0.113.5", lambda: protocol(config, state, {}))
+        reader, writer = await asyncio.open_connection(sock=here)
+        answer = await reader.read(1000)
+        writer.close()
+    assert b"400 Bad Request" in answer
+    assert b"https://" in answer
+    assert asked == []
+    assert len(seats) == 0
 
 
 async def test_nor_do_those_from_many_addresses(crowded: Crowd) -> None:

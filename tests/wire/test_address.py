@@ -14,8 +14,10 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hecaton.cli.hecaton_server.certificate import own_certificate
 from hecaton.core.errors import BadRequest, Unreachable
-from hecaton.wire.address import Address, Place, is_local, parse, resolve
+from hecaton.wire.address import Address, Place, introduction, is_local, parse, resolve
+from hecaton.wire.tls import Untrusted, fingerprint
 from tests.client.certificates import self_signed, server_context
 from tests.client.scripted import ScriptedServer, serve_text
 
@@ -191,6 +193,39 @@ def test_a_self_signed_certificate_gets_a_clear_message_and_works_as_its_own_ca(
         assert f"hecaton server new --ip {server.address}" in str(caught.value.hint)
         assert "--ca-file" in str(caught.value.hint)
         assert resolve(server.address, cert_file).scheme == "https"
+
+
+def _own_server(folder: Path) -> ScriptedServer:
+    certificate, key = own_certificate(folder, ["gpu.example.com"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return ScriptedServer(context)
+
+
+def test_a_certificate_that_signs_no_other_pins_a_server_under_every_address(tmp_path: Path) -> None:
+    with _own_server(tmp_path) as server:
+        address = server.address  # it is made for gpu.example.com
+        assert resolve(address, tmp_path / "cert.pem").scheme == "https"
+        assert introduction(address) == (tmp_path / "cert.pem").read_text()
+
+
+@pytest.mark.parametrize("other", [True, False], ids=["another of its own", "of a CA"])
+def test_a_changed_certificate_is_refused_in_words(tmp_path: Path, ca: trustme.CA, other: bool) -> None:
+    pinned, _ = own_certificate(tmp_path / "before", ["gpu.example.com"])
+    context = server_context(ca, "127.0.0.1")
+    with _own_server(tmp_path / "now") if other else ScriptedServer(context) as server:
+        with pytest.raises(Untrusted, match="has changed") as caught:
+            resolve(server.address, pinned)
+        assert fingerprint(pinned.read_text()) in caught.value.message
+        assert server.seen == []
+
+
+def test_who_may_sign_others_or_is_named_with_a_scheme_is_not_trusted_at_first_sight(tmp_path: Path) -> None:
+    context, _ = self_signed(tmp_path, x509.DNSName("localhost"))
+    with ScriptedServer(context) as server:
+        assert introduction(server.address) is None
+    with _own_server(tmp_path / "own") as server:
+        assert introduction(f"https://{server.address}") is None
 
 
 def test_a_certificate_for_another_name_is_explained(ca: trustme.CA, ca_file: Path) -> None:

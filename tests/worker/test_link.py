@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from hecaton.cli.hecaton_server.certificate import own_certificate
 from hecaton.core.model import JobId, Reason
 from hecaton.wire.channel import (
     CLOSE_REPLACED,
@@ -465,6 +466,12 @@ class TestTls:
         return context
 
     async def test_the_pinned_certificate_is_trusted(self, run: Run, tmp_path: Path, certificate: Path) -> None:
+        async with ScriptedServer(tls=self.context(certificate)) as server:
+            run(server.config(tmp_path / "state", certificate))
+            await server.connected()
+
+    async def test_one_that_signs_no_other_is_trusted_under_every_address(self, run: Run, tmp_path: Path) -> None:
+        certificate, _ = own_certificate(tmp_path, ["gpu.example.com"])
         async with ScriptedServer(tls=self.context(certificate)) as server:
             run(server.config(tmp_path / "state", certificate))
             await server.connected()

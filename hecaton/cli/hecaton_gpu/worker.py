@@ -12,9 +12,9 @@ import click
 
 from hecaton import __version__
 from hecaton.cli import output, units
+from hecaton.cli.first_contact import meet
 from hecaton.cli.hecaton_gpu.options import WorkerOptions
 from hecaton.core.errors import BadRequest, Conflict, HecatonError
-from hecaton.wire import address
 from hecaton.wire.home import ENVIRONMENT
 from hecaton.worker import control
 from hecaton.worker.brain.settings import WorkerSettings
@@ -152,15 +152,18 @@ def identity(options: WorkerOptions) -> WorkerConfig:
 
 
 def _register(options: WorkerOptions) -> WorkerConfig:
-    server = address.resolve(options.server, options.ca_file)
+    server, certificate = meet(options.server, options.ca_file)
     if server.warning:
         output.warn(server.warning)
     username = password = None
     if options.token is None:
         username = options.username or _ask("username", "Username", hidden=False)
         password = options.password or _ask("password", "Password", hidden=True)
+    ca_file = options.ca_file
+    if certificate is not None:
+        ca_file = registration.keep_certificate(options.name, certificate)
     return registration.register(
-        server, options.name, username=username, password=password, token=options.token, ca_file=options.ca_file
+        server, options.name, username=username, password=password, token=options.token, ca_file=ca_file
     )
 
 

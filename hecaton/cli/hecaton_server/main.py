@@ -323,6 +323,7 @@ def announce(started: Announcement) -> None:
         f"  kept             results {_days(settings.keep_results)}, logs {_days(settings.keep_logs)},"
         f" jobs {_days(settings.keep_jobs)} after their end",
         f"  API description  {base}/openapi.json",
+        *_certificate_line(settings),
         f"  next             hecaton server new --ip {elsewhere} --name my-server",
     ]
     if settings.metrics is not None:
@@ -341,6 +342,16 @@ def announce(started: Announcement) -> None:
         lines.append("HECATON_ADMIN_PASS is not used: there is an admin already, with another password.")
         lines.append("  If that is lost: stop the server, then: hecaton-server admin-password")
     print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _certificate_line(settings: Settings) -> list[str]:
+    """What those compare who see it for the first time."""
+    from hecaton.wire.tls import fingerprint
+
+    if settings.ssl_certfile is None:
+        return []
+    first, end, _ = Path(settings.ssl_certfile).read_text().partition("-----END CERTIFICATE-----")
+    return [f"  certificate      {fingerprint(first[first.index('-----BEGIN') :] + end)}"]
 
 
 def _seen_from_elsewhere(host: str) -> str:

@@ -3,7 +3,8 @@
 - `api`: HTTP for people, and the workers' transfers beside their channel: the table of routes.
 - `batch_api`: HTTP for batches: parse, one use case, answer.
 - `gate`: Who is let in to which endpoint.
-- `handshake`: TLS, begun by connections that have their seats already.
+- `handshake`: TLS and plain HTTP on one port, begun by connections that have their seats already. The first byte tells
+  which.
 - `heads`: How much one may say before a request is understood: the head of a request, and all that is no content in it.
 - `http`: The plumbing between ASGI and handlers: one declared `Route` per endpoint, one place for access, bodies and
   errors.

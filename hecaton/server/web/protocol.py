@@ -58,6 +58,8 @@ class Patient(Bounded):
     _seat: Seat | None = None
 
     connected = False
+    refused: Refused | None = None
+    """Why nothing that comes is looked at."""
     _idle_since: float | None = None
     _idle_timer: asyncio.TimerHandle | None = None
 
@@ -76,6 +78,8 @@ class Patient(Bounded):
                 self._seat = self.seats.enter(self.client[0] if self.client else "unknown", self._give_way)
             self._seat.evict = self._give_way
             self.app_state = {SEAT: self._seat}
+            if self.refused is not None:
+                self.refuse(self.refused)
         except Unavailable as error:
             self.refuse(Refused(503, error.code, error.message, error.hint))
 

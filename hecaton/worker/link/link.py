@@ -116,7 +116,7 @@ class ServerLink:
     sent never outlives a connection."""
 
     def __init__(self, config: WorkerConfig, session: aiohttp.ClientSession) -> None:
-        self._url = config.url.rstrip("/")
+        self._url, self._ca_file = config.url.rstrip("/"), str(config.ca_file or "") or None
         self._session = session
         self._random = random.Random()
         self._waiting: list[FromWorker] = []
@@ -193,7 +193,7 @@ class ServerLink:
             except _Unwelcome as error:
                 why, pause = str(error), UNWELCOME_DELAY
             except aiohttp.ClientConnectorCertificateError as error:
-                why, pause = _untrusted(error), UNWELCOME_DELAY
+                why, pause = _untrusted(error, self._ca_file), UNWELCOME_DELAY
             except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
                 why = f"{str(error) or type(error).__name__}{_by_way_of(self._url)}"
             welcomed = welcomed or self._end_session(listener)
@@ -378,10 +378,10 @@ def _by_way_of(url: str) -> str:
     return "" if proxy is None else f", by way of {proxy}. {proxies.AROUND}"
 
 
-def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
+def _untrusted(error: aiohttp.ClientConnectorCertificateError, ca_file: str | None) -> str:
     cause = error.certificate_error
     if isinstance(cause, ssl.SSLError):
-        return str(tls.explain(cause, f"{error.host}:{error.port}"))
+        return str(tls.explain(cause, f"{error.host}:{error.port}", ca_file))
     return str(error)
 
 

@@ -137,6 +137,14 @@ def register(
     return WorkerConfig(name, server.url, made.id, made.token, folder, folder / _CA if own_ca else None)
 
 
+def keep_certificate(name: str, certificate: str) -> Path:
+    """The file with the certificate (PEM) that pins the server of the worker of this name, for `register`."""
+    path = folder_of(name) / _CA
+    _private_folder(path.parent)
+    _write(path, certificate.encode())
+    return path
+
+
 def still_known(config: WorkerConfig) -> bool:
     """False when the server says that it does not know this worker's token; True also when it says nothing."""
     server = address.Address(config.url, config.url.partition(":")[0])
@@ -218,7 +226,7 @@ def _exchange(
         answer = connection.getresponse()
         return answer.status, answer.read()
     except ssl.SSLError as error:
-        raise tls.explain(error, where) from error
+        raise tls.explain(error, where, ca_file) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         way, hint = ("", "Is hecaton-server running there, and is the port right?")
@@ -260,6 +268,7 @@ __all__ = [
     "exclusive",
     "folder_of",
     "forget",
+    "keep_certificate",
     "load",
     "matches",
     "register",

@@ -59,7 +59,7 @@ def new(cli: Cli, ip: str, name: str, ca_file: str | None) -> None:
     """Register a new server; it becomes the active one, unless it does not answer and another one is."""
     from hecaton.client import profiles
 
-    scheme = _look(ip, ca_file)
+    scheme, ca_file = _look(ip, ca_file)
     profiles.add(profiles.Profile(name, ip, scheme=scheme, ca_file=ca_file))
     before = profiles.active()
     if scheme is None and before is not None:
@@ -70,14 +70,17 @@ def new(cli: Cli, ip: str, name: str, ca_file: str | None) -> None:
     cli.done(_view(profiles.get(name)), f"Server {name} is {said}")
 
 
-def _look(address: str, ca_file: str | None) -> str | None:
-    """The scheme that is spoken there. A server that is down may be registered; one that cannot be trusted may not."""
-    from hecaton.client import Client
-    from hecaton.wire.address import resolve
+def _look(address: str, ca_file: str | None) -> tuple[str | None, str | None]:
+    """The scheme that is spoken there, and what to trust from now on: `ca_file`, or the file with its own certificate.
+    A server that is down may be registered; one that cannot be trusted may not."""
+    from hecaton.cli.first_contact import meet
+    from hecaton.client import Client, profiles
     from hecaton.wire.tls import Untrusted
 
     try:
-        found = resolve(address, ca_file)
+        found, certificate = meet(address, ca_file)
+        if certificate is not None:
+            ca_file = profiles.keep_certificate(certificate)
         if found.warning:
             output.warn(found.warning)
         Client(found.url, ca_file=ca_file, timeout=5.0, patient=False).health()
@@ -85,8 +88,8 @@ def _look(address: str, ca_file: str | None) -> str | None:
         raise
     except Unreachable as error:
         output.warn(f"{error.message}. It is registered all the same.")
-        return None
-    return found.scheme
+        return None, ca_file
+    return found.scheme, ca_file
 
 
 @server.command("login", talks=False)
@@ -192,7 +195,7 @@ def update(cli: Cli, server_name: str, ip: str | None, ca_file: str | None) -> N
     if ip is None and ca_file is None:
         raise click.UsageError("nothing to change: give --ip or --ca-file")
     old = profiles.get(server_name)
-    scheme = _look(ip or old.address, ca_file or old.ca_file)
+    scheme, ca_file = _look(ip or old.address, ca_file or old.ca_file)
     changed = profiles.update(server_name, address=ip, ca_file=ca_file)
     if scheme is not None and changed.scheme is None:
         profiles.set_scheme(server_name, scheme)
