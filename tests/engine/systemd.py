@@ -62,10 +62,17 @@ def systemd_image() -> str:
 @contextmanager
 def systemd_container(*options: str) -> Iterator[SystemdContainer]:
     """Start one with more `docker run` options (network, mounts, environment); it is removed when the block ends."""
-    container = SystemdContainer(f"hecaton-systemd-{uuid.uuid4().hex[:12]}")
     mounts = [f"--volume={path}:{path}:ro" for path in sorted({str(REPOSITORY), sys.prefix, sys.base_prefix})]
     path = f"--env=PATH={Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    docker("run", "--detach", "--name", container.name, *OPTIONS, *mounts, path, *options, systemd_image())
+    with booted(systemd_image(), *mounts, path, *options) as container:
+        yield container
+
+
+@contextmanager
+def booted(image: str, *options: str) -> Iterator[SystemdContainer]:
+    """One of an image whose process 1 is systemd, once it has booted."""
+    container = SystemdContainer(f"hecaton-systemd-{uuid.uuid4().hex[:12]}")
+    docker("run", "--detach", "--name", container.name, *OPTIONS, *options, image)
     try:
         _wait_until_booted(container)
         yield container

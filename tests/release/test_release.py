@@ -1,4 +1,4 @@
-"""A release can be made: what is in its wheel, how it installs, what is said about it, the server's image."""
+"""A release can be made: what is in its wheel, how it installs, what is said about it."""
 
 from __future__ import annotations
 
