@@ -59,7 +59,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, tag_field="t"):
 
 class Welcome(_Message, frozen=True, tag="welcome"):
     """`protocol`: what both speak. `keep`: what the worker holds and still owns. `drop`: what it holds but no longer
-    owns (fenced): stop, forget."""
+    owns (fenced): stop, forget. `drained`: as `Drain`."""
 
     protocol: int
     server_id: str
@@ -68,6 +68,7 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     keep: tuple[AttemptRef, ...]
     drop: tuple[AttemptRef, ...]
     lost_after: float = LOST_AFTER  # seconds of silence after which the worker's jobs go to others
+    drained: bool = False
 
 
 class ImageRef(msgspec.Struct, frozen=True, array_like=True):
@@ -142,7 +143,14 @@ class Resolve(_Message, frozen=True, tag="resolve"):
     at_registry: bool
 
 
-ToWorker = Welcome | Assign | Revoke | Cancel | Accepted | Retire | ServerBeat | Resolve
+class Drain(_Message, frozen=True, tag="drain"):
+    """An admin has taken the worker out of service: containers that have no job go, and leave their cards to others.
+    `active` False: it is in service again."""
+
+    active: bool = True
+
+
+ToWorker = Welcome | Assign | Revoke | Cancel | Accepted | Retire | ServerBeat | Resolve | Drain
 
 
 # -- worker to server ------------------------------------------------------------------------------
@@ -354,6 +362,7 @@ __all__ = [
     "Body",
     "Broken",
     "Cancel",
+    "Drain",
     "Draining",
     "FileRef",
     "FromWorker",

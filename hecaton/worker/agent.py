@@ -29,6 +29,7 @@ from hecaton.wire.channel import (
     Assign,
     Assignment,
     Cancel,
+    Drain,
     Hello,
     Resolve,
     Revoke,
@@ -278,7 +279,7 @@ class Agent:
         self._max_result = message.max_result
         self._lost_after = message.lost_after
         self._images.protocol = message.protocol
-        self.post(ev.Welcomed(self._loop.time(), message.drop))
+        self.post(ev.Welcomed(self._loop.time(), message.drop, message.drained))
 
     def assured(self, at: float) -> None:
         now = self._loop.time()
@@ -295,6 +296,8 @@ class Agent:
             self.post(ev.Revoked(now, message.refs))
         elif isinstance(message, Cancel):
             self.post(ev.CancelAsked(now, message.refs))
+        elif isinstance(message, Drain):
+            self.post(ev.Drained(now, message.active))
         elif isinstance(message, Resolve):
             self._images.answer(message)
 

@@ -200,7 +200,8 @@ def test_a_worker_is_drained_and_used_again(invoke: Invoke, server: ScriptedServ
     server.on("POST", "/v1/workers/gpu-1/drain", reply(worker(slots=busy, drained=True)))
     server.on("POST", "/v1/workers/gpu-1/undrain", reply(worker()))
     said = invoke("worker", "drain", "gpu-1")
-    assert (said.code, said.err) == (0, "Worker gpu-1 is draining: it gets nothing new. It still has 1 job.\n")
+    drains = "Worker gpu-1 is draining: it gets nothing new and keeps nothing warm. It still has 1 job.\n"
+    assert (said.code, said.err) == (0, drains)
     assert json.loads(invoke("worker", "drain", "gpu-1", "--json").out)["drained"] is True
     assert invoke("worker", "undrain", "gpu-1").err == "Worker gpu-1 gets jobs again.\n"
 

@@ -33,6 +33,14 @@ MUTANTS = (
          "test_without_a_connection_work_goes_on_and_results_are_sent_again_on_the_next",),
     ),
     Mutant(
+        "drained-and-warm",
+        "a drained worker keeps nothing warm",
+        "worker/brain/steps.py",
+        " or leaving or self._holdings.drained\n",
+        " or leaving\n",
+        ("tests/worker/test_drain.py::test_one_at_work_goes_when_its_job_has_ended",),
+    ),
+    Mutant(
         "drop-ignored",
         "a container whose attempt was fenced is stopped",
         "worker/brain/state.py",

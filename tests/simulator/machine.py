@@ -14,6 +14,7 @@ from hecaton.wire.channel import (
     Accepted,
     Assign,
     Cancel,
+    Drain,
     Outcome,
     Retire,
     Revoke,
@@ -235,7 +236,7 @@ class Worker:
         if isinstance(message, Welcome):
             self._fenced.update(message.drop)
             self.oracle.forgets(message.drop)
-            self.post(ev.Welcomed(now, message.drop))
+            self.post(ev.Welcomed(now, message.drop, message.drained))
             held = [job.ref for job in self.state.holdings.jobs.values() if job.ending is None]
             self.oracle.still_holds(self.name, held, self.link.greeted_at)
         elif isinstance(message, Assign):
@@ -248,6 +249,8 @@ class Worker:
             self.post(ev.Revoked(now, message.refs))
         elif isinstance(message, Cancel):
             self.post(ev.CancelAsked(now, message.refs))
+        elif isinstance(message, Drain):
+            self.post(ev.Drained(now, message.active))
         elif isinstance(message, Retire):
             self.oracle.fail(f"{self.name} was retired: {message.message}")
 

@@ -53,6 +53,7 @@ class ScriptedServer:
         self.lost_after = 60.0
         self.silent = False
         self.drop: tuple[AttemptRef, ...] = ()
+        self.drained = False
         self.tokens = {TOKEN}
         self.blobs: dict[str, bytes] = {}
         self.refuse_blobs = 0  # status of the next answers about blobs
@@ -185,7 +186,7 @@ class ScriptedServer:
             dropped = set(self.drop)
             keep = tuple(item.ref for item in message.held if item.ref not in dropped)
             limits = self.heartbeat, self.max_result
-            welcome = channel.Welcome(self.protocol, "srv", *limits, keep, self.drop, self.lost_after)
+            welcome = channel.Welcome(self.protocol, "srv", *limits, keep, self.drop, self.lost_after, self.drained)
             await self._send(socket, welcome)
         self.heard.append(message)
         if isinstance(message, Results) and self.cannot_store:

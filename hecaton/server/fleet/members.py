@@ -205,6 +205,9 @@ class Fleet:
             member.out_of_service = why
             self._note(member)
 
+    def is_drained(self, worker_id: WorkerId) -> bool:
+        return self.out_of_service.get(worker_id, IN_SERVICE).drained
+
     def set_draining(self, worker_id: WorkerId, active: bool) -> None:
         """As the worker says."""
         if member := self.members.get(worker_id):

@@ -16,7 +16,7 @@ from hecaton.server.fleet.members import IN_SERVICE, Fleet, Lease, Member, OutOf
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.resources import Resources
 from hecaton.store.port import AttemptEnd, EndResult, Store
-from hecaton.wire.channel import Hello
+from hecaton.wire.channel import Drain, Hello
 
 STRIKES = 3
 """Attempts in a row that end by the machine's failure, until it is quarantined (docs/reliability.md, C5)."""
@@ -25,6 +25,10 @@ QUARANTINE = 600.0
 """Seconds. Then the machine gets work again; its next failure sends it back at once."""
 
 MAX_WHY = 1000
+
+DRAINS_SINCE = 3
+"""The version of the channel in which a worker hears that it is drained. One of the release before lets its containers
+go when they have been idle for long."""
 
 _log = structlog.get_logger("hecaton.quarantine")
 
@@ -68,6 +72,7 @@ class Quarantine:
         await self._database.write(lambda store: None)
         if member := self._fleet.members.get(record.id):
             self._scheduler.withdraw(member)
+        self._tell(record.id, Drain())
         return record
 
     async def undrain(self, name: str) -> WorkerRecord:
@@ -76,7 +81,14 @@ class Quarantine:
         self._fleet.set_out_of_service(record.id, _kept(record))
         self._strikes.pop(record.id, None)
         self._scheduler.pulls.forget(record.id)
+        self._tell(record.id, Drain(active=False))
         return record
+
+    def _tell(self, worker: WorkerId, word: Drain) -> None:
+        """One that is away hears it when it comes back."""
+        member = self._fleet.members.get(worker)
+        if member is not None and member.link is not None and member.protocol >= DRAINS_SINCE:
+            member.link.send(word)
 
     def removed(self, worker: WorkerId) -> None:
         """By an admin, for good."""

@@ -74,9 +74,9 @@ class Workers:
         now = self._clock.now()
         reconciled = self._fleet.join(worker.id, worker.name, link, hello, now, restored)
         limits = self._settings.heartbeat, self._settings.max_result
-        lost_after = self._settings.lost_after
+        lost_after, drained = self._settings.lost_after, self._fleet.is_drained(worker.id)
         spoken = min(PROTOCOL, hello.protocol)
-        link.send(Welcome(spoken, self._server_id, *limits, reconciled.keep, reconciled.drop, lost_after))
+        link.send(Welcome(spoken, self._server_id, *limits, reconciled.keep, reconciled.drop, lost_after, drained))
         # The worker knows what it keeps before anything else is sent to it. New work comes last, by `dispatch`: what it
         # has lost waits again by then.
         await self._database.write(lambda store: store.seen([worker.id], now))

@@ -50,9 +50,17 @@ class ResultsAccepted(Event, frozen=True):
 
 
 class Welcomed(Event, frozen=True):
-    """The connection is up and the two sides have compared notes. `drop`: held here, owned no longer."""
+    """The connection is up and the two sides have compared notes. `drop`: held here, owned no longer. `drained`: as
+    `Drained`."""
 
     drop: tuple[AttemptRef, ...] = ()
+    drained: bool = False
+
+
+class Drained(Event, frozen=True):
+    """Whether an admin has taken this worker out of service: then nothing stays warm."""
+
+    active: bool
 
 
 class Assured(Event, frozen=True):

@@ -26,7 +26,7 @@ class Holdings:
     code and message; not None: nothing new is started. `stays`: it leaves what runs and what is warm to the next
     process of this worker. `grace`: seconds that a container gets between SIGTERM and SIGKILL; `no_overlap_grace`: that
     of a job which another worker may get soon. `guarded`: a warden watches; without one no no-overlap job begins.
-    `disk_full`: nothing new is taken."""
+    `disk_full`: nothing new is taken. `drained`: the server gives nothing new, and no container waits for more."""
 
     def __init__(self, gpus: tuple[Gpu, ...], settings: WorkerSettings, done: Iterable[Done]) -> None:
         cards: tuple[Gpu | None, ...] = gpus or (None,) * settings.slots
@@ -41,6 +41,7 @@ class Holdings:
         self.no_overlap_grace = 0.0
         self.guarded = False
         self.disk_full = False
+        self.drained = False
 
     # -- moves ---------------------------------------------------------------------------------------
 

@@ -68,6 +68,7 @@ class WorkerState:
             row(ev.CancelAsked, self._on_cancel),
             row(ev.ResultsAccepted, self._on_accepted),
             row(ev.Welcomed, self._on_welcomed),
+            row(ev.Drained, self._on_drained),
             row(ev.Assured, self._limits.assured),
             row(ev.Guarded, self._on_guarded),
             row(ev.LinkLost, self._on_link_lost),
@@ -190,6 +191,15 @@ class WorkerState:
         self._orders.report_refs(Started, started)
         for done in list(self.holdings.done.values()):
             self._ends.deliver_again(done, event.now)
+        self._drain(event.drained, event.now)
+
+    def _on_drained(self, event: ev.Drained) -> None:
+        self._drain(event.active, event.now)
+
+    def _drain(self, active: bool, now: float) -> None:
+        self.holdings.drained = active
+        for slot in self.holdings.slots if active else ():
+            self._steps.advance(slot, now)
 
     def _on_guarded(self, event: ev.Guarded) -> None:
         self.holdings.guarded = event.guarded

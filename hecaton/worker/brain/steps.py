@@ -53,7 +53,7 @@ class Steps:
             # A container that is not up and that nobody waits for, or that nobody can ever use again. One that was
             # adopted is up, and comes back.
             comes_up = container.phase < Phase.READY and not container.served
-            useless = comes_up or container.shared is None or leaving
+            useless = comes_up or container.shared is None or leaving or self._holdings.drained
             if container.phase is Phase.PREPARING if stays else useless:
                 self.stop(container)
         elif not container.suits(job):

@@ -87,7 +87,7 @@ def drain(cli: Cli, name: str) -> None:
         view = cli.client().drain_worker(name)
     busy = sum(len(slot.jobs) for slot in view.slots)
     left = f" It still has {busy} {'job' if busy == 1 else 'jobs'}." if busy else ""
-    cli.done(view, f"Worker {name} is draining: it gets nothing new.{left}")
+    cli.done(view, f"Worker {name} is draining: it gets nothing new and keeps nothing warm.{left}")
 
 
 @worker.command("undrain")
