@@ -14,12 +14,13 @@ from types import FrameType
 from typing import IO, cast
 
 import msgspec
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import CLOSED, CLOSING
 
-from hecaton.core.errors import BadRequest, Conflict
+from hecaton.core.errors import BadRequest, Conflict, HecatonError
 from hecaton.core.model import Role
 from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, Tokens, load_secret
 from hecaton.server.accounts.permissions import Action
@@ -40,6 +41,7 @@ from hecaton.server.web.protocol import Patient, Reading, most_connections, pati
 from hecaton.server.web.routing import Application, Prefixed
 from hecaton.server.web.usage_api import UsageApi
 from hecaton.store.blobs import FolderBlobs
+from hecaton.store.instance import Instance
 from hecaton.store.sqlite.database import SqliteDatabase, open_database
 from hecaton.wire.address import parse
 from hecaton.wire.api import NewUser
@@ -47,6 +49,9 @@ from hecaton.wire.bounds import MAX_FRAME
 from hecaton.wire.channel import PATH
 
 ADMIN = "admin"
+
+_log = structlog.get_logger("hecaton.app")
+
 GARBAGE = 20_000
 """New objects after which the collector looks for cycles among them: a few MiB."""
 
@@ -93,7 +98,9 @@ class Server:
         resources = Resources(self.database, blobs, Clock(), settings, server_id, self.statistics)
         parts = self.parts = Composition(resources, self.passwords)
         self._tokens = Tokens(secret, server_id, settings.token_life, resources.clock.now)
-        await parts.start()
+        self._instance = Instance(settings.folder / "instance", self.database)
+        await parts.start(await self._instance.last_known())
+        await self._mark()
         self._working = asyncio.ensure_future(parts.run())
         api = Api(
             resources=resources,
@@ -147,11 +154,18 @@ class Server:
         """SIGTERM arrived: everyone who waits is answered now, workers are sent away."""
         self.parts.hub.close()
 
+    async def _mark(self) -> None:
+        try:
+            await self._instance.mark(self.parts.resources.clock.now())
+        except (OSError, HecatonError) as error:
+            _log.warning("An old copy of the database could not be told from it after this", error=str(error))
+
     async def stop(self) -> None:
         if self._working is not None:
             self._working.cancel()
             await asyncio.gather(self._working, return_exceptions=True)
             await self.parts.channel.close()
+            await self._mark()
         await self.database.close()
         self.passwords.close()
         self._lock.close()

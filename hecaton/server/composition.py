@@ -89,9 +89,10 @@ class Composition:
             resources, self.scheduler, self.fleet, self.hub, self.dispatcher.kick, quotas.resumed
         )
 
-    async def start(self) -> None:
-        """Read what the store knows: leases of workers that may come back, and what waits."""
-        await self._adopt_copy()
+    async def start(self, last_known: float | None = None) -> None:
+        """Read what the store knows: leases of workers that may come back, and what waits. `last_known`: if this store
+        was put in place of another one, when it was last known to be in its place itself."""
+        await self._adopt_copy(last_known)
         await self.directory.load()
         await self._homes.load()
         held, workers = await self.resources.database.read(lambda store: (store.assigned(), store.workers()))
@@ -115,11 +116,14 @@ class Composition:
 
         self._tasks.start(keep())
 
-    async def _adopt_copy(self) -> None:
+    async def _adopt_copy(self, last_known: float | None) -> None:
         now = self.resources.clock.now()
-        age = await self.resources.database.write(lambda store: store.adopt_copy(now))
+        age = await self.resources.database.write(lambda store: store.adopt_copy(now, last_known))
         if age is not None:
-            _log.warning("This is a backup: what was unfinished in it runs again", hours_old=round(age / 3600, 1))
+            _log.warning(
+                "This is a backup, or another old copy: what was unfinished in it runs again, and all log in again",
+                hours_old=round(age / 3600, 1),
+            )
 
     async def run(self) -> None:
         """What the server does by itself, until cancelled."""

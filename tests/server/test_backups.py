@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import shutil
@@ -17,9 +18,12 @@ import pytest
 
 from hecaton.cli import units
 from hecaton.cli.hecaton_server.unit import FINAL_EXIT, service
+from hecaton.core.errors import Unavailable
 from hecaton.core.model import AttemptRef, JobId, Reason
+from hecaton.store.instance import Instance
 from hecaton.store.sqlite.database import open_database
 from hecaton.wire.channel import Outcome
+from tests.contracts.store_scene import NOW, Scene
 from tests.server.people import Person
 from tests.server.running import IMAGE, PASSWORD
 from tests.server.scripted_worker import ScriptedWorker, holding
@@ -313,6 +317,101 @@ async def test_no_token_of_before_holds_in_a_backup_and_no_user_has_the_number_o
     before.close()
     now.close()
     assert daves > hers
+
+
+async def test_an_older_copy_of_the_database_alone_is_told_from_it_by_whichever_means_it_was_made(
+    server: ServerProcess, home: Path, tmp_path: Path
+) -> None:
+    """And a database that was stopped, or killed, is none."""
+    database, copy = home / "server" / "hecaton.db", tmp_path / "copy.db"
+    async with aiohttp.ClientSession() as session:
+        url = server.ready()
+        await _submit(session, url, 1)
+        admin = await Person(session, url).login("admin", PASSWORD)
+        await admin.must("POST", "/v1/users", {"username": "bob", "password": PASSWORD})
+        token = (await admin.must("POST", "/v1/workers", {"name": "w1"}))["token"]
+        server.stop()
+        shutil.copy(database, copy)
+        for end in (ServerProcess.kill, ServerProcess.stop):
+            url = (server := ServerProcess(home)).ready()
+            assert "old copy" not in server.said
+            admin.url = url
+            assert (await admin.call("GET", "/v1/users")).status == 200
+            worker = ScriptedWorker(session, url, token)
+            await worker.connect()
+            running = await worker.start()
+            await worker.gone()
+            end(server)
+        shutil.copy(copy, database)
+        server = ServerProcess(home)
+        try:
+            admin.url = url = server.ready()
+            assert "old copy" in server.said
+            assert (await admin.call("GET", "/v1/users")).status == 401
+            worker = ScriptedWorker(session, url, token)
+            welcome = await worker.connect(held=(holding(running),))
+            assert welcome.drop == (running.ref,)
+            assert (await worker.take()).ref.attempt > running.ref.attempt + 1000
+            await worker.gone()
+        finally:
+            server.kill()
+        server = ServerProcess(home)
+        server.ready()
+        server.kill()
+        assert "old copy" not in server.said
+
+
+async def test_a_database_between_two_stamps_is_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk was full, or the power went, at each of the three steps."""
+    database = open_database(tmp_path / "hecaton.db")
+    instance = Instance(tmp_path / "instance", database)
+    try:
+        assert await instance.last_known() is None  # of a release that stamped nothing
+        await instance.mark(1.0)
+        written = instance._write
+        for fails in (1, 2):
+            steps = iter(range(1, 3))
+
+            def write(stamps: list[str], fails: int = fails, steps: Iterator[int] = steps) -> None:
+                if next(steps) == fails:
+                    raise OSError(errno.ENOSPC, "full")
+                written(stamps)
+
+            monkeypatch.setattr(instance, "_write", write)
+            with pytest.raises(OSError, match="full"):
+                await instance.mark(2.0)
+            assert await instance.last_known() is None
+        monkeypatch.undo()
+
+        async def refuse(work: object) -> None:
+            raise Unavailable("the disk is full")
+
+        monkeypatch.setattr(database, "write", refuse)
+        with pytest.raises(Unavailable):
+            await instance.mark(2.0)
+        assert await instance.last_known() is None
+        monkeypatch.undo()
+        await instance.mark(3.0)
+        stamp = await database.read(lambda store: store.meta("instance"))
+        await instance.mark(4.0)
+        await database.write(lambda store: store.set_meta("instance", stamp or ""))
+        assert await instance.last_known() == 3.0
+    finally:
+        await database.close()
+
+
+async def test_a_copy_of_years_ago_leaves_numbers_for_attempts(tmp_path: Path) -> None:
+    """They have 31 bits."""
+    database = open_database(tmp_path / "hecaton.db")
+    try:
+        scene = await Scene.on(database)
+        job = await scene.submit()
+        for years in range(1, 100):
+            now = NOW + years * 365 * 86400
+            assert await database.write(lambda store, now=now: store.adopt_copy(now, NOW)) == now - NOW  # type: ignore[misc]
+        assert 0 < (await scene.job(job)).attempt < 2**30
+    finally:
+        await database.close()
 
 
 async def test_a_copy_of_the_folder_that_is_no_backup_takes_no_token_for_that_of_another(

@@ -22,6 +22,9 @@ COPIED_AT = "copied_at"
 _LEAST = 1000
 """Attempts that are skipped at least, for clocks that do not agree."""
 
+_MOST = 10_000_000
+"""And at most: numbers of attempts have 31 bits, which are to last for two hundred copies, however old."""
+
 
 class BackupVerbs:
     """After `adopt_copy` no number of an attempt, a user or an image is given out that the original may have given out,
@@ -33,15 +36,14 @@ class BackupVerbs:
         self._queue = queue
         self._views = views
 
-    def adopt_copy(self, now: float) -> float | None:
-        row = self._first("SELECT value FROM meta WHERE key = ?", COPIED_AT)
-        if row is None:
+    def adopt_copy(self, now: float, last_known: float | None = None) -> float | None:
+        (copied_at,) = self._first("SELECT value FROM meta WHERE key = ?", COPIED_AT) or (last_known,)
+        if copied_at is None:
             return None
-        (copied_at,) = row
         age = max(0.0, now - float(copied_at))
         self._queue.end([AttemptEnd(ref, None, Reason.RELEASED, now) for _, _, ref, _ in self._views.assigned()])
         # No job gets an attempt a millisecond for long: so many have not been given out, by whichever server that was.
-        skipped = _LEAST + math.ceil(age * 1000)
+        skipped = min(_LEAST + math.ceil(age * 1000), _MOST)
         self._sql("UPDATE job SET attempt = attempt + ? WHERE state = 'IN_QUEUE'", (skipped,))
         self._sql("UPDATE sqlite_sequence SET seq = seq + ? WHERE name IN ('user', 'image')", (skipped,))
         self._sql(END_TOKENS)
