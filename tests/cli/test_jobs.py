@@ -44,7 +44,7 @@ def ends_as(server: ScriptedServer, view: JobView, *events: bytes) -> None:
 def test_a_no_overlap_job_is_asked_for_and_shown(invoke: Invoke, server: ScriptedServer, payload: str) -> None:
     server.on("POST", "/v1/jobs", SUBMITTED)
     assert invoke("job", "new", payload, "my-image", "--no-overlap").code == 0
-    assert server.seen[-1].json()["no_overlap"] is True
+    assert server.posted.json()["no_overlap"] is True
     server.on("GET", "/v1/jobs/12", reply(job("IN_PROGRESS", no_overlap=True)))
     assert re.search(r"^no overlap +yes", invoke("job", "show", "12").out, re.MULTILINE)
 
@@ -72,7 +72,7 @@ def test_job_new_prints_the_id_and_nothing_else(invoke: Invoke, server: Scripted
     server.on("POST", "/v1/jobs", SUBMITTED)
     ended = invoke("job", "new", payload, "my-image:latest")
     assert (ended.code, ended.out, ended.err) == (0, JOB_ID + "\n", "")
-    assert server.seen[-1].json() == {"image": "my-image:latest", "input": {"prompt": "hello"}}
+    assert server.posted.json() == {"image": "my-image:latest", "input": {"prompt": "hello"}}
     assert json.loads(invoke("job", "new", payload, "my-image:latest", "--json").out) == {"id": JOB_ID, "index": 12}
 
 
@@ -91,7 +91,7 @@ def test_the_limits_of_a_job_are_options(invoke: Invoke, server: ScriptedServer,
         "mine",
     ]
     assert invoke("job", "new", payload, "img", *options).code == 0
-    sent = server.seen[-1]
+    sent = server.posted
     assert sent.headers["idempotency-key"] == "mine"
     body = sent.json()
     assert (body["timeout"], body["retries"], body["priority"], body["queue_ttl"]) == (900, 2, -3, 86400)
@@ -106,7 +106,7 @@ def test_a_script_travels_with_its_arguments(invoke: Invoke, server: ScriptedSer
     server.on("PUT", f"/v1/blobs/{sha256}", Answer(201))
     server.on("POST", "/v1/jobs", SUBMITTED)
     assert invoke("job", "new", str(script), "python:3.9-slim", "--script", "--", "--epochs", "3").code == 0
-    assert server.seen[-1].json() == {
+    assert server.posted.json() == {
         "image": "python:3.9-slim",
         "input": None,
         "mode": "script",
@@ -125,7 +125,7 @@ def test_a_handler_file_travels_beside_its_payload(
     server.on("HEAD", f"/v1/blobs/{sha256}", Answer(200))
     server.on("POST", "/v1/jobs", SUBMITTED)
     assert invoke("job", "new", payload, "python:3.9-slim", "--handler", str(handler)).code == 0
-    sent = server.seen[-1].json()
+    sent = server.posted.json()
     assert (sent["mode"], sent["file"], sent["input"]) == ("handler", sha256, {"prompt": "hello"})
 
 
@@ -438,10 +438,10 @@ def test_a_job_is_called_and_tagged_when_it_is_submitted(invoke: Invoke, server:
     server.on("POST", "/v1/batches", reply({"id": JOB_ID, "index": 3, "size": 1, "closed": True}, 201))
     typed = ["--name", "lr-0.1", "--tag", "team=vision", "--tag", "lr=0.1"]
     assert invoke("job", "new", payload, "img", *typed).code == 0
-    sent = server.seen[-1].json()
+    sent = server.posted.json()
     assert (sent["name"], sent["tags"]) == ("lr-0.1", {"team": "vision", "lr": "0.1"})
     assert invoke("job", "new", "--each", payload, "img", *typed).code == 0
-    assert server.seen[-1].json()["tags"] == {"team": "vision", "lr": "0.1"}
+    assert server.posted.json()["tags"] == {"team": "vision", "lr": "0.1"}
     assert invoke("job", "new", payload, "img", "--tag", "vision").code == 2
 
 
@@ -451,7 +451,7 @@ def test_variables_of_a_job_are_given_or_taken_from_here_and_their_values_not_sh
     server.on("POST", "/v1/jobs", SUBMITTED)
     monkeypatch.setenv("TOKEN_OF_MINE", "s3cret")
     assert invoke("job", "new", payload, "img", "-e", "SEED=7", "--env", "TOKEN_OF_MINE").code == 0
-    assert server.seen[-1].json()["env"] == {"SEED": "7", "TOKEN_OF_MINE": "s3cret"}
+    assert server.posted.json()["env"] == {"SEED": "7", "TOKEN_OF_MINE": "s3cret"}
     missing = invoke("job", "new", payload, "img", "-e", "NOT_SET_ANYWHERE")
     assert (missing.code, "NOT_SET_ANYWHERE is not set here" in missing.err) == (2, True)
     server.on("GET", "/v1/jobs/12", reply(job(env={"SEED": "7", "TOKEN_OF_MINE": "s3cret"})))
@@ -522,4 +522,4 @@ def test_retry_prints_the_new_id(invoke: Invoke, server: ScriptedServer) -> None
     assert invoke("job", "retry", "11").out == JOB_ID + "\n"
     assert server.seen[-1].body == b""
     assert invoke("job", "retry", "11", "--timeout", "2h", "--retries", "0").code == 0
-    assert server.seen[-1].json() == {"timeout": 7200, "retries": 0}
+    assert server.posted.json() == {"timeout": 7200, "retries": 0}

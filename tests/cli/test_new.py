@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def takes(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> ScriptedSe
 
 
 def _asked(server: ScriptedServer) -> Any:
-    return server.seen[-1].json()
+    return server.posted.json()
 
 
 def _refused(ended: Ended, server: ScriptedServer, first: str, second: str) -> None:
@@ -237,7 +238,7 @@ def test_a_script_that_is_a_handler_is_refused_with_the_line_that_runs_it(
     assert ended.code == 2
     assert "h.py calls start()" in ended.err
     assert "--handler h.py" in ended.err
-    assert server.asked("POST", "/v1/jobs") == []
+    assert server.seen == []
 
 
 def _info(role: Role = Role.USER, mib: int = 256) -> Answer:
@@ -256,7 +257,7 @@ def test_a_file_over_the_limit_is_refused_before_its_first_byte_travels(
         "Error: big.bin has 12.0 MiB: this server takes payloads of at most 10 MiB\n"
         "hecaton-server --max-payload MIB raises the limit.\n",
     )
-    assert [seen.path for seen in server.seen] == ["/v1/images", "/v1/server"]
+    assert [seen.path for seen in server.seen] == ["/v1/server"]
 
 
 def test_a_long_upload_shows_how_far_it_is(takes: ScriptedServer, here: Path) -> None:
@@ -286,11 +287,17 @@ def test_an_image_that_is_nearly_there(invoke: Invoke, takes: ScriptedServer, he
 def test_an_image_that_is_new_and_nearly_another_is_wondered_at(
     invoke: Invoke, takes: ScriptedServer, here: Path
 ) -> None:
-    """It is taken: any image may be used. Not where it is known, or nothing is like it."""
+    """It is taken: any image may be used. Not where it was there before, is registered, or nothing is like it."""
     (here / "p.json").write_text("1")
-    takes.on("GET", "/v1/images", reply([image("n1-image")]))
+    now = time.time()
     wondered = "Warning: n1-imag is used here for the first time. Did you mean 'n1-image'?\n"
-    for name, said in (("n1-imag", wondered), ("n1-image:latest", ""), ("xyz", "")):
+    for name, owner, age, said in (
+        ("n1-imag", "ann", 1.0, wondered),
+        ("n1-imag", "ann", 99.0, ""),
+        ("n1-imag", None, 1.0, ""),
+        ("x", "ann", 1.0, ""),
+    ):
+        takes.on("GET", "/v1/images", reply([image("n1-image"), image(name, owner=owner, created_at=now - age)]))
         ended = invoke("job", "new", "p.json", name)
         assert (ended.code, ended.out, ended.err) == (0, JOB_ID + "\n", said)
     takes.on("POST", "/v1/jobs", error(404, "not_found", "image 'xyz' is not registered", "Register it: hecaton"))

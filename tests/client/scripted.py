@@ -79,6 +79,11 @@ class ScriptedServer:
     def asked(self, method: str, path: str) -> list[Seen]:
         return [seen for seen in self.seen if (seen.method, seen.path) == (method, path)]
 
+    @property
+    def posted(self) -> Seen:
+        """The last thing that was sent to be kept."""
+        return [seen for seen in self.seen if seen.method == "POST"][-1]
+
     def cut_connections(self) -> None:
         """Ends every connection that is open; waits until each is really closed."""
         self._server.cut_connections()

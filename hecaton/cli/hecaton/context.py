@@ -35,6 +35,8 @@ class Cli:
     json: bool = False
     server: str | None = None  # its name here, or its address; None: the active one
     quiet: bool = False  # completion: no warnings
+    parsed: bool = False  # the line was understood: what it asks for is above
+    own_code: int | None = None  # that of every error, for who hands on the exit codes of others
     server_flag: str = ""  # what a suggested command needs to mean the same server
     _client: Client | None = field(default=None, repr=False)
     _upload: UploadLine | None = field(default=None, repr=False)

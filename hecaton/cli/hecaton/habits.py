@@ -14,14 +14,14 @@ def _lines(*rows: tuple[str, str]) -> Mapping[str, str]:
 
 
 _LIST = "hecaton job list"
-_SCRIPT = "hecaton job new {FILE} IMAGE --script --wait"
+_SCRIPT = "hecaton run {FILE}"
 _EACH = "hecaton job new --each {FILE} IMAGE"
 
 ROOT = _lines(
     ("jobs ps ls list queue squeue qstat history", _LIST),
     ("status", "hecaton job show {JOB}|hecaton job list|hecaton server show"),
     ("show describe inspect why", "hecaton job show {JOB}"),
-    ("run exec srun start launch execute python", _SCRIPT),
+    ("exec srun start launch execute python", _SCRIPT),
     ("submit sbatch qsub new create send", "hecaton job new {FILE} IMAGE"),
     ("map each", _EACH),
     ("logs log", "hecaton job logs {JOB}"),

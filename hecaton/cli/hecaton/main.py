@@ -24,6 +24,7 @@ NOUNS = {
     "usage": "hecaton.cli.hecaton.nouns.usage:usage",
     "worker": "hecaton.cli.hecaton.nouns.workers:worker",
     "image": "hecaton.cli.hecaton.nouns.images:image",
+    "run": "hecaton.cli.hecaton.jobs.run:run",
     "job": "hecaton.cli.hecaton.jobs.job:job",
     "batch": "hecaton.cli.hecaton.jobs.batch:batch",
     "demo": "hecaton.cli.hecaton.demo.demo:demo",
@@ -89,8 +90,8 @@ def run(arguments: Sequence[str], server: str | None = None) -> int:
         if os.environ.get("HECATON_DEBUG"):
             raise
         shown = _explained(error, cli)
-        output.show_error(shown, cli.json or _asks_for_json(arguments))
-        return output.exit_code(shown)
+        output.show_error(shown, cli.json or (not cli.parsed and _asks_for_json(arguments)))
+        return cli.own_code or output.exit_code(shown)
 
 
 def _explained(error: Exception, cli: Cli) -> HecatonError:

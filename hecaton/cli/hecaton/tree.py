@@ -23,6 +23,10 @@ class Command(click.Command):
         if talks:
             self.params.append(server_option())
 
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.ensure_object(Cli).parsed = True
+        return super().invoke(ctx)
+
 
 class Group(SuggestingGroup):
     """`hecaton NOUN`: its commands are of the class above."""

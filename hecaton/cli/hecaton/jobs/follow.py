@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from hecaton.cli.hecaton.context import Cli
 from hecaton.cli.hecaton.jobs import text as job_text
 from hecaton.cli.terminal import is_terminal
 from hecaton.core.model import JobState
+
+if TYPE_CHECKING:
+    from hecaton.wire.api import JobView
 
 AGAIN = 3.0
 """Seconds after a Ctrl-C in which a second one stops what is waited for."""
@@ -43,18 +47,28 @@ output_option = click.option(
 )  # fmt: skip
 
 
-def follow(cli: Cli, job_id: str, timeout: float | None, target: Path | None, name: str | None = None) -> int:
+def follow(
+    cli: Cli,
+    job_id: str,
+    timeout: float | None,
+    target: Path | None,
+    name: str | None = None,
+    code_of: Callable[[JobView], int] | None = None,
+) -> int:
     """Watch until the end, print the result, and return the exit code that tells how it ended. `name`: what people call
-    it, its number where that is known."""
+    it, its number where that is known. `code_of`: for what is as if it ran here: its log is on stdout, its exit code is
+    this one, and who has interrupted it has done that."""
     from hecaton.cli.hecaton.jobs import live
     from hecaton.client.jobs import keeps_refused
 
     client = cli.client()
     try:
-        view, shown = live.watch(client, job_id, timeout, name or job_id)
+        as_here = code_of is not None and not cli.json
+        view, shown = live.watch(client, job_id, timeout, name or job_id, live.Screen(log_on_stdout=as_here))
     except KeyboardInterrupt:
         name = name or job_id
-        return interrupted(f"Job {name}", f"job wait {name}", cli, lambda: cli.new_client().cancel(job_id).state)
+        code = interrupted(f"Job {name}", f"job wait {name}", cli, lambda: cli.new_client().cancel(job_id).state)
+        return code if code_of is None or code == 0 else output.INTERRUPTED
     if view.state == "FINISHED":
         if target is not None:
             client.download_result(view.id, target)
@@ -69,7 +83,7 @@ def follow(cli: Cli, job_id: str, timeout: float | None, target: Path | None, na
         output.say(f"What was refused is in {target}.")
     if cli.json:
         output.print_json(view if target is not None else job_text.with_result(client, view))
-    return output.EXIT_CODE_OF_STATE[view.state]
+    return output.EXIT_CODE_OF_STATE[view.state] if code_of is None else code_of(view)
 
 
 def interrupted(what: str, back: str, cli: Cli, cancel: Callable[[], JobState]) -> int:

@@ -46,11 +46,10 @@ AWAY = 3.0
 """Seconds for which a server may be silent before it is said."""
 
 
-def watch(client: Client, job_id: str, timeout: float | None, name: str) -> tuple[JobView, str]:
+def watch(client: Client, job_id: str, timeout: float | None, name: str, screen: Screen) -> tuple[JobView, str]:
     """The job as it ended, and the end of its log as shown. `name`: what people call it. Raises WaitTimeout after
     `timeout` seconds; KeyboardInterrupt passes through. The client is closed then: it would go on reading events, in an
     interactive shell for ever."""
-    screen = Screen()
     try:
         return _LiveJob(client, job_id, screen, name).run(timeout)
     except BaseException:
@@ -178,11 +177,12 @@ def _trying(seconds: float) -> str:
 class Screen:
     """Scrolling lines on stderr, above one status line that is drawn again and again where stderr is a terminal. A line
     of the log that is written over and over, as progress bars are, stands in the status line until it ends. `stream`:
-    another one than stderr."""
+    another one than stderr. `log_on_stdout`: the log alone goes there, unless both are one terminal."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, *, log_on_stdout: bool = False) -> None:
         self._stream = stream or sys.stderr
         self.live = is_terminal(self._stream)
+        self._log = sys.stdout if log_on_stdout and not (self.live and is_terminal(sys.stdout)) else None
         self._colour = colour_wanted(self._stream)
         self._clean = HarmlessStream(returns=True)
         self._partial = ""
@@ -191,6 +191,10 @@ class Screen:
 
     def log(self, text: str) -> None:
         """A piece of log. On a terminal whole lines only, so that the status line never cuts one."""
+        if self._log is not None:
+            self._log.write(self._clean.feed(text) if is_terminal(self._log) else text)
+            self._log.flush()
+            return
         if not self.live:
             self._write(text)
             return

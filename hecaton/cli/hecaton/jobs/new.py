@@ -25,6 +25,9 @@ from hecaton.core.errors import HecatonError
 if TYPE_CHECKING:
     from hecaton.client import Client, JobHandle
 
+JUST_NOW = 30.0
+"""Seconds from an image's first use, in which somebody who has mistyped its name is likely to be told of it."""
+
 
 class ScriptCommand(Command):
     """An option that there is not may be one of the script, whose `--` was forgotten."""
@@ -97,7 +100,7 @@ def new(
     hecaton job new --each payloads.jsonl --name pictures my-image:latest
     """
     given = {name: value for name, value in options.items() if value is not None}
-    asked = _Submission(script, handler, args, idempotency_key, {**given, "tags": tags})
+    asked = Submission(script, handler, args, idempotency_key, {**given, "tags": tags})
     if script and handler:
         raise click.UsageError("--script and --handler exclude each other")
     if target and not wait:
@@ -117,7 +120,7 @@ def new(
         raise Suggestion(f"there is no file {file_path}", [f"hecaton job new {image_name} {file_path}"])
     client = cli.client()  # that no server is known is not for the image
     with known_image(cli, image_name):
-        handle = _submit(client, file_path, image_name, name, asked)
+        handle = submit(client, file_path, image_name, name, asked)
     if wait:
         output.say(f"Job {handle.index} is submitted.")
         return follow(cli, handle.id, None, target, str(handle.index))
@@ -126,7 +129,7 @@ def new(
 
 
 @dataclass(frozen=True)
-class _Submission:
+class Submission:
     """How a payload is to be run. `key`: idempotency key. `options`: of the job, by name, without those not given, and
     its tags."""
 
@@ -137,7 +140,8 @@ class _Submission:
     options: dict[str, Any]
 
 
-def _submit(client: Client, path: Path, image: str, name: str | None, asked: _Submission) -> JobHandle:
+def submit(client: Client, path: Path, image: str, name: str | None, asked: Submission) -> JobHandle:
+    """With what will not go well said first."""
     from hecaton.cli.hecaton.jobs import notes
     from hecaton.core.doors import WAYS, asked_for
 
@@ -165,24 +169,31 @@ def _refuse_files_of_a_glob(first: str, others: Sequence[str]) -> None:
 
 @contextmanager
 def known_image(cli: Cli, name: str | None) -> Iterator[None]:
-    """Around a submission: an image that is new here may be another one, mistyped. None: the default one."""
-    meant = _near_image(cli, name) if name is not None else None
-    with known(name or "", lambda: [meant] if meant else []):
+    """Around a submission: an image that may not be used, or that has not been up to now, may be another one, mistyped.
+    None: the default one."""
+    if name is None:
         yield
+        return
+    with known(name, lambda: (image.name for image in cli.client().images())):
+        yield
+    meant = _meant_instead(cli, name)
     if meant is not None:
         output.warn(f"{name} is used here for the first time. Did you mean {meant!r}?")
 
 
-def _near_image(cli: Cli, name: str) -> str | None:
-    """None: it is known, or nothing is like it."""
+def _meant_instead(cli: Cli, name: str) -> str | None:
+    """None: it was there before, or nothing is like it."""
     try:
-        names = [image.name for image in cli.client().images()]
-    except HecatonError:  # the submission says what is wrong
+        found = {image.name: image for image in cli.client().images()}
+    except HecatonError:  # all is well without it
         return None
-    return None if name.removesuffix(":latest") in {one.removesuffix(":latest") for one in names} else near(name, names)
+    new = found.pop(name, None)
+    if new is None or new.owner is None or cli.client().now() - new.created_at > JUST_NOW:
+        return None
+    return near(name, found)
 
 
-def _new_batch(cli: Cli, image: str, each: str, name: str, wait: bool, target: Path | None, asked: _Submission) -> int:
+def _new_batch(cli: Cli, image: str, each: str, name: str, wait: bool, target: Path | None, asked: Submission) -> int:
     from hecaton.cli.hecaton.jobs import batch, notes
     from hecaton.cli.hecaton.jobs.batch_results import require_fit
     from hecaton.cli.hecaton.jobs.each import items_of
