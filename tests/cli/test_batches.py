@@ -246,6 +246,4 @@ def test_combinations_that_make_no_sense_are_refused(invoke: Invoke, client: Cli
         ["payload.json"],
     ):
         assert invoke("job", "new", *words).code == 2, words
-    missing = invoke("job", "new", "--each", path, "no-such-image")
-    assert (missing.code, "hecaton image new no-such-image" in missing.err) == (6, True)
     assert invoke("batch", "show", "999999").code == 6
