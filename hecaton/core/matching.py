@@ -193,18 +193,33 @@ class _Round:
     that `server.fleet.openings` need not show all slots: as many of each order as there are jobs are enough."""
 
     def __init__(self, wants: Iterable[Want], hosts: Sequence[Host], now: float, max_running: int | None) -> None:
-        self.wants = sorted(wants, key=lambda w: (-w.priority, w.since))
+        # hot: benchmarks/instructions.py - mostly one lane waits and one slot is free: what is alone is not sorted, and
+        # loops cost no call
+        self.wants = [*wants]
+        if len(self.wants) > 1:
+            self.wants.sort(key=lambda w: (-w.priority, w.since))
         self.now = now
         self.most = math.inf if max_running is None else max_running
-        self.left = {want.lane: want.count for want in self.wants}
-        self.running = {want.owner: want.running for want in self.wants}
+        self.left: dict[int, int] = {}
+        self.running: dict[int, int] = {}
         self.passed_over: dict[int, float] = {}  # of owners: the longest of any of their lanes
         for want in self.wants:
-            self.passed_over[want.owner] = min(want.passed_over, self.passed_over.get(want.owner, math.inf))
-        pairs = [(host, slot) for host in hosts if host.status is WorkerStatus.ONLINE for slot in host.slots]
-        pairs.sort(key=lambda pair: pair[1].used_at)
-        self.idle = [pair for pair in pairs if pair[1].held == 0]
-        self.busy = [pair for pair in pairs if 0 < pair[1].held < pair[1].depth]
+            owner = want.owner
+            self.left[want.lane], self.running[owner] = want.count, want.running
+            if want.passed_over <= self.passed_over.get(owner, math.inf):
+                self.passed_over[owner] = want.passed_over
+        self.idle: list[tuple[Host, Slot]] = []
+        self.busy: list[tuple[Host, Slot]] = []
+        for host in hosts:
+            if host.status is WorkerStatus.ONLINE:
+                for slot in host.slots:
+                    if slot.held == 0:
+                        self.idle.append((host, slot))
+                    elif slot.held < slot.depth:
+                        self.busy.append((host, slot))
+        for pairs in (self.idle, self.busy):
+            if len(pairs) > 1:
+                pairs.sort(key=lambda pair: pair[1].used_at)
         self.taken: set[tuple[WorkerId, int]] = set()  # of the idle ones
         self.placements: list[Placement] = []
 
@@ -227,7 +242,7 @@ class _Round:
 
     def _outranked(self, want: Want, host: Host) -> bool:
         """Does other waiting work have a better claim to this worker than a warm container gives?"""
-        return any(
+        return len(self.wants) > 1 and any(
             self.left[other.lane] > 0
             and self.running[other.owner] < self.most
             and self._better(other, want)
@@ -247,7 +262,10 @@ class _Round:
 
     def _warm(self, pairs: Iterable[tuple[Host, Slot]]) -> dict[str | None, list[tuple[Host, Slot]]]:
         """Those whose container somebody wants."""
-        by_warm: dict[str | None, list[tuple[Host, Slot]]] = {want.warm_key: [] for want in self.wants if want.warm_key}
+        by_warm: dict[str | None, list[tuple[Host, Slot]]] = {}
+        for want in self.wants:
+            if want.warm_key:
+                by_warm[want.warm_key] = []
         for host, slot in pairs:
             if slot.warm_key in by_warm:
                 by_warm[slot.warm_key].append((host, slot))
@@ -269,6 +287,8 @@ class _Round:
 
     def _fill_idle(self) -> None:
         """Slot by slot to the owner who has the fewest, and of his work to what is most urgent, then to the oldest."""
+        if len(self.taken) == len(self.idle):
+            return
         turns = [(self._rank(want), place) for place, want in enumerate(self.wants) if self.left[want.lane] > 0]
         heapq.heapify(turns)
         choices: dict[int, Iterator[tuple[Host, Slot]]] = {}

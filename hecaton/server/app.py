@@ -43,6 +43,7 @@ from hecaton.server.web.usage_api import UsageApi
 from hecaton.store.blobs import FolderBlobs
 from hecaton.store.instance import Instance
 from hecaton.store.sqlite.database import SqliteDatabase, open_database
+from hecaton.store.sqlite.file import without_locks
 from hecaton.wire.address import parse
 from hecaton.wire.api import NewUser
 from hecaton.wire.bounds import MAX_FRAME
@@ -244,6 +245,7 @@ async def serve(settings: Settings, admin_password: str | None, say: Callable[[A
     if settings.metrics is not None:
         place = parse(settings.metrics)
         listeners.append(_listen(place.host, place.port, "--metrics chooses another place."))
+    without_locks()
     server = Server(settings)
     try:
         application: ASGIApp = await server.start()

@@ -323,7 +323,7 @@ class Channel:
 
     def _store_arrived(self) -> None:
         arrived, self._arrived = self._arrived, []
-        self._tasks.start(self._store(arrived))
+        self._tasks.hand(self._store(arrived))
 
     async def _store(self, arrived: Sequence[_Arrived]) -> None:
         link, worker, outcomes = arrived[0]

@@ -43,7 +43,7 @@ class Submissions:
 
     def _send(self) -> None:
         group, self._waiting = self._waiting, []
-        self._tasks.start(self._store(group))
+        self._tasks.hand(self._store(group))
 
     async def _store(self, group: list[_Waiting]) -> None:
         """The jobs and the claims for free slots in one transaction: a job that can start at once costs one fsync.

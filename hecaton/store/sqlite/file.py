@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import _sqlite3
+import ctypes
 import os
 import shutil
 import sqlite3
 import stat
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -38,6 +41,28 @@ sqlite3.register_adapter(bytes, bytes)
 
 _APPLICATION_ID = 0x48454341  # "HECA"
 _RESTORE = "Restore it from a backup, or move it away to start with an empty database."
+
+
+_MULTITHREAD, _MEMSTATUS = 2, 9
+"""Of sqlite3_config."""
+
+
+def without_locks() -> None:
+    """From now on SQLite locks no connection of this process, and counts no memory: each is used by one thread at a
+    time, as `connect` has it anyway. Before the first one is opened. Where its library cannot be reached it goes on
+    locking."""
+    # hot: benchmarks/instructions.py - a job takes 1,300 locks that nobody else wants: 3 % of all that it costs
+    if sys.platform != "linux":  # elsewhere C passes the arguments of such a function in a way that ctypes does not
+        return
+    try:
+        library = ctypes.CDLL(_sqlite3.__file__)  # which brings SQLite along, or has it in itself
+        configure = library.sqlite3_config
+    except (AttributeError, OSError):
+        return
+    library.sqlite3_shutdown()
+    configure(_MULTITHREAD)
+    configure(_MEMSTATUS, 0)
+    library.sqlite3_initialize()
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
