@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-MAX_FREE = 4
+SPARE = 4
 """Tasks that wait for the next work they are handed. Beyond that each ends with its own."""
 
 
@@ -41,7 +41,7 @@ class Tasks:
                 await work
             except Exception as error:
                 loop.call_exception_handler({"message": "work that nobody awaits has failed", "exception": error})
-            if len(self._free) >= MAX_FREE:
+            if len(self._free) >= SPARE:
                 return
             turn: asyncio.Future[Coroutine[Any, Any, None]] = loop.create_future()
             self._free.append(turn)
