@@ -19,6 +19,7 @@ from tests.cli.screen import Terminal
 from tests.cli.views import JOB_ID, failed, finished, job, summary
 from tests.client.scripted import Answer, ScriptedServer, Seen, error, reply
 
+AGAIN = "01987a5e-1c2d-7000-8000-000000000013"
 SUBMITTED = reply({"id": JOB_ID, "index": 12}, 201)
 PATH = f"/v1/jobs/{JOB_ID}"
 
@@ -426,7 +427,7 @@ def test_people_are_told_numbers_and_scripts_ids(server: ScriptedServer, payload
 
 
 def test_what_a_job_repeats_is_said_by_its_number_while_that_is_there(invoke: Invoke, server: ScriptedServer) -> None:
-    server.on("GET", "/v1/jobs/13", reply(job(retry_of=JOB_ID)))
+    server.on("GET", "/v1/jobs/13", reply(job(id=AGAIN, index=13, retry_of=JOB_ID)))
     server.on("GET", f"/v1/jobs/{JOB_ID}", reply(job()))
     assert re.search(r"^retry of +12$", invoke("job", "show", "13").out, re.MULTILINE)
     server.on("GET", f"/v1/jobs/{JOB_ID}", error(404, "not_found", "no such job"))
