@@ -375,7 +375,7 @@ class About(_Reply, frozen=True):
     what: str = "A queue of jobs for machines with GPUs: submit a payload and an image, get the result."
     api: str = "/openapi.json"
     health: str = "/healthz"
-    client: str = "pip install hecaton; hecaton server new --ip HOST:PORT --name NAME; hecaton server login USER"
+    client: str = "pip install hecaton; hecaton server new --ip HOST:PORT --name NAME; hecaton server login NAME"
 
 
 class Health(_Reply, frozen=True):
