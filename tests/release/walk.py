@@ -23,10 +23,9 @@ LINES = (
     "SUDO HECATON_USERNAME=admin HECATON_PASSWORD=mysecurepassword hecaton-gpu install localhost:8181",
     "hecaton server new --ip http://localhost:8181 --name my-server",
     "hecaton server login my-server --username admin --password mysecurepassword",
-    f"hecaton image new {IMAGE}",
     f"hecaton job new hello.py {IMAGE} --script --wait",
 )
-"""In the order in which the README has them; the last one runs hello.py. SUDO is `sudo env` for who is not root."""
+"""The README's quick start on one machine; the last one runs hello.py. SUDO is `sudo` for who is not root."""
 
 
 class Walked(NamedTuple):
