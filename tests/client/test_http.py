@@ -37,6 +37,12 @@ PASSING = [NO_ANSWER, HTML_502, Answer(503), Answer(504, b"gone"), TRUNCATED, An
 NAMES = ["reset", "html-502", "503", "504", "truncated", "html-200"]
 
 
+def test_a_server_below_a_path_is_asked_there(server: ScriptedServer) -> None:
+    server.on("GET", "/team/hecaton/healthz", HEALTH)
+    with Client(f"http://127.0.0.1:{server.port}/team/hecaton/") as client:
+        assert client.health().status == "ok"
+
+
 # -- what is tried again ---------------------------------------------------------------------------
 
 

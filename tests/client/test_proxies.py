@@ -47,8 +47,12 @@ def test_plain_http_goes_by_way_of_http_proxy(
     server.on("GET", "/healthz", HEALTH)
     with Client(f"http://{HOST}:{server.port}") as client:
         assert client.health().status == "ok"
-    assert proxy.asked == [f"GET http://{HOST}:{server.port}/healthz HTTP/1.1"]
-    assert proxy.logins == ["Basic YWRhOnNlY3JldA=="]
+        with Client(f"http://{HOST}:{server.port}/hecaton") as below:
+            server.on("GET", "/hecaton/healthz", HEALTH)
+            assert below.health().status == "ok"
+    asked = [f"GET http://{HOST}:{server.port}{path}/healthz HTTP/1.1" for path in ("", "/hecaton")]
+    assert proxy.asked == asked
+    assert set(proxy.logins) == {"Basic YWRhOnNlY3JldA=="}
 
 
 @pytest.mark.parametrize("scheme", ["https://", ""])

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from hecaton.core.errors import Unreachable
 from hecaton.core.model import JobId
-from hecaton.wire.address import Address
+from hecaton.wire.address import Address, resolve
 from hecaton.worker.link import link as module
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.link import ServerLink
@@ -80,6 +80,21 @@ async def test_a_proxy_that_does_not_answer_is_named_alike(tmp_path: Path, monke
                 )
                 running.cancel()
                 await asyncio.wait([running])
+
+
+@pytest.mark.parametrize("by_proxy", [False, True])
+async def test_a_server_below_a_path_is_registered_with_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_proxy: bool
+) -> None:
+    with PlainServer() as server, ForwardingProxy() as proxy:
+        host = "127.0.0.1"
+        if by_proxy:
+            monkeypatch.setenv("http_proxy", proxy.url)
+            host = "hecaton.invalid"
+        server.on("POST", "/hecaton/v1/workers", reply({"id": "w", "name": "box", "token": "t"}, 201))
+        found = resolve(f"http://{host}:{server.port}/hecaton")
+        assert register(found, "box", token="user token").url == f"http://{host}:{server.port}/hecaton"
+        assert len(proxy.asked) == by_proxy
 
 
 async def test_logins_in_netrc_are_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
