@@ -263,6 +263,12 @@ ROWS = (
         "a line between the two says how much is missing",
     ),
     Row(
+        "What a container prints that is no job's",
+        "{worker.link.leftovers.KEPT_OF_ONE:size} of one container, of {worker.link.leftovers.KEPT_FILES:count}"
+        " containers; a line in the worker's log each {worker.link.leftovers.SAY_SECONDS:time}",
+        "what comes then is counted; the oldest go",
+    ),
+    Row(
         "Progress",
         "{serverless.protocol.MAX_PROGRESS:size} as JSON",
         "not shown",

@@ -47,6 +47,7 @@ from hecaton.worker.doors.removal import Remover
 from hecaton.worker.end_lines import EndLines
 from hecaton.worker.image_watch import ImageWatch
 from hecaton.worker.link.bodies import Bodies, BodyRefused
+from hecaton.worker.link.leftovers import Leftovers
 from hecaton.worker.link.link import Sender
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.live_containers import LiveContainers
@@ -140,6 +141,7 @@ class Agent:
             bodies=self._bodies,
             spool=self._spool,
             outbox=self._outbox,
+            leftovers=Leftovers(config.folder / "leftovers"),
             journal=self._journal,
             boot=self._boot,
             guard=self._guard,

@@ -139,8 +139,6 @@ class LiveContainer:
             if self._exchange.talks_in_doubt():
                 self.withdraw()
             self._exchange.log.trim_idle()
-            if self._opening is not None and not self._exchange.log.opens:
-                self._opening.cancel()
 
     async def measure(self) -> None:
         if self._exchange is not None and not self.gone:
@@ -174,6 +172,7 @@ class LiveContainer:
         """Once it is gone and nobody needs its log: where what is left of it lies."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
+            exchange.log.close()
             exchange.folder.close()
         return self._site.folder / self.id
 
@@ -327,14 +326,13 @@ class LiveContainer:
         )
 
     async def _hear_start(self, exchange: Exchange, handle: str) -> None:
-        """What it says before `start` turns its output into the log is the beginning of the log of its first job."""
+        """What it says before `start` turns its output into the log is the beginning of the log of its first job; what
+        those say later that it has begun before, is no job's."""
         words = b""
         async for text in self._site.runtime.follow(handle):
-            if not exchange.log.opens:
-                return
-            exchange.log.add(text)
-            words = (words + text)[-OUTPUT_LIMIT:]
-            self._post(ev.ContainerSaid(self._now(), self.id, words.decode("utf-8", "replace")))
+            if exchange.log.add(text):
+                words = (words + text)[-OUTPUT_LIMIT:]
+                self._post(ev.ContainerSaid(self._now(), self.id, words.decode("utf-8", "replace")))
 
     async def _last_words(self, handle: str) -> str:
         written = "" if self._exchange is None else self._exchange.last_words(OUTPUT_LIMIT)

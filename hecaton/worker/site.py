@@ -10,6 +10,7 @@ import msgspec
 from hecaton.wire.channel import FromWorker, ImageRef
 from hecaton.worker.brain import events as ev
 from hecaton.worker.link.bodies import Bodies
+from hecaton.worker.link.leftovers import Leftovers
 from hecaton.worker.memory.disk import Disk
 from hecaton.worker.memory.journal import Journal
 from hecaton.worker.memory.outbox import Outbox
@@ -26,6 +27,7 @@ class Site(msgspec.Struct, frozen=True):
     bodies: Bodies
     spool: Spool
     outbox: Outbox
+    leftovers: Leftovers
     journal: Journal
     boot: str
     guard: Guard

@@ -33,6 +33,14 @@ MUTANTS = (
          "test_without_a_connection_work_goes_on_and_results_are_sent_again_on_the_next",),
     ),
     Mutant(
+        "leftovers-vanish",
+        "what a container prints that is no job's is kept",
+        "worker/link/logs.py",
+        "            self._leftovers.take(file.last or self._last, text, size)\n",
+        "",
+        ("tests/worker/test_logs.py::TestWhatIsNoJobs::test_what_is_printed_between_two_jobs_is_kept_apart",),
+    ),
+    Mutant(
         "drained-and-warm",
         "a drained worker keeps nothing warm",
         "worker/brain/steps.py",

@@ -99,6 +99,7 @@ class Logs:
         journal = SimpleNamespace(give=_nothing, forget=_nothing, placed={})  # no process goes on with a container here
         self._site = SimpleNamespace(
             outbox=self.outbox,
+            leftovers=SimpleNamespace(of=lambda container: SimpleNamespace(room=0, take=_nothing)),
             journal=journal,
             guard=SimpleNamespace(release=_nothing),
             post=worker.post,

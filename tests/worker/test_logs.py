@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from hecaton.worker.doors.channel_folder import ChannelFolder
+from hecaton.worker.link import leftovers as module
 from hecaton.worker.link import logs
+from hecaton.worker.link.leftovers import Leftovers
 from hecaton.worker.link.logs import AttemptLog, ContainerLog
 from tests.worker.brain import ref
 
@@ -29,8 +32,13 @@ def fd(folder: ChannelFolder) -> int:
 
 
 @pytest.fixture
-def container(folder: ChannelFolder) -> ContainerLog:
-    return ContainerLog(folder)
+def leftovers(tmp_path: Path) -> Leftovers:
+    return Leftovers(tmp_path / "leftovers")
+
+
+@pytest.fixture
+def container(folder: ChannelFolder, leftovers: Leftovers) -> ContainerLog:
+    return ContainerLog(folder, leftovers.of("c"))
 
 
 def prints_into(folder: ChannelFolder, name: str) -> int:
@@ -219,12 +227,105 @@ class TestFileAfterFile:
         os.write(fd, b"goes on\n")
         assert text(log) == b"goes on\n"
 
-    def test_a_later_process_finds_each_log_in_its_file(self, folder: ChannelFolder) -> None:
+    def test_a_later_process_finds_each_log_in_its_file(self, folder: ChannelFolder, leftovers: Leftovers) -> None:
         with open(folder.path / "out" / "log.7", "w") as file:
             file.write("not mine\nmine\n")
-        later = ContainerLog(folder, begun=True)
+        later = ContainerLog(folder, leftovers.of("c"), begun=True)
         running = later.go_on(A, "log.7", 9)
         assert text(running) == b"mine\n"
         assert text(later.go_on(B, "log.7", 0, 9)) == b"not mine\n"
         assert later.go_on(C, "gone", 0).size == 0
         assert later.begin(D).file is running.file
+
+
+class TestWhatIsNoJobs:
+    """It goes into no job's log, and does not vanish."""
+
+    @pytest.fixture
+    def kept(self, tmp_path: Path) -> Path:
+        return tmp_path / "leftovers" / "c.log"
+
+    def test_what_is_printed_between_two_jobs_is_kept_apart(self, fd: int, container: ContainerLog, kept: Path) -> None:
+        os.write(fd, b"loading the model\n")
+        first = container.begin(A)
+        os.write(fd, b"one\n")
+        first.finish()
+        os.write(fd, b"a thread\n")
+        second = container.begin(B)
+        os.write(fd, b"two\n")
+        second.finish()
+        assert [text(log) for log in (first, second)] == [b"loading the model\none\n", b"two\n"]
+        assert kept.read_bytes() == b"[after job a, attempt 1]\na thread\n"
+
+    def test_what_a_child_prints_after_its_job_is_kept_with_that_jobs_name(
+        self, fd: int, folder: ChannelFolder, container: ContainerLog, kept: Path
+    ) -> None:
+        first = container.begin(A)
+        os.write(fd, b"one\n")
+        first.finish(4)
+        os.close(prints_into(folder, "log.1"))
+        container.moved("log.1")
+        second = container.begin(B)
+        os.write(fd, b"of a child\n")
+        container.trim_idle()
+        os.write(fd, b"of it, too\n")
+        container.forget(A)
+        second.finish()
+        os.write(fd, b"last words\n")
+        container.close()
+        assert (text(first), text(second)) == (b"one\n", b"")
+        assert kept.read_bytes() == b"[after job a, attempt 1]\nof a child\nof it, too\nlast words\n"
+
+    def test_what_those_say_elsewhere_that_run_since_the_start_is_kept_when_the_first_job_has_ended(
+        self, container: ContainerLog, kept: Path
+    ) -> None:
+        first = container.begin(A)
+        assert container.add(b"a service\n")
+        first.finish()
+        container.opens = False
+        assert not container.add(b"goes on\n")
+        assert (text(first), kept.read_bytes()) == (b"a service\n", b"[after job a, attempt 1]\ngoes on\n")
+
+    def test_what_may_be_of_another_job_is_kept_too(self, fd: int, container: ContainerLog, kept: Path) -> None:
+        log = container.begin(A)
+        log.share()
+        os.write(fd, b"whose?\n")
+        log.finish()
+        container.trim_idle()
+        assert (log.size, kept.read_bytes()) == (0, b"[after job a, attempt 1]\nwhose?\n")
+
+    def test_the_log_of_a_job_that_is_handed_back_is_no_leftover(
+        self, fd: int, container: ContainerLog, kept: Path
+    ) -> None:
+        container.begin(A)
+        os.write(fd, b"step 1\n")
+        container.forget(A)
+        container.close()
+        assert not kept.exists()
+
+    def test_a_later_process_keeps_what_comes_from_then_on(
+        self, fd: int, folder: ChannelFolder, leftovers: Leftovers, kept: Path
+    ) -> None:
+        os.write(fd, b"of earlier jobs\n")
+        later = ContainerLog(folder, leftovers.of("c"), begun=True)
+        os.write(fd, b"meanwhile\n")
+        later.begin(A)
+        assert kept.read_bytes() == b"meanwhile\n"
+
+    def test_a_storm_is_counted_and_does_not_fill_the_disk(self, fd: int, container: ContainerLog, kept: Path) -> None:
+        container.begin(A).finish()
+        with capture_logs() as said:
+            for _ in range(3):
+                os.write(fd, b"x" * module.KEPT_OF_ONE)
+                container.trim_idle()
+            container.close()
+        assert kept.stat().st_size == module.KEPT_OF_ONE + len(b"[after job a, attempt 1]\n")
+        lines = [(line["job"], line["bytes"], line["kept_in"]) for line in said]
+        assert lines == [("a", count * module.KEPT_OF_ONE, str(kept)) for count in (1, 3)], "at once, and at the end"
+
+    def test_of_many_containers_the_latest_are_kept(self, leftovers: Leftovers, kept: Path) -> None:
+        for number in range(module.KEPT_FILES + 5):
+            leftovers.of(f"c{number}").take(A, b"x", 1)
+            os.utime(kept.with_name(f"c{number}.log"), (number, number))
+        names = {path.name for path in kept.parent.iterdir()}
+        assert names == {f"c{number}.log" for number in range(5, module.KEPT_FILES + 5)}

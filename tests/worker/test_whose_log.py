@@ -115,6 +115,10 @@ async def test_what_a_child_process_prints_after_its_job_is_in_no_other_log(site
     site.let_go("b")
     assert (await site.server.outcome(B)).reason is Reason.OK
     assert [site.server.log(job) for job in (A, B)] == [b"began a\n", b"began b\n"]
+    async with asyncio.timeout(PATIENCE):  # until the worker looks at the logs of what is idle
+        while not (kept := list(site.folder.glob("leftovers/*.log"))):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert kept[0].read_text() == "[after job a, attempt 1]\nleft over\n"
 
 
 async def test_a_crash_tells_whose_log_it_is_too(site: Site) -> None:

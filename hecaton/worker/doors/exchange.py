@@ -44,7 +44,7 @@ class Exchange:
     def __init__(self, site: Site, container: str, folder: ChannelFolder, *, on_card: bool, begun: bool) -> None:
         """`begun`: an earlier process of this worker has given its container a job."""
         self.folder = folder
-        self.log = ContainerLog(folder, begun=begun)
+        self.log = ContainerLog(folder, site.leftovers.of(container), begun=begun)
         self._site = site
         self._container = container
         self._on_card = on_card

@@ -1,6 +1,7 @@
 """What passes between the worker and its server.
 
 - `bodies`: Payloads, handler files and results over 64 KiB: by HTTP beside the channel, streamed, tried until it works.
+- `leftovers`: What containers print that is no job's: kept apart, bounded, and said in the worker's log.
 - `link`: The worker's one connection to its server, and the HTTP beside it for large bodies.
 - `logs`: What handlers print: pieces of a container's log file, cut by attempt, capped, and kept until the server has
   them.

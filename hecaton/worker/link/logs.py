@@ -19,6 +19,7 @@ import structlog
 
 from hecaton.core.model import AttemptRef
 from hecaton.wire.channel import Log
+from hecaton.worker.link.leftovers import ContainerLeftovers
 
 HEAD = TAIL = 32 * 1024 * 1024
 """Bytes of an attempt's log that are kept of its beginning and of its end."""
@@ -55,17 +56,22 @@ class LogFile:
         self.fd = fd
         self.name = name
         self.needed: dict[AttemptRef, AttemptLog] = {}
+        self.last: AttemptRef | None = None  # that printed into it
+        self.claimed = 0  # up to here it is known whose each byte is
         self._released = 0
 
     @property
     def size(self) -> int:
         return os.fstat(self.fd).st_size
 
-    def release(self) -> None:
+    @property
+    def belongs_to_one(self) -> bool:
+        """Whether what is printed into it now is some attempt's."""
+        return any(log.end is None for log in self.needed.values())
+
+    def release(self, size: int) -> None:
         """Give back the space in front of what is needed."""
-        low = min((log.start for log in self.needed.values()), default=None)
-        if low is None:
-            low = self.size
+        low = min((log.start for log in self.needed.values()), default=size)
         if low - self._released >= _RELEASE_STEP:
             _punch(self.fd, self._released, low - self._released)
             self._released = low
@@ -123,6 +129,7 @@ class AttemptLog:
             self.end = max(self.start, self.file.size if self._own is None else self._own)
         else:
             self.end = max(self.start, min(end, self.file.size))
+        self.file.claimed = max(self.file.claimed, self.end)
 
     @property
     def size(self) -> int:
@@ -192,11 +199,15 @@ class AttemptLog:
 class ContainerLog:
     """The log files of one container, and which attempts still need their part of them."""
 
-    def __init__(self, folder: LogFolder, *, begun: bool = False) -> None:
+    def __init__(self, folder: LogFolder, leftovers: ContainerLeftovers, *, begun: bool = False) -> None:
         """`begun`: an earlier process has given its container a job. `opens`: until the first job has ended, what the
         container says elsewhere is the beginning of that one's log."""
         self._folder = folder
+        self._leftovers = leftovers
         self._first = self._now = LogFile(folder.log_fd)
+        self._adopted = begun  # what its files hold by now, the earlier process has seen to
+        self._first.claimed = self._first.size if begun else 0
+        self._last: AttemptRef | None = None  # that has begun
         self._files: dict[str, LogFile] = {FIRST: self._first}
         self._needed: dict[AttemptRef, AttemptLog] = {}
         self._begun = begun
@@ -208,17 +219,23 @@ class ContainerLog:
         The first job's log begins with what the container said while it started: a script may be done by now."""
         if start is None:
             start = self._now.size if self._begun else 0
+        if start > self._now.claimed:
+            self._set_apart(self._now, start)
         self._begun = True
+        self._last = self._now.last = ref
         return self._add(AttemptLog(ref, self._now, start))
 
     def begin_early(self, ref: AttemptRef) -> AttemptLog:
         """Of the job that the container is started for: it is given later, unless another one is the first."""
         return self._add(AttemptLog(ref, self._first, 0))
 
-    def add(self, text: bytes) -> None:
-        """What the container has said elsewhere, while its log opens."""
+    def add(self, text: bytes) -> bool:
+        """What the container has said elsewhere. Whether its log opens, with that."""
         if self.opens:
             _append(self._first.fd, text)
+        else:
+            self._leftovers.take(self._last, text[: self._leftovers.room], len(text))
+        return self.opens
 
     def go_on(self, ref: AttemptRef, name: str, start: int, end: int | None = None) -> AttemptLog:
         """With the log of an attempt of an earlier process. What is said is from its journal, the file may be another,
@@ -229,6 +246,8 @@ class ContainerLog:
         elif end is None:
             self._now = file
         size = file.size
+        file.claimed = min(start, size) if end is None else max(file.claimed, size)
+        self._last = file.last = ref
         return self._add(AttemptLog(ref, file, min(start, size), None if end is None else min(end, size)))
 
     def moved(self, name: str) -> bool:
@@ -258,6 +277,8 @@ class ContainerLog:
     def forget(self, ref: AttemptRef) -> None:
         log = self._needed.pop(ref, None)
         if log is not None and log.file.needed.pop(ref, None) is not None:
+            if log.end is None:  # handed back or dropped: what it has printed is its own all the same
+                log.finish()
             self._release(log.file)
 
     @property
@@ -266,8 +287,25 @@ class ContainerLog:
 
     def trim_idle(self) -> None:
         """What threads and child processes that were left behind print belongs to nobody."""
-        for file in [file for file in self._files.values() if not file.needed]:
-            self._release(file)
+        for file in list(self._files.values()):
+            if not file.needed:
+                self._release(file)
+            elif not file.belongs_to_one:
+                self._set_apart(file, file.size)
+
+    def close(self) -> None:
+        """Its container is gone, and nobody needs a log of it."""
+        self.trim_idle()
+        self._leftovers.close()
+
+    def _set_apart(self, file: LogFile, until: int) -> None:
+        """What was printed into it up to there is no job's, as far as it is not known to be one's. What comes before
+        the first job is the beginning of that one's log."""
+        size = until - file.claimed
+        if size > 0 and self._begun:
+            text = os.pread(file.fd, min(size, self._leftovers.room), file.claimed)
+            self._leftovers.take(file.last or self._last, text, size)
+            file.claimed = until
 
     def _add(self, log: AttemptLog) -> AttemptLog:
         before = self._needed.get(log.ref)
@@ -281,12 +319,16 @@ class ContainerLog:
             fd = self._folder.open_log(name)
             if fd is None:
                 return None
-            self._files[name] = LogFile(fd, name)
+            self._files[name] = file = LogFile(fd, name)
+            file.claimed = file.size if self._adopted else 0
         return self._files[name]
 
     def _release(self, file: LogFile) -> None:
+        size = file.size
+        if not file.needed and size > file.claimed:
+            self._set_apart(file, size)
         if file.needed or file is self._now or file is self._first or file.is_open_elsewhere():
-            file.release()
+            file.release(size)
             return
         del self._files[file.name]
         self._folder.drop_log(file.fd, file.name)
