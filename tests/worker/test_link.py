@@ -376,7 +376,7 @@ async def test_containers_that_fetch_the_same_file_at_once_do_not_take_it_from_e
         (403, {}, "does not let this through"),
         (404, {}, "another program, answered"),
         (302, {"Location": "/login"}, "sends elsewhere"),
-        (200, {}, "another program, answered"),
+        (200, {}, "instead"),
     ],
 )
 async def test_what_a_proxy_says_about_a_body_is_said_once_and_tried_again(
