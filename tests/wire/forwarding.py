@@ -1,5 +1,5 @@
-"""An HTTP proxy for tests: forwards requests and opens tunnels, and knows the hosts below `.invalid`, which nobody else
-knows: they are this machine."""
+"""An HTTP proxy for tests: forwards requests and opens tunnels, and knows the hosts below `.invalid` and in 2001:db8::,
+which nobody else knows: they are this machine."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ class _Handler(socketserver.StreamRequestHandler):
         self.server.owner.logins.append(named.get("proxy-authorization", ""))
         method, target, version = line.split()
         place = urlsplit(f"//{target}" if method == "CONNECT" else target)
-        host = "127.0.0.1" if str(place.hostname).endswith(".invalid") else str(place.hostname)
+        host = str(place.hostname)
+        if host.endswith(".invalid") or host.startswith("2001:db8:"):
+            host = "127.0.0.1"
         with socket.create_connection((host, place.port or 80)) as onward:
             if method == "CONNECT":
                 self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")

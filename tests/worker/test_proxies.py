@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trustme
 from structlog.testing import capture_logs
 
 from hecaton.core.errors import Unreachable
@@ -19,6 +20,7 @@ from hecaton.worker.link import link as module
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.link import ServerLink
 from hecaton.worker.link.registration import register
+from tests.client.certificates import server_context
 from tests.client.scripted import ScriptedServer as PlainServer
 from tests.client.scripted import reply
 from tests.wire.forwarding import ForwardingProxy
@@ -95,6 +97,23 @@ async def test_a_server_below_a_path_is_registered_with_there(
         found = resolve(f"http://{host}:{server.port}/hecaton")
         assert register(found, "box", token="user token").url == f"http://{host}:{server.port}/hecaton"
         assert len(proxy.asked) == by_proxy
+
+
+@pytest.mark.parametrize("host", ["hecaton.invalid", "2001:db8::7"])
+def test_a_server_with_tls_is_registered_with_through_a_tunnel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with PlainServer(server_context(ca, host)) as server, ForwardingProxy() as proxy:
+        monkeypatch.setenv("https_proxy", f"http://ada:secret@{proxy.address}")
+        server.on("POST", "/v1/workers", reply({"id": "w", "name": "box", "token": "t"}, 201))
+        place = f"{f'[{host}]' if ':' in host else host}:{server.port}"
+        made = register(resolve(place, tmp_path / "ca.pem"), "box", token="user token", ca_file=tmp_path / "ca.pem")
+        assert made.url == f"https://{place}"
+        assert server.seen[-1].headers["host"] == place
+        assert {line.rpartition(" ")[0] for line in proxy.asked} == {f"CONNECT {place}"}
+        assert set(proxy.logins) == {"Basic YWRhOnNlY3JldA=="}
 
 
 async def test_logins_in_netrc_are_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

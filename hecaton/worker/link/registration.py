@@ -12,7 +12,6 @@ import re
 import socket
 import ssl
 import tempfile
-import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -209,19 +208,21 @@ def _post(
 def _exchange(
     method: str, server: address.Address, ca_file: Path | None, path: str, body: bytes | None, headers: dict[str, str]
 ) -> tuple[int, bytes]:
-    place = urllib.parse.urlsplit(server.url)
-    where, path, proxy = place.netloc, place.path + path, proxies.proxy_for(server.url)
-    host, port = (place.hostname or "", place.port) if proxy is None else (proxy.host, proxy.port)
-    connection = (
-        http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=tls.context(ca_file))
-        if server.scheme == "https"
-        else http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
-    )
-    if proxy is not None and server.scheme == "https":
-        connection.set_tunnel(place.hostname or "", place.port, proxy.headers)
-    elif proxy is not None:
+    place, proxy = address.parse(server.url), proxies.proxy_for(server.url)
+    where, path = place.authority, place.prefix + path
+    if server.scheme == "https":
+        context = tls.context(ca_file)
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            place.host, place.port, timeout=_TIMEOUT, context=context
+        )
+    elif proxy is None:
+        connection = http.client.HTTPConnection(place.host, place.port, timeout=_TIMEOUT)
+    else:
+        connection = http.client.HTTPConnection(proxy.host, proxy.port, timeout=_TIMEOUT)
         path, headers = f"http://{where}{path}", {**headers, **proxy.headers}
     try:
+        if proxy is not None and server.scheme == "https":
+            connection.sock = _tunnel(place, proxy, context)
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
@@ -235,6 +236,18 @@ def _exchange(
         raise Unreachable(f"no Hecaton server answers at {where}{way}: {reason}", hint) from error
     finally:
         connection.close()
+
+
+def _tunnel(place: address.Place, proxy: proxies.Proxy, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """http.client's own forgets the brackets of IPv6 (Python 3.11)."""
+    connection = socket.create_connection((proxy.host, proxy.port), _TIMEOUT)
+    try:
+        if not address.opened(connection, place, proxy):
+            raise OSError("it refuses to connect")
+        return context.wrap_socket(connection, server_hostname=place.host.partition("%")[0])
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _private_folder(folder: Path) -> None:
