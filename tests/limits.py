@@ -388,6 +388,11 @@ ROWS = (
         "{server.fleet.attempts.MAX_UNSTORED:count}, tried again three times in half a minute",
         "the connection is cut, and the worker says them anew",
     ),
+    Row(
+        "Jobs of which is known which workers have no room for their payload",
+        "{server.fleet.attempts.MAX_LACKING:count}",
+        "of the others it is asked anew",
+    ),
     Row("Slots of a worker", "{wire.bounds.MAX_SLOTS:count}", "its connection is closed"),
     Row(
         "Slots of a worker that are used",

@@ -58,9 +58,9 @@ def sources(event: Event) -> tuple[JobState, ...]:
 
 
 INFRA = frozenset({Reason.WORKER_LOST, Reason.WORKER_ERROR, Reason.GPU_LOST})
-_FREE = frozenset({Reason.OK, Reason.RELEASED, Reason.CANCELLED, Reason.IMAGE_PULL})
+_FREE = frozenset({Reason.OK, Reason.RELEASED, Reason.CANCELLED, Reason.IMAGE_PULL, Reason.NO_ROOM})
 NO_IMAGE = frozenset({Reason.IMAGE_PULL, Reason.IMAGE_DENIED})
-_HOPELESS = frozenset({Reason.IMAGE_PULL, Reason.IMAGE_DENIED, Reason.STARTUP_EXIT})
+_HOPELESS = frozenset({Reason.IMAGE_PULL, Reason.IMAGE_DENIED, Reason.STARTUP_EXIT, Reason.NO_ROOM})
 """Another attempt would end the same way: never retried."""
 
 
@@ -99,7 +99,7 @@ _GOOD = Verdict(Event.FINISH, Reason.OK, charge(Reason.OK))
 def judge(history: History, reason: Reason, excused: bool = False, hope: bool = False) -> Verdict:
     """Where a job goes when its current attempt ended with `reason`. `excused`: its worker was lost by something that
     no job of it can have caused, such as a power cut that took others too. `hope`: its image could not be had there and
-    then, but may be elsewhere or later; the scheduler knows where not to try it."""
+    then, or its payload had no room, but may elsewhere or later; the scheduler knows where not to try it."""
     if reason is Reason.OK:
         return _GOOD
     charged = charge(reason)
@@ -107,6 +107,8 @@ def judge(history: History, reason: Reason, excused: bool = False, hope: bool = 
         return Verdict(Event.CANCEL, Reason.CANCELLED, Charged.NONE)
     if reason in NO_IMAGE and hope:
         return Verdict(Event.REQUEUE, reason, Charged.NONE)
+    if reason is Reason.NO_ROOM and hope:  # only tried elsewhere first: the same machine may get it once more
+        return Verdict(Event.REQUEUE, reason, Charged.NONE, RETRY_DELAY[1])
     if reason is Reason.RELEASED:
         return Verdict(Event.REQUEUE, reason, charged)
     if excused and history.losses < EXCUSED_LIMIT - 1:

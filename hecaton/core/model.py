@@ -59,6 +59,7 @@ class Reason(enum.StrEnum):
     GPU_LOST = "gpu_lost"
     IMAGE_PULL = "image_pull"  # registry unreachable, rate limit, disk full: may pass
     IMAGE_DENIED = "image_denied"  # does not exist, no access, wrong platform: will not pass
+    NO_ROOM = "no_room"  # the payload is larger than the room on the worker's disk; a worker says it by `released`
     CANCELLED = "cancelled"
     POISON = "poison"  # too many workers were lost while running it
     WORKER_LOST = "worker_lost"  # the worker was silent for longer than `lost_after`

@@ -325,9 +325,9 @@ class Agent:
         except BodyRefused as refused:
             self.post(ev.FetchFailed(self._loop.time(), job.ref, refused.error.message))
         except OSError as error:
-            if error.errno in disk.ERRORS:
-                self._disk.refused(job.payload.size)  # now it is handed back, with all others that wait
-            self.post(ev.FetchFailed(self._loop.time(), job.ref, str(error)))
+            # Where the disk is full it is handed back by now, with all others that wait.
+            why = self._disk.lacks(job.payload.size) if error.errno in disk.ERRORS else None
+            self.post(ev.FetchFailed(self._loop.time(), job.ref, why or str(error), no_room=why is not None))
         else:
             self.post(ev.Fetched(self._loop.time(), job.ref))
 

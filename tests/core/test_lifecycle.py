@@ -27,7 +27,8 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs/lifecycle.md"
 # Written out, as docs/reliability.md promises them (C5): a list taken from the code would agree with any code.
 MACHINES = [Reason.GPU_LOST, Reason.WORKER_ERROR, Reason.WORKER_LOST]
 LOSSES = 3
-USER_FAULTS = sorted(set(Reason) - set(MACHINES) - {Reason.OK, Reason.RELEASED, Reason.CANCELLED, Reason.IMAGE_PULL})
+NOBODYS = {Reason.OK, Reason.RELEASED, Reason.CANCELLED, Reason.IMAGE_PULL, Reason.NO_ROOM}
+USER_FAULTS = sorted(set(Reason) - set(MACHINES) - NOBODYS)
 HOPELESS = [Reason.IMAGE_DENIED, Reason.STARTUP_EXIT]
 HELD = (JobState.ASSIGNED, JobState.IN_PROGRESS)
 PAYERS = {"nobody": Charged.NONE, "the user": Charged.USER, "the machines": Charged.INFRA}
@@ -167,6 +168,13 @@ def test_an_image_that_may_yet_be_had_costs_nobody_anything(reason: Reason) -> N
     assert (verdict.event, verdict.charged, verdict.delay) == (Event.REQUEUE, Charged.NONE, 0.0)
     last = judge(fresh(retries=5), reason)
     assert (last.event, last.reason) == (Event.FAIL, reason)
+
+
+def test_a_payload_that_may_have_room_elsewhere_waits_for_it_at_nobodys_cost() -> None:
+    verdict = judge(fresh(infra_failures=2), Reason.NO_ROOM, hope=True)
+    assert (verdict.event, verdict.charged, verdict.delay) == (Event.REQUEUE, Charged.NONE, 5.0)
+    last = judge(fresh(retries=5), Reason.NO_ROOM)
+    assert (last.event, last.reason, last.charged) == (Event.FAIL, Reason.NO_ROOM, Charged.NONE)
 
 
 def test_what_was_handed_back_waits_again_at_once_and_costs_nothing() -> None:

@@ -103,6 +103,22 @@ async def test_results_wait_and_new_work_is_refused_until_there_is_room(
     assert (await server.outcome(C)).reason is Reason.OK
 
 
+async def test_a_payload_larger_than_the_disk_keeps_no_other_job_back_and_is_said(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "gate").touch()
+    text = f'{{"gate": "{tmp_path / "gate"}", "bytes": 1}}'
+    large = text.ljust(25 << 20).encode()
+    await server.assign(assignment("a", payload=Body(Kind.JSON, b"", server.keep(large), len(large))))
+    outcome = await server.outcome(A)
+    assert (outcome.reason, outcome.failure and outcome.failure.type) == (Reason.RELEASED, Reason.NO_ROOM)
+    assert outcome.failure is not None
+    assert outcome.failure.message.startswith(f"the payload has {len(large)} bytes, the disk of this machine has room")
+    await server.assign(assignment("b", payload=Body.inline(Kind.JSON, text.encode())))
+    assert (await server.outcome(B)).reason is Reason.OK
+    assert server.all(Draining) == []
+
+
 async def test_a_payload_that_finds_no_room_is_handed_back_until_there_is(
     server: ScriptedServer, disk: Path, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ import structlog
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.lifecycle import NO_IMAGE, Event
-from hecaton.core.matching import unable
+from hecaton.core.matching import Want, unable
 from hecaton.core.model import AttemptRef, Failure, JobId, JobState, Reason, WorkerId, WorkerStatus
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.checks import MAX_LOG, MAX_NOTE, checked, shown_progress, version_of, without_content
@@ -57,6 +57,10 @@ MAX_UNSTORED = 64
 """Results of one worker that are tried again at a time."""
 
 
+MAX_LACKING = 1000
+"""Jobs of which is known which workers have no room for their payload: of others it is asked anew."""
+
+
 class Live(msgspec.Struct):
     """What a running attempt reported last. In memory only: it means nothing once the attempt is over."""
 
@@ -93,6 +97,7 @@ class Attempts:
         self.live: dict[JobId, Live] = {}
         self._tasks = Tasks()
         self._unstored: Counter[WorkerId] = Counter()
+        self._lacking: dict[JobId, frozenset[WorkerId]] = {}  # room for its payload; the newest last
         self._starts = UnwrittenStarts(resources.clock, lambda work: self._tasks.start(self._background(work)))
 
     # -- they start and end --------------------------------------------------------------------
@@ -166,11 +171,14 @@ class Attempts:
         started_at = None if outcome.ran is None else at - outcome.ran
         if started_at is not None and lease is not None and lease.cold_since is not None:
             self._statistics.cold_start(started_at - lease.cold_since)
-        failure, hope = outcome.failure, False
-        if outcome.reason in NO_IMAGE:
+        reason, failure, hope = outcome.reason, outcome.failure, False
+        if reason in NO_IMAGE:
             failure, hope = self._without_image(worker, outcome, lease.lane if lease is not None else None)
+        elif reason is Reason.RELEASED and failure is not None and failure.type == Reason.NO_ROOM and lease is not None:
+            reason = Reason.NO_ROOM
+            failure, hope = self._without_room(worker, outcome.ref.job, failure.message, lease.lane)
         return AttemptEnd(
-            outcome.ref, worker, outcome.reason, at, outcome.body, failure, outcome.exit_code, started_at,
+            outcome.ref, worker, reason, at, outcome.body, failure, outcome.exit_code, started_at,
             image_version=version_of(outcome.image),
             hope=hope,
         )  # fmt: skip
@@ -196,17 +204,32 @@ class Attempts:
         pulls = self._scheduler.pulls
         why = failure.message.partition("\n")[0][:MAX_NOTE]
         self._dispatcher.kick_in(pulls.failed(worker, want.image, outcome.reason, why))
-        others = frozenset(
-            member.id
-            for member in self._fleet.members.values()
-            if member.id != worker and member.status in _TAKES_WORK and unable(want, member.ability) is None
-        )
-        if pulls.hopes(want.image, outcome.reason, submitted_at(outcome.ref.job), others):
+        if pulls.hopes(want.image, outcome.reason, submitted_at(outcome.ref.job), self._others(worker, want)):
             return failure, True
         if outcome.reason is Reason.IMAGE_PULL:
             said = f"{failure.message} (no machine could get it for {self._settings.pull_patience:g} s)"
             failure = msgspec.structs.replace(failure, message=said)
         return failure, False
+
+    def _others(self, worker: WorkerId, want: Want) -> frozenset[WorkerId]:
+        """Who could run it in its place, now or soon."""
+        return frozenset(
+            member.id
+            for member in self._fleet.members.values()
+            if member.id != worker and member.status in _TAKES_WORK and unable(want, member.ability) is None
+        )
+
+    def _without_room(self, worker: WorkerId, job: JobId, why: str, lane: int) -> tuple[Failure, bool]:
+        """The job's payload is too large for the worker's disk: may it have room elsewhere?"""
+        lacking = self._lacking.pop(job, frozenset()) | {worker}
+        want = self._scheduler.want(lane)
+        self._scheduler.shun(lane, worker)
+        if want is not None and self._others(worker, want) <= lacking:
+            return Failure(f"{why}; no machine that could run the job has more"), False
+        self._lacking[job] = lacking
+        if len(self._lacking) > MAX_LACKING:
+            del self._lacking[next(iter(self._lacking))]
+        return Failure(why), True
 
     def _acknowledge(self, worker: WorkerId, ended: Sequence[EndResult]) -> None:
         member = self._fleet.members.get(worker)

@@ -234,8 +234,11 @@ class Fetched(Event, frozen=True):
 
 
 class FetchFailed(Event, frozen=True):
+    """`no_room`: it does not fit on this machine's disk, which has room for others."""
+
     ref: AttemptRef
     message: str
+    no_room: bool = False
 
 
 class ResultsSafe(Event, frozen=True):

@@ -71,6 +71,11 @@ def card_failure(why: str) -> Failure:
     return Failure(why, hint=CARD_HINT)
 
 
+def no_room(why: str) -> Failure:
+    """Of a job that is handed back for it. The server knows it by its type; one of the release before does not mind."""
+    return Failure(why, type=Reason.NO_ROOM)
+
+
 def payload_failure(why: str) -> Failure:
     return Failure(f"the payload could not be brought to the worker: {why}")
 

@@ -17,7 +17,7 @@ from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.departure import Departure
 from hecaton.worker.brain.ends import Ends
 from hecaton.worker.brain.events import row
-from hecaton.worker.brain.failures import UNHEARD, exit_failure, payload_failure, startup_failure
+from hecaton.worker.brain.failures import UNHEARD, exit_failure, no_room, payload_failure, startup_failure
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.limits import Limits
 from hecaton.worker.brain.settings import WorkerSettings
@@ -377,7 +377,10 @@ class WorkerState:
     def _on_fetch_failed(self, event: ev.FetchFailed) -> None:
         job = self.holdings.find(event.ref)
         if job is not None and job.ending is None and not job.here:
-            self._ends.finish(job, Reason.WORKER_ERROR, event.now, payload_failure(event.message))
+            if event.no_room:
+                self._ends.finish(job, Reason.RELEASED, event.now, no_room(event.message))
+            else:
+                self._ends.finish(job, Reason.WORKER_ERROR, event.now, payload_failure(event.message))
             self._steps.advance(self.holdings.slot_of(job), event.now)
 
     def _on_safe(self, event: ev.ResultsSafe) -> None:

@@ -15,7 +15,7 @@ from hecaton.core.model import AttemptRef, Body, Failure, Reason
 from hecaton.serverless.protocol import LOG_NAME, MAX_INLINE, OUT_NAME, answered_name
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.failures import UNHEARD
+from hecaton.worker.brain.failures import UNHEARD, no_room
 from hecaton.worker.doors import answers
 from hecaton.worker.doors.channel_folder import ChannelFolder, Spoilt
 from hecaton.worker.doors.door import Answer, Door
@@ -88,8 +88,8 @@ class Exchange:
             failure = Failure(f"the worker could not hand over the payload: {error}")
             reason = Reason.WORKER_ERROR
             if error.errno in disk.ERRORS:
-                self._site.disk.refused(job.payload.size)
-                reason = Reason.RELEASED
+                reason, why = Reason.RELEASED, self._site.disk.lacks(job.payload.size)
+                failure = failure if why is None else no_room(why)
             self._post(ev.JobAnswered(self._now(), self._container, job.ref, reason, None, failure))
 
     def may_begin(self, job: Assignment) -> bool:

@@ -50,6 +50,16 @@ class Disk:
             self._say(True)
             _log.error("The disk of the worker's folder is full: no new jobs until there is room")
 
+    def lacks(self, wanted: int) -> str | None:
+        """So many bytes found no room. None: it is full, as `refused` hears. Else it has room for others, and this is
+        what to say of that one."""
+        found = os.statvfs(self._folder)
+        free = found.f_frsize * (found.f_bavail if os.geteuid() else found.f_bfree)
+        if free >= wanted or (free < MAX_WANTED and found.f_frsize * found.f_blocks >= wanted):
+            self.refused(wanted)
+            return None
+        return f"the payload has {wanted} bytes, the disk of this machine has room for {free}"
+
     def is_full(self, wanted: int) -> bool:
         """Whether this many bytes find no room. False also where the file system does not tell."""
         return not _may_have_room(self._folder, min(wanted, MAX_WANTED))
