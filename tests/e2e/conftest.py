@@ -26,7 +26,8 @@ Act = Callable[..., JobHandle]
 @pytest.fixture(scope="session")
 def cluster(python39_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A server, and a worker with one slot."""
-    with LocalCluster(tmp_path_factory.mktemp("cluster") / "home") as cluster:
+    home = tmp_path_factory.mktemp("cluster") / "home"
+    with LocalCluster(home, server_options=("--default-image", PYTHON)) as cluster:
         cluster.start_worker(WORKER)
         cluster.register(PYTHON)
         yield cluster

@@ -188,8 +188,8 @@ async def test_one_whose_time_is_over_says_how_the_job_is(server: Running) -> No
 
 
 async def test_one_that_is_refused_is_an_error_as_any_other(server: Running) -> None:
-    async with _followed(server.admin, {"image": "nobody/knows:1"}) as response:
-        assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
+    async with _followed(server.admin, {"image": "no reference"}) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "bad_request")
 
 
 @pytest.mark.parametrize("seconds", [0.1, 2.5])

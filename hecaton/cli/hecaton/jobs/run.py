@@ -148,7 +148,8 @@ def run(
     hecaton run -- nvidia-smi
 
     Our options stand before FILE: everything behind it is the script's. What would be typed each time may stand in
-    hecaton.toml in this folder (--save writes it).
+    hecaton.toml in this folder (--save writes it). The files that it writes are lost with its container; a result in
+    JSON is kept if it writes that to the file that HECATON_OUTPUT names.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if save:

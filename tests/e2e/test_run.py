@@ -1,0 +1,60 @@
+"""`hecaton run` as a user types it, who has registered nothing, on a real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hecaton.core.model import Role
+from hecaton.testing.cluster import LocalCluster
+from tests.e2e.commands import Person
+from tests.e2e.conftest import PYTHON
+from tests.engine.daemon import docker
+
+ALIAS = "e2e/first-use:1"
+
+
+@pytest.fixture(scope="module")
+def ann(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Person:
+    """No admin."""
+    cluster.client().create_user("runner", "password of runner", Role.USER)
+    return Person(tmp_path_factory.mktemp("runner")).logs_in(cluster.url, "runner", "password of runner")
+
+
+@pytest.fixture(scope="module")
+def alias(python39_image: str) -> Iterator[str]:
+    """An image on the worker's machine that nobody has registered."""
+    docker("tag", python39_image, ALIAS)
+    yield ALIAS
+    docker("rmi", ALIAS)
+
+
+def test_a_script_runs_where_nothing_is_said_of_an_image(ann: Person) -> None:
+    ann.write("train.py", "import sys\nprint('lr', *sys.argv[1:])\nsys.exit(len(sys.argv))\n")
+    done = ann.types("hecaton run train.py --lr 0.1", code=3)
+    assert done.out == "lr --lr 0.1\n"
+    assert done.err.splitlines()[0].endswith(f"is submitted, in {PYTHON}.")
+    assert "script_exit" in done.err
+
+
+def test_a_command_is_piped_on_as_if_it_ran_here(ann: Person) -> None:
+    assert ann.types("hecaton run -e A='b c' -- env | grep ^A=").out == "A=b c\n"
+    missing = ann.types("hecaton run -- no-such-program", code=127)
+    assert "no-such-program: not found" in missing.out
+
+
+def test_an_image_that_nobody_has_registered_is_his_who_uses_it(ann: Person, person: Person, alias: str) -> None:
+    assert ann.types(f"hecaton run -i {alias} -- echo hello").out == "hello\n"
+    assert alias in ann.types("hecaton image list").out
+    assert alias not in person.types("hecaton image list").out
+
+
+def test_what_takes_too_long_is_124(ann: Person) -> None:
+    done = ann.types("hecaton run --timeout 1 -- sleep 60", code=124)
+    assert "timeout" in done.err
+
+
+def test_a_run_that_is_detached_is_there_for_later(ann: Person) -> None:
+    job = ann.types("hecaton run -d -- echo later").out.strip()
+    assert "later" in ann.types(f"hecaton job wait {job}").err
