@@ -446,15 +446,16 @@ async def test_a_retry_that_is_sent_again_makes_no_second_job(server: Running) -
     assert (await server.admin.call("POST", path)).json()["id"] != first.json()["id"]
 
 
-async def test_retry_works_after_the_image_was_removed_and_registered_again(server: Running) -> None:
+async def test_retry_works_after_the_image_was_removed_and_when_it_is_registered_again(server: Running) -> None:
     await server.image()
     job_id = await server.admin.submit(IMAGE, 1)
     await server.admin.must("POST", f"/v1/jobs/{job_id}/cancel")
     await server.admin.must("DELETE", f"/v1/images/{IMAGE}")
-    gone = await server.admin.call("POST", f"/v1/jobs/{job_id}/retry")
-    assert (gone.status, f"hecaton image new {IMAGE}" in gone.json()["error"]["hint"]) == (404, True)
-    await server.image()
     await server.admin.must("POST", f"/v1/jobs/{job_id}/retry")
+    assert (await server.admin.get(f"/v1/images/{IMAGE}"))["owner"] == "admin"
+    await server.image(env={"A": "1"})
+    await server.admin.must("POST", f"/v1/jobs/{job_id}/retry")
+    assert (await server.admin.get(f"/v1/images/{IMAGE}"))["env"] == {"A": "1"}
 
 
 # -- order -----------------------------------------------------------------------------------------

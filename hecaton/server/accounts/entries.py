@@ -124,7 +124,7 @@ class Entries:
         if not caller.may(Action.MANAGE_IMAGES):
             raise Forbidden(
                 f"settings of an image are an admin's; {caller.name!r} has the role {caller.role}",
-                "For your own jobs: hecaton job new -e KEY=VALUE",
+                "For your own jobs: hecaton run -e KEY=VALUE FILE",
             )
         if image.owner_id is not None:
             raise NotFound(
