@@ -211,7 +211,7 @@ class Directory:
             raise TooMany("another image of yours is being refreshed", "Refresh one after the other.")
         self._asking.add(caller.user_id)
         try:
-            private = caller.may(Action.MANAGE_IMAGES)
+            private = caller.may(Action.CHANGE_IMAGES)
             return await self._resolver.again(image.name, parse(image.name), private=private)
         finally:
             self._asking.discard(caller.user_id)

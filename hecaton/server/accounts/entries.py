@@ -121,7 +121,7 @@ class Entries:
 
     def require_settable(self, caller: Caller, image: Image) -> None:
         """Forbidden unless the caller may change what an image is for everybody."""
-        if not caller.may(Action.MANAGE_IMAGES):
+        if not caller.may(Action.CHANGE_IMAGES):
             raise Forbidden(
                 f"settings of an image are an admin's; {caller.name!r} has the role {caller.role}",
                 "For your own jobs: hecaton run -e KEY=VALUE FILE",
@@ -136,7 +136,7 @@ class Entries:
         found = same_repository(name, (image.name for image in self.visible(caller.user_id)))
         if found is not None:
             return f"Did you mean {found!r}?"
-        if caller.may(Action.MANAGE_IMAGES):
+        if caller.may(Action.REGISTER_IMAGES):
             return f"Register it: hecaton image new {name[:255]}"
         if self._only_listed:
             return "Ask an admin to register it. Those that there are: hecaton image list"

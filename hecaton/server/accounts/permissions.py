@@ -34,8 +34,8 @@ class Action(enum.StrEnum):
 
     SEE_IMAGES = "seeing images"
     SEE_ENVIRONMENT = "reading the environment of an image"
-    RENEW_IMAGES = "refreshing and removing images that one alone uses"
-    MANAGE_IMAGES = "registering, changing and removing images that everybody may use"
+    CHANGE_IMAGES = "changing and removing images"
+    REGISTER_IMAGES = "registering images"
     SEE_WORKERS = "seeing workers"
     ENROL_WORKERS = "registering a worker"
     MANAGE_WORKERS = "draining and removing workers"
@@ -68,7 +68,7 @@ _PEOPLE = {
     Action.SEE_USAGE: Scope.OWN,
     Action.CLEAR: Scope.OWN,
     Action.SEE_IMAGES: Scope.ALL,
-    Action.RENEW_IMAGES: Scope.OWN,
+    Action.CHANGE_IMAGES: Scope.OWN,
     Action.SEE_WORKERS: Scope.ALL,
     Action.SET_PASSWORD: Scope.OWN,
 }
@@ -87,7 +87,8 @@ PERMISSIONS: Mapping[Role, Mapping[Action, Scope]] = MappingProxyType({
         Action.CLEAR: Scope.ALL,
         Action.FILL_DISK: Scope.ALL,
         Action.SEE_ENVIRONMENT: Scope.ALL,
-        Action.MANAGE_IMAGES: Scope.ALL,
+        Action.CHANGE_IMAGES: Scope.ALL,
+        Action.REGISTER_IMAGES: Scope.ALL,
         Action.ENROL_WORKERS: Scope.ALL,
         Action.MANAGE_WORKERS: Scope.ALL,
         Action.MANAGE_USERS: Scope.ALL,

@@ -300,8 +300,8 @@ class Api:
         """Every endpoint but the channel and /openapi.json. Submission first: the router tries them in this order."""
         submit, see, cancel, retry = Action.SUBMIT, Action.SEE_JOBS, Action.CANCEL_JOBS, Action.RETRY_JOBS
         upload, move, enrol, change = Action.UPLOAD, Action.MOVE_CONTENT, Action.ENROL_WORKERS, Action.SET_PASSWORD
-        see_images, images, users = Action.SEE_IMAGES, Action.MANAGE_IMAGES, Action.MANAGE_USERS
-        own_images, many_images = Action.RENEW_IMAGES, list[api.ImageView]
+        see_images, images, users = Action.SEE_IMAGES, Action.REGISTER_IMAGES, Action.MANAGE_USERS
+        own_images, many_images = Action.CHANGE_IMAGES, list[api.ImageView]
         login, server, know = Action.LOG_IN, Action.SEE_SERVER, Action.SEE_API
         see_workers, workers, made = Action.SEE_WORKERS, Action.MANAGE_WORKERS, api.WorkerCredentials
         job, blob, image = "/v1/jobs/{job}", "/v1/blobs/{sha256}", "/v1/images/{name:path}"
