@@ -11,6 +11,7 @@ import select
 import socket
 import ssl
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NoReturn
 
@@ -116,7 +117,7 @@ class KeptSocket:
         self._sock.close()
 
     def __del__(self) -> None:
-        self.close()  # of a client that nobody closed
+        self.close()  # in the midst of an answer that nobody wants
 
 
 class OpenAnswer:
@@ -218,6 +219,11 @@ def _text(line: bytes) -> str:
     return line.decode("latin-1")
 
 
+def _close_all(idle: list[KeptSocket]) -> None:
+    while idle:
+        idle.pop().close()
+
+
 class Connection:
     """Thread-safe, without a lock that a fork could leave behind; some connections are kept open for reuse."""
 
@@ -228,6 +234,7 @@ class Connection:
         self._trust = tls.context(ca_file) if place.scheme == "https" else None
         self._proxy = proxies.proxy_for(url)
         self._idle: list[KeptSocket] = []
+        weakref.finalize(self, _close_all, self._idle)  # of a client that nobody closed, also where it is in a circle
         self._closed = False
         self._base, self._extra = place.prefix, ""
         if self._proxy is not None and self._trust is None:  # it asks the server in its own name
@@ -310,8 +317,7 @@ class Connection:
 
     def close(self) -> None:
         self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        _close_all(self._idle)
 
     def _dial(self, limit: float) -> KeptSocket:
         host, port = self._place.host, self._place.port

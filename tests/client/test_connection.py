@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from hecaton.client import BadRequest, Client, Unreachable
-from hecaton.client.connection import HEAD_LIMIT, NOTES, TRAILERS, Connection
+from hecaton.client.connection import HEAD_LIMIT, NOTES, TRAILERS, Connection, KeptSocket
 from hecaton.client.http import TRIES
 
 BODY = b'{"status":"ok","version":"2.0.0","server_id":"s","time":1.0}'
@@ -143,3 +144,18 @@ def test_no_header_has_two_lines() -> None:
     head: Callable[..., bytes] = Connection("http://a.example", None)._head
     with pytest.raises(BadRequest, match="several lines"):
         head("GET", "/", {"Idempotency-Key": "a\r\nAuthorization: Bearer b"}, None)
+
+
+def test_a_client_that_nobody_closed_leaves_no_connection_also_where_it_is_in_a_circle() -> None:
+    with _saying(PLAIN) as (url, _):
+        kept = _of_a_circle(url)
+        gc.collect()
+    assert kept._sock.fileno() == -1
+
+
+def _of_a_circle(url: str) -> KeptSocket:
+    client = Client(url, patient=False)
+    client.health()
+    client._transport.uploading = lambda *_: client.close()
+    [kept] = client._transport._connection._idle  # type: ignore[union-attr]
+    return kept
