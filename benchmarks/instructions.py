@@ -1,5 +1,5 @@
-"""`python -m benchmarks.instructions [--keep]`: instructions per job of server, worker and container, beside what the
-repository keeps in `instructions.json`; fails when one of them is more than 3 % above it.
+"""`python -m benchmarks.instructions [--keep]`: instructions per job of server, worker, container and client,
+beside what the repository keeps in `instructions.json`; fails when one of them is more than 3 % above it.
 
 One process at a time runs under callgrind and everything else at full speed beside it, so that what is counted is what
 it does while nobody waits for it. Each figure is the least of several pieces and repeats to 1 %: chance adds (a timer
@@ -21,7 +21,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,7 +50,7 @@ COUNTS = 3
 
 KEPT = Path(__file__).with_suffix(".json")
 REFERENCE = "reference"
-LIBRARIES = ("aiohttp", "httptools", "msgspec", "starlette", "uvicorn", "uvloop", "websockets")
+LIBRARIES = ("aiohttp", "httptools", "msgspec", "starlette", "urllib3", "uvicorn", "uvloop", "websockets")
 """What carries a job beside Hecaton's own code and the standard library."""
 
 WORKLOAD = """
@@ -96,6 +97,18 @@ os.execv({command[0]!r}, [*{command!r}, {python!r}, {echo!r}])
 """
 
 
+CLIENT = """
+import sys
+from hecaton.client import Client
+
+client = Client({url!r}, {token!r})
+for number in sys.stdin:
+    for job in range(int(number)):
+        client.run({image!r}, job, wait=60)
+    print("done", flush=True)
+"""
+
+
 class Kept(msgspec.Struct, frozen=True):
     """`figures`: instructions per job by `ROWS`' keys. `reference`: of the fixed workload."""
 
@@ -116,6 +129,7 @@ def count(plan: Plan, folder: Path) -> dict[str, float]:
             hecaton, pid = start(cluster, counted)
             found = _each(plan, counted, hecaton, pid)
             values |= {f"{part}:{what}": each for what, each in found.items() if f"{part}:{what}" in ROWS}
+    values["client:single"] = _client(plan, folder / "client")
     return values
 
 
@@ -123,21 +137,41 @@ _ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 
 
 def _reference(folder: Path) -> int:
-    counted = Counted(folder)
-    command = [*counted.command, sys.executable, "-c", WORKLOAD]
+    with _asked(Counted(folder), WORKLOAD) as (during, once):
+        once("")
+        return min(during("") for _ in range(PIECES))
+
+
+@contextmanager
+def _asked(counted: Counted, program: str) -> Iterator[tuple[Callable[[str], int], Callable[[str], None]]]:
+    """A counted process that answers each line with one when it has done what that asks for. Gives what counts the
+    instructions for a line, and what just asks."""
+    command = [*counted.command, sys.executable, "-c", program]
     environment = {**os.environ, **_ENVIRONMENT}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         asks, answers = child.stdin, child.stdout
 
-        def once() -> None:
-            asks.write("\n")
+        def ask(line: str) -> None:
+            asks.write(f"{line}\n")
             asks.flush()
-            answers.readline()
+            if not answers.readline():
+                raise RuntimeError("the counted process has ended")
 
-        once()
-        return min(counted.during(child.pid, once) for _ in range(PIECES))
+        yield lambda line: counted.during(child.pid, lambda: ask(line)), ask
+
+
+def _client(plan: Plan, folder: Path) -> float:
+    """Of the Python client, for `Client.run`; everything else at full speed."""
+    jobs = JOBS if plan.full else JOBS // 4
+    with LocalCluster(folder, server_options=subject.NO_QUOTA) as cluster:
+        hecaton = Subject(cluster, containers=False)
+        cluster.start_worker("bench", handlers={hecaton.image: subject.ECHO})
+        program = CLIENT.format(url=cluster.url, token=hecaton.target.token, image=hecaton.image)
+        with _asked(Counted(folder / "callgrind"), program) as (during, ask):
+            ask(str(WARM_UP if plan.full else 10))
+            return min(during(str(jobs)) / jobs for _ in range(PIECES if plan.full else 1))
 
 
 def _server(cluster: LocalCluster, counted: Counted) -> tuple[Subject, int]:
@@ -283,6 +317,7 @@ ROWS = {
     "worker:single": Row("worker, one warm job at a time", "instructions"),
     "container:single": Row("container, one warm job at a time", "instructions"),
     "container:batch": Row("container, a job of a batch", "instructions"),
+    "client:single": Row("Python client, `Client.run`, one warm job at a time", "instructions"),
 }
 
 MEASUREMENT = Measurement(
