@@ -59,7 +59,7 @@ SILENT_BEATS = 3
 MANY = 250
 """Messages that are worth a frame of their own. If all waited for the server, it would have to wait for them next."""
 
-START_SECONDS = 0.02
+START_SECONDS = 0.05
 """For which the news that a job has started may wait for its end, or for anything else that leaves."""
 
 CONGESTED = 4 * 1024 * 1024
