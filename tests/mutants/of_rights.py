@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Mutant
 
 _CONTRACT = "tests/store/test_sqlite_contract.py::TestSqliteInline::"
+_ENROLMENT = "tests/server/test_enrolment.py::"
 _RIGHTS = "tests/server/test_rights.py::"
 
 MUTANTS = (
@@ -58,5 +59,29 @@ MUTANTS = (
         "            await self.endpoint.readmit(self)",
         "            pass",
         (_RIGHTS + "test_a_request_that_has_begun_is_worth_nothing_once_the_right_to_it_has_ended",),
+    ),
+    Mutant(
+        "stream-outlives-role",
+        "an open stream ends within a second of another role",
+        "server/accounts/directory.py",
+        "            self._revoke(user.id)\n        return _user_view(user)",
+        "            pass\n        return _user_view(user)",
+        (_RIGHTS + "test_an_open_stream_ends_with_the_right_to_it",),
+    ),
+    Mutant(
+        "strangers-after-a-restart",
+        "where a password was right, nobody else's guesses keep its user out, after a restart either",
+        "server/composition.py",
+        "        await self._homes.load()\n",
+        "",
+        ("tests/server/test_logins.py::test_a_restart_lets_nobody_keep_people_out_where_they_were_before",),
+    ),
+    Mutant(
+        "slots-as-said",
+        "a worker uses no more slots than when it was here first",
+        "server/fleet/checks.py",
+        "for info in hello.slots})[:slots]",
+        "for info in hello.slots})",
+        (_ENROLMENT + "test_a_worker_that_says_more_slots_than_at_first_uses_no_more_until_an_admin_lets_it",),
     ),
 )
