@@ -147,8 +147,7 @@ def test_the_readmes_short_tour_works(http: Site, python39_image: str, tmp_path:
         person.logs_in(http.ip, "admin", "mysecurepassword")
         with working(person, http):
             person.types("""echo 'print("hello from the GPU machine")' > hello.py""")
-            done = person.types("hecaton job new hello.py python:3.9-slim --script --wait")
-            assert "hello from the GPU machine" in done.err
+            assert person.types("hecaton run -i python:3.9-slim hello.py").out == "hello from the GPU machine\n"
 
 
 def test_a_server_with_an_unknown_certificate_is_refused_with_what_to_do(https: Site, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ LINES = (
     "SUDO HECATON_USERNAME=admin HECATON_PASSWORD=mysecurepassword hecaton-gpu install localhost:8181",
     "hecaton server new --ip http://localhost:8181 --name my-server",
     "hecaton server login my-server --username admin --password mysecurepassword",
-    f"hecaton job new hello.py {IMAGE} --script --wait",
+    f"hecaton run -i {IMAGE} hello.py",
 )
 """The README's quick start on one machine; the last one runs hello.py. SUDO is `sudo` for who is not root."""
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hecaton.cli import output, units
+from hecaton.core.errors import HecatonError
 from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME
 
 if TYPE_CHECKING:
     from hecaton.server.settings import Settings
 
 UNIT = "hecaton-server"
+
+START_SECONDS = 60.0
+"""`install` gives a server so long until it listens: it may have a large database to bring up to date first."""
 
 FINAL_EXIT = 3
 """Exit code of a server that another start would end in the same way."""
@@ -30,12 +36,30 @@ def install_server(settings: Settings, flags: Sequence[str]) -> None:
         units.control("stop", UNIT)  # it holds the folder
     invented = _ensure_admin(folder, password or secrets.token_urlsafe(12))
     units.install(service(folder, flags))
+    _until_it_answers(settings)
     output.say(f"Installed and started the service {UNIT}; it listens on {settings.host} port {settings.port}.")
     output.say(f"  data  {folder / 'server'}")
     output.say(f"  log   journalctl -u {UNIT} -f")
     if invented and not password:
         output.say("Made the user `admin`. Its password, shown only this once:")
         output.say(f"  {invented}")
+
+
+def _until_it_answers(settings: Settings) -> None:
+    """Whoever types the next line, such as that of a worker, finds it. HecatonError if it does not listen in time."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            socket.create_connection((here, settings.port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline or units.status(UNIT).active == "failed":
+                raise HecatonError(
+                    f"the service {UNIT} is installed, and nothing listens on {settings.host} port {settings.port}",
+                    f"Its log says why: journalctl -u {UNIT}",
+                ) from None
+            time.sleep(0.1)
 
 
 def service(folder: Path, flags: Sequence[str]) -> units.Service:
