@@ -33,6 +33,14 @@ MUTANTS = (
          "test_without_a_connection_work_goes_on_and_results_are_sent_again_on_the_next",),
     ),
     Mutant(
+        "a-kill-is-a-number",
+        "a job that the machine killed says that it was most likely for memory",
+        "worker/brain/failures.py",
+        'if name == "SIGKILL" else ""',
+        'if name == "SIGSTOP" else ""',
+        (_STATE + "TestEndsOfContainers::test_a_kill_that_the_engine_knows_no_reason_of_names_memory",),
+    ),
+    Mutant(
         "leftovers-vanish",
         "what a container prints that is no job's is kept",
         "worker/link/logs.py",

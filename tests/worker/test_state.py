@@ -123,6 +123,14 @@ class TestRunning:
 
 
 class TestEndsOfContainers:
+    @pytest.mark.parametrize("code", [137, -9])
+    def test_a_kill_that_the_engine_knows_no_reason_of_names_memory(self, brain: Brain, code: int) -> None:
+        brain.running(assignment("a"))
+        brain.exit("c-1", code)
+        [delivered] = brain.did(ev.Deliver)
+        assert delivered.outcome.failure is not None
+        assert "(SIGKILL: killed, most likely for memory)" in delivered.outcome.failure.message
+
     @pytest.mark.parametrize(
         ("code", "oom", "error", "reason"),
         [
