@@ -249,6 +249,7 @@ ROWS = (
         "{server.connections.MAX_KEPT_OF_ONE:count}",
         "they count as a user's",
     ),
+    Row("Life of a line to join", "{server.accounts.keys.KEY_LIFE:time}, one use", "401"),
     Row(
         "Time for the first byte where TLS is spoken, and from then on for its handshake",
         "{server.web.handshake.MAX_HANDSHAKE:time}",

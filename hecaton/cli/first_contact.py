@@ -1,12 +1,51 @@
-"""The first time that this machine sees a server: how to speak with it, and whom to trust from then on."""
+"""The first time that this machine sees a server: how to speak with it, and whom to trust from then on. And the lines
+that say both, with a key to come in."""
 
 from __future__ import annotations
 
 import os
+import ssl
+
+import msgspec
 
 from hecaton.cli import output
-from hecaton.wire.address import Address, introduction, parse, resolve
-from hecaton.wire.tls import SelfSigned, fingerprint
+from hecaton.core.errors import BadRequest, Unreachable
+from hecaton.core.model import KeyScope
+from hecaton.wire.address import IS_IT_RUNNING, Address, introduction, parse, resolve
+from hecaton.wire.tls import SelfSigned, Untrusted, fingerprint
+
+_HASH = "SHA256:"
+_WHERE_LINES_COME_FROM = "Paste all of what `hecaton up` has printed: ADDRESS/FINGERPRINT/KEY."
+
+
+class JoinLine(msgspec.Struct, frozen=True):
+    """What is pasted on a machine that joins. `pin`: the fingerprint of the server's own certificate; None: others
+    vouch for it, or there is no TLS."""
+
+    address: str
+    pin: str | None
+    scope: KeyScope
+    key: str
+
+    def __str__(self) -> str:
+        pin = self.pin.removeprefix(_HASH) if self.pin else "-"
+        return f"{self.address}/{pin}/{self.scope}.{self.key}"
+
+
+def is_line(text: str) -> bool:
+    """Whether that is meant to be one, and no address."""
+    return text.strip().rpartition("/")[2].partition(".")[0] in set(KeyScope)
+
+
+def read_line(text: str) -> JoinLine:
+    """BadRequest for what is no such line."""
+    address, _, rest = text.strip().rpartition("/")
+    address, slash, pin = address.rpartition("/")
+    word, dot, key = rest.partition(".")
+    if not (slash and dot and key and pin and word in set(KeyScope)):
+        raise BadRequest(f"{text[:40]!r} is no line to join with", _WHERE_LINES_COME_FROM)
+    parse(address)
+    return JoinLine(address, None if pin == "-" else _HASH + pin, KeyScope(word), key)
 
 
 def meet(server: str, ca_file: str | os.PathLike[str] | None) -> tuple[Address, str | None]:
@@ -24,4 +63,23 @@ def meet(server: str, ca_file: str | os.PathLike[str] | None) -> tuple[Address, 
         f"  {fingerprint(certificate)}\n"
         "The server prints the same at its start. It is kept: any other is refused from now on."
     )
+    return Address(place.url("https"), "https"), certificate
+
+
+def follow(line: JoinLine) -> tuple[Address, str | None]:
+    """As `meet`, by what the line says: Untrusted if the server shows another certificate."""
+    if line.pin is None:
+        return resolve(line.address), None
+    place = parse(line.address)
+    try:
+        certificate = ssl.get_server_certificate((place.host, place.port), timeout=5.0)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise Unreachable(f"no server answers at {place.authority} with TLS: {why}", IS_IT_RUNNING) from error
+    if fingerprint(certificate) != line.pin:
+        raise Untrusted(
+            f"{place.authority} shows another certificate ({fingerprint(certificate)}) than the line says",
+            "It is another server, it has a new certificate, or somebody in between answers in its place. A new line: "
+            "hecaton up, on the server's machine.",
+        )
     return Address(place.url("https"), "https"), certificate

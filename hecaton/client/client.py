@@ -16,6 +16,7 @@ from hecaton.client.nouns.workers import WorkerCalls
 from hecaton.core.errors import NotFound, Unauthenticated
 from hecaton.wire import api
 from hecaton.wire.api import API
+from hecaton.wire.usage import KeyLogin
 
 
 class Client(JobCalls, BatchCalls, ImageCalls, WorkerCalls, UserCalls):
@@ -85,6 +86,12 @@ class Client(JobCalls, BatchCalls, ImageCalls, WorkerCalls, UserCalls):
     def login(self, username: str, password: str) -> api.Token:
         """Get a token and use it from now on."""
         token = self._transport.call("POST", f"{API}/login", api.Token, api.Login(username, password))
+        self._transport.token = token.token
+        return token
+
+    def login_with_key(self, key: str) -> api.Token:
+        """As `login`, with a key that was made for it (`make_key`): it is used up."""
+        token = self._transport.call("POST", f"{API}/login/key", api.Token, KeyLogin(key))
         self._transport.token = token.token
         return token
 

@@ -109,6 +109,13 @@ def add(profile: Profile) -> None:
         file.servers.append(profile)
 
 
+def put(profile: Profile) -> None:
+    """In the place of one of that name, if there is one. BadRequest as for `add`."""
+    with contextlib.suppress(NotFound):
+        remove(profile.name)
+    add(profile)
+
+
 def remove(name: str) -> None:
     with _changing() as file:
         file.servers.remove(file.find(name))

@@ -81,6 +81,15 @@ class Role(enum.StrEnum):
     WORKER = "worker"
 
 
+class KeyScope(enum.StrEnum):
+    """What a key is good for, once."""
+
+    LOGIN = "login"
+    """A login as whoever made it."""
+    ENROL = "enrol"
+    """A new worker."""
+
+
 class Kind(enum.StrEnum):
     """How the bytes of a payload or result are to be read."""
 

@@ -15,7 +15,7 @@ from hecaton.core.errors import HecatonError, Unauthenticated
 from hecaton.core.lifecycle import RETRY_DELAY
 from hecaton.core.model import JobState, WorkerRecord
 from hecaton.server.accounts.audit import Audit, Deed
-from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, hash_worker_token
+from hecaton.server.accounts.auth import WORKER_PREFIX, Passwords, hash_token
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.entries import Entries
 from hecaton.server.accounts.homes import Homes
@@ -138,7 +138,7 @@ class Composition:
         return worker
 
     async def find_worker(self, token: str) -> WorkerRecord | None:
-        return await self.directory.worker_by_token(hash_worker_token(token))
+        return await self.directory.worker_by_token(hash_token(token))
 
 
 async def identify(database: Database) -> str:

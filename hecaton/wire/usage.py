@@ -1,5 +1,5 @@
-"""HTTP bodies of the people's API about users: what they become, and what they have stored and use. As those of
-`api`."""
+"""HTTP bodies of the people's API about users: how they come in, what they become, and what they have stored and use.
+As those of `api`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from hecaton.core.model import Role
+from hecaton.core.model import KeyScope, Role
 
 LONGEST_AGE = 3650 * 86400.0
 """Seconds."""
@@ -31,6 +31,31 @@ class Usage(msgspec.Struct, frozen=True):
     max_kinds: int
     running: int
     max_running: int | None = None
+
+
+class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For somebody whom the caller vouches for."""
+
+    scope: KeyScope
+
+
+class Key(msgspec.Struct, frozen=True):
+    """Shown this once; for one use, until `expires_at`."""
+
+    key: str
+    scope: KeyScope
+    expires_at: float
+
+
+class KeyLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    key: str
+
+
+class Enrolment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`name`: of the new worker."""
+
+    key: str
+    name: str
 
 
 class UserChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -41,6 +41,7 @@ def hecaton_gpu(*arguments: str, **environment: str) -> tuple[int, str, str]:
 def options(server: str, **changes: object) -> WorkerOptions:
     fields: dict[str, object] = {
         "server": server,
+        "line": None,
         "name": "box",
         "unit": "hecaton-gpu",
         "runtime": "docker",

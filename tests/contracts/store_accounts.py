@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hecaton.core.errors import Conflict, NotFound
-from hecaton.core.model import Reason, Role, WorkerId
+from hecaton.core.errors import Conflict, NotFound, Unauthenticated
+from hecaton.core.model import KeyScope, Reason, Role, WorkerId
 from hecaton.core.options import Options
 from hecaton.store.port import Database, Home, Store
 from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene
@@ -102,6 +102,27 @@ class AccountContract:
         await scene.end(second.ref, Reason.OK, 101)
         await database.write(lambda store: store.delete_user("ann"))
         assert (await scene.job(job)).owner == "ann"
+
+    # -- keys ----------------------------------------------------------------------------------
+    async def test_a_key_is_used_once_for_what_it_is_made_for_and_before_it_expires(self, database: Database) -> None:
+        user = await database.write(lambda store: store.create_user("ann", "hash", Role.ADMIN, NOW))
+        version = user.token_version
+
+        def add(store: Store, key: bytes) -> None:
+            store.add_key(key, KeyScope.ENROL, user.id, version, NOW, NOW + 60)
+
+        for key in (b"1", b"2", b"3"):
+            await database.write(lambda store, key=key: add(store, key))  # type: ignore[misc]
+        refused = (b"1", KeyScope.LOGIN, NOW), (b"1", KeyScope.ENROL, NOW + 60), (b"9", KeyScope.ENROL, NOW)
+        for wrong in refused:
+            with pytest.raises(Unauthenticated):
+                await database.write(lambda store, wrong=wrong: store.use_key(*wrong))  # type: ignore[misc]
+        assert await database.write(lambda store: store.use_key(b"1", KeyScope.ENROL, NOW + 59)) == user
+        with pytest.raises(Unauthenticated):
+            await database.write(lambda store: store.use_key(b"1", KeyScope.ENROL, NOW + 59))
+        await database.write(lambda store: store.set_password("ann", "another"))
+        with pytest.raises(Unauthenticated):
+            await database.write(lambda store: store.use_key(b"2", KeyScope.ENROL, NOW))
 
     # -- images --------------------------------------------------------------------------------
     async def test_an_image_is_registered_once(self, database: Database) -> None:

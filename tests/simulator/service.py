@@ -9,7 +9,7 @@ from typing import Any
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import Role, User, WorkerId
-from hecaton.server.accounts.auth import WORKER_PREFIX, Caller, Passwords, hash_worker_token
+from hecaton.server.accounts.auth import WORKER_PREFIX, Caller, Passwords, hash_token
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
 from hecaton.server.resources import Resources
@@ -104,7 +104,7 @@ def found_server(disk: Disk, oracle: Oracle, users: int, images: int, workers: l
         for number in range(images):
             store.add_image(image_name(number), None, "", WALL)
         for name in workers:
-            store.add_worker(WorkerId(f"id-{name}"), name, "user0", hash_worker_token(token_of(name)), WALL)
+            store.add_worker(WorkerId(f"id-{name}"), name, "user0", hash_token(token_of(name)), WALL)
         return people
 
     return disk.run(write)

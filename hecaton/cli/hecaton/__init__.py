@@ -10,5 +10,6 @@
 - `tree`: The click classes of the command tree: nouns load when they are used; every command takes --json and --server.
 - `demo/`: `hecaton demo`.
 - `jobs/`: My work.
+- `machine/`: The first minutes: a server and its worker on this machine, and other machines that join.
 - `nouns/`: What there is, and people.
 """

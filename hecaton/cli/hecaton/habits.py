@@ -33,7 +33,7 @@ ROOT = _lines(
     ("login auth signin", "hecaton server login {NAME}"),
     ("logout signout", "hecaton server remove {NAME}"),
     ("connect use switch", "hecaton server connect {NAME}"),
-    ("init setup config configure join add", "hecaton server new --ip HOST:8181 --name NAME"),
+    ("init setup config configure add", "hecaton server new --ip HOST:8181 --name NAME"),
     ("whoami ping info doctor", "hecaton server show"),
     ("servers", "hecaton server list"),
     ("images", "hecaton image list"),

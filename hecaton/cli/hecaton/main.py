@@ -19,6 +19,7 @@ from hecaton.cli.terminal import prepare_streams
 from hecaton.core.errors import HecatonError, Unauthenticated, not_text
 
 NOUNS = {
+    "join": "hecaton.cli.hecaton.machine.join:join",
     "server": "hecaton.cli.hecaton.nouns.servers:server",
     "user": "hecaton.cli.hecaton.nouns.users:user",
     "usage": "hecaton.cli.hecaton.nouns.usage:usage",

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 
+from hecaton.cli.first_contact import JoinLine, is_line, read_line
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.runtimes.table import DEFAULT, RUNTIMES, WITH_HANDLERS
 
@@ -26,6 +27,7 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     """What `run` and `install` are told about the worker. `shm_size` in bytes, time-outs in seconds."""
 
     server: str
+    line: JoinLine | None  # to join with, if `server` was one
     name: str
     unit: str  # the service that runs it, if one does
     runtime: str
@@ -82,7 +84,10 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(f"--handler needs --runtime {needed}: containers bring their own handler")
         if RUNTIMES[runtime].named_handlers and not handler:
             raise click.UsageError(f"--runtime {runtime} runs named handler files: give --handler NAME=PATH")
-        return command(WorkerOptions(server, name or default_name(), unit_name(name), runtime, dict(handler), **rest))
+        line = read_line(server) if is_line(server) else None
+        server = server if line is None else line.address
+        said = server, line, name or default_name(), unit_name(name), runtime, dict(handler)
+        return command(WorkerOptions(*said, **rest))
 
     decorated: Callable[..., Any] = gathered
     for option in reversed(_WORKER_OPTIONS):
@@ -91,7 +96,7 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _WORKER_OPTIONS = (
-    click.argument("server", metavar="SERVER_IP"),
+    click.argument("server", metavar="SERVER_IP|LINE"),
     click.option("--name", metavar="NAME", help="Name of the worker.  [default: this host's name]"),
     click.option("--username", envvar="HECATON_USERNAME", show_envvar=True, help="User of role admin or worker."),
     click.option("--password", envvar="HECATON_PASSWORD", show_envvar=True, help="That user's password."),

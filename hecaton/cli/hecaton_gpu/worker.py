@@ -12,9 +12,10 @@ import click
 
 from hecaton import __version__
 from hecaton.cli import output, units
-from hecaton.cli.first_contact import meet
+from hecaton.cli.first_contact import follow, meet
 from hecaton.cli.hecaton_gpu.options import WorkerOptions
 from hecaton.core.errors import BadRequest, Conflict, HecatonError
+from hecaton.core.model import KeyScope
 from hecaton.wire.home import ENVIRONMENT
 from hecaton.worker import control
 from hecaton.worker.brain.settings import WorkerSettings
@@ -144,7 +145,8 @@ def identity(options: WorkerOptions) -> WorkerConfig:
         )
     if known is None:
         return _register(options)
-    may_register = options.token is not None or options.password is not None or sys.stdin.isatty()
+    given = options.line, options.token, options.password
+    may_register = any(one is not None for one in given) or sys.stdin.isatty()
     if may_register and not registration.still_known(known):
         output.warn(f"the worker {known.name!r} was removed from the server: registering it again")
         return _register(options)
@@ -152,18 +154,27 @@ def identity(options: WorkerOptions) -> WorkerConfig:
 
 
 def _register(options: WorkerOptions) -> WorkerConfig:
-    server, certificate = meet(options.server, options.ca_file)
+    line = options.line
+    if line is not None and line.scope is not KeyScope.ENROL:
+        raise BadRequest("this line is for a machine that is to send jobs", f"There: hecaton join {line}")
+    server, certificate = meet(options.server, options.ca_file) if line is None else follow(line)
     if server.warning:
         output.warn(server.warning)
     username = password = None
-    if options.token is None:
+    if options.token is None and line is None:
         username = options.username or _ask("username", "Username", hidden=False)
         password = options.password or _ask("password", "Password", hidden=True)
     ca_file = options.ca_file
     if certificate is not None:
         ca_file = registration.keep_certificate(options.name, certificate)
     return registration.register(
-        server, options.name, username=username, password=password, token=options.token, ca_file=ca_file
+        server,
+        options.name,
+        username=username,
+        password=password,
+        token=options.token,
+        key=None if line is None else line.key,
+        ca_file=ca_file,
     )
 
 

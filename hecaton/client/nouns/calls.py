@@ -7,10 +7,10 @@ from typing import TypeVar
 from hecaton.client.heads import quoted
 from hecaton.client.http import Transport
 from hecaton.core.errors import BadRequest
-from hecaton.core.model import JobState, Mode, Role
+from hecaton.core.model import JobState, KeyScope, Mode, Role
 from hecaton.wire.api import API
 
-Choice = TypeVar("Choice", Role, Mode, JobState)
+Choice = TypeVar("Choice", Role, KeyScope, Mode, JobState)
 
 
 class Calls:

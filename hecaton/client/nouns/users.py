@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hecaton.client.nouns.calls import Calls, member, path_in
-from hecaton.core.model import Role
+from hecaton.core.model import KeyScope, Role
 from hecaton.wire import api
 from hecaton.wire.api import API
-from hecaton.wire.usage import Clear, Cleared, Usage, UserChange
+from hecaton.wire.usage import Clear, Cleared, Key, NewKey, Usage, UserChange
 
 
 class UserCalls(Calls):
@@ -31,6 +31,10 @@ class UserCalls(Calls):
         """Users may change their own, with the old one, and admins everybody's. Forbidden if the old one is wrong."""
         body = api.NewPassword(password, old_password)
         self._transport.command("PUT", path_in("users", username) + "/password", body)
+
+    def make_key(self, scope: KeyScope | str) -> Key:
+        """What lets in one machine that joins, within an hour. For admins; shown this once."""
+        return self._transport.call("POST", f"{API}/keys", Key, NewKey(member(KeyScope, scope)))
 
     def usage(self) -> Usage:
         """What this user has stored and waiting, and may have."""

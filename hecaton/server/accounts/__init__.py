@@ -4,6 +4,7 @@
 - `auth`: Who is calling: passwords (argon2id), people's tokens (JWT) and workers' tokens (256 random bits, stored as
   SHA-256).
 - `homes`: Where each user's password was right: in memory for every look, and in the store for good.
+- `keys`: Keys: what lets in whoever holds it, once and within an hour. They stand in the lines that people paste.
 - `logins`: Whether a password is right, for as many as may ask at a time.
 - `throttle`: Wrong passwords: how many one may try, by whom they are for, where they come from, and in all.
 - `directory`: Use cases around users, images and workers.

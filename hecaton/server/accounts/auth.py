@@ -205,10 +205,10 @@ def new_worker_token() -> tuple[str, bytes]:
     """The token and the hash to store. No slow hash: 256 random bits cannot be guessed, and 1,000 workers that come
     back at once would cost minutes of argon2."""
     token = WORKER_PREFIX + secrets.token_urlsafe(32)
-    return token, hash_worker_token(token)
+    return token, hash_token(token)
 
 
-def hash_worker_token(token: str) -> bytes:
+def hash_token(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 

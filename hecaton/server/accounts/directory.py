@@ -86,7 +86,7 @@ class Directory:
 
     async def create_user(self, request: api.NewUser, caller: Caller | None = None) -> api.UserView:
         """`caller`: who asks for it, but for the first admin."""
-        name = _name(request.username, "user")
+        name = checked_name(request.username, "user")
         if (known := self.user_by_name(name)) is not None:
             raise Conflict(f"there is a user {known.name!r} already")
         hashed = await self._passwords.hash(request.password)
@@ -265,7 +265,7 @@ class Directory:
     # -- workers -------------------------------------------------------------------------------
 
     async def register_worker(self, caller: Caller, name: str) -> api.WorkerCredentials:
-        clean = _name(name, "worker")
+        clean = checked_name(name, "worker")
         token, hashed = new_worker_token()
         now = self._clock.now()
         worker_id = WorkerId(uuid7(now))
@@ -282,7 +282,7 @@ class Directory:
         return await self._database.write(lambda store: store.remove_worker(name))
 
 
-def _name(text: str, what: str) -> str:
+def checked_name(text: str, what: str) -> str:
     """Names appear in URLs, logs, tables and file names, and no two may look alike: ASCII, no spaces or slashes."""
     if not NAME.fullmatch(text) or len(text) > MAX_NAME:
         raise BadRequest(

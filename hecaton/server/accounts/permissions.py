@@ -40,6 +40,7 @@ class Action(enum.StrEnum):
     ENROL_WORKERS = "registering a worker"
     MANAGE_WORKERS = "draining and removing workers"
     MANAGE_USERS = "listing, creating, changing and deleting users"
+    MAKE_KEYS = "making keys for machines that join"
     SET_PASSWORD = "changing a password"
 
     WORK = "being given jobs"
@@ -92,6 +93,7 @@ PERMISSIONS: Mapping[Role, Mapping[Action, Scope]] = MappingProxyType({
         Action.ENROL_WORKERS: Scope.ALL,
         Action.MANAGE_WORKERS: Scope.ALL,
         Action.MANAGE_USERS: Scope.ALL,
+        Action.MAKE_KEYS: Scope.ALL,
         Action.SET_PASSWORD: Scope.ALL,
     },
 })  # fmt: skip

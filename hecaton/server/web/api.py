@@ -10,9 +10,10 @@ import msgspec
 
 from hecaton import __version__
 from hecaton.core.errors import BadRequest, HecatonError, NotFound, Unavailable
-from hecaton.core.model import JobId, JobState, WorkerRecord
+from hecaton.core.model import JobId, JobState, User, WorkerRecord
 from hecaton.server.accounts.auth import Caller, Tokens
 from hecaton.server.accounts.directory import Directory
+from hecaton.server.accounts.keys import Keys
 from hecaton.server.accounts.logins import Logins
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.fleet.members import Fleet
@@ -37,7 +38,7 @@ from hecaton.server.web.transfer import (
 from hecaton.store.port import Store
 from hecaton.wire import api
 from hecaton.wire.retries import Retry
-from hecaton.wire.usage import UserChange
+from hecaton.wire.usage import Enrolment, Key, KeyLogin, NewKey, UserChange
 
 MAX_KEY = 128
 _KEY = api.IDEMPOTENCY_HEADER.lower().encode()
@@ -66,6 +67,7 @@ class Api:
         self._settings, self._server_id, self._clock = resources.settings, resources.server_id, resources.clock
         self._database, self._blobs = resources.database, resources.blobs
         self._directory, self._logins, self._tokens = directory, logins, tokens
+        self._keys = Keys(resources, directory)
         self._fleet, self._workers, self._jobs, self._budget = fleet, workers, jobs, jobs.budget
 
     # -- server and users ----------------------------------------------------------------------
@@ -82,9 +84,27 @@ class Api:
         found = self._directory.user_by_name(request.username)
         call.claims(found)
         check = self._logins.check(found, request.username, request.password, call.address)
-        user = await call.unless_gone(check)
+        return self._token(await call.unless_gone(check))
+
+    def _token(self, user: User) -> api.Token:
         token, expires_at = self._tokens.issue(user)
         return api.Token(token, user.name, user.role, expires_at)
+
+    async def make_key(self, call: Call) -> Key:
+        request: NewKey = decode(await call.body(), NewKey)
+        call.target = request.scope
+        return await self._keys.make(call.caller, request.scope)
+
+    async def login_with_key(self, call: Call) -> api.Token:
+        request: KeyLogin = decode(await call.body(PASSWORD_BODY_LIMIT), KeyLogin)
+        user = await self._keys.log_in(request.key)
+        call.claims(user)
+        return self._token(user)
+
+    async def enrol_worker(self, call: Call) -> api.WorkerCredentials:
+        request: Enrolment = decode(await call.body(PASSWORD_BODY_LIMIT), Enrolment)
+        call.target = request.name
+        return await self._keys.enrol(request.key, request.name)
 
     async def server(self, call: Call) -> api.ServerInfo:
         caller, settings = call.caller, self._settings
@@ -331,6 +351,9 @@ class Api:
             Route("PUT", content, move, self.worker_put, "A large result", status=201, upload=True),
             Route("GET", "/", know, self.about, "What this is", None, api.About),
             Route("POST", "/v1/login", login, self.login, "A token for name and password", api.Login, api.Token),
+            Route("POST", "/v1/login/key", login, self.login_with_key, "A token for a key", KeyLogin, api.Token),
+            Route("POST", "/v1/enrol", login, self.enrol_worker, "Register a worker with a key", Enrolment, made, 201),
+            Route("POST", "/v1/keys", Action.MAKE_KEYS, self.make_key, "A key for a line to join", NewKey, Key, 201),
             Route("GET", "/v1/server", server, self.server, "Who am I, and which limits hold", None, api.ServerInfo),
             Route("GET", "/healthz", know, self.health, "Does the server work", None, api.Health),
             Route("GET", "/v1/users", users, self.list_users, "All users", None, list[api.UserView]),

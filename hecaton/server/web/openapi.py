@@ -23,7 +23,7 @@ from hecaton.server.web.transfer import BYTES, JSON, LINES
 from hecaton.wire import api
 from hecaton.wire.errors import ErrorReply
 from hecaton.wire.retries import Retry, RetryBatch
-from hecaton.wire.usage import Clear, UserChange
+from hecaton.wire.usage import Clear, Enrolment, KeyLogin, NewKey, UserChange
 
 Described = dict[str, Any]
 
@@ -60,6 +60,9 @@ EXAMPLES: Mapping[type, Any] = {
     api.Login: {"username": "ada", "password": "mysecurepassword"},
     api.NewUser: {"username": "ada", "password": "mysecurepassword", "role": "user"},
     api.NewPassword: {"password": "anothersecurepassword"},
+    NewKey: {"scope": "enrol"},
+    KeyLogin: {"key": "what-a-line-ends-with"},
+    Enrolment: {"key": "what-a-line-ends-with", "name": "gpu-1"},
     UserChange: {"role": "admin"},
     api.NewImage: {"name": "python:3.9-slim", "description": "Python and nothing else"},
     api.ImageChange: {"env": {"HF_HOME": "/models"}},

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
+from hecaton.core.model import Image, KeyScope, Role, User, WorkerId, WorkerRecord
 from hecaton.core.options import NOTHING_ASKED, Options
 
 
@@ -49,6 +49,16 @@ class Accounts(Protocol):
 
     def add_home(self, home: Home, most: int) -> None:
         """New, or used again. Its user keeps so many, those used last."""
+
+    # -- keys ----------------------------------------------------------------------------------
+    def add_key(
+        self, key_hash: bytes, scope: KeyScope, user_id: int, token_version: int, now: float, expires_at: float
+    ) -> None:
+        """What has expired goes."""
+
+    def use_key(self, key_hash: bytes, scope: KeyScope, now: float) -> User:
+        """Whose it was: it is gone. Unauthenticated if there is none such for that, it has expired, or its maker's
+        tokens have been ended since."""
 
     # -- images --------------------------------------------------------------------------------
     def add_image(

@@ -84,6 +84,8 @@ class SqliteStore:
         self.set_password = accounts.set_password
         self.delete_user = accounts.delete_user
         self.set_role = accounts.set_role
+        self.add_key = accounts.add_key
+        self.use_key = accounts.use_key
         self.homes = accounts.homes
         self.add_home = accounts.add_home
         self.add_image = accounts.add_image

@@ -23,6 +23,7 @@ from hecaton.core.errors import BadRequest, Conflict, HecatonError, NotFound, Un
 from hecaton.wire import address, api, proxies, tls
 from hecaton.wire.errors import from_reply, said_by_a_server
 from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME, home
+from hecaton.wire.usage import Enrolment
 
 _CONFIG = "worker.json"
 _CA = "ca.pem"
@@ -109,21 +110,26 @@ def register(
     username: str | None = None,
     password: str | None = None,
     token: str | None = None,
+    key: str | None = None,
     ca_file: Path | None = None,
 ) -> WorkerConfig:
     """Make a worker of this name at the server and keep its credentials.
 
-    Needs a username with its password, or a user's access token; the role must be admin or worker. Raises Conflict when
+    Needs a username with its password, or a user's access token; the role must be admin or worker. Or a key to enrol.
+    Raises Conflict when
     the name is taken, and whatever the server says."""
     folder = folder_of(name)
     if ca_file is None and os.environ.get(tls.CA_ENVIRONMENT):
         ca_file = Path(os.environ[tls.CA_ENVIRONMENT])
-    if token is None:
+    if token is None and key is None:
         login = api.Login(username or "", password or "")
         token = _post(server, ca_file, "/login", login, api.Token).token
     _private_folder(folder)  # before the server makes a worker that nobody could keep
     try:
-        made = _post(server, ca_file, "/workers", api.NewWorker(name), api.WorkerCredentials, token)
+        if key is not None:
+            made = _post(server, ca_file, "/enrol", Enrolment(key, name), api.WorkerCredentials)
+        else:
+            made = _post(server, ca_file, "/workers", api.NewWorker(name), api.WorkerCredentials, token)
     except Conflict as error:
         raise Conflict(
             f"the server has a worker named {name!r} already",

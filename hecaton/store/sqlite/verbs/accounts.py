@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from hecaton.core.errors import Conflict, NotFound
-from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
+from hecaton.core.errors import Conflict, NotFound, Unauthenticated
+from hecaton.core.model import Image, KeyScope, Role, User, WorkerId, WorkerRecord
 from hecaton.core.options import NOTHING_ASKED, Options, with_defaults
 from hecaton.store.port import Home, Used
 from hecaton.store.sqlite.rows import Columns, defaults_of, defaults_text, json_text
@@ -44,6 +44,11 @@ _HAD = "SELECT id FROM image WHERE owner_id = ? AND (deleted = 0 OR used_at >= ?
 _USE_AGAIN = """
     UPDATE image SET deleted = 0, created_at = ?, updated_at = ?, digest = NULL
     WHERE id = (SELECT max(id) FROM image WHERE name = ? AND owner_id = ? AND deleted = 1)
+"""
+
+
+_USE_KEY = """
+    DELETE FROM access_key WHERE hash = ? AND scope = ? AND expires_at > ? RETURNING user_id, token_version
 """
 
 
@@ -134,6 +139,24 @@ class AccountVerbs:
             "job INDEXED BY job_held WHERE state IN ('ASSIGNED', 'IN_PROGRESS')",
         )
         return any(self._first(f"SELECT 1 FROM {source} AND {column} = ? LIMIT 1", value) for source in sources)  # noqa: S608
+
+    # -- keys ----------------------------------------------------------------------------------
+    def add_key(
+        self, key_hash: bytes, scope: KeyScope, user_id: int, token_version: int, now: float, expires_at: float
+    ) -> None:
+        self._sql("DELETE FROM access_key WHERE expires_at <= ?", (now,))
+        row = key_hash, scope.value, user_id, token_version, expires_at
+        self._sql("INSERT INTO access_key VALUES (?, ?, ?, ?, ?)", row)
+
+    def use_key(self, key_hash: bytes, scope: KeyScope, now: float) -> User:
+        user_id, version = self._first(_USE_KEY, key_hash, scope.value, now) or (None, None)
+        user = None if user_id is None else self.user(user_id)
+        if user is None or user.token_version != version:
+            raise Unauthenticated(
+                "this key does not hold: each is for one use, within an hour, and for one kind of machine",
+                "Get a new line on the server's machine: hecaton up",
+            )
+        return user
 
     # -- images --------------------------------------------------------------------------------
     def add_image(

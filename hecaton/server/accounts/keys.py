@@ -1,0 +1,55 @@
+"""Keys: what lets in whoever holds it, once and within an hour. They stand in the lines that people paste."""
+
+from __future__ import annotations
+
+import secrets
+
+from hecaton.core.model import KeyScope, User, WorkerId
+from hecaton.server.accounts.auth import Caller, hash_token, new_worker_token
+from hecaton.server.accounts.directory import Directory, checked_name
+from hecaton.server.clock import uuid7
+from hecaton.server.resources import Resources
+from hecaton.store.port import Store
+from hecaton.wire import api
+from hecaton.wire.usage import Key
+
+KEY_LIFE = 3600.0
+"""Seconds in which it may be used."""
+
+
+class Keys:
+    """On the loop. The store keeps hashes alone, and a key that was used is gone with what came of it, in one
+    transaction."""
+
+    def __init__(self, resources: Resources, directory: Directory) -> None:
+        self._database, self._clock = resources.database, resources.clock
+        self._directory = directory
+
+    async def make(self, caller: Caller, scope: KeyScope) -> Key:
+        """It holds as long as the maker's own tokens do."""
+        key = secrets.token_urlsafe(32)
+        now = self._clock.now()
+        user_id, version = caller.user_id, caller.version
+        await self._database.write(
+            lambda store: store.add_key(hash_token(key), scope, user_id, version, now, now + KEY_LIFE)
+        )
+        return Key(key, scope, now + KEY_LIFE)
+
+    async def log_in(self, key: str) -> User:
+        """Who made it. Unauthenticated if it does not hold, or not any more."""
+        now = self._clock.now()
+        return await self._database.write(lambda store: store.use_key(hash_token(key), KeyScope.LOGIN, now))
+
+    async def enrol(self, key: str, name: str) -> api.WorkerCredentials:
+        """A worker of that name. Unauthenticated as above, Conflict if the name is taken: the key holds on then."""
+        clean = checked_name(name, "worker")
+        token, hashed = new_worker_token()
+        now = self._clock.now()
+        worker_id = WorkerId(uuid7(now))
+
+        def enrol(store: Store) -> None:
+            maker = store.use_key(hash_token(key), KeyScope.ENROL, now)
+            store.add_worker(worker_id, clean, maker.name, hashed, now)
+
+        await self._database.write(enrol)
+        return api.WorkerCredentials(worker_id, clean, token)
