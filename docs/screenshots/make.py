@@ -98,7 +98,7 @@ class Scene:
         lines = said.replace("\r\n", "\n").split("\n")
         # Of a line that was drawn again and again, the last drawing counts.
         text = "\n".join(line.rpartition("\r")[2] for line in lines).strip("\n")
-        text = text.replace(str(self.folder), "/home/you").rstrip()
+        text = re.sub(r"(\s|\x1b\[\d*[KG])+\Z", "", text.replace(str(self.folder), "/home/you"))
         self.shown += f"\x1b[32m$\x1b[0m \x1b[1m{line}\x1b[0m\n{text}\n\n"
 
 
@@ -110,6 +110,7 @@ def main() -> None:
         folder = Path(name)
         server, client = Scene(folder), Scene(folder)
         (folder / "handler.py").write_text(HANDLER)
+        (folder / "hello.py").write_text('print("hello from the GPU machine")\n')
         (folder / "payload.json").write_text('{"prompt": "a hundred hands"}\n')
         (folder / "broken.json").write_text('{"promt": "a typo"}\n')
         start = f"HECATON_ADMIN_PASS={PASSWORD} hecaton-server --port 8181"
@@ -131,7 +132,7 @@ def overview(scene: Scene) -> None:
     quiet = Scene(scene.folder)
     with quiet.running("hecaton-gpu run http://localhost:8181 --name gpu-machine", "Connected to the server", **login):
         scene.type("hecaton worker list")
-        scene.type(f"hecaton image new {IMAGE} --no-verify")
+        scene.type(f"hecaton run -i {IMAGE} hello.py")
         scene.type(f"hecaton job new payload.json {IMAGE} --handler handler.py --wait")
         quiet.type(f"hecaton job new broken.json {IMAGE} --handler handler.py --wait")
         scene.type("hecaton job list")
@@ -139,16 +140,16 @@ def overview(scene: Scene) -> None:
 
 def why(scene: Scene) -> None:
     """A job that failed, and one that waits: the worker is gone by now."""
-    scene.type("hecaton job show 2")
-    Scene(scene.folder).type(f"hecaton job new payload.json {IMAGE} --handler handler.py")
     scene.type("hecaton job show 3")
+    Scene(scene.folder).type(f"hecaton job new payload.json {IMAGE} --handler handler.py")
+    scene.type("hecaton job show 4")
 
 
 def draw(name: str, shown: str) -> None:
     """The text with its colours as a window, into NAME.png."""
     console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True, color_system="truecolor")
     text = Text.from_ansi(shown.rstrip())
-    console.print(text, soft_wrap=True)
+    console.print(text, overflow="fold")
     pre = console.export_html(theme=THEME, inline_styles=True, code_format="{code}")
     lines = len(re.findall("\n", pre.rstrip())) + 1
     width = round(COLUMNS * FONT * 0.602) + 2 * (PADDING + MARGIN)
