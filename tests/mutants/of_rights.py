@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Mutant
 
 _CONTRACT = "tests/store/test_sqlite_contract.py::TestSqliteInline::"
+_ENTRIES = "tests/server/test_entries.py::"
 _ENROLMENT = "tests/server/test_enrolment.py::"
 _RIGHTS = "tests/server/test_rights.py::"
 
@@ -83,5 +84,29 @@ MUTANTS = (
         "for info in hello.slots})[:slots]",
         "for info in hello.slots})",
         (_ENROLMENT + "test_a_worker_that_says_more_slots_than_at_first_uses_no_more_until_an_admin_lets_it",),
+    ),
+    Mutant(
+        "images-of-others",
+        "an image that somebody uses is listed for him alone",
+        "server/accounts/entries.py",
+        "for (of, name), image in self._own.items() if of == owner_id}",
+        "for (of, name), image in self._own.items()}",
+        (_ENTRIES + "test_an_image_is_his_who_uses_it_and_nobody_else_hears_of_it",),
+    ),
+    Mutant(
+        "used-before-listed",
+        "a server that takes registered images only takes none that was used before, either",
+        "server/accounts/entries.py",
+        "        if image is not None or self._only_listed:\n",
+        "        if image is not None:\n",
+        (_ENTRIES + "test_what_was_used_before_images_were_listed_is_refused_too",),
+    ),
+    Mutant(
+        "endless-images",
+        "nobody has endless images of his own, nor by removing them",
+        "store/sqlite/verbs/accounts.py",
+        "(deleted = 0 OR used_at >= ?)",
+        "(deleted = 0 OR used_at < ?)",
+        (_ENTRIES + "test_nobody_has_endless_ones_and_who_removes_them_has_no_more",),
     ),
 )
