@@ -83,11 +83,16 @@ def python_command(module: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", module, *arguments)
 
 
+def is_booted() -> bool:
+    """Whether systemd runs on this machine."""
+    return _BOOTED.is_dir() and shutil.which("systemctl") is not None
+
+
 def require(what: str) -> None:
     """Forbidden without root; HecatonError on a machine without systemd. `what`: the command, for the message."""
     if os.geteuid() != 0:
         raise Forbidden(f"{what} needs root", f"Run: sudo {what}")
-    if not _BOOTED.is_dir() or shutil.which("systemctl") is None:
+    if not is_booted():
         raise HecatonError("this machine does not run systemd", "Run it in the foreground instead.")
 
 
@@ -195,6 +200,7 @@ __all__ = [
     "control",
     "install",
     "installed",
+    "is_booted",
     "logs",
     "python_command",
     "require",

@@ -43,7 +43,7 @@ ROOT = _lines(
     ("passwd password", "hecaton user passwd {USERNAME}"),
     ("batches", "hecaton batch list"),
     ("install worker-install", "sudo hecaton-gpu install SERVER"),
-    ("serve server-start up", "hecaton-server --port 8181"),
+    ("serve server-start", "hecaton-server --port 8181"),
     ("shell console repl", "hecaton"),
     ("version", "hecaton --version"),
 )

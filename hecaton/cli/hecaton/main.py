@@ -19,6 +19,7 @@ from hecaton.cli.terminal import prepare_streams
 from hecaton.core.errors import HecatonError, Unauthenticated, not_text
 
 NOUNS = {
+    "up": "hecaton.cli.hecaton.machine.up:up",
     "join": "hecaton.cli.hecaton.machine.join:join",
     "server": "hecaton.cli.hecaton.nouns.servers:server",
     "user": "hecaton.cli.hecaton.nouns.users:user",
@@ -119,3 +120,7 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
 def _silence_stdout() -> None:
     """The reader went away (`| head`): nobody wants the complaint that Python makes about it at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

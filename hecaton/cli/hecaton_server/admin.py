@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import time
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hecaton.cli import output
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from hecaton.server.settings import Settings
 
 VARIABLE = "HECATON_ADMIN_PASS"
+
+TOKEN_LIFE = 600.0
+"""Seconds for the token with which this machine's own administrator asks the server for something."""
 
 
 def set_admin_password(settings: Settings, name: str) -> None:
@@ -27,6 +33,23 @@ def set_admin_password(settings: Settings, name: str) -> None:
     output.say(f"The password of {name} is changed. Old tokens of {name} do not hold any more. Start the server again.")
     if given is None:
         output.say(f"It is, shown only this once:\n  {password}")
+
+
+def token_here(folder: Path) -> str:
+    """An access token of an admin, for whoever may read the server's `folder`; the server may run. NotFound if there is
+    no admin."""
+    from hecaton.core.model import Role
+    from hecaton.server.accounts.auth import Tokens, load_secret
+    from hecaton.store.sqlite.file import open_existing
+    from hecaton.store.sqlite.store import SqliteStore
+
+    with closing(open_existing(folder / "hecaton.db")) as connection:
+        store = SqliteStore(connection)
+        admins = [user for user in store.users() if user.role is Role.ADMIN]
+        server_id = store.meta("server_id")
+    if not admins or server_id is None:
+        raise NotFound(f"the server in {folder} has no admin", "Start it once: hecaton-server")
+    return Tokens(load_secret(folder / "secret"), server_id, TOKEN_LIFE, time.time).issue(admins[0])[0]
 
 
 async def _set(settings: Settings, name: str, password: str) -> None:

@@ -316,7 +316,7 @@ def announce(started: Announcement) -> None:
     shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
     base = f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{started.port}"
     families = " (IPv6 and IPv4)" if settings.host == BOTH_FAMILIES else ""
-    elsewhere = f"{_seen_from_elsewhere(settings.host)}:{started.port}"
+    elsewhere = f"{seen_from_elsewhere(settings.host)}:{started.port}"
     lines = [
         f"Hecaton {__version__} serves at {base}{families}",
         f"  data             {settings.folder}",
@@ -354,7 +354,7 @@ def _certificate_line(settings: Settings) -> list[str]:
     return [f"  certificate      {fingerprint(first[first.index('-----BEGIN') :] + end)}"]
 
 
-def _seen_from_elsewhere(host: str) -> str:
+def seen_from_elsewhere(host: str) -> str:
     """The address by which other machines are likely to reach this one. Nothing is sent for it."""
     if host not in ("0.0.0.0", "::"):
         return f"[{host}]" if ":" in host else host

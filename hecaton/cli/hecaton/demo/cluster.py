@@ -29,6 +29,7 @@ STOP_LIMIT = 40.0
 POLL = 0.05
 DOCKER_SOCKET = "/var/run/docker.sock"
 PROCESS_IMAGE = "demo"
+_NO_ENGINE = "no Docker engine answers here"
 
 
 class Cluster:
@@ -186,17 +187,29 @@ class _EngineConnection(http.client.HTTPConnection):
             self.sock.connect(self._path)
 
 
-def find_python_image() -> tuple[str | None, str]:
-    """A local `python:3.x` image, or None and why there is none. Nothing is pulled: that would take long, unasked."""
+def find_engine() -> str | None:
+    """Why there is no Docker engine; None: one answers."""
+    return _NO_ENGINE if _local_images() is None else None
+
+
+def _local_images() -> set[str] | None:
+    """Names of the images that the engine has; None: none answers."""
     path = os.environ.get("DOCKER_HOST", f"unix://{DOCKER_SOCKET}").removeprefix("unix://")
     try:
         connection = _EngineConnection(path)
         connection.request("GET", "/images/json")
         images = json.loads(connection.getresponse().read())
         connection.close()
-        tags = {tag for image in images for tag in image.get("RepoTags") or []}
+        return {tag for image in images for tag in image.get("RepoTags") or []}
     except (OSError, http.client.HTTPException, ValueError, TypeError, AttributeError):
-        return None, "no Docker engine answers here"
+        return None
+
+
+def find_python_image() -> tuple[str | None, str]:
+    """A local `python:3.x` image, or None and why there is none. Nothing is pulled: that would take long, unasked."""
+    tags = _local_images()
+    if tags is None:
+        return None, _NO_ENGINE
     usable = sorted(tag for tag in tags if re.match(r"python:3(\.([89]|1\d))?(-|$)", tag))
     if not usable:
         return None, "the Docker engine has no python image, and the demo pulls nothing (docker pull python:3.9-slim)"

@@ -1,0 +1,155 @@
+"""Puts this very installation where services and sudo find it: /opt/hecaton, with links in /usr/local/bin.
+
+A virtual environment with the packages of this one, copied: nothing is downloaded, and whatever has installed Hecaton
+(uv, pipx, pip, a checkout) may go its own ways afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+import hecaton
+from hecaton.cli import output
+from hecaton.core.errors import HecatonError
+
+PLACE = Path("/opt/hecaton")
+LINKS = Path("/usr/local/bin")
+
+PROGRAMS = {"hecaton": "client", "hecaton-server": "server", "hecaton-gpu": "worker"}
+"""What each runs of `hecaton._entry`."""
+
+_MARK = "installation"
+"""Names a file with what was put there."""
+
+
+def is_placed() -> bool:
+    """Whether it is that one which runs here."""
+    return Path(sys.prefix) == PLACE
+
+
+def put_in_place(place: Path = PLACE, links: Path = LINKS) -> bool:
+    """Whether there was something to do: not if the same is there already. HecatonError if it fails."""
+    wanted = _identity()
+    mark = place / _MARK
+    changed = not (mark.exists() and mark.read_text() == wanted)
+    if changed:
+        _build(place, wanted)
+    for name in PROGRAMS:
+        _link(links / name, place / "bin" / name)
+    return changed
+
+
+def _build(place: Path, identity: str) -> None:
+    """Beside it first: what is there serves until the new one is whole. HecatonError if there is no room or no venv."""
+    new, old = place.with_name(f".{place.name}-new"), place.with_name(f".{place.name}-old")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        made = subprocess.run([_python(), "-m", "venv", "--without-pip", new], capture_output=True, text=True)
+        if made.returncode != 0:
+            raise HecatonError(f"cannot make {place}: {made.stderr.strip() or made.stdout.strip()}")
+        (packages,) = new.glob("lib/python3*/site-packages")
+        for found in _needed():
+            _copy(found, packages)
+        for name, function in PROGRAMS.items():
+            _write_program(new / "bin" / name, place / "bin" / "python", function)
+        (new / _MARK).write_text(identity)
+        shutil.rmtree(old, ignore_errors=True)
+        if place.exists():
+            place.rename(old)
+        new.rename(place)
+    except OSError as error:
+        raise HecatonError(f"cannot make {place}: {error.filename}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _python() -> str:
+    """The system's where it is of this version: that of uv or of a user lies in his home."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    for candidate in (f"/usr/bin/python{version}", f"/usr/local/bin/python{version}"):
+        if os.access(candidate, os.X_OK):
+            return candidate
+    return os.path.realpath(sys.executable)
+
+
+def _needed() -> Iterator[Distribution]:
+    """Hecaton, and each package that is there of those that it needs."""
+    names, seen = ["hecaton"], set[str]()
+    while names:
+        name = names.pop()
+        key = re.sub(r"[-_.]+", "-", name).lower()
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            continue  # for another system or an older Python
+        yield found
+        wanted = (line for line in _requirements(found) if "extra ==" not in line)
+        names += [match[0] for line in wanted if (match := re.match(r"[A-Za-z0-9._-]+", line))]
+
+
+def _requirements(found: Distribution) -> list[str]:
+    """A checkout may be newer than what was written down when it was installed."""
+    checkout = Path(hecaton.__file__).parents[1] / "pyproject.toml"
+    if found.name == "hecaton" and checkout.exists():
+        declared: list[str] = tomllib.loads(checkout.read_text())["project"]["dependencies"]
+        return declared
+    return found.requires or []
+
+
+def _copy(found: Distribution, packages: Path) -> None:
+    """What lies beside the other packages, of its files: no programs. Of Hecaton itself the folder that runs, which may
+    be a checkout's."""
+    own = found.name == "hecaton"
+    if own:
+        shutil.copytree(
+            Path(hecaton.__file__).parent, packages / "hecaton", ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for file in found.files or ():
+        inside = ".." not in file.parts and not file.is_absolute() and "__pycache__" not in file.parts
+        if not inside or (own and not file.parts[0].endswith(".dist-info")):
+            continue
+        target = packages / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(str(found.locate_file(file)), target)
+
+
+def _write_program(path: Path, python: Path, function: str) -> None:
+    path.write_text(f"#!{python} -P\nfrom hecaton._entry import {function}\n\n{function}()\n")
+    path.chmod(0o755)
+
+
+def _link(link: Path, program: Path) -> None:
+    """What somebody else has put there stays."""
+    if link.is_symlink() and os.readlink(link) == str(program):
+        return
+    if link.exists() and not link.is_symlink():
+        output.warn(f"{link} is another program: it stays. This one is {program}")
+        return
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(program)
+
+
+def _identity() -> str:
+    """Of what is to be copied: the same text for the same content."""
+    digest = hashlib.sha256()
+    folder = Path(hecaton.__file__).parent
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(folder)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for line in sorted(f"{found.name} {found.version}" for found in _needed()):
+        digest.update(f"{line}\n".encode())
+    return f"hecaton {hecaton.__version__}, Python {sys.version_info[0]}.{sys.version_info[1]}, {digest.hexdigest()}\n"

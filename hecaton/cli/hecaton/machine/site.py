@@ -1,0 +1,116 @@
+"""A server on this machine, as its administrator sees it: its certificate, its admin, and the lines to join it."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from hecaton.cli import output
+from hecaton.cli.first_contact import JoinLine
+from hecaton.cli.hecaton_server.admin import token_here
+from hecaton.cli.hecaton_server.certificate import own_certificate
+from hecaton.cli.hecaton_server.main import seen_from_elsewhere
+from hecaton.client import Client
+from hecaton.core.errors import HecatonError
+from hecaton.core.model import KeyScope
+from hecaton.wire.address import parse
+from hecaton.wire.tls import fingerprint
+from hecaton.worker.runtimes import gpus
+
+START_SECONDS = 60.0
+"""For the server to answer, on a slow machine with a cold disk."""
+
+_POLL = 0.1
+_ENGINE = "Install it: curl -fsSL https://get.docker.com | sudo sh"
+
+
+class OwnServer(msgspec.Struct, frozen=True):
+    """`home`: its HECATON_HOME. `address`: by which other machines reach it."""
+
+    home: Path
+    port: int
+    address: str
+    certificate: Path
+    key: Path
+
+    @property
+    def flags(self) -> list[str]:
+        """Of `hecaton-server`."""
+        files = ["--ssl-certfile", str(self.certificate), "--ssl-keyfile", str(self.key)]
+        return ["--port", str(self.port), *files]
+
+    @property
+    def pin(self) -> str:
+        return fingerprint(self.certificate.read_text())
+
+    @property
+    def is_new(self) -> bool:
+        """There has been no server yet, and no admin."""
+        return not (self.home / "server" / "hecaton.db").exists()
+
+    def line(self, client: Client, scope: KeyScope, address: str | None = None) -> JoinLine:
+        return JoinLine(address or self.address, self.pin, scope, client.make_key(scope).key)
+
+    def local_line(self, client: Client) -> JoinLine:
+        """For this machine's own worker."""
+        return self.line(client, KeyScope.ENROL, f"localhost:{self.port}")
+
+
+def site_in(home: Path, port: int, ip: str | None) -> OwnServer:
+    """With a certificate that is made where there is none. BadRequest for what is no address."""
+    host = ip or seen_from_elsewhere("0.0.0.0")
+    place = parse(f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}")
+    names = "localhost", "127.0.0.1", "::1", socket.gethostname(), place.host
+    certificate, key = own_certificate(home / "server" / "tls", names)
+    return OwnServer(home, port, place.authority, certificate, key)
+
+
+def admin_of(site: OwnServer, still_there: Callable[[], None]) -> Client:
+    """A client of the server, as soon as it answers, with an admin's rights: whoever may read its folder has them.
+    `still_there`: raises when nobody need be waited for any more."""
+    deadline = time.monotonic() + START_SECONDS
+    url = f"https://localhost:{site.port}"
+    with Client(url, ca_file=site.certificate, patient=False) as stranger:
+        while True:
+            still_there()
+            try:
+                stranger.health()
+                break
+            except HecatonError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_POLL)
+    return Client(url, token_here(site.home / "server"), ca_file=site.certificate)
+
+
+def tell_cards() -> None:
+    """What there is to compute with, and what is missing for more."""
+    found = gpus.discover()
+    for card in found.gpus:
+        output.say(f"  card     {card.name}, {card.memory >> 30} GiB")
+    if not found.gpus:
+        output.say(f"  card     none ({found.reason}): jobs run on the CPU. For a card, install its driver.")
+
+
+def tell_no_engine(why: str) -> None:
+    output.say(f"  worker   none, because {why}. {_ENGINE}, then: hecaton up")
+
+
+def tell_lines(site: OwnServer, client: Client) -> None:
+    """Fresh ones: on stdout, for they are the result."""
+    laptop = shlex.quote(str(site.line(client, KeyScope.LOGIN)))
+    machine = shlex.quote(str(site.line(client, KeyScope.ENROL)))
+    output.print_lines(
+        [
+            "On a laptop, to send jobs:",
+            f"  hecaton join {laptop}",
+            "On another GPU machine, to run them:",
+            f'  sudo "$(command -v hecaton-gpu)" install {machine}',
+            "Each line is for one use, within an hour. More of them: hecaton up",
+        ]
+    )

@@ -1,0 +1,113 @@
+"""`hecaton up`: in the foreground, and the copy of an installation that services run from."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hecaton.cli.hecaton.machine.place import put_in_place
+from tests.cli.conftest import HECATON, Invoke
+from tests.e2e.commands import free_port
+
+LAST_LINE = "Both run until Ctrl-C."
+
+
+@contextmanager
+def up(home: Path, port: int) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """What it has said once all is up; stopped by Ctrl-C at the end of the block."""
+    process = subprocess.Popen(
+        [HECATON, "up", "--foreground", "--port", str(port), "--ip", "127.0.0.1"],
+        env={**os.environ, "HECATON_HOME": str(home), "DOCKER_HOST": "unix:///nonexistent"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    with process:
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if lines[-1] == LAST_LINE:
+                break
+        try:
+            assert lines[-1:] == [LAST_LINE], lines
+            yield process, lines
+        finally:
+            process.send_signal(signal.SIGINT)
+            lines.extend(process.communicate()[0].splitlines())
+
+
+def _after(lines: list[str], word: str) -> str:
+    (found,) = [line.strip().removeprefix(word).strip() for line in lines if line.strip().startswith(word)]
+    return found
+
+
+def test_in_the_foreground_all_is_there_until_ctrl_c_and_again_with_fresh_lines(invoke: Invoke, tmp_path: Path) -> None:
+    port = free_port()
+    with up(tmp_path / "site", port) as (process, first):
+        assert "no Docker engine answers here. Install it: curl" in "\n".join(first)
+        assert any("Made the user `admin`" in line for line in first)
+        assert invoke("join", _after(first, "hecaton join"), "--name", "lab").code == 0
+        assert f"127.0.0.1:{port}/" in _after(first, 'sudo "$(command -v hecaton-gpu)" install')
+    assert process.returncode == 0
+    assert "Their data stays" in first[-1]
+    with up(tmp_path / "site", port) as (_, second):
+        assert not any("Made the user" in line for line in second)
+        assert _after(second, "server") == _after(first, "server")  # the same certificate
+        assert invoke("join", _after(second, "hecaton join"), "--name", "lab").code == 0
+
+
+def test_who_cannot_start_the_server_says_why(tmp_path: Path) -> None:
+    port = free_port()
+    with up(tmp_path / "first", port):
+        command = [str(HECATON), "up", "--foreground", "--port", str(port)]
+        environment = {**os.environ, "HECATON_HOME": str(tmp_path / "second"), "DOCKER_HOST": "unix:///nonexistent"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 9
+    assert "Is another server running there?" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("placed")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "hecaton-gpu").write_text("somebody else's")
+    assert put_in_place(folder / "hecaton", folder / "bin")
+    return folder
+
+
+def _run(program: Path, *arguments: str) -> str:
+    clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "HECATON_HOME": "/nonexistent"}
+    return subprocess.run([program, *arguments], env=clean, capture_output=True, text=True, check=True, cwd="/").stdout
+
+
+def test_an_installation_is_copied_whole_and_needs_the_first_one_no_more(placed: Path) -> None:
+    assert _run(placed / "bin" / "hecaton", "--version").startswith("hecaton ")
+    for program in ("hecaton", "hecaton-server", "hecaton-gpu"):
+        assert "Usage" in _run(placed / "hecaton" / "bin" / program, "--help")
+    modules = "hecaton.server.app, hecaton.worker.app, hecaton"
+    where = _run(
+        placed / "hecaton" / "bin" / "python", "-c", f"import sys, {modules}; print(sys.path, hecaton.__file__)"
+    )
+    assert str(placed / "hecaton") in where
+    assert sys.prefix + "/" not in where.replace(str(placed), "")
+
+
+def test_what_is_there_stays_what_is_the_same_and_what_is_somebody_elses(placed: Path) -> None:
+    before = (placed / "hecaton").stat().st_ino
+    assert not put_in_place(placed / "hecaton", placed / "bin")
+    assert (placed / "hecaton").stat().st_ino == before
+    assert (placed / "bin" / "hecaton-gpu").read_text() == "somebody else's"
+    (placed / "hecaton" / "installation").write_text("another release\n")
+    assert put_in_place(placed / "hecaton", placed / "bin")
+    assert re.match(r"hecaton \d", _run(placed / "bin" / "hecaton", "--version"))
+    assert sorted(path.name for path in placed.iterdir()) == ["bin", "hecaton"]

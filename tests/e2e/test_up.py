@@ -1,0 +1,35 @@
+"""`hecaton up` on a machine with a real systemd: server and worker as services, and machines that join."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.e2e.test_server_service import sh
+from tests.engine.systemd import systemd_container
+
+pytestmark = pytest.mark.sample(1)
+
+
+def test_a_machine_is_up_after_one_command_and_again_with_fresh_lines(engine: str) -> None:
+    with systemd_container() as machine:
+        said = sh(machine, "hecaton up --ip 127.0.0.1")
+        assert "Hecaton is in /opt/hecaton." in said
+        assert "password, shown only this once" in said
+        assert "no Docker engine answers here. Install it: curl" in said
+        assert "/opt/hecaton/bin/python" in sh(machine, "cat /etc/systemd/system/hecaton-server.service")
+        assert sh(machine, "/usr/local/bin/hecaton --version").startswith("hecaton ")
+        (line,) = re.findall(r"^  hecaton join (\S+)$", said, re.MULTILINE)
+        assert "Joined 127.0.0.1" in sh(machine, f"/usr/local/bin/hecaton join {line}")
+        assert "admin" in sh(machine, "/usr/local/bin/hecaton user list")
+
+        before = sh(machine, "systemctl show hecaton-server --property=MainPID")
+        again = sh(machine, "/usr/local/bin/hecaton up --ip 127.0.0.1")
+        assert "The service hecaton-server runs already." in again
+        assert "password" not in again
+        assert sh(machine, "systemctl show hecaton-server --property=MainPID") == before, "nothing was restarted"
+        (worker,) = re.findall(r"install (\S+)$", again, re.MULTILINE)
+        handler = "echo 'from hecaton.serverless import start; start(print)' > /root/h.py"
+        install = f"hecaton-gpu install {worker} --runtime process --handler demo:1=/root/h.py"
+        assert "is connected" in sh(machine, f"{handler} && /usr/local/bin/{install}")
