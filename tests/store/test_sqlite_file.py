@@ -77,6 +77,12 @@ def refused(path: Path, *words: str) -> None:
     assert {file: file.read_bytes() for file in path.parent.iterdir() if file.is_file()} == before
 
 
+def test_no_two_migrations_have_one_number_and_none_is_missing() -> None:
+    """Of two with one number a database that has seen the first would never see the other."""
+    numbers = [number for number, _ in migrations()]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 def test_a_newer_schema_is_refused_with_both_versions(path: Path) -> None:
     newest = migrations()[-1][0]
     with sqlite3.connect(path) as connection:
