@@ -119,6 +119,8 @@ def _resolved(wanted: list[str], tag: str, folder: Path) -> dict[str, list[Requi
 IMPORT_CLIENT = """
 from importlib import import_module
 for module in modules_of("hecaton.client", "hecaton.core", "hecaton.wire", "hecaton.cli.hecaton"):
+    if module.startswith("hecaton.cli.hecaton.machine.") and not module.endswith((".join", ".up")):
+        continue  # what `up` does, on Linux alone
     import_module(module)
 """
 

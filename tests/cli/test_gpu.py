@@ -79,7 +79,7 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["run"], "Missing argument 'SERVER_IP'"),
+            (["run"], "Missing argument 'SERVER_IP|LINE'"),
             (["run", "x", "--handler", "noise"], "is not NAME=PATH"),
             (["run", "x", "--handler", "a=/no/such.py"], "there is no file /no/such.py"),
             (["run", "x", "--runtime", "process"], "give --handler NAME=PATH"),
@@ -87,7 +87,7 @@ class TestCommandLine:
             (["run", "x", "--shm-size", "much"], "is not a size, for example 512m or 2g"),
             (["run", "x", "--slots", "0"], "0 is not in the range"),
             (["run", "x", "--name", "a b"], "is not a name for a worker"),
-            (["run", "http://x/path"], "has a path"),
+            (["run", "http://x/pa%th"], "has a path"),
             (["logs", "-n", "some"], "not a valid integer"),
         ],
     )
