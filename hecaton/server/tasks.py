@@ -18,6 +18,7 @@ class Tasks:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
         self._free: list[asyncio.Future[Coroutine[Any, Any, None]]] = []  # each one's task waits for the next work
+        self._ending = False  # a task that is free now would keep `wait` waiting
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """`work` minds its own errors: what it raises is only logged, by the loop, when the task is collected."""
@@ -41,7 +42,7 @@ class Tasks:
                 await work
             except Exception as error:
                 loop.call_exception_handler({"message": "work that nobody awaits has failed", "exception": error})
-            if len(self._free) >= SPARE:
+            if self._ending or len(self._free) >= SPARE:
                 return
             turn: asyncio.Future[Coroutine[Any, Any, None]] = loop.create_future()
             self._free.append(turn)
@@ -57,7 +58,8 @@ class Tasks:
             task.cancel()
 
     async def wait(self, seconds: float) -> None:
-        """Until all are over, or that long."""
+        """Until all are over, or that long. No task waits for the next work from now on."""
+        self._ending = True
         for turn in self._free:
             turn.cancel()
         self._free.clear()

@@ -321,6 +321,7 @@ class Agent:
     async def _fetch_payload(self, job: Assignment) -> None:
         try:
             file = self._spool.payload(job.ref)
+            self._disk.require_room(job.payload.size)
             await self._bodies.fetch(job.ref.job, job.payload.blob or "", file, say=partial(self._outbox.note, job.ref))
         except BodyRefused as refused:
             self.post(ev.FetchFailed(self._loop.time(), job.ref, refused.error.message))

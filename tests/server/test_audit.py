@@ -25,7 +25,7 @@ from tests.server.test_access import _body, _parties, _row
 
 # Written down apart from the code: what is recorded although it is allowed, by whom.
 ADMINS = {
-    "POST /v1/users", "PATCH /v1/users/{name}", "DELETE /v1/users/{name}", "POST /v1/usage/clear",
+    "POST /v1/keys", "POST /v1/users", "PATCH /v1/users/{name}", "DELETE /v1/users/{name}", "POST /v1/usage/clear",
     "POST /v1/images", "PATCH /v1/images/{name:path}", "DELETE /v1/images/{name:path}",
     "DELETE /v1/workers/{name}", "POST /v1/workers/{name}/drain", "POST /v1/workers/{name}/undrain",
     "POST /v1/jobs/{job}/cancel", "POST /v1/jobs/{job}/retry",
@@ -37,7 +37,7 @@ RECORDED = {
     "POST /v1/workers": {Role.ADMIN, Role.WORKER},
     "PUT /v1/users/{name}/password": {Role.ADMIN, Role.USER},
 }
-LOGIN = "POST /v1/login"
+COMING_IN = {"POST /v1/login", "POST /v1/login/key", "POST /v1/enrol"}
 
 FIELDS = {"event", "log_level", "who", "role", "address", "what", "object", "result"}
 
@@ -62,17 +62,17 @@ async def test_each_call_of_each_route_by_each_party_is_recorded_as_it_should_be
             with _audited() as lines:
                 reply = await party.person.call(route.method, path, body=_body(route))
             refused = reply.status in (401, 403)
-            expected = refused or row == LOGIN or party.role in RECORDED.get(row, ())
+            expected = refused or row in COMING_IN or party.role in RECORDED.get(row, ())
             if len(lines) != expected:
                 wrong.append(f"{row} by {party.name}: {len(lines)} lines, expected {expected:d}")
             for line in lines:
                 assert set(line) == FIELDS, line
                 assert line["address"] == "127.0.0.1"
-                assert (line["log_level"] == "warning") is (refused or row == LOGIN), line
-                if row != LOGIN:
+                assert (line["log_level"] == "warning") is (refused or row in COMING_IN), line
+                if row not in COMING_IN:
                     assert line["who"] == (party.name if party.name != "nobody" else "unknown"), (row, line)
     assert wrong == []
-    assert {*RECORDED, LOGIN} <= rows
+    assert {*RECORDED, *COMING_IN} <= rows
 
 
 async def test_a_line_says_who_did_what_to_whom_from_where_and_what_came_of_it(server: Running) -> None:
@@ -115,6 +115,9 @@ async def test_a_line_says_who_did_what_to_whom_from_where_and_what_came_of_it(s
     assert await said(admin, "POST", "/v1/workers", {"name": "w1"}) == made
     drained = ("admin", "admin", "draining and removing workers", "w1", "done")
     assert await said(admin, "POST", "/v1/workers/w1/drain") == drained
+    key = (await admin.must("POST", "/v1/keys", {"scope": "enrol"}))["key"]
+    joined = ("admin", "admin", "registering a worker with a key", "w2", "done")
+    assert await said(server.nobody, "POST", "/v1/enrol", {"key": key, "name": "w2"}) == joined
     password = ("admin", "admin", "changing a password", "ada", "done")
     assert await said(admin, "PUT", "/v1/users/ada/password", {"password": "another password"}) == password
     job = await admin.submit(IMAGE)

@@ -306,6 +306,16 @@ async def test_a_role_changes_at_once_and_with_it_what_the_same_token_may(server
     assert (unknown.status, "role" in unknown.message) == (400, True)
 
 
+async def test_with_the_key_of_one_who_is_no_admin_any_more_no_worker_is_registered(server: Running) -> None:
+    ada = await server.user("ada", "admin")
+    enrolment = {"key": (await ada.must("POST", "/v1/keys", {"scope": "enrol"}))["key"], "name": "w1"}
+    await server.admin.must("PATCH", "/v1/users/ada", {"role": "user"})
+    refused = await server.nobody.call("POST", "/v1/enrol", enrolment)
+    assert (refused.status, refused.message) == (403, "'ada', who made this key, is no admin any more")
+    await server.admin.must("PATCH", "/v1/users/ada", {"role": "admin"})
+    await server.nobody.must("POST", "/v1/enrol", enrolment)
+
+
 async def test_the_same_role_again_ends_nothing(server: Running) -> None:
     await server.image()
     ada = await server.user("ada")

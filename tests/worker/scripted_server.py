@@ -56,6 +56,7 @@ class ScriptedServer:
         self.drained = False
         self.tokens = {TOKEN}
         self.blobs: dict[str, bytes] = {}
+        self.fetched: list[str] = []  # blobs that were asked for
         self.refuse_blobs = 0  # status of the next answers about blobs
         self.proxy_says: Callable[[], web.Response] | None = None  # in place of the server
         self.cannot_store = 0  # the next so many results: the connection is closed instead
@@ -203,6 +204,7 @@ class ScriptedServer:
 
     async def _get_blob(self, request: web.Request) -> web.Response:
         self._authenticate(request)
+        self.fetched.append(request.match_info["sha"])
         return self._refusal() or web.Response(body=self.blobs[request.match_info["sha"]])
 
     async def _put_blob(self, request: web.Request) -> web.Response:

@@ -114,6 +114,7 @@ async def test_a_payload_larger_than_the_disk_keeps_no_other_job_back_and_is_sai
     assert (outcome.reason, outcome.failure and outcome.failure.type) == (Reason.RELEASED, Reason.NO_ROOM)
     assert outcome.failure is not None
     assert outcome.failure.message.startswith(f"the payload has {len(large)} bytes, the disk of this machine has room")
+    assert server.fetched == []  # which would have filled the disk that others use
     await server.assign(assignment("b", payload=Body.inline(Kind.JSON, text.encode())))
     assert (await server.outcome(B)).reason is Reason.OK
     assert server.all(Draining) == []

@@ -28,7 +28,8 @@ NOBODY = "unknown"
 
 _log = structlog.get_logger("hecaton.audit")
 
-_ALWAYS = frozenset({Action.LOG_IN, Action.SET_PASSWORD})
+_COMING_IN = frozenset({Action.LOG_IN, Action.JOIN})
+_ALWAYS = _COMING_IN | {Action.SET_PASSWORD}
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -48,7 +49,7 @@ def may_be_recorded(method: str, action: Action) -> bool:
 
 
 def is_recorded(role: Role | None, action: Action) -> bool:
-    """Logins, passwords, and what one does with everybody's things; not what one does with one's own."""
+    """Who comes in, passwords, and what one does with everybody's things; not what one does with one's own."""
     return action in _ALWAYS or (role is not None and scope(role, action) is Scope.ALL)
 
 
@@ -66,7 +67,7 @@ class Audit:
     def failed(self, deed: Deed, error: HecatonError | None) -> None:
         """`error` None: by a fault of the server."""
         result = HecatonError.code if error is None else error.code
-        login = deed.action is Action.LOG_IN
+        login = deed.action in _COMING_IN
         refused = login or isinstance(error, Unauthenticated | Forbidden)
         write = _log.warning if refused else _log.info
         trusted = isinstance(deed.role, Role) and scope(deed.role, Action.FILL_DISK) is not None

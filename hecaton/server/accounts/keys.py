@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 
+from hecaton.core.errors import Forbidden
 from hecaton.core.model import KeyScope, User, WorkerId
 from hecaton.server.accounts.auth import Caller, hash_token, new_worker_token
 from hecaton.server.accounts.directory import Directory, checked_name
+from hecaton.server.accounts.permissions import Action, roles_for
 from hecaton.server.clock import uuid7
 from hecaton.server.resources import Resources
 from hecaton.store.port import Store
@@ -26,7 +28,7 @@ class Keys:
         self._directory = directory
 
     async def make(self, caller: Caller, scope: KeyScope) -> Key:
-        """It holds as long as the maker's own tokens do."""
+        """It holds as long as the maker's own tokens do, and for what the maker may do when it is used."""
         key = secrets.token_urlsafe(32)
         now = self._clock.now()
         user_id, version = caller.user_id, caller.version
@@ -40,16 +42,20 @@ class Keys:
         now = self._clock.now()
         return await self._database.write(lambda store: store.use_key(hash_token(key), KeyScope.LOGIN, now))
 
-    async def enrol(self, key: str, name: str) -> api.WorkerCredentials:
-        """A worker of that name. Unauthenticated as above, Conflict if the name is taken: the key holds on then."""
+    async def enrol(self, key: str, name: str) -> tuple[api.WorkerCredentials, User]:
+        """A worker of that name, and who made the key. Unauthenticated as above, Conflict if the name is
+        taken: the key holds on then. Forbidden if its maker is no admin any more."""
         clean = checked_name(name, "worker")
         token, hashed = new_worker_token()
         now = self._clock.now()
         worker_id = WorkerId(uuid7(now))
 
-        def enrol(store: Store) -> None:
+        def enrol(store: Store) -> User:
             maker = store.use_key(hash_token(key), KeyScope.ENROL, now)
+            if maker.role not in roles_for(Action.MAKE_KEYS):
+                raise Forbidden(f"{maker.name!r}, who made this key, is no admin any more", "Ask an admin for another.")
             store.add_worker(worker_id, clean, maker.name, hashed, now)
+            return maker
 
-        await self._database.write(enrol)
-        return api.WorkerCredentials(worker_id, clean, token)
+        maker = await self._database.write(enrol)
+        return api.WorkerCredentials(worker_id, clean, token), maker

@@ -17,6 +17,7 @@ class Action(enum.StrEnum):
     """The words stand in refusals: 'registering a worker needs the role admin or worker'."""
 
     LOG_IN = "logging in"
+    JOIN = "registering a worker with a key"
     SEE_API = "reading what the API is and whether it works"
 
     SEE_SERVER = "reading the server's limits"
@@ -52,7 +53,7 @@ class Scope(enum.Enum):
     ALL = "all"  # with everybody's, or with what belongs to nobody
 
 
-OPEN_TO_ALL = frozenset({Action.LOG_IN, Action.SEE_API})
+OPEN_TO_ALL = frozenset({Action.LOG_IN, Action.JOIN, Action.SEE_API})
 """Without a token."""
 
 REGISTERED_WORKER = frozenset({Action.WORK, Action.MOVE_CONTENT})

@@ -104,7 +104,9 @@ class Api:
     async def enrol_worker(self, call: Call) -> api.WorkerCredentials:
         request: Enrolment = decode(await call.body(PASSWORD_BODY_LIMIT), Enrolment)
         call.target = request.name
-        return await self._keys.enrol(request.key, request.name)
+        credentials, maker = await self._keys.enrol(request.key, request.name)
+        call.claims(maker)
+        return credentials
 
     async def server(self, call: Call) -> api.ServerInfo:
         caller, settings = call.caller, self._settings
@@ -322,7 +324,7 @@ class Api:
         upload, move, enrol, change = Action.UPLOAD, Action.MOVE_CONTENT, Action.ENROL_WORKERS, Action.SET_PASSWORD
         see_images, images, users = Action.SEE_IMAGES, Action.REGISTER_IMAGES, Action.MANAGE_USERS
         own_images, many_images = Action.CHANGE_IMAGES, list[api.ImageView]
-        login, server, know = Action.LOG_IN, Action.SEE_SERVER, Action.SEE_API
+        login, join, server, know = Action.LOG_IN, Action.JOIN, Action.SEE_SERVER, Action.SEE_API
         see_workers, workers, made = Action.SEE_WORKERS, Action.MANAGE_WORKERS, api.WorkerCredentials
         job, blob, image = "/v1/jobs/{job}", "/v1/blobs/{sha256}", "/v1/images/{name:path}"
         account, worker = "/v1/users/{name}", "/v1/workers/{name}"
@@ -352,7 +354,7 @@ class Api:
             Route("GET", "/", know, self.about, "What this is", None, api.About),
             Route("POST", "/v1/login", login, self.login, "A token for name and password", api.Login, api.Token),
             Route("POST", "/v1/login/key", login, self.login_with_key, "A token for a key", KeyLogin, api.Token),
-            Route("POST", "/v1/enrol", login, self.enrol_worker, "Register a worker with a key", Enrolment, made, 201),
+            Route("POST", "/v1/enrol", join, self.enrol_worker, "Register a worker with a key", Enrolment, made, 201),
             Route("POST", "/v1/keys", Action.MAKE_KEYS, self.make_key, "A key for a line to join", NewKey, Key, 201),
             Route("GET", "/v1/server", server, self.server, "Who am I, and which limits hold", None, api.ServerInfo),
             Route("GET", "/healthz", know, self.health, "Does the server work", None, api.Health),

@@ -60,6 +60,12 @@ class Disk:
             return None
         return f"the payload has {wanted} bytes, the disk of this machine has room for {free}"
 
+    def require_room(self, wanted: int) -> None:
+        """OSError, as for the byte that finds none, before the first is written: the way there would take the room of
+        all others."""
+        if not _may_have_room(self._folder, wanted):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     def is_full(self, wanted: int) -> bool:
         """Whether this many bytes find no room. False also where the file system does not tell."""
         return not _may_have_room(self._folder, min(wanted, MAX_WANTED))
