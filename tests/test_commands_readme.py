@@ -18,6 +18,8 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 EVERYWHERE = {"--json", "--server", "--help"}
 """Described once for all commands of `hecaton`."""
 
+DAILY = ("logs", "wait", "cancel", "retry")
+
 Reference = dict[str, set[str]]
 """What is written on the command line to run a command, and its options."""
 
@@ -74,6 +76,9 @@ def options_of(command: click.Command) -> list[tuple[str, click.Option]]:
 def test_every_command_and_option_of_hecaton_is_in_the_readme_and_the_other_way_round() -> None:
     there = {name: options - EVERYWHERE for name, options in real(root, "hecaton").items()}
     del there["hecaton"]  # the interactive shell, described in the text
+    for name in DAILY:  # described once: they are those of `hecaton job`
+        assert there.pop(f"hecaton {name}") == there[f"hecaton job {name}"]
+        assert f"`hecaton {name}`" in README
     assert spelled_long(written("hecaton"), root) == there
 
 

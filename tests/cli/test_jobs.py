@@ -477,6 +477,27 @@ def test_jobs_with_a_tag_are_cancelled_together(invoke: Invoke, server: Scripted
     assert invoke("job", "cancel").code == 2
 
 
+def test_ps_shows_what_has_not_ended_and_all_when_asked(invoke: Invoke, server: ScriptedServer) -> None:
+    pages = {"IN_QUEUE": [job(index=7)], "ASSIGNED": [], "IN_PROGRESS": [job("IN_PROGRESS", index=9)]}
+    ended = [job("FINISHED", index=11)]
+    server.on(
+        "GET", "/v1/jobs",
+        lambda seen: reply({"jobs": list(map(summary, pages.get(seen.query.get("state", ""), ended))), "next": None}),
+    )  # fmt: skip
+    assert [line.split()[0] for line in invoke("ps").out.splitlines()[1:]] == ["9", "7"]
+    assert [line.split()[0] for line in invoke("ps", "-a").out.splitlines()[1:]] == ["11"]
+    assert [one["index"] for one in json.loads(invoke("ps", "--json").out)] == [9, 7]
+    pages = {state: [] for state in pages}
+    assert invoke("ps").err == "No job waits or runs. Those that have ended: hecaton ps -a\n"
+    nothing = invoke("ps", "--tag", "team=vision").err
+    assert nothing == "No job with the tag team=vision waits or runs. Those that have ended: hecaton ps -a\n"
+
+
+def test_what_is_done_daily_needs_no_noun(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("POST", "/v1/jobs/12/cancel", reply(job("CANCELLED", index=12)))
+    assert invoke("cancel", "12").err == invoke("job", "cancel", "12").err == "Job 12 is CANCELLED.\n"
+
+
 def test_several_tags_are_asked_for_together(invoke: Invoke, server: ScriptedServer) -> None:
     server.on("GET", "/v1/jobs", reply({"jobs": [], "next": None}))
     two = ("--tag", "team=vision", "--tag", "lr=0.1")

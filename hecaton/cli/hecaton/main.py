@@ -27,6 +27,7 @@ NOUNS = {
     "worker": "hecaton.cli.hecaton.nouns.workers:worker",
     "image": "hecaton.cli.hecaton.nouns.images:image",
     "run": "hecaton.cli.hecaton.jobs.run:run",
+    **{verb: f"hecaton.cli.hecaton.jobs.job:{verb}" for verb in ("ps", "logs", "wait", "cancel", "retry")},
     "job": "hecaton.cli.hecaton.jobs.job:job",
     "batch": "hecaton.cli.hecaton.jobs.batch:batch",
     "demo": "hecaton.cli.hecaton.demo.demo:demo",

@@ -1,5 +1,5 @@
 """`hecaton job`: list, show, wait, logs, cancel, retry; `new` has a module of its own. What they print about one job is
-in `job_text`."""
+in `job_text`. What people do daily they type without the noun, and with `ps` they see what they have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hecaton.cli.hecaton.jobs import text as job_text
 from hecaton.cli.hecaton.jobs.follow import follow, output_option
 from hecaton.cli.hecaton.jobs.new import new
 from hecaton.cli.hecaton.jobs.options import job_options, tags_option
-from hecaton.cli.hecaton.tree import Group
+from hecaton.cli.hecaton.tree import Command, Group
 from hecaton.cli.terminal import HarmlessStream, is_terminal
 from hecaton.core.errors import HecatonError, Unauthenticated, Unreachable
 from hecaton.core.model import JobState
@@ -53,6 +53,27 @@ def list_jobs(
     found = _pages(cli.client(), state, None if everything else limit, name, tags)
     now = cli.client().now()
     cli.show(found, lambda: job_text.rows(found, now, _nothing(state, name or job_text.tagged(tags))))
+
+
+@click.command("ps", cls=Command)
+@click.option("-a", "--all", "ended", is_flag=True, help="Also those that have ended: the latest 20 of all.")
+@tags_option("Only those with this tag.")
+@pass_cli
+def ps(cli: Cli, ended: bool, tags: dict[str, str]) -> None:
+    """List the jobs that wait or run, the latest first."""
+    client = cli.client()
+    found = _pages(client, None, 20, tags=tags) if ended else _alive(client, tags)
+    label = f" with the tag {job_text.tagged(tags)}" if tags else ""
+    nothing = f"No job{label}." if ended else f"No job{label} waits or runs. Those that have ended: hecaton ps -a"
+    now = client.now()
+    cli.show(found, lambda: job_text.rows(found, now, nothing))
+
+
+def _alive(client: Client, tags: dict[str, str]) -> list[JobSummary]:
+    """Those that have not ended, the latest first. One may move from state to state meanwhile."""
+    states = (state for state in STATES if not JobState(state).terminal)
+    found = {one.index: one for state in states for one in _pages(client, state, None, tags=tags)}
+    return [found[index] for index in sorted(found, reverse=True)]
 
 
 def _nothing(state: str | None, label: str | None) -> str:
@@ -162,9 +183,7 @@ def _print_log(pieces: Iterable[tuple[bytes, str]]) -> None:
 def cancel(cli: Cli, job_ids: tuple[str, ...], tags: dict[str, str]) -> int:
     """Cancel jobs, waiting or running. Each is tried; the exit code is that of the first that could not be."""
     if tags:
-        live = (state for state in STATES if not JobState(state).terminal)
-        found = (one.index for state in live for one in _pages(cli.client(), state, None, tags=tags))
-        tagged = [str(index) for index in dict.fromkeys(found)]  # one may move from state to state meanwhile
+        tagged = [str(one.index) for one in _alive(cli.client(), tags)]
         if not tagged:
             output.say(f"No job with the tag {job_text.tagged(tags)} waits or runs.")
         job_ids = (*job_ids, *tagged)
