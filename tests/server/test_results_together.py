@@ -91,6 +91,28 @@ async def test_a_result_that_cannot_be_stored_keeps_none_of_its_worker_back(
     assert not server.server.parts.attempts._unstored
 
 
+async def test_a_result_that_is_stored_later_ended_when_it_came(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "TRY_AGAIN", (0.05,) * 1000)
+    await server.image()
+    worker = await server.worker()
+    job = await server.admin.submit(IMAGE)
+    begun = await worker.start()
+    _refuse(server, begun)
+    await worker.report(Outcome(begun.ref, Reason.OK, json_body(1), ran=0.1))
+    trying = "the server could not store its result: it tries again"
+    await eventually(lambda: _note(server, job), trying)
+    server.later(10.0)
+    _run(server, "DROP TRIGGER broken")
+    view = await server.admin.ended(job)
+    assert view["ended_at"] - view["created_at"] < 10.0
+
+
+async def _note(server: Running, job: str) -> str:
+    return str((await server.admin.job(job))["note"])
+
+
 async def test_of_one_worker_so_many_results_are_tried_again_and_no_more(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -306,13 +306,15 @@ class Attempts:
         _log.warning("A result cannot be stored: it is tried again", worker=worker, job=outcome.ref.job)
         self.note(worker, Note(outcome.ref, "the server could not store its result: it tries again"))
         self._unstored[worker] += 1
+        heard_at = self._clock.now()
         try:
             for pause in TRY_AGAIN:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(over.wait(), pause)
                     return None
+                said = msgspec.structs.replace(outcome, age=outcome.age + self._clock.now() - heard_at)
                 try:
-                    return await self.results([(worker, [outcome])])
+                    return await self.results([(worker, [said])])
                 except Exception:
                     if pause == TRY_AGAIN[-1]:
                         raise
