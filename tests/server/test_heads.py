@@ -140,6 +140,18 @@ async def test_small_chunks_and_trailers_are_no_reason_to_refuse(server: Running
     assert made.startswith(b"HTTP/1.1 201 ")
 
 
+@pytest.mark.parametrize(
+    "body", [b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"]
+)
+async def test_a_body_behind_an_upgrade_is_refused_and_is_no_request_of_its_own(server: Running, body: bytes) -> None:
+    upgrade = b"Connection: Upgrade, close\r\nUpgrade: h2c\r\n"
+    answer = await answer_to(server, ROUTE + upgrade + body)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"has no body here" in answer
+    answer = await answer_to(server, GET + upgrade + b"Content-Length: 0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_few_requests_may_wait_for_an_answer_and_get_theirs_in_order(server: Running) -> None:
     answers = await answer_to(server, (GET + b"\r\n") * MAX_PIPELINED + GET + LAST)
     assert answers.count(b"HTTP/1.1 200 ") == MAX_PIPELINED + 1

@@ -206,10 +206,8 @@ class Bounded(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            if self._should_upgrade():
+            if self._should_upgrade():  # to anything else there is none, and nobody's log is filled with that
                 self.handle_websocket_upgrade()
-            else:
-                self._unsupported_upgrade_warning()
             return
         except httptools.HttpParserError as error:
             why = error.__context__
@@ -240,8 +238,10 @@ class Bounded(HttpToolsProtocol):
         scope["method"] = parser.get_method().decode("ascii")
         if version != "1.1":
             scope["http_version"] = version
-        if parser.should_upgrade() and self._should_upgrade():
-            return
+        if parser.should_upgrade():
+            if self._should_upgrade():
+                return
+            self._require_no_body()
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
         scope["path"] = unquote(path) if "%" in path else path
@@ -257,6 +257,13 @@ class Bounded(HttpToolsProtocol):
         self.behind = (*(cycle for cycle in self.behind if not cycle.response_complete), before)
         if len(self.pipeline) > MAX_PIPELINED:
             raise Refused(429, "too_many", f"more than {MAX_PIPELINED} requests wait for an answer to another one")
+
+    def _require_no_body(self) -> None:
+        """Behind an Upgrade httptools takes nothing for a body: what comes is dropped, or would be the next request."""
+        headers = dict(self.headers)
+        if b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0"):
+            why = "a request with an Upgrade, as to h2c, has no body here"
+            raise Refused(400, "bad_request", why, "Send it as plain HTTP/1.1 (curl --http1.1).")
 
     def on_body(self, body: bytes) -> None:
         if self.scope["method"] in _BODILESS:  # nobody would read it: it would lie here until the answer is there
