@@ -184,6 +184,13 @@ def test_a_histogram_counts_what_is_at_most_each_bound() -> None:
     assert histogram.total == pytest.approx(110.2)
 
 
+def test_no_sum_sinks_whatever_a_worker_says_of_its_times() -> None:
+    histogram = Histogram((0.5, 1))
+    for value in (0.25, -1e9):
+        histogram.observe(value)
+    assert (histogram.total, histogram.buckets) == (0.25, [(0.5, 2), (1, 2), (math.inf, 2)])
+
+
 async def test_without_the_option_nothing_is_counted(server: Running) -> None:
     await server.image()
     worker = await server.worker()

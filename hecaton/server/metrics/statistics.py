@@ -37,6 +37,7 @@ class Histogram:
         self._between = [0] * (len(bounds) + 1)
 
     def observe(self, value: float) -> None:
+        value = max(0.0, value)  # what a worker says may be from before the submission, and no sum sinks
         self._between[bisect_left(self.bounds, value)] += 1
         self.total += value
 
