@@ -347,7 +347,7 @@ class SlotView(_Reply, frozen=True):
     index: int
     gpu: Gpu | None
     state: str  # "idle", "busy"; "lost": it cannot be used, the worker's `note` says why
-    image: str | None  # of the warm container on it
+    image: str | None  # of the warm container on it, where the caller may see that image
     jobs: tuple[str, ...]
 
 

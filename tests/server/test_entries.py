@@ -12,7 +12,7 @@ import pytest
 
 from hecaton.server.accounts import entries
 from hecaton.server.accounts.entries import KEPT_UNUSED
-from hecaton.wire.channel import Pulled, Resolve, Resolved
+from hecaton.wire.channel import Pulled, Resolve, Resolved, Warm
 from tests.client.scripted import ScriptedServer
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, Running, running
@@ -51,6 +51,22 @@ async def test_an_image_is_his_who_uses_it_and_nobody_else_hears_of_it(server: R
         assert (await other.call("DELETE", f"/v1/images/{NAME}")).status == 404
     await bob.submit(NAME)
     assert await _names(bob) == [(NAME, "bob"), (IMAGE, None)]
+
+
+async def test_what_is_warm_for_somebody_names_his_image_to_himself_and_admins(server: Running) -> None:
+    await server.image()
+    ada, bob = await server.user("ada"), await server.user("bob")
+    await _ended(ada, NAME)
+    worker = await server.worker()
+
+    async def warm(person: Person) -> str:
+        return str((await person.get("/v1/workers"))[0]["slots"][0].get("image"))
+
+    await worker.send(Warm(0, "key", NAME))
+    await eventually(partial(warm, server.admin), NAME)
+    assert (await warm(ada), await warm(bob)) == (NAME, "None")
+    await worker.send(Warm(0, "key", IMAGE))
+    await eventually(partial(warm, bob), IMAGE)
 
 
 async def test_two_who_use_one_name_share_no_container(server: Running) -> None:

@@ -120,10 +120,17 @@ def _tail(data: bytes) -> str:
     return "\n".join(data.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """What on the slots of workers somebody may see."""
+
+    jobs: frozenset[JobId]
+    images: frozenset[str]
+
+
 def worker_view(
-    record: WorkerRecord, member: Member | None, last_seen: float, seen: frozenset[JobId] | None = None
+    record: WorkerRecord, member: Member | None, last_seen: float, seen: Seen | None = None
 ) -> api.WorkerView:
-    """With all jobs on its slots, or with those of them that are in `seen`."""
+    """With all that is on its slots, or with what of it is in `seen`."""
     slots = member.slots.values() if member else ()
     return api.WorkerView(
         id=record.id,
@@ -149,8 +156,7 @@ def _note(record: WorkerRecord, member: Member | None) -> str | None:
     return next((slot.lost for slot in member.slots.values() if slot.lost), None) if member else None
 
 
-def _slot_view(slot: SlotState, seen: frozenset[JobId] | None) -> api.SlotView:
-    jobs = tuple(job for job in slot.held if seen is None or job in seen)
-    return api.SlotView(
-        slot.index, slot.gpu, "lost" if slot.lost else "busy" if slot.held else "idle", slot.image, jobs
-    )
+def _slot_view(slot: SlotState, seen: Seen | None) -> api.SlotView:
+    jobs = tuple(job for job in slot.held if seen is None or job in seen.jobs)
+    image = slot.image if seen is None or slot.image in seen.images else None
+    return api.SlotView(slot.index, slot.gpu, "lost" if slot.lost else "busy" if slot.held else "idle", image, jobs)

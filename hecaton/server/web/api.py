@@ -20,7 +20,7 @@ from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.workers import Workers
 from hecaton.server.jobs.jobs import Jobs
 from hecaton.server.jobs.requests import labels_of, request_digest
-from hecaton.server.jobs.views import worker_view
+from hecaton.server.jobs.views import Seen, worker_view
 from hecaton.server.resources import Resources
 from hecaton.server.web.http import Call, Route, Stream, decode
 from hecaton.server.web.queries import ATTEMPT, BEFORE, FOLLOW, LIMIT, NAME, OFFSET, STATE, TAG, WAIT
@@ -162,15 +162,16 @@ class Api:
     # -- workers -------------------------------------------------------------------------------
 
     async def list_workers(self, call: Call) -> list[api.WorkerView]:
-        """Everybody sees which slots are busy; which job is there, who may see the job."""
+        """Everybody sees which slots are busy; which job and image is there, who may see them."""
         records = await self._directory.workers()
-        seen = None if call.caller.may(Action.SEE_JOBS) else await self._own_on_slots(call.caller)
+        seen = None if call.caller.may(Action.SEE_JOBS) else await self._seen_on_slots(call.caller)
         return [self._worker_view(record, seen) for record in records]
 
-    async def _own_on_slots(self, caller: Caller) -> frozenset[JobId]:
+    async def _seen_on_slots(self, caller: Caller) -> Seen:
         leases = [lease for member in self._fleet.members.values() for lease in member.leases()]
         own = frozenset(lease.ref.job for lease in leases if lease.owner == caller.user_id)
-        return own | await self._jobs.own_among(caller, [lease.ref.job for lease in leases if lease.owner is None])
+        own |= await self._jobs.own_among(caller, [lease.ref.job for lease in leases if lease.owner is None])
+        return Seen(own, frozenset(image.name for image in self._directory.images(caller)))
 
     async def add_worker(self, call: Call) -> api.WorkerCredentials:
         request: api.NewWorker = decode(await call.body(), api.NewWorker)
@@ -187,7 +188,7 @@ class Api:
         record = await self._workers.put_into_service(call.params["name"])
         return self._worker_view(record)
 
-    def _worker_view(self, record: WorkerRecord, seen: frozenset[JobId] | None = None) -> api.WorkerView:
+    def _worker_view(self, record: WorkerRecord, seen: Seen | None = None) -> api.WorkerView:
         member = self._fleet.members.get(record.id)
         last_seen = member.last_contact if member and member.link else record.last_seen
         return worker_view(record, member, last_seen, seen)
