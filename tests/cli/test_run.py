@@ -83,6 +83,7 @@ def test_our_options_stand_before_the_file(invoke: Invoke, takes: ScriptedServer
         (["nvidia-smi"], "nvidia-smi", '#!/bin/sh\nexec nvidia-smi "$@"\n', []),
         (["/usr/bin/env", "-i", "a b"], "env", '#!/bin/sh\nexec /usr/bin/env "$@"\n', ["-i", "a b"]),
         (["my tool", "--", "x"], "my tool", "#!/bin/sh\nexec 'my tool' \"$@\"\n", ["--", "x"]),
+        (["x" * 300], "x" * 64, f'#!/bin/sh\nexec {"x" * 300} "$@"\n', []),
     ],
 )
 def test_a_command_is_a_script_of_one_line(
@@ -240,7 +241,8 @@ def test_what_makes_no_sense_in_it_is_named_with_its_line(
 def test_save_writes_it_and_leaves_what_else_is_there(invoke: Invoke, takes: ScriptedServer, here: Path) -> None:
     file = here / "hecaton.toml"
     ended = invoke("run", "--save", "-i", "team/app:1", "-e", 'A=b "c" \\ ü', "--timeout", "2h", "--no-overlap")
-    assert (ended.code, ended.out, ended.err) == (0, "", "Saved in hecaton.toml.\n")
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == "Saved in hecaton.toml, with what A is: as readable as the file.\n"
     assert file.read_text() == (
         'image = "team/app:1"\ntimeout = 7200\nno-overlap = true\nenv = { A = "b \\"c\\" \\\\ ü" }\n'
     )
@@ -249,8 +251,30 @@ def test_save_writes_it_and_leaves_what_else_is_there(invoke: Invoke, takes: Scr
     assert file.read_text() == '# ours\nimage = "new"\nname = "x"\n\n[tags]\nk = "v"'
     assert (_sent(takes)["image"], _sent(takes)["tags"]) == ("new", {"k": "v"})
     ended = invoke("run", "--save", "--tag", "a=b", "train.py")
-    assert (ended.code, 'Write there yourself: tags = { a = "b" }' in ended.err) == (125, True)
+    assert (ended.code, 'Write there yourself: tags = { k = "v", a = "b" }' in ended.err) == (125, True)
     assert file.read_text().endswith('[tags]\nk = "v"')
+
+
+def test_what_is_saved_later_stands_beside_what_is_there_and_times_are_written_in_full(
+    invoke: Invoke, takes: ScriptedServer, here: Path
+) -> None:
+    invoke("run", "--save", "-e", "A=1", "-e", "B=1", "--tag", "k=v", "--timeout", "1234567")
+    assert invoke("run", "--save", "-e", "B=2", "--tag", "a=b", "-d", "train.py").code == 0
+    sent = _sent(takes)
+    assert (sent["env"], sent["tags"], sent["timeout"]) == ({"A": "1", "B": "2"}, {"k": "v", "a": "b"}, 1234567.0)
+    assert (here / "hecaton.toml").read_text() == (
+        'tags = { k = "v", a = "b" }\ntimeout = 1234567\nenv = { A = "1", B = "2" }\n'
+    )
+
+
+@pytest.mark.parametrize(("there", "name"), [(b"# ours\n", "\udcff"), (b"# \xff\n", "x"), (b"image = x\n", "x")])
+def test_what_cannot_be_saved_leaves_the_file_as_it_was(
+    invoke: Invoke, takes: ScriptedServer, here: Path, there: bytes, name: str
+) -> None:
+    (here / "hecaton.toml").write_bytes(there)
+    ended = invoke("run", "--save", "--name", name)
+    assert (ended.code, "fault of hecaton" in ended.err) == (125, False)
+    assert (here / "hecaton.toml").read_bytes() == there
 
 
 def test_a_command_leaves_no_file_here(invoke: Invoke, takes: ScriptedServer, here: Path) -> None:

@@ -39,15 +39,18 @@ class Project(msgspec.Struct, frozen=True):
 
 def read(folder: Path) -> Project:
     """BadRequest names the line that makes no sense."""
-    path = folder / FILE
+    text, values = _loaded(folder / FILE)
+    return _checked(values, text)
+
+
+def _loaded(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
+        return text, tomllib.loads(text)
     except FileNotFoundError:
-        return Project()
+        return "", {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BadRequest(f"{FILE} cannot be read: {error}") from None
-    return _checked(values, text)
 
 
 def _checked(values: Mapping[str, Any], text: str) -> Project:
@@ -100,15 +103,16 @@ def _line_of(key: str, text: str) -> int:
 
 
 def save(folder: Path, project: Project) -> Path:
-    """What is in `project`, each in a line; all else in the file stays. BadRequest if that cannot be done."""
-    path, values = folder / FILE, _values(project)
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    """What is in `project`, each in a line, tags and variables beside those that are there; all else in the file stays.
+    BadRequest if that cannot be done."""
+    path = folder / FILE
+    text, there = _loaded(path)
+    values = {key: _beside(there.get(key), value) for key, value in _values(project).items()}
     lines = {key: f"{key} = {_toml(value)}" for key, value in values.items()}
     try:
-        wanted = {**tomllib.loads(text), **values}
         for key, line in lines.items():
             text = _with_line(text, key, line)
-        done = tomllib.loads(text) == wanted
+        done = tomllib.loads(text) == {**there, **values}
     except tomllib.TOMLDecodeError:
         done = False
     if not done:
@@ -116,8 +120,12 @@ def save(folder: Path, project: Project) -> Path:
             f"{FILE} is written in a way that --save does not change",
             f"Write there yourself: {'; '.join(lines.values())}",
         )
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(text.encode())  # what is no text is found out before the file is opened, which empties it
     return path
+
+
+def _beside(there: Any, value: Any) -> Any:
+    return {**there, **value} if isinstance(there, dict) and isinstance(value, dict) else value
 
 
 def _with_line(text: str, key: str, line: str) -> str:
@@ -144,4 +152,4 @@ def _toml(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -40,6 +40,9 @@ TIMED_OUT = 124
 OURS = 125
 KILLED = 137
 
+NAMED_BY = 64
+"""Characters of a command that are the name of its job's file: whole lines are typed as one word."""
+
 _OF_REASONS = {Reason.TIMEOUT: TIMED_OUT, Reason.OOM_HOST: KILLED}
 
 _ALL = "hecaton.run.help"
@@ -155,7 +158,8 @@ def run(
     if save:
         server = cli.server if cli.server and not is_address(cli.server) else None
         saved = projects.save(Path(), Project(image, name, server, tags, given))
-        output.say(f"Saved in {saved}.")
+        readable = f", with what {', '.join(given['env'])} is: as readable as the file" if "env" in given else ""
+        output.say(f"Saved in {saved}{readable}.")
     if not words:
         return _without_file(saved_only=save)
     known = projects.read(Path())
@@ -207,7 +211,7 @@ def _file(words: Sequence[str], is_command: bool) -> Iterator[tuple[Path, tuple[
         yield Path(first), tuple(others)
         return
     with tempfile.TemporaryDirectory(prefix="hecaton-run-") as folder:
-        file = Path(folder) / (Path(first).name or "command")
+        file = Path(folder) / (Path(first).name[:NAMED_BY] or "command")
         file.write_text(f'#!/bin/sh\nexec {shlex.quote(first)} "$@"\n', encoding="utf-8")
         yield file, tuple(others)
 
