@@ -58,6 +58,24 @@ async def test_it_fails_with_that_reason_once_every_machine_has_said_so_and_no_m
     assert not server.server.parts.attempts._lacking
 
 
+async def test_a_machine_that_has_said_so_is_asked_again_ever_more_seldom_while_another_is_busy(
+    server: Running,
+) -> None:
+    await server.image()
+    busy = await server.worker("busy")
+    await server.admin.submit(IMAGE)
+    first = await busy.start()
+    worker = await server.worker("small")
+    job = await server.admin.submit(IMAGE)
+    for _ in range(2):
+        await _lacks_room(worker)
+    assert await worker.answer(worker.assigned[-1].ref) == "accepted"
+    await busy.finish(first.ref)
+    await server.admin.ended(first.ref.job)
+    view = await server.admin.job(job)
+    assert (view["state"], len(view["attempts"])) == ("IN_QUEUE", 2)
+
+
 async def test_of_few_jobs_it_is_known_who_has_no_room(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "MAX_LACKING", 1)
     await server.image()

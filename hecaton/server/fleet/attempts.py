@@ -61,6 +61,11 @@ MAX_LACKING = 1000
 """Jobs of which is known which workers have no room for their payload: of others it is asked anew."""
 
 
+ASKED_AGAIN = (0.0, 60.0, 300.0)
+"""Seconds until a job whose payload had no room is tried again, by how often the same machine has said so: those that
+may have room are busy for long, and each try is kept. The last one repeats."""
+
+
 class Live(msgspec.Struct):
     """What a running attempt reported last. In memory only: it means nothing once the attempt is over."""
 
@@ -97,7 +102,7 @@ class Attempts:
         self.live: dict[JobId, Live] = {}
         self._tasks = Tasks()
         self._unstored: Counter[WorkerId] = Counter()
-        self._lacking: dict[JobId, frozenset[WorkerId]] = {}  # room for its payload; the newest last
+        self._lacking: dict[JobId, Counter[WorkerId]] = {}  # room for its payload, said so often; the newest last
         self._starts = UnwrittenStarts(resources.clock, lambda work: self._tasks.start(self._background(work)))
 
     # -- they start and end --------------------------------------------------------------------
@@ -171,16 +176,16 @@ class Attempts:
         started_at = None if outcome.ran is None else at - outcome.ran
         if started_at is not None and lease is not None and lease.cold_since is not None:
             self._statistics.cold_start(started_at - lease.cold_since)
-        reason, failure, hope = outcome.reason, outcome.failure, False
+        reason, failure, hope, wait = outcome.reason, outcome.failure, False, 0.0
         if reason in NO_IMAGE:
             failure, hope = self._without_image(worker, outcome, lease.lane if lease is not None else None)
         elif reason is Reason.RELEASED and failure is not None and failure.type == Reason.NO_ROOM and lease is not None:
             reason = Reason.NO_ROOM
-            failure, hope = self._without_room(worker, outcome.ref.job, failure.message, lease.lane)
+            failure, hope, wait = self._without_room(worker, outcome.ref.job, failure.message, lease.lane)
         return AttemptEnd(
             outcome.ref, worker, reason, at, outcome.body, failure, outcome.exit_code, started_at,
             image_version=version_of(outcome.image),
-            hope=hope,
+            hope=hope, wait=wait,
         )  # fmt: skip
 
     def _too_long(self, told: Sequence[tuple[WorkerId, Sequence[Outcome]]]) -> dict[AttemptRef, int]:
@@ -219,17 +224,18 @@ class Attempts:
             if member.id != worker and member.status in _TAKES_WORK and unable(want, member.ability) is None
         )
 
-    def _without_room(self, worker: WorkerId, job: JobId, why: str, lane: int) -> tuple[Failure, bool]:
-        """The job's payload is too large for the worker's disk: may it have room elsewhere?"""
-        lacking = self._lacking.pop(job, frozenset()) | {worker}
+    def _without_room(self, worker: WorkerId, job: JobId, why: str, lane: int) -> tuple[Failure, bool, float]:
+        """The job's payload is too large for the worker's disk: may it have room elsewhere, and in how many seconds?"""
+        lacking = self._lacking.pop(job, Counter[WorkerId]())
+        lacking[worker] += 1
         want = self._scheduler.want(lane)
         self._scheduler.shun(lane, worker)
-        if want is not None and self._others(worker, want) <= lacking:
-            return Failure(f"{why}; no machine that could run the job has more"), False
+        if want is not None and self._others(worker, want) <= lacking.keys():
+            return Failure(f"{why}; no machine that could run the job has more"), False, 0.0
         self._lacking[job] = lacking
         if len(self._lacking) > MAX_LACKING:
             del self._lacking[next(iter(self._lacking))]
-        return Failure(why), True
+        return Failure(why), True, ASKED_AGAIN[min(lacking[worker], len(ASKED_AGAIN)) - 1]
 
     def _acknowledge(self, worker: WorkerId, ended: Sequence[EndResult]) -> None:
         member = self._fleet.members.get(worker)

@@ -87,6 +87,7 @@ class AttemptEnd(msgspec.Struct, frozen=True):
     unseen: float = 0.0  # seconds for which its container may live on: a no-overlap job waits so long
     image_version: str | None = None
     hope: bool = False  # see `core.lifecycle.judge`
+    wait: float = 0.0  # seconds before the next attempt, at least
 
 
 class EndResult(msgspec.Struct, frozen=True):

@@ -213,6 +213,8 @@ class QueueVerbs:
                 end = msgspec.structs.replace(end, failure=failure)
             if end.unseen and self._spec(job.seq).no_overlap:
                 verdict = msgspec.structs.replace(verdict, delay=max(verdict.delay, end.unseen))
+            if end.wait > verdict.delay:
+                verdict = msgspec.structs.replace(verdict, delay=end.wait)
             target = TRANSITIONS[state, verdict.event]
             if target.terminal:
                 started_at = end.started_at if job.started_at is None else job.started_at
