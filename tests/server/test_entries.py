@@ -100,8 +100,9 @@ async def test_with_the_tag_latest_and_without_it_is_one(server: Running) -> Non
     assert await _names(ada) == [("team/tool", "ada")]
 
 
-async def test_what_is_no_reference_is_refused(server: Running) -> None:
-    refused = await (await server.user("ada")).call("POST", "/v1/jobs", {"image": "-v/:/h", "input": 1})
+@pytest.mark.parametrize("name", ["-v/:/h", ""])  # the second is what a variable that is not set leaves
+async def test_what_is_no_reference_is_refused(server: Running, name: str) -> None:
+    refused = await (await server.user("ada")).call("POST", "/v1/jobs", {"image": name, "input": 1})
     assert (refused.status, "is not an image name" in refused.message) == (400, True)
 
 

@@ -75,7 +75,7 @@ class Entries:
     def usable(self, owner_id: int, name: str | None, now: float) -> Image | None:
         """What he may use without further ado. None: it is to be written down first that he does, once a day."""
         # hot: benchmarks/throughput.py - with every job, and mostly it is registered
-        name = name or self.default
+        name = self.default if name is None else name
         image = self._registered.get(name)
         if image is not None:
             return image
@@ -107,7 +107,7 @@ class Entries:
     def name_to_use(self, caller: Caller, owner_id: int, name: str | None) -> tuple[str, int | None]:
         """By which name whose image it is to be: the default one is everybody's. BadRequest for what is no reference;
         NotFound where only registered ones may be used."""
-        name = name or self.default
+        name = self.default if name is None else name
         if name == self.default:
             return name, None
         parse(name)
