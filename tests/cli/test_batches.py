@@ -71,6 +71,8 @@ def test_each_line_of_a_file_becomes_a_job_of_one_batch(
     batch.wait()
     target = tmp_path / "results.jsonl"
     assert invoke("batch", "results", str(batch.index), "-o", str(target)).code == 0
+    late = invoke("batch", "cancel", batch.id)
+    assert (late.code, late.err) == (0, f"Batch {batch.index} had ended: nothing is cancelled.\n")
     found = read(target)
     assert [(one["index"], one["state"], one["result"]) for one in found] == [
         (0, "FINISHED", {"n": 1}),

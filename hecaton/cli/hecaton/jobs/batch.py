@@ -118,7 +118,9 @@ def retry(cli: Cli, batch_id: str, failed: bool, handler: Path | None) -> None:
 def cancel(cli: Cli, batch_id: str) -> None:
     """Cancel all jobs of a batch that have not ended."""
     view = cli.client().batch(batch_id).cancel()
-    cli.done(view, f"Batch {view.index} is cancelled; what runs has been told to stop.")
+    too_late = view.complete and not view.cancelled
+    what = "had ended: nothing is cancelled." if too_late else "is cancelled; what runs has been told to stop."
+    cli.done(view, f"Batch {view.index} {what}")
 
 
 @batch.command("resume")
