@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.release.walk import IMAGE, LINES
+from tests.release.walk import IMAGE, LINES, STEPS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -68,9 +68,11 @@ def test_the_two_commands_of_a_checkout_and_the_drawing_stand_before_the_first_s
 
 
 def test_the_first_minutes_that_are_walked_are_those_of_its_quick_start() -> None:
-    quick = README[README.index("## Quick Start") : README.index("### 1. ")].splitlines()
-    for line in LINES:
-        typed = line.replace("SUDO", "sudo").replace("WHEEL", "hecaton")
+    section = README[README.index("## Quick Start") : README.index("### 1. ")].splitlines()
+    quick = [line.partition(" #")[0].rstrip() for line in section]
+    for line in (*LINES, *STEPS):
+        typed = re.sub(r"HECATON_HOME=\S+ |~/.local/bin/", "", line)  # laptop and PATH of the machine of the tests
+        typed = typed.replace("SUDO", "sudo").replace("WHEEL", "hecaton")
         typed = re.sub(r"HECATON_USERNAME=\S+ HECATON_PASSWORD=\S+ ", "", typed)  # it asks for them
         typed = typed.replace(f"-i {IMAGE} ", "")  # there is no default image on the engine of the tests
         typed = re.sub(r"(http://)?localhost", "<server_ip>", typed)

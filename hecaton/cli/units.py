@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -118,6 +119,19 @@ def installed(prefix: str) -> list[str]:
     return sorted(path.stem for path in UNIT_FOLDER.glob(f"{prefix}*.service"))
 
 
+def started_with(name: str) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment in the unit file of a service of ours. NotFound when it is not installed."""
+    lines = [line.partition("=")[::2] for line in _installed(name).read_text().splitlines()]
+    command = next(value for key, value in lines if key == "ExecStart")
+    variables = [_words(value)[0] for key, value in lines if key == "Environment"]
+    return [word.replace("$$", "$") for word in _words(command)], dict(v.partition("=")[::2] for v in variables)
+
+
+def _words(text: str) -> list[str]:
+    """Those that `_quoted` has written; `$` apart, which it doubles in command lines alone."""
+    return [word.replace("%%", "%") for word in shlex.split(text)]
+
+
 def control(action: str, name: str) -> None:
     """`action`: start, stop or restart."""
     _installed(name)
@@ -204,6 +218,7 @@ __all__ = [
     "logs",
     "python_command",
     "require",
+    "started_with",
     "status",
     "uninstall",
     "unit_text",

@@ -57,6 +57,9 @@ def test_in_the_foreground_all_is_there_until_ctrl_c_and_again_with_fresh_lines(
         assert "no Docker engine answers here. Install it: curl" in "\n".join(first)
         assert any("Made the user `admin`" in line for line in first)
         assert invoke("join", _after(first, "hecaton join"), "--name", "lab").code == 0
+        assert _after(first, "login").endswith(" on this machine, as admin. Next: hecaton run train.py")
+        own = {**os.environ, "HECATON_HOME": str(tmp_path / "site")}
+        assert "admin" in subprocess.check_output([HECATON, "user", "list"], env=own, text=True)
         assert f"127.0.0.1:{port}/" in _after(first, 'sudo "$(command -v hecaton-gpu)" install')
     assert process.returncode == 0
     assert "Their data stays" in first[-1]

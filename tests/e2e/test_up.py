@@ -17,6 +17,7 @@ def test_a_machine_is_up_after_one_command_and_again_with_fresh_lines(engine: st
         said = sh(machine, "hecaton up --ip 127.0.0.1")
         assert "Hecaton is in /opt/hecaton." in said
         assert "password, shown only this once" in said
+        assert "admin" in sh(machine, "HOME=/root hecaton user list"), "who has typed it is logged in"
         assert "no Docker engine answers here. Install it: curl" in said
         assert "/opt/hecaton/bin/python" in sh(machine, "cat /etc/systemd/system/hecaton-server.service")
         assert sh(machine, "/usr/local/bin/hecaton --version").startswith("hecaton ")
@@ -29,6 +30,9 @@ def test_a_machine_is_up_after_one_command_and_again_with_fresh_lines(engine: st
         assert "The service hecaton-server runs already." in again
         assert "password" not in again
         assert sh(machine, "systemctl show hecaton-server --property=MainPID") == before, "nothing was restarted"
+        assert "Its lines: hecaton up" in sh(machine, "! hecaton up --port 9000 2>&1")
+        sh(machine, "systemctl stop hecaton-server")
+        assert "The service hecaton-server is started again." in sh(machine, "hecaton up --ip 127.0.0.1")
         (worker,) = re.findall(r"install (\S+)$", again, re.MULTILINE)
         handler = "echo 'from hecaton.serverless import start; start(print)' > /root/h.py"
         install = f"hecaton-gpu install {worker} --runtime process --handler demo:1=/root/h.py"

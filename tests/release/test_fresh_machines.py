@@ -14,11 +14,12 @@ from tests.engine.daemon import docker
 from tests.engine.desktop import USER, desktop_image
 from tests.engine.images import LABEL, context
 from tests.engine.python_image import REPOSITORY, build_wheel
-from tests.release.walk import LINES, walk
+from tests.release.walk import IMAGE, STEPS, walk
 
 pytestmark = pytest.mark.sample(1)
 
 PASSWORD = "mysecurepassword"
+SERVICES = "Installed and started the service hecaton-server", "Installed the service hecaton-gpu"
 
 
 @pytest.fixture
@@ -29,10 +30,20 @@ def wheel(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("python39_image")
 @pytest.mark.parametrize(("user", "questions"), [(USER, 1), ("root", 0)])
-def test_the_first_lines_lead_to_a_jobs_output(wheel: Path, tmp_path: Path, user: str, questions: int) -> None:
+def test_the_three_lines_lead_to_a_jobs_output(wheel: Path, tmp_path: Path, user: str, questions: int) -> None:
     walked = walk(wheel, tmp_path / "home", user)
-    assert (len(walked.seconds), walked.questions) == (len(LINES), questions)
-    for said in ("Installed and started the service hecaton-server", "Installed the service hecaton-gpu"):
+    assert (len(walked.seconds), walked.questions) == (4, questions)
+    proof = f"A container of {IMAGE} has run a script here, as a proof."
+    for said in (*SERVICES, proof, f"login    {user} on this machine, as admin", "Joined "):
+        assert said in walked.shown
+    assert "Warning" not in walked.shown
+
+
+@pytest.mark.usefixtures("python39_image")
+def test_the_quick_start_step_by_step_leads_to_a_jobs_output(wheel: Path, tmp_path: Path) -> None:
+    walked = walk(wheel, tmp_path / "home", USER, STEPS)
+    assert walked.questions == 1
+    for said in SERVICES:
         assert said in walked.shown
 
 

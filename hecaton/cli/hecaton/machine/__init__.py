@@ -2,6 +2,7 @@
 
 - `foreground`: `hecaton up --foreground`: server and worker as child processes, until Ctrl-C. Their data stays.
 - `join`: `hecaton join LINE`: address, certificate and login in one paste.
+- `person`: Who has typed `hecaton up`: is logged in on this machine by it, and goes on with `hecaton run`.
 - `place`: Puts this very installation where services and sudo find it: /opt/hecaton, with links in /usr/local/bin.
 - `services`: `hecaton up`: server and worker as services of systemd, from /opt/hecaton.
 - `site`: A server on this machine, as its administrator sees it: its certificate, its admin, and the lines to join it.

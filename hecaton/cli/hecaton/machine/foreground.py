@@ -12,10 +12,11 @@ from types import FrameType
 
 from hecaton.cli import output, units
 from hecaton.cli.hecaton.demo.cluster import find_engine
+from hecaton.cli.hecaton.machine.person import log_in, who_typed
 from hecaton.cli.hecaton.machine.site import OwnServer, admin_of, site_in, tell_cards, tell_lines, tell_no_engine
 from hecaton.client import Client
 from hecaton.core.errors import HecatonError
-from hecaton.core.model import WorkerStatus
+from hecaton.core.model import KeyScope, WorkerStatus
 from hecaton.wire.home import ENVIRONMENT, home
 
 STOP_SECONDS = 100.0
@@ -54,11 +55,14 @@ def _start(site: OwnServer, children: Children) -> None:
         if why is not None:
             tell_no_engine(why)
         else:
-            children.start("worker", "hecaton.cli.hecaton_gpu.main", ["run", str(site.local_line(client))], {})
+            children.start(
+                "worker", "hecaton.cli.hecaton_gpu.main", ["run", str(site.local_line(client, KeyScope.ENROL))], {}
+            )
             output.say(f"  worker   {_first_state(client, children)}")
         output.say(f"  logs     {children.log('server').parent}/up-*.log")
         if password is not None:
             output.say(f"Made the user `admin`. Its password, shown only this once:\n  {password}")
+        log_in(who_typed(), site, client)
         tell_lines(site, client)
     output.say("Both run until Ctrl-C.")
 

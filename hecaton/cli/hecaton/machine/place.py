@@ -42,6 +42,7 @@ def put_in_place(place: Path = PLACE, links: Path = LINKS) -> bool:
     mark = place / _MARK
     changed = not (mark.exists() and mark.read_text() == wanted)
     if changed:
+        _tell_of_home(Path(_python()))
         _build(place, wanted)
     for name in PROGRAMS:
         _link(links / name, place / "bin" / name)
@@ -82,6 +83,16 @@ def _python() -> str:
     return os.path.realpath(sys.executable)
 
 
+def _tell_of_home(python: Path) -> None:
+    """A Python that only one person keeps is a weak ground for services."""
+    person = os.path.expanduser(f"~{os.environ.get('SUDO_USER', '')}")
+    if any(python.is_relative_to(folder) for folder in ("/home", "/root", person)):
+        output.warn(
+            f"services run with {python}, in somebody's home folder: they end when it is moved or removed. Better: "
+            f"install Python {sys.version_info[0]}.{sys.version_info[1]} for the whole system, then: hecaton up"
+        )
+
+
 def _needed() -> Iterator[Distribution]:
     """Hecaton, and each package that is there of those that it needs."""
     names, seen = ["hecaton"], set[str]()
@@ -111,19 +122,20 @@ def _requirements(found: Distribution) -> list[str]:
 
 def _copy(found: Distribution, packages: Path) -> None:
     """What lies beside the other packages, of its files: no programs. Of Hecaton itself the folder that runs, which may
-    be a checkout's."""
+    be a checkout's. What is compiled comes along, with the time of its source: the first start need not do it."""
     own = found.name == "hecaton"
     if own:
-        shutil.copytree(
-            Path(hecaton.__file__).parent, packages / "hecaton", ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(Path(hecaton.__file__).parent, packages / "hecaton")
     for file in found.files or ():
-        inside = ".." not in file.parts and not file.is_absolute() and "__pycache__" not in file.parts
+        inside = ".." not in file.parts and not file.is_absolute()
         if not inside or (own and not file.parts[0].endswith(".dist-info")):
             continue
+        source = Path(str(found.locate_file(file)))
+        if "__pycache__" in file.parts and not source.exists():
+            continue  # whoever has installed it has said that he compiles it
         target = packages / file
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(str(found.locate_file(file)), target)
+        shutil.copy2(source, target)
 
 
 def _write_program(path: Path, python: Path, function: str) -> None:
@@ -145,7 +157,7 @@ def _link(link: Path, program: Path) -> None:
 
 def _identity() -> str:
     """Of what is to be copied: the same text for the same content."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_python().encode())
     folder = Path(hecaton.__file__).parent
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:

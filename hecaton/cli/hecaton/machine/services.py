@@ -7,18 +7,29 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 from hecaton.cli import output, units
 from hecaton.cli.hecaton.demo.cluster import find_engine, find_python_image
 from hecaton.cli.hecaton.machine import place
-from hecaton.cli.hecaton.machine.site import OwnServer, admin_of, site_in, tell_cards, tell_lines, tell_no_engine
+from hecaton.cli.hecaton.machine.person import PROFILES_IN, log_in, who_typed
+from hecaton.cli.hecaton.machine.site import (
+    OwnServer,
+    admin_of,
+    certificate_in,
+    site_in,
+    tell_cards,
+    tell_lines,
+    tell_no_engine,
+)
 from hecaton.cli.hecaton_server.unit import UNIT as SERVER
 from hecaton.cli.hecaton_server.unit import install_server
 from hecaton.client import Client
-from hecaton.core.errors import Forbidden, HecatonError
-from hecaton.core.model import Mode
-from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME
+from hecaton.core.errors import Conflict, Forbidden, HecatonError
+from hecaton.core.model import KeyScope, Mode
+from hecaton.wire.address import DEFAULT_PORT
+from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME, home
 
 WORKER = "hecaton-gpu"
 
@@ -26,8 +37,9 @@ PROOF_SECONDS = 60.0
 """For the first container."""
 
 
-def run(port: int, ip: str | None) -> None:
-    """As root, and from where services find it; becomes so first. HecatonError where no systemd runs."""
+def run(port: int | None, ip: str | None) -> None:
+    """As root, and from where services find it; becomes so first. HecatonError where no systemd runs; Conflict where
+    the server's service is another one. `port`: None: its own, or the usual one."""
     if not units.is_booted():
         raise HecatonError(
             "this machine does not run systemd, which services need",
@@ -39,13 +51,15 @@ def run(port: int, ip: str | None) -> None:
         _go_to_place()
     output.say(f"Hecaton is in {place.PLACE}.")
     os.umask(0o077)
-    os.environ[ENVIRONMENT] = str(SERVICE_HOME)
-    site = site_in(SERVICE_HOME, port, ip)
+    person = who_typed()
+    site = _site(port, ip)
+    os.environ[ENVIRONMENT] = str(site.home)
     _server(site)
     with admin_of(site, lambda: None) as client:
         output.say(f"  server   https://{site.address}, certificate {site.pin}")
         tell_cards()
         _worker(site, client)
+        log_in(person, site, client)
         tell_lines(site, client)
 
 
@@ -55,11 +69,13 @@ def _become_root() -> None:
     if sudo is None:
         raise Forbidden("hecaton up installs services, which only root may", "There is no sudo here: log in as root.")
     output.say(f"hecaton up installs services and {place.PLACE}: sudo asks for your password, once.")
-    os.execv(sudo, [sudo, "--", *_again(sys.executable)])
+    os.execv(sudo, [sudo, "--", "env", f"{PROFILES_IN}={home()}", *_again(sys.executable)])
 
 
 def _go_to_place() -> None:
-    """Services that are there already go on with the new one: what runs on the worker goes on, too."""
+    """Services that are there already go on with the new one: what runs on the worker goes on, too. Everybody may run
+    it, whatever the umask of root is."""
+    os.umask(0o022)
     if place.put_in_place():
         for unit in (SERVER, WORKER):
             if unit in units.installed(unit):
@@ -76,9 +92,36 @@ def _runs(unit: str) -> bool:
     return unit in units.installed(unit) and units.status(unit).active == "active"
 
 
+def _site(port: int | None, ip: str | None) -> OwnServer:
+    """That of the service that is there already; else a new one in HECATON_HOME of root, as for `install`. Conflict if
+    that service is none of ours, or has another port than is wanted."""
+    if SERVER not in units.installed(SERVER):
+        return site_in(Path(os.environ.get(ENVIRONMENT) or SERVICE_HOME), port or DEFAULT_PORT, ip)
+    command, environment = units.started_with(SERVER)
+    options = dict(pairwise(command))
+    folder = Path(environment.get(ENVIRONMENT, SERVICE_HOME))
+    again = (
+        f"To replace it (the data stays): sudo hecaton-server uninstall, then: {' '.join(['hecaton up', *_port(port)])}"
+    )
+    if Path(options.get("--ssl-certfile", "")) != certificate_in(folder):
+        raise Conflict(f"the service {SERVER} on this machine is not one of `hecaton up`", again)
+    own = int(options.get("--port", DEFAULT_PORT))
+    if port not in (None, own):
+        raise Conflict(f"the service {SERVER} is there already, with port {own}", f"Its lines: hecaton up\n{again}")
+    return site_in(folder, own, ip)
+
+
+def _port(port: int | None) -> list[str]:
+    return [] if port is None else [f"--port {port}"]
+
+
 def _server(site: OwnServer) -> None:
     if _runs(SERVER):
         output.say(f"The service {SERVER} runs already.")
+        return
+    if SERVER in units.installed(SERVER):
+        units.control("start", SERVER)
+        output.say(f"The service {SERVER} is started again.")
         return
     from hecaton.server.settings import Settings
 
@@ -96,7 +139,9 @@ def _worker(site: OwnServer, client: Client) -> None:
     if why is not None:
         tell_no_engine(why)
         return
-    command = units.python_command("hecaton.cli.hecaton_gpu.main", "install", str(site.local_line(client)))
+    command = units.python_command(
+        "hecaton.cli.hecaton_gpu.main", "install", str(site.local_line(client, KeyScope.ENROL))
+    )
     if subprocess.run(command).returncode == 0:
         _prove(client)
 

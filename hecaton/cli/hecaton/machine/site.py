@@ -56,9 +56,9 @@ class OwnServer(msgspec.Struct, frozen=True):
     def line(self, client: Client, scope: KeyScope, address: str | None = None) -> JoinLine:
         return JoinLine(address or self.address, self.pin, scope, client.make_key(scope).key)
 
-    def local_line(self, client: Client) -> JoinLine:
-        """For this machine's own worker."""
-        return self.line(client, KeyScope.ENROL, f"localhost:{self.port}")
+    def local_line(self, client: Client, scope: KeyScope) -> JoinLine:
+        """For this machine itself."""
+        return self.line(client, scope, f"localhost:{self.port}")
 
 
 def site_in(home: Path, port: int, ip: str | None) -> OwnServer:
@@ -66,8 +66,12 @@ def site_in(home: Path, port: int, ip: str | None) -> OwnServer:
     host = ip or seen_from_elsewhere("0.0.0.0")
     place = parse(f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}")
     names = "localhost", "127.0.0.1", "::1", socket.gethostname(), place.host
-    certificate, key = own_certificate(home / "server" / "tls", names)
+    certificate, key = own_certificate(certificate_in(home).parent, names)
     return OwnServer(home, port, place.authority, certificate, key)
+
+
+def certificate_in(home: Path) -> Path:
+    return home / "server" / "tls" / "cert.pem"
 
 
 def admin_of(site: OwnServer, still_there: Callable[[], None]) -> Client:

@@ -14,15 +14,15 @@ from hecaton.wire.address import DEFAULT_PORT
 
 @click.command(cls=Command, talks=False)
 @click.option(
-    "--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(1, 65535), help="Port of the server."
+    "--port", type=click.IntRange(1, 65535), help=f"Port of the server.  [default: {DEFAULT_PORT}, or the service's]"
 )
 @click.option("--ip", metavar="ADDRESS", help="By which others reach this machine.  [default: that of its way out]")
 @click.option("--foreground", is_flag=True, help="Without root and without services, for a look: until Ctrl-C.")
 @pass_cli
-def up(cli: Cli, port: int, ip: str | None, foreground: bool) -> None:
-    """Make this machine a server and its first worker, and print the lines with which others join.
+def up(cli: Cli, port: int | None, ip: str | None, foreground: bool) -> None:
+    """Make this machine a server and its first worker, log in here, and print the lines with which others join.
 
-    As services of systemd, from /opt/hecaton; asks for sudo once. Again, it changes nothing and prints fresh lines.
+    As services of systemd, from /opt/hecaton; asks for sudo once. Again, it restarts nothing and prints fresh lines.
 
     \b
     Example:
@@ -38,6 +38,6 @@ def up(cli: Cli, port: int, ip: str | None, foreground: bool) -> None:
     from hecaton.cli.hecaton.machine import services
 
     if foreground:
-        here.run(port, ip)
+        here.run(port or DEFAULT_PORT, ip)
     else:
         services.run(port, ip)
