@@ -63,7 +63,7 @@ def test_a_line_is_what_it_is_made_of() -> None:
 def test_a_laptop_joins_with_one_line_that_nobody_can_use_again(invoke: Invoke, site: Site) -> None:
     line = str(site.line(KeyScope.LOGIN))
     joined = invoke("join", line)
-    assert joined == Ended(0, "", "Joined 127.0.0.1: logged in as admin (admin). Next: hecaton worker list\n")
+    assert joined == Ended(0, "", "Joined 127.0.0.1: logged in as admin (admin). Next: hecaton run train.py\n")
     with Client.from_profile("127.0.0.1") as client:
         assert [user.username for user in client.users()] == ["admin"]
     again = invoke("join", line)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from hecaton.cli.hecaton.machine.place import put_in_place
@@ -103,6 +104,26 @@ def test_an_installation_is_copied_whole_and_needs_the_first_one_no_more(placed:
     )
     assert str(placed / "hecaton") in where
     assert sys.prefix + "/" not in where.replace(str(placed), "")
+
+
+def test_what_is_compiled_comes_along(placed: Path) -> None:
+    """As much as there is: pip compiles what it installs."""
+    (packages,) = placed.glob("hecaton/lib/python3*/site-packages")
+    there = sorted(Path(aiohttp.__file__).parent.glob("__pycache__/*.pyc"))
+    copied = sorted(packages.glob("aiohttp/__pycache__/*.pyc"))
+    assert [(path.name, path.read_bytes()) for path in copied] == [(path.name, path.read_bytes()) for path in there]
+
+
+def test_a_python_in_a_home_folder_is_told(
+    placed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = (placed / "hecaton" / "bin" / "python").resolve()
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setenv("HOME", str(python.parent))
+    put_in_place(tmp_path / "hecaton", tmp_path / "bin")
+    said = capsys.readouterr().err
+    assert f"services run with {python}, in somebody's home folder" in said
+    assert "then: hecaton up" in said
 
 
 def test_what_is_there_stays_what_is_the_same_and_what_is_somebody_elses(placed: Path) -> None:

@@ -45,7 +45,7 @@ def join(cli: Cli, line: str, name: str | None) -> None:
     profiles.set_active(chosen)
     cli.done(
         {"server": chosen, "username": token.username, "role": token.role, "expires_at": token.expires_at},
-        f"Joined {chosen}: logged in as {token.username} ({token.role}). Next: hecaton worker list",
+        f"Joined {chosen}: logged in as {token.username} ({token.role}). Next: hecaton run train.py",
     )
 
 

@@ -86,7 +86,7 @@ def _python() -> str:
 def _tell_of_home(python: Path) -> None:
     """A Python that only one person keeps is a weak ground for services."""
     person = os.path.expanduser(f"~{os.environ.get('SUDO_USER', '')}")
-    if any(python.is_relative_to(folder) for folder in ("/home", "/root", person)):
+    if any(python.is_relative_to(folder) for folder in {"/home", "/root", person} - {"/"}):
         output.warn(
             f"services run with {python}, in somebody's home folder: they end when it is moved or removed. Better: "
             f"install Python {sys.version_info[0]}.{sys.version_info[1]} for the whole system, then: hecaton up"
@@ -122,17 +122,18 @@ def _requirements(found: Distribution) -> list[str]:
 
 def _copy(found: Distribution, packages: Path) -> None:
     """What lies beside the other packages, of its files: no programs. Of Hecaton itself the folder that runs, which may
-    be a checkout's. What is compiled comes along, with the time of its source: the first start need not do it."""
+    be a checkout's. What is compiled comes along, with the time of its source: the first start need not do it; what is
+    being compiled (`*.pyc.*`) does not."""
     own = found.name == "hecaton"
     if own:
-        shutil.copytree(Path(hecaton.__file__).parent, packages / "hecaton")
+        shutil.copytree(Path(hecaton.__file__).parent, packages / "hecaton", ignore=shutil.ignore_patterns("*.pyc.*"))
     for file in found.files or ():
         inside = ".." not in file.parts and not file.is_absolute()
         if not inside or (own and not file.parts[0].endswith(".dist-info")):
             continue
         source = Path(str(found.locate_file(file)))
         if "__pycache__" in file.parts and not source.exists():
-            continue  # whoever has installed it has said that he compiles it
+            continue  # its installer has noted it, and it is gone since
         target = packages / file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target)
