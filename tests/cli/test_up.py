@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from hecaton.cli import units
 from hecaton.cli.hecaton.machine.place import put_in_place
+from hecaton.cli.hecaton.machine.site import site_in
 from tests.cli.conftest import HECATON, Invoke
 from tests.e2e.commands import free_port
 
@@ -56,7 +59,9 @@ def test_in_the_foreground_all_is_there_until_ctrl_c_and_again_with_fresh_lines(
     port = free_port()
     with up(tmp_path / "site", port) as (process, first):
         assert "no Docker engine answers here. Install it: curl" in "\n".join(first)
-        assert any("Made the user `admin`" in line for line in first)
+        made = next(place for place, line in enumerate(first) if "Made the user `admin`" in line)
+        assert made < next(place for place, line in enumerate(first) if line.startswith("  worker")), "before it fails"
+        assert not (tmp_path / "site" / "up-server.log").stat().st_mode & 0o077
         assert invoke("join", _after(first, "hecaton join"), "--name", "lab").code == 0
         assert _after(first, "login").endswith(" on this machine, as admin. Next: hecaton run train.py")
         own = {**os.environ, "HECATON_HOME": str(tmp_path / "site")}
@@ -68,6 +73,38 @@ def test_in_the_foreground_all_is_there_until_ctrl_c_and_again_with_fresh_lines(
         assert not any("Made the user" in line for line in second)
         assert _after(second, "server") == _after(first, "server")  # the same certificate
         assert invoke("join", _after(second, "hecaton join"), "--name", "lab").code == 0
+
+
+def test_a_terminal_that_is_closed_leaves_nothing_running(tmp_path: Path) -> None:
+    port = free_port()
+    with up(tmp_path / "site", port) as (process, _):
+        process.send_signal(signal.SIGHUP)
+        process.wait(60)
+    assert process.returncode == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_worker_of_this_machine_registers_with_nothing_secret_in_its_command_line(tmp_path: Path) -> None:
+    port = free_port()
+    handler = tmp_path / "handler.py"
+    handler.write_text("from hecaton.serverless import start; start(print)\n")
+    with up(tmp_path / "site", port):
+        site = site_in(tmp_path / "site", port, "127.0.0.1")
+        words = ["run", site.local, "--name", "here", "--runtime", "process", "--handler", f"demo:1={handler}"]
+        command = units.python_command("hecaton.cli.hecaton_gpu.main", *words)
+        environment = {
+            **os.environ,
+            "HECATON_HOME": str(tmp_path / "worker"),
+            "PYTHONUNBUFFERED": "1",
+            **site.worker_secrets,
+        }
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as worker:
+            assert worker.stdout is not None
+            try:
+                assert any(line.split() == ["worker", "here"] for line in worker.stdout), "it is registered"
+            finally:
+                worker.terminate()
 
 
 def test_who_cannot_start_the_server_says_why(tmp_path: Path) -> None:
@@ -85,8 +122,20 @@ def placed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("placed")
     (folder / "bin").mkdir()
     (folder / "bin" / "hecaton-gpu").write_text("somebody else's")
-    assert put_in_place(folder / "hecaton", folder / "bin")
+    umask = os.umask(0o077)
+    try:
+        assert put_in_place(folder / "hecaton", folder / "bin")
+    finally:
+        os.umask(umask)
     return folder
+
+
+def test_all_may_run_what_root_has_put_in_place_whatever_its_umask(placed: Path) -> None:
+    folder = placed / "hecaton"
+    paths = [path for path in (folder, *folder.rglob("*")) if not path.is_symlink()]
+    assert not [path for path in paths if path.stat().st_mode & 0o044 != 0o044]
+    assert not [path for path in paths if path.is_dir() and path.stat().st_mode & 0o011 != 0o011]
+    assert not [path for path in paths if path.stat().st_mode & 0o022]
 
 
 def _run(program: Path, *arguments: str) -> str:

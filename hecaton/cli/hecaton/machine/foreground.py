@@ -16,7 +16,7 @@ from hecaton.cli.hecaton.machine.person import log_in, who_typed
 from hecaton.cli.hecaton.machine.site import OwnServer, admin_of, site_in, tell_cards, tell_lines, tell_no_engine
 from hecaton.client import Client
 from hecaton.core.errors import HecatonError
-from hecaton.core.model import KeyScope, WorkerStatus
+from hecaton.core.model import WorkerStatus
 from hecaton.wire.home import ENVIRONMENT, home
 
 STOP_SECONDS = 100.0
@@ -30,8 +30,10 @@ _POLL = 0.2
 
 def run(port: int, ip: str | None) -> None:
     """Until Ctrl-C or SIGTERM; HecatonError if one of the two ends by itself."""
+    os.umask(0o077)
     site = site_in(home(), port, ip)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a terminal that is closed leaves nothing running
+        signal.signal(number, _interrupt)
     children = Children(site.home)
     try:
         _start(site, children)
@@ -50,18 +52,16 @@ def _start(site: OwnServer, children: Children) -> None:
     children.start("server", "hecaton.cli.hecaton_server.main", site.flags, made)
     with admin_of(site, children.check) as client:
         output.say(f"  server   https://{site.address}, certificate {site.pin}")
+        if password is not None:  # before anything else may fail: it is in no file
+            output.say(f"Made the user `admin`. Its password, shown only this once:\n  {password}")
         tell_cards()
         why = find_engine()
         if why is not None:
             tell_no_engine(why)
         else:
-            children.start(
-                "worker", "hecaton.cli.hecaton_gpu.main", ["run", str(site.local_line(client, KeyScope.ENROL))], {}
-            )
+            children.start("worker", "hecaton.cli.hecaton_gpu.main", ["run", site.local], site.worker_secrets)
             output.say(f"  worker   {_first_state(client, children)}")
         output.say(f"  logs     {children.log('server').parent}/up-*.log")
-        if password is not None:
-            output.say(f"Made the user `admin`. Its password, shown only this once:\n  {password}")
         log_in(who_typed(), site, client)
         tell_lines(site, client)
     output.say("Both run until Ctrl-C.")
@@ -116,7 +116,8 @@ class Children:
 
     def stop(self) -> None:
         """The worker first: it says goodbye. A second Ctrl-C disturbs nothing."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         for _, process in reversed(self._running):
             process.terminate()
             try:

@@ -63,6 +63,7 @@ def _build(place: Path, identity: str) -> None:
         for name, function in PROGRAMS.items():
             _write_program(new / "bin" / name, place / "bin" / "python", function)
         (new / _MARK).write_text(identity)
+        _open_to_all(new)
         shutil.rmtree(old, ignore_errors=True)
         if place.exists():
             place.rename(old)
@@ -72,6 +73,14 @@ def _build(place: Path, identity: str) -> None:
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _open_to_all(folder: Path) -> None:
+    """To be read and run, not written: root's umask and modes in somebody's home say otherwise."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            runs = path.is_dir() or path.stat().st_mode & 0o100
+            path.chmod(0o755 if runs else 0o644)
 
 
 def _python() -> str:

@@ -27,7 +27,7 @@ from hecaton.cli.hecaton_server.unit import UNIT as SERVER
 from hecaton.cli.hecaton_server.unit import install_server
 from hecaton.client import Client
 from hecaton.core.errors import Conflict, Forbidden, HecatonError
-from hecaton.core.model import KeyScope, Mode
+from hecaton.core.model import Mode
 from hecaton.wire.address import DEFAULT_PORT
 from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME, home
 
@@ -139,10 +139,8 @@ def _worker(site: OwnServer, client: Client) -> None:
     if why is not None:
         tell_no_engine(why)
         return
-    command = units.python_command(
-        "hecaton.cli.hecaton_gpu.main", "install", str(site.local_line(client, KeyScope.ENROL))
-    )
-    if subprocess.run(command).returncode == 0:
+    command = units.python_command("hecaton.cli.hecaton_gpu.main", "install", site.local)
+    if subprocess.run(command, env={**os.environ, **site.worker_secrets}).returncode == 0:
         _prove(client)
 
 

@@ -19,7 +19,7 @@ from hecaton.client import Client
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import KeyScope
 from hecaton.wire.address import parse
-from hecaton.wire.tls import fingerprint
+from hecaton.wire.tls import CA_ENVIRONMENT, fingerprint
 from hecaton.worker.runtimes import gpus
 
 START_SECONDS = 60.0
@@ -56,9 +56,19 @@ class OwnServer(msgspec.Struct, frozen=True):
     def line(self, client: Client, scope: KeyScope, address: str | None = None) -> JoinLine:
         return JoinLine(address or self.address, self.pin, scope, client.make_key(scope).key)
 
+    @property
+    def local(self) -> str:
+        """Its address on this machine itself."""
+        return f"localhost:{self.port}"
+
     def local_line(self, client: Client, scope: KeyScope) -> JoinLine:
         """For this machine itself."""
-        return self.line(client, scope, f"localhost:{self.port}")
+        return self.line(client, scope, self.local)
+
+    @property
+    def worker_secrets(self) -> dict[str, str]:
+        """For the environment of this machine's own worker until it is registered: a command line is read by all."""
+        return {"HECATON_TOKEN": token_here(self.home / "server"), CA_ENVIRONMENT: str(self.certificate)}
 
 
 def site_in(home: Path, port: int, ip: str | None) -> OwnServer:
