@@ -63,6 +63,8 @@ def test_in_the_foreground_all_is_there_until_ctrl_c_and_again_with_fresh_lines(
         assert made < next(place for place, line in enumerate(first) if line.startswith("  worker")), "before it fails"
         assert not (tmp_path / "site" / "up-server.log").stat().st_mode & 0o077
         assert invoke("join", _after(first, "hecaton join"), "--name", "lab").code == 0
+        piped = subprocess.run([HECATON, "join", "-"], input="127.0.0.1:1/-/login.x\n", text=True, capture_output=True)
+        assert "127.0.0.1:1" in piped.stderr, "the line was read"
         assert _after(first, "login").endswith(" on this machine, as admin. Next: hecaton run train.py")
         own = {**os.environ, "HECATON_HOME": str(tmp_path / "site")}
         assert "admin" in subprocess.check_output([HECATON, "user", "list"], env=own, text=True)

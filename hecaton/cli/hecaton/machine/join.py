@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 
 import click
 
@@ -21,11 +22,11 @@ from hecaton.core.model import KeyScope
 def join(cli: Cli, line: str, name: str | None) -> None:
     """Use a server from this machine: registered, trusted and logged in with one LINE of `hecaton up`.
 
-    A line is for one use, within an hour.
+    A line is for one use, within an hour. With - it is read from standard input: command lines can be seen by all.
     """
     from hecaton.client import Client, profiles
 
-    asked = read_line(line)
+    asked = read_line(sys.stdin.readline() if line == "-" else line)
     if asked.scope is KeyScope.ENROL:
         raise BadRequest(
             "this line is for a machine that is to run jobs",

@@ -43,13 +43,13 @@ def who_typed() -> Person:
 def log_in(person: Person, site: OwnServer, client: Client) -> None:
     """With his own rights: what is written lies in his home. What goes wrong is a warning, for the rest stands."""
     line = str(site.local_line(client, KeyScope.LOGIN))
-    command = units.python_command("hecaton.cli.hecaton.main", "join", line)
+    command = units.python_command("hecaton.cli.hecaton.main", "join", "-")
     if person.account is None:
-        done = subprocess.run(command, env=person.environment, capture_output=True, text=True)
+        done = subprocess.run(command, input=line, env=person.environment, capture_output=True, text=True)
     else:
         name, group = person.account.pw_name, person.account.pw_gid
         done = subprocess.run(
-            command, env=person.environment, capture_output=True, text=True, cwd="/",
+            command, input=line, env=person.environment, capture_output=True, text=True, cwd="/",
             user=person.account.pw_uid, group=group, extra_groups=os.getgrouplist(name, group),
         )  # fmt: skip
     if done.returncode == 0:
