@@ -8,7 +8,7 @@ from hecaton.core.errors import Forbidden
 from hecaton.core.model import KeyScope, User, WorkerId
 from hecaton.server.accounts.auth import Caller, hash_token, new_worker_token
 from hecaton.server.accounts.directory import Directory, checked_name
-from hecaton.server.accounts.permissions import Action, roles_for
+from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import uuid7
 from hecaton.server.resources import Resources
 from hecaton.store.port import Store
@@ -52,7 +52,7 @@ class Keys:
 
         def enrol(store: Store) -> User:
             maker = store.use_key(hash_token(key), KeyScope.ENROL, now)
-            if maker.role not in roles_for(Action.MAKE_KEYS):
+            if not Caller(maker.id, maker.name, maker.role, maker.token_version).may(Action.MAKE_KEYS):
                 raise Forbidden(f"{maker.name!r}, who made this key, is no admin any more", "Ask an admin for another.")
             store.add_worker(worker_id, clean, maker.name, hashed, now)
             return maker
