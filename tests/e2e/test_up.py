@@ -30,10 +30,16 @@ def test_a_machine_is_up_after_one_command_and_again_with_fresh_lines(engine: st
         assert "The service hecaton-server runs already." in again
         assert "password" not in again
         assert sh(machine, "systemctl show hecaton-server --property=MainPID") == before, "nothing was restarted"
-        assert "Its lines: hecaton up" in sh(machine, "! hecaton up --port 9000 2>&1")
+        refused = sh(machine, "! hecaton up --port 9000")
+        assert (
+            "with port 8181\nFor its lines: hecaton up. To replace it (the data stays): sudo hecaton-server" in refused
+        )
         sh(machine, "systemctl stop hecaton-server")
         assert "The service hecaton-server is started again." in sh(machine, "hecaton up --ip 127.0.0.1")
         (worker,) = re.findall(r"install (\S+)$", again, re.MULTILINE)
         handler = "echo 'from hecaton.serverless import start; start(print)' > /root/h.py"
         install = f"hecaton-gpu install {worker} --runtime process --handler demo:1=/root/h.py"
         assert "is connected" in sh(machine, f"{handler} && /usr/local/bin/{install}")
+        assert "The service hecaton-gpu runs already." in sh(machine, "hecaton up --ip 127.0.0.1")
+        sh(machine, "sed -i s/127.0.0.1:8181/elsewhere:8181/ /etc/systemd/system/hecaton-gpu.service")
+        assert "works for https://elsewhere:8181, not for this server" in sh(machine, "hecaton up --ip 127.0.0.1")

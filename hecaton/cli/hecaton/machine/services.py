@@ -28,7 +28,7 @@ from hecaton.cli.hecaton_server.unit import install_server
 from hecaton.client import Client
 from hecaton.core.errors import Conflict, Forbidden, HecatonError
 from hecaton.core.model import Mode
-from hecaton.wire.address import DEFAULT_PORT
+from hecaton.wire.address import DEFAULT_PORT, parse
 from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME, home
 
 WORKER = "hecaton-gpu"
@@ -107,7 +107,7 @@ def _site(port: int | None, ip: str | None) -> OwnServer:
         raise Conflict(f"the service {SERVER} on this machine is not one of `hecaton up`", again)
     own = int(options.get("--port", DEFAULT_PORT))
     if port not in (None, own):
-        raise Conflict(f"the service {SERVER} is there already, with port {own}", f"Its lines: hecaton up\n{again}")
+        raise Conflict(f"the service {SERVER} is there already, with port {own}", f"For its lines: hecaton up. {again}")
     return site_in(folder, own, ip)
 
 
@@ -133,7 +133,7 @@ def _server(site: OwnServer) -> None:
 
 def _worker(site: OwnServer, client: Client) -> None:
     if _runs(WORKER):
-        output.say(f"The service {WORKER} runs already.")
+        _tell_whose(site)
         return
     why = find_engine()
     if why is not None:
@@ -142,6 +142,18 @@ def _worker(site: OwnServer, client: Client) -> None:
     command = units.python_command("hecaton.cli.hecaton_gpu.main", "install", site.local)
     if subprocess.run(command, env={**os.environ, **site.worker_secrets}).returncode == 0:
         _prove(client)
+
+
+def _tell_whose(site: OwnServer) -> None:
+    """Of the worker that runs already: it may have been installed for another server, or another port of this one."""
+    command, _ = units.started_with(WORKER)
+    url = command[command.index("run") + 1]
+    place = parse(url)
+    if place.port == site.port and place.host in ("localhost", "127.0.0.1", parse(site.address).host):
+        output.say(f"The service {WORKER} runs already.")
+    else:
+        change = "To change that: sudo hecaton-gpu uninstall, then: hecaton up"
+        output.warn(f"the service {WORKER} works for {url}, not for this server. {change}")
 
 
 def _prove(client: Client) -> None:
