@@ -121,7 +121,7 @@ def move_to(system: str) -> None:
     kept = set(_provided_by(there))
     for module in sorted(kept):
         importlib.import_module(module)
-    for name in ("click.shell_completion", "rich.console", "rich.progress", "rich.table"):
+    for name in ("click.shell_completion", "urllib3.util.retry", "rich.console", "rich.progress", "rich.table"):
         importlib.import_module(name)
     for name in ("prompt_toolkit.patch_stdout", "prompt_toolkit.history", "prompt_toolkit.completion"):
         importlib.import_module(name)

@@ -437,7 +437,6 @@ EXEMPT: Mapping[str, str] = {
     "cli.hecaton.demo.cluster.STOP_LIMIT": "how long the demo waits for itself",
     "cli.hecaton.jobs.notes.MAX_LOOKED_AT": "how much is read for a warning",
     "client.connection.CONNECT_LIMIT": "a client's patience with its server",
-    "client.connection.HEAD_LIMIT": "a client's patience with its server",
     "client.http.LONGEST_PAUSE": "a client's patience with its server",
     "core.shown.LONGEST": "how much of one text stands in a Python prompt",
     "wire.usage.LONGEST_AGE": "ten years: nothing is older",

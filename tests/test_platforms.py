@@ -21,7 +21,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from tests.elsewhere import Elsewhere, holds, requirements
 from tests.server.running import PASSWORD, running
 
-CLIENT = {"click", "msgspec", "platformdirs", "prompt-toolkit", "rich"}
+CLIENT = {"click", "msgspec", "platformdirs", "prompt-toolkit", "rich", "urllib3"}
 SERVER = {
     "argon2-cffi",
     "cryptography",

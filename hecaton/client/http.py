@@ -25,7 +25,9 @@ from hecaton.wire.errors import from_reply, from_status, said_by_a_server
 from hecaton.wire.tls import Untrusted
 
 if TYPE_CHECKING:
-    from hecaton.client.connection import Connection, Fault, OpenAnswer
+    from urllib3.response import BaseHTTPResponse
+
+    from hecaton.client.connection import Connection, Fault
 
 _random = random.SystemRandom()  # it has no state that forked children would share, nor one that a program seeds
 
@@ -178,7 +180,7 @@ class Transport:
                     for line in filter(None, lines):
                         patience = yield line
                         if patience is not None:
-                            response.wait_up_to(patience)
+                            connection.wait_up_to(response, patience)
         except Fault as fault:
             raise fault.error from fault.__cause__
 
@@ -222,7 +224,7 @@ class Transport:
         body: bytes | Callable[[], Iterable[bytes]] | None,
         *,
         deadline: float | None = None,
-    ) -> Iterator[tuple[OpenAnswer, Connection]]:
+    ) -> Iterator[tuple[BaseHTTPResponse, Connection]]:
         """An answer with a 2xx status. Raises Fault for what may be tried again, else what the server said."""
         from hecaton.client.connection import Fault
 
@@ -237,13 +239,14 @@ class Transport:
                 raise self._refusal(method, response, connection)
             self.away_since = None
             if self.clock_ahead is None:
-                self.clock_ahead = ahead_of(response.header("date"))
+                self.clock_ahead = ahead_of(response.headers.get("Date"))
             yield response, connection
         except Fault as fault:
             self._notice(fault)
             raise
         finally:
-            response.close()
+            if response.connection is not None:
+                response.close()
 
     def _send(
         self,
@@ -253,7 +256,7 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | Iterable[bytes] | None,
         limit: float,
-    ) -> OpenAnswer:
+    ) -> BaseHTTPResponse:
         from hecaton.client.connection import Fault
 
         try:
@@ -273,7 +276,7 @@ class Transport:
     def forked(self) -> None:
         """In a child process: what the parent has open stays the parent's, whoever held the lock does not exist here.
 
-        The old connections are not closed but left, for the parent may be in the midst of them."""
+        The old connection is not closed but left: its pool may be locked by a thread of the parent."""
         self._lock = threading.Lock()
         _of_parents.extend(self.followed)
         self.followed.clear()
@@ -299,27 +302,27 @@ class Transport:
                 self._connection = Connection(address.url, self._ca_file)
             return self._connection
 
-    def _refusal(self, method: str, response: OpenAnswer, connection: Connection) -> Exception:
+    def _refusal(self, method: str, response: BaseHTTPResponse, connection: Connection) -> Exception:
         """What an answer with a status of 300 or more stands for."""
         from hecaton.client.connection import Fault
 
         if response.status < 400:
-            elsewhere = response.header("location", "nowhere")
+            elsewhere = response.headers.get("Location", "nowhere")
             return errors.BadRequest(
                 f"{connection.url} redirects to {elsewhere}: it is not the Hecaton server itself",
                 "Register the address that it redirects to.",
             )
-        after = seconds_of(response.header("retry-after"))
+        after = seconds_of(response.headers.get("Retry-After"))
         content = b""
         with contextlib.suppress(Fault):
             for piece in connection.pieces(response, time.monotonic() + self.timeout):
                 content += piece
                 if len(content) > _ERROR_LIMIT:
                     break
-        if method == "HEAD" and "html" not in response.header("content-type"):
+        if method == "HEAD" and "html" not in response.headers.get("Content-Type", ""):
             error, ours = from_status(response.status), True
         else:
-            error = from_reply(response.status, content, response.header("server") or None)
+            error = from_reply(response.status, content, response.headers.get("Server"))
             ours = said_by_a_server(content)
         if ours or response.status in _AWAY:  # a gateway that says so has a server behind it
             self.reached = True

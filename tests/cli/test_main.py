@@ -16,7 +16,7 @@ from hecaton.core import errors
 from tests.cli.conftest import HECATON, Invoke, Process
 from tests.client.scripted import HANG, ScriptedServer, error, reply
 
-HEAVY = {"rich", "msgspec", "prompt_toolkit", "hecaton.client", "asyncio"}
+HEAVY = {"urllib3", "rich", "msgspec", "prompt_toolkit", "hecaton.client", "asyncio"}
 
 
 def test_the_version_is_printed_without_loading_what_it_does_not_need() -> None:

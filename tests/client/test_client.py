@@ -342,7 +342,7 @@ def test_importing_the_sdk_loads_no_http_library() -> None:
     program = (
         "import sys; from hecaton.client import Client, JobHandle, profiles\n"
         "from hecaton.client.managers.api import HecatonServer\n"
-        "print(sorted({'http.client', 'platformdirs', 'starlette', 'asyncio'} & set(sys.modules)))"
+        "print(sorted({'urllib3', 'http.client', 'platformdirs', 'starlette', 'asyncio'} & set(sys.modules)))"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
