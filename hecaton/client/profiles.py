@@ -92,14 +92,7 @@ def active() -> Profile | None:
 
 def add(profile: Profile) -> None:
     """Raises Conflict when the name is taken and BadRequest when it or the address makes no sense."""
-    if (
-        not profile.name
-        or not profile.name.isprintable()
-        or profile.name != profile.name.strip()
-        or ":" in profile.name
-    ):
-        raise BadRequest(f"{profile.name!r} is no name for a server", "Choose a short word, for example my-server.")
-    parse(profile.address)
+    _check(profile)
     with _changing() as file:
         if any(known.name == profile.name for known in file.servers):
             raise Conflict(
@@ -110,10 +103,21 @@ def add(profile: Profile) -> None:
 
 
 def put(profile: Profile) -> None:
-    """In the place of one of that name, if there is one. BadRequest as for `add`."""
-    with contextlib.suppress(NotFound):
-        remove(profile.name)
-    add(profile)
+    """In the place of one of that name, if there is one: at no moment there is none. BadRequest as for `add`."""
+    _check(profile)
+    with _changing() as file:
+        file.servers = [known for known in file.servers if known.name != profile.name] + [profile]
+
+
+def _check(profile: Profile) -> None:
+    if (
+        not profile.name
+        or not profile.name.isprintable()
+        or profile.name != profile.name.strip()
+        or ":" in profile.name
+    ):
+        raise BadRequest(f"{profile.name!r} is no name for a server", "Choose a short word, for example my-server.")
+    parse(profile.address)
 
 
 def remove(name: str) -> None:

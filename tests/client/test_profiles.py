@@ -53,6 +53,17 @@ def test_removing_the_active_server_leaves_none_active() -> None:
     assert profiles.all_servers() == []
 
 
+def test_one_that_takes_the_place_of_another_leaves_no_moment_without() -> None:
+    profiles.put(Profile("lab", "lab:8181"))
+    profiles.set_active("lab")
+    with pytest.raises(BadRequest):
+        profiles.put(Profile("lab", "no address"))
+    assert profiles.get("lab").address == "lab:8181"
+    profiles.put(Profile("lab", "other:8181"))
+    assert profiles.active() == Profile("lab", "other:8181")
+    assert _names() == ["lab"]
+
+
 def test_a_name_is_taken_once() -> None:
     profiles.add(Profile("lab", "lab:8181"))
     with pytest.raises(Conflict, match="'lab' is registered already"):
