@@ -17,6 +17,10 @@ from tests import sampling, schedule
 
 pytest_plugins = ["tests.engine.fixtures"]
 
+# The contracts' plain asserts explain themselves as those in test files do. Here, since whoever imports one of them
+# before has it as it is.
+pytest.register_assert_rewrite("tests.contracts")
+
 # No test asserts a time: a busy machine must not fail an example that is right. The run's seed alone decides what is
 # drawn: where CI is set, Hypothesis would otherwise draw the same for every seed, and examples kept on disk would add
 # what another checkout with the same seed does not have.

@@ -37,8 +37,8 @@ def test_a_machine_is_up_after_one_command_and_again_with_fresh_lines(engine: st
         sh(machine, "systemctl stop hecaton-server")
         assert "The service hecaton-server is started again." in sh(machine, "hecaton up --ip 127.0.0.1")
         (worker,) = re.findall(r"install (\S+)$", again, re.MULTILINE)
-        handler = "echo 'from hecaton.serverless import start; start(print)' > /root/h.py"
-        install = f"hecaton-gpu install {worker} --runtime process --handler demo:1=/root/h.py"
+        handler = "echo 'from hecaton.serverless import start; start(print)' > /h.py"
+        install = f"hecaton-gpu install {worker} --runtime process --handler demo:1=/h.py"
         assert "is connected" in sh(machine, f"{handler} && /usr/local/bin/{install}")
         assert "The service hecaton-gpu runs already." in sh(machine, "hecaton up --ip 127.0.0.1")
         sh(machine, "sed -i s/127.0.0.1:8181/elsewhere:8181/ /etc/systemd/system/hecaton-gpu.service")
