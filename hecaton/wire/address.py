@@ -206,14 +206,14 @@ def _through_proxy(
     context = tls.context(ca_file)
     with _connect(Place("http", proxy.host, proxy.port), timeout, f"{proxy} does not answer") as connection:
         try:
-            if _opened(connection, place, proxy) and _handshake(connection, context, place, time.monotonic() + timeout):
+            if opened(connection, place, proxy) and _handshake(connection, context, place, time.monotonic() + timeout):
                 return Address(place.url("https"), "https")
         except ssl.SSLError as error:
             raise tls.explain(error, place.authority, ca_file) from error
     raise BadRequest(f"{place.authority} does not speak TLS, by way of {proxy}", spelled_out)
 
 
-def _opened(connection: socket.socket, place: Place, proxy: proxies.Proxy) -> bool:
+def opened(connection: socket.socket, place: Place, proxy: proxies.Proxy) -> bool:
     """Whether the proxy has made a way to the place."""
     headers = {"Host": place.authority, **proxy.headers}
     lines = [f"CONNECT {place.authority} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
