@@ -21,7 +21,7 @@ from hecaton.cli.hecaton.machine.site import site_in
 from tests.cli.conftest import HECATON, Invoke
 from tests.e2e.commands import free_port
 
-LAST_LINE = "Both run until Ctrl-C."
+LAST_LINE = "It runs until Ctrl-C."
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def _start(site: OwnServer, children: Children) -> None:
         output.say(f"  logs     {children.log('server').parent}/up-*.log")
         log_in(who_typed(), site, client)
         tell_lines(site, client)
-    output.say("Both run until Ctrl-C.")
+    output.say("It runs until Ctrl-C.")
 
 
 def _first_state(client: Client, children: Children) -> str:
