@@ -28,6 +28,6 @@ def home() -> Path:
         return user_data_path("hecaton", appauthor=False)
     except RuntimeError as error:
         raise BadRequest(
-            f"nothing says where the data of user {os.getuid()} is to lie: there is neither a home folder nor HOME",
+            "nothing says where your data is to lie: there is neither a home folder nor HOME",
             f"Set {ENVIRONMENT} to a folder.",
         ) from error

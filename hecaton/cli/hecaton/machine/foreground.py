@@ -6,18 +6,21 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import FrameType
 
 from hecaton.cli import output, units
 from hecaton.cli.hecaton.demo.cluster import find_engine
-from hecaton.cli.hecaton.machine.person import log_in, who_typed
+from hecaton.cli.hecaton.machine import person
 from hecaton.cli.hecaton.machine.site import OwnServer, admin_of, site_in, tell_cards, tell_lines, tell_no_engine
 from hecaton.client import Client
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import WorkerStatus
 from hecaton.wire.home import ENVIRONMENT, home
+
+assert sys.platform != "win32"  # `up` has said so before this is imported
 
 STOP_SECONDS = 100.0
 """A worker gives its jobs time to end."""
@@ -62,7 +65,7 @@ def _start(site: OwnServer, children: Children) -> None:
             children.start("worker", "hecaton.cli.hecaton_gpu.main", ["run", site.local], site.worker_secrets)
             output.say(f"  worker   {_first_state(client, children)}")
         output.say(f"  logs     {children.log('server').parent}/up-*.log")
-        log_in(who_typed(), site, client)
+        person.log_in(person.who_typed(), site, client)
         tell_lines(site, client)
     output.say("It runs until Ctrl-C.")
 

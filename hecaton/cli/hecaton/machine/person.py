@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,8 @@ from hecaton.cli.hecaton.machine.site import OwnServer
 from hecaton.client import Client
 from hecaton.core.model import KeyScope
 from hecaton.wire.home import ENVIRONMENT
+
+assert sys.platform != "win32"  # `up` has said so before this is imported
 
 PROFILES_IN = "HECATON_PROFILES_IN"
 """His HECATON_HOME, which sudo does not pass on; where it is not set, it is as his account has it by itself."""

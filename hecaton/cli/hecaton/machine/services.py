@@ -12,8 +12,7 @@ from pathlib import Path
 
 from hecaton.cli import output, units
 from hecaton.cli.hecaton.demo.cluster import find_engine, find_python_image
-from hecaton.cli.hecaton.machine import place
-from hecaton.cli.hecaton.machine.person import PROFILES_IN, log_in, who_typed
+from hecaton.cli.hecaton.machine import person, place
 from hecaton.cli.hecaton.machine.site import (
     OwnServer,
     admin_of,
@@ -30,6 +29,8 @@ from hecaton.core.errors import Conflict, Forbidden, HecatonError
 from hecaton.core.model import Mode
 from hecaton.wire.address import DEFAULT_PORT, parse
 from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME, home
+
+assert sys.platform != "win32"  # `up` has said so before this is imported
 
 WORKER = "hecaton-gpu"
 
@@ -51,7 +52,7 @@ def run(port: int | None, ip: str | None) -> None:
         _go_to_place()
     output.say(f"Hecaton is in {place.PLACE}.")
     os.umask(0o077)
-    person = who_typed()
+    typist = person.who_typed()
     site = _site(port, ip)
     os.environ[ENVIRONMENT] = str(site.home)
     _server(site)
@@ -59,7 +60,7 @@ def run(port: int | None, ip: str | None) -> None:
         output.say(f"  server   https://{site.address}, certificate {site.pin}")
         tell_cards()
         _worker(site, client)
-        log_in(person, site, client)
+        person.log_in(typist, site, client)
         tell_lines(site, client)
 
 
@@ -69,7 +70,7 @@ def _become_root() -> None:
     if sudo is None:
         raise Forbidden("hecaton up installs services, which only root may", "There is no sudo here: log in as root.")
     output.say(f"hecaton up installs services and {place.PLACE}: sudo asks for your password, once.")
-    os.execv(sudo, [sudo, "--", "env", f"{PROFILES_IN}={home()}", *_again(sys.executable)])
+    os.execv(sudo, [sudo, "--", "env", f"{person.PROFILES_IN}={home()}", *_again(sys.executable)])
 
 
 def _go_to_place() -> None:
