@@ -84,7 +84,7 @@ ROWS = (
         "{cli.hecaton.jobs.each.ARRAY_LIMIT:size}",
         "refused; one item to a line has no limit",
     ),
-    Row("Items of a batch in one request", "{wire.api.MAX_ITEMS:count}", "413; the client sends several"),
+    Row("Items of a batch in one request", "{wire.api.batches.MAX_ITEMS:count}", "413; the client sends several"),
     Row(
         "Items, arguments and tags in a request that is longer than others may be",
         "{server.web.batch_api.MAX_OBJECTS:count} objects in the items, {server.web.http.BODY_LIMIT:size} beside them",
@@ -439,7 +439,7 @@ EXEMPT: Mapping[str, str] = {
     "client.connection.CONNECT_LIMIT": "a client's patience with its server",
     "client.http.LONGEST_PAUSE": "a client's patience with its server",
     "core.shown.LONGEST": "how much of one text stands in a Python prompt",
-    "wire.usage.LONGEST_AGE": "ten years: nothing is older",
+    "wire.api.accounts.LONGEST_AGE": "ten years: nothing is older",
     "serverless.protocol.DEFAULT_MAX_RESULT": "until the worker has said what --max-result is",
     "serverless.protocol.MAX_INLINE": "core.model.INLINE_LIMIT as containers know it",
     "store.sqlite.file.QUICK_CHECK_LIMIT": "how much is read at start",

@@ -11,8 +11,8 @@ import msgspec
 from hecaton.cli import output
 from hecaton.core.errors import BadRequest, Unreachable
 from hecaton.core.model import KeyScope
-from hecaton.wire.address import IS_IT_RUNNING, Address, introduction, parse, resolve
-from hecaton.wire.tls import SelfSigned, Untrusted, fingerprint
+from hecaton.wire.reach.address import IS_IT_RUNNING, Address, introduction, parse, resolve
+from hecaton.wire.reach.tls import SelfSigned, Untrusted, fingerprint
 
 _HASH = "SHA256:"
 _WHERE_LINES_COME_FROM = "Paste all of what `hecaton up` has printed: ADDRESS/FINGERPRINT/KEY."

@@ -15,8 +15,7 @@ from hecaton.client.nouns.users import UserCalls
 from hecaton.client.nouns.workers import WorkerCalls
 from hecaton.core.errors import NotFound, Unauthenticated
 from hecaton.wire import api
-from hecaton.wire.api import API
-from hecaton.wire.usage import KeyLogin
+from hecaton.wire.api import API, KeyLogin
 
 
 class Client(JobCalls, BatchCalls, ImageCalls, WorkerCalls, UserCalls):

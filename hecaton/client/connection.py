@@ -16,8 +16,8 @@ from urllib3 import exceptions
 from urllib3.response import BaseHTTPResponse
 
 from hecaton.core.errors import HecatonError, Unreachable
-from hecaton.wire import proxies, tls
-from hecaton.wire.address import IS_IT_RUNNING, parse
+from hecaton.wire.reach import proxies, tls
+from hecaton.wire.reach.address import IS_IT_RUNNING, parse
 
 CONNECT_LIMIT = 10.0
 """Seconds for the connection itself, within the deadline of the whole call."""

@@ -13,7 +13,7 @@ from hecaton.client.http import Transport
 from hecaton.core.errors import HecatonError, TooMany, Unavailable, Unreachable, WrongMethod
 from hecaton.wire.api import API, JobView, NewJob, Submitted
 from hecaton.wire.decoding import decode
-from hecaton.wire.tls import Untrusted
+from hecaton.wire.reach.tls import Untrusted
 
 MOST_FOLLOWED = 8
 """Answers of one client that are open for what is still to come of them; each has a connection to itself."""

@@ -19,10 +19,10 @@ from hecaton import __version__
 from hecaton.client.heads import ahead_of, encoded, is_about, seconds_of, target, token_value
 from hecaton.client.payload import Source
 from hecaton.core import errors
-from hecaton.wire.address import parse, resolve
 from hecaton.wire.decoding import decode
 from hecaton.wire.errors import from_reply, from_status, said_by_a_server
-from hecaton.wire.tls import Untrusted
+from hecaton.wire.reach.address import parse, resolve
+from hecaton.wire.reach.tls import Untrusted
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse

@@ -16,10 +16,10 @@ import msgspec
 
 from hecaton.client.shared_file import locked, private_folder, read, replace
 from hecaton.core.errors import BadRequest, Conflict, NotFound
-from hecaton.wire.address import parse
 from hecaton.wire.decoding import decode
 from hecaton.wire.home import home
-from hecaton.wire.tls import fingerprint
+from hecaton.wire.reach.address import parse
+from hecaton.wire.reach.tls import fingerprint
 
 
 class Profile(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -23,8 +23,7 @@ from hecaton.core.errors import BadRequest, TooLarge
 from hecaton.core.model import INLINE_LIMIT, Kind, Mode
 from hecaton.core.options import checked, values_of
 from hecaton.core.scripts import LOOKED_AT, check
-from hecaton.wire.api import API, BatchItem, BlobRef, NewJob, ServerInfo, Submitted
-from hecaton.wire.retries import RetryBatch
+from hecaton.wire.api import API, BatchItem, BlobRef, NewJob, RetryBatch, ServerInfo, Submitted
 
 Holder = TypeVar("Holder", NewJob, BatchItem)
 """What holds a payload."""

@@ -44,10 +44,10 @@ from hecaton.store.blobs import FolderBlobs
 from hecaton.store.instance import Instance
 from hecaton.store.sqlite.database import SqliteDatabase, open_database
 from hecaton.store.sqlite.file import without_locks
-from hecaton.wire.address import parse
 from hecaton.wire.api import NewUser
 from hecaton.wire.bounds import MAX_FRAME
 from hecaton.wire.channel import PATH
+from hecaton.wire.reach.address import parse
 
 ADMIN = "admin"
 

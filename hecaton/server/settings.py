@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from hecaton.wire.address import DEFAULT_PORT
 from hecaton.wire.channel import LOST_AFTER
+from hecaton.wire.reach.address import DEFAULT_PORT
 
 BOTH_FAMILIES = "::"
 """The host at which IPv4 is heard as well as IPv6."""

@@ -16,7 +16,7 @@ from hecaton.cli.hecaton_gpu import options as gpu_options
 from hecaton.cli.hecaton_gpu import worker as gpu_worker
 from hecaton.cli.hecaton_gpu.options import WorkerOptions, unit_name
 from hecaton.core.errors import Conflict
-from hecaton.wire.address import resolve
+from hecaton.wire.reach.address import resolve
 from hecaton.worker.link import registration
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.memory import journal

@@ -14,7 +14,7 @@ from hecaton.cli.hecaton_server.certificate import own_certificate
 from hecaton.client import Client, profiles
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import KeyScope
-from hecaton.wire.tls import Untrusted, fingerprint
+from hecaton.wire.reach.tls import Untrusted, fingerprint
 from hecaton.worker.link import registration
 from tests.cli.conftest import Ended, Invoke
 from tests.server.running import PASSWORD

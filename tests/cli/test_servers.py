@@ -15,7 +15,7 @@ from cryptography import x509
 
 from hecaton.cli.hecaton_server.certificate import own_certificate
 from hecaton.client import profiles
-from hecaton.wire.tls import fingerprint
+from hecaton.wire.reach.tls import fingerprint
 from tests.cli.conftest import Invoke, Process
 from tests.client.certificates import self_signed
 from tests.client.scripted import ScriptedServer, error, reply

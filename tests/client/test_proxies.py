@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from hecaton.client import BadRequest, Client, Unreachable
-from hecaton.wire.address import resolve
+from hecaton.wire.reach.address import resolve
 from tests.client.certificates import server_context
 from tests.client.scripted import ScriptedServer, reply
 from tests.wire.forwarding import ForwardingProxy

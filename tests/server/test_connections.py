@@ -36,7 +36,7 @@ from hecaton.server.forwarded import Proxies
 from hecaton.server.settings import Settings
 from hecaton.server.web.handshake import Handshakes
 from hecaton.server.web.protocol import patient
-from hecaton.wire import tls
+from hecaton.wire.reach import tls
 from tests.server.people import Person
 from tests.server.running import PASSWORD
 from tests.server.scripted_worker import ScriptedWorker

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from hecaton.wire import api
-from hecaton.wire.usage import UserChange
+from hecaton.wire.api import UserChange
 from tests.faults.figures import figure
 from tests.server.people import Person
 from tests.server.running import IMAGE, Running, running

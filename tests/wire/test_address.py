@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from hecaton.cli.hecaton_server.certificate import own_certificate
 from hecaton.core.errors import BadRequest, Unreachable
-from hecaton.wire.address import Address, Place, introduction, is_local, parse, resolve
-from hecaton.wire.tls import Untrusted, fingerprint
+from hecaton.wire.reach.address import Address, Place, introduction, is_local, parse, resolve
+from hecaton.wire.reach.tls import Untrusted, fingerprint
 from tests.client.certificates import self_signed, server_context
 from tests.client.scripted import ScriptedServer, serve_text
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from hecaton.core.errors import BadRequest
-from hecaton.wire.proxies import proxy_for
+from hecaton.wire.reach.proxies import proxy_for
 
 
 @pytest.fixture(autouse=True)

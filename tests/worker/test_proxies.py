@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from hecaton.core.errors import Unreachable
 from hecaton.core.model import JobId
-from hecaton.wire.address import Address, resolve
+from hecaton.wire.reach.address import Address, resolve
 from hecaton.worker.link import link as module
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.link import ServerLink

@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from hecaton.core.errors import BadRequest, Conflict, Forbidden, Unauthenticated, Unreachable
-from hecaton.wire.address import resolve
+from hecaton.wire.reach.address import resolve
 from hecaton.worker.link import registration
 from hecaton.worker.link.registration import WorkerConfig, load, matches, register, still_known
 

@@ -91,7 +91,7 @@ class Cli:
     def _url(self, profile: Profile) -> str:
         """Finds out the scheme where nobody had answered before, tells what has to be told, and remembers it."""
         from hecaton.client import profiles
-        from hecaton.wire.address import resolve
+        from hecaton.wire.reach.address import resolve
 
         address = resolve(profile.address, profile.ca_file, profile.scheme)
         if address.warning and not self.quiet:

@@ -346,7 +346,7 @@ def announce(started: Announcement) -> None:
 
 def _certificate_line(settings: Settings) -> list[str]:
     """What those compare who see it for the first time."""
-    from hecaton.wire.tls import fingerprint
+    from hecaton.wire.reach.tls import fingerprint
 
     if settings.ssl_certfile is None:
         return []

@@ -7,8 +7,8 @@ import ipaddress
 import click
 
 from hecaton.core.errors import BadRequest
-from hecaton.wire.address import is_prefix, parse
 from hecaton.wire.api import API
+from hecaton.wire.reach.address import is_prefix, parse
 
 
 class Network(click.ParamType[str]):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from hecaton.client.nouns.calls import Calls, member, path_in
 from hecaton.core.model import KeyScope, Role
 from hecaton.wire import api
-from hecaton.wire.api import API
-from hecaton.wire.usage import Clear, Cleared, Key, NewKey, Usage, UserChange
+from hecaton.wire.api import API, Clear, Cleared, Key, NewKey, Usage, UserChange
 
 
 class UserCalls(Calls):

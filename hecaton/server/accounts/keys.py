@@ -13,7 +13,7 @@ from hecaton.server.clock import uuid7
 from hecaton.server.resources import Resources
 from hecaton.store.port import Store
 from hecaton.wire import api
-from hecaton.wire.usage import Key
+from hecaton.wire.api import Key
 
 KEY_LIFE = 3600.0
 """Seconds in which it may be used."""

@@ -22,7 +22,7 @@ import msgspec
 
 from hecaton import __version__
 from hecaton.core.errors import BadRequest
-from hecaton.wire.proxies import Proxy, proxy_for
+from hecaton.wire.reach.proxies import Proxy, proxy_for
 
 T = TypeVar("T")
 

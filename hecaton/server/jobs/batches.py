@@ -34,7 +34,7 @@ from hecaton.server.resources import Resources
 from hecaton.store import port
 from hecaton.store.port import Appended, EndedItem, Store
 from hecaton.wire import api
-from hecaton.wire.retries import RetryBatch
+from hecaton.wire.api import RetryBatch
 
 PAGE = 500
 PAGE_BYTES = 1024 * 1024

@@ -16,7 +16,7 @@ from hecaton.core.model import INLINE_LIMIT, Body, JobSpec, Kind
 from hecaton.core.options import check, values_of
 from hecaton.store.port import Blobs, NewJob, Store
 from hecaton.wire import api
-from hecaton.wire.retries import Retry, RetryBatch
+from hecaton.wire.api import Retry, RetryBatch
 
 MAX_ARGUMENT = 128 * 1024
 """Bytes: Linux gives a program no longer one."""

@@ -13,7 +13,7 @@ from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.jobs.budget import Budget
 from hecaton.server.jobs.quotas import MAX_WAITING_LANES
 from hecaton.server.resources import Resources
-from hecaton.wire.usage import Clear, Cleared, Usage
+from hecaton.wire.api import Clear, Cleared, Usage
 
 STEP = 200
 """Jobs looked at in one transaction."""

@@ -37,8 +37,7 @@ from hecaton.server.web.transfer import (
 )
 from hecaton.store.port import Store
 from hecaton.wire import api
-from hecaton.wire.retries import Retry
-from hecaton.wire.usage import Enrolment, Key, KeyLogin, NewKey, UserChange
+from hecaton.wire.api import Enrolment, Key, KeyLogin, NewKey, Retry, UserChange
 
 MAX_KEY = 128
 _KEY = api.IDEMPOTENCY_HEADER.lower().encode()

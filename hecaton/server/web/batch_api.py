@@ -16,7 +16,7 @@ from hecaton.server.web.http import Call, Route, Stream, decode
 from hecaton.server.web.queries import AFTER, BEFORE, LIMIT, ORDER, STREAM
 from hecaton.server.web.transfer import LINES
 from hecaton.wire import api
-from hecaton.wire.retries import RetryBatch
+from hecaton.wire.api import RetryBatch
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Of a request with items. Clients send about 1 MiB at a time, so that nobody waits long behind the parser."""

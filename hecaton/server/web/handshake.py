@@ -16,7 +16,7 @@ from hecaton.server.connections import Connections, Seat
 from hecaton.server.tasks import Tasks
 from hecaton.server.web.heads import Refused
 from hecaton.server.web.protocol import Patient
-from hecaton.wire.address import is_local
+from hecaton.wire.reach.address import is_local
 
 MAX_HANDSHAKE = 10.0
 """Seconds for the first byte, and from then on for the handshake of TLS."""

@@ -21,9 +21,8 @@ from hecaton.server.web.api import MAX_KEY
 from hecaton.server.web.http import Route
 from hecaton.server.web.transfer import BYTES, JSON, LINES
 from hecaton.wire import api
+from hecaton.wire.api import Clear, Enrolment, KeyLogin, NewKey, Retry, RetryBatch, UserChange
 from hecaton.wire.errors import ErrorReply
-from hecaton.wire.retries import Retry, RetryBatch
-from hecaton.wire.usage import Clear, Enrolment, KeyLogin, NewKey, UserChange
 
 Described = dict[str, Any]
 

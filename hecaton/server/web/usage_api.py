@@ -5,7 +5,7 @@ from __future__ import annotations
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.jobs.usages import Usages
 from hecaton.server.web.http import Call, Route, decode
-from hecaton.wire.usage import Clear, Cleared, Usage
+from hecaton.wire.api import Clear, Cleared, Usage
 
 
 class UsageApi:

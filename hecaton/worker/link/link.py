@@ -4,8 +4,7 @@ It comes back for ever by itself. What is sent while there is no connection is d
 worker's brain says again what still matters.
 
 Results that come while the server stores earlier ones leave together when it has, or when they are many: the busier
-both are, the less each costs, and nothing waits while there is nothing to wait for. But that a job has started: most
-have ended a moment later, which says it, too.
+both are, the less each costs. That a job has started waits a moment: most have ended by then, which says it, too.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import structlog
 
 from hecaton.core.errors import NoUpgrade
 from hecaton.core.model import AttemptRef
-from hecaton.wire import channel, proxies, tls
+from hecaton.wire import channel
 from hecaton.wire.bounds import MAX_FRAME_OF_SERVER_BEFORE
 from hecaton.wire.channel import (
     Accepted,
@@ -42,6 +41,7 @@ from hecaton.wire.channel import (
 )
 from hecaton.wire.errors import IN_NGINX, STATUS, from_reply
 from hecaton.wire.frames import frames
+from hecaton.wire.reach import proxies, tls
 from hecaton.worker.link.notify import notify
 from hecaton.worker.link.registration import WorkerConfig
 

@@ -20,10 +20,11 @@ from typing import TypeVar
 import msgspec
 
 from hecaton.core.errors import BadRequest, Conflict, HecatonError, NotFound, Unreachable
-from hecaton.wire import address, api, proxies, tls
+from hecaton.wire import api
+from hecaton.wire.api import Enrolment
 from hecaton.wire.errors import from_reply, said_by_a_server
 from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME, home
-from hecaton.wire.usage import Enrolment
+from hecaton.wire.reach import address, proxies, tls
 
 _CONFIG = "worker.json"
 _CA = "ca.pem"

@@ -53,7 +53,7 @@ def join(cli: Cli, line: str, name: str | None) -> None:
 def _name(line: JoinLine, name: str | None) -> str:
     """What it is called here: as said, as it was called before, or by its host."""
     from hecaton.client import profiles
-    from hecaton.wire.address import parse
+    from hecaton.wire.reach.address import parse
 
     known = profiles.at(line.address).name
     return name or (known if ":" not in known else parse(line.address).host.replace(":", "-"))

@@ -27,8 +27,8 @@ from hecaton.cli.hecaton_server.unit import install_server
 from hecaton.client import Client
 from hecaton.core.errors import Conflict, Forbidden, HecatonError
 from hecaton.core.model import Mode
-from hecaton.wire.address import DEFAULT_PORT, parse
 from hecaton.wire.home import ENVIRONMENT, SERVICE_HOME, home
+from hecaton.wire.reach.address import DEFAULT_PORT, parse
 
 assert sys.platform != "win32"  # `up` has said so before this is imported
 

@@ -18,8 +18,8 @@ from hecaton.cli.hecaton_server.main import seen_from_elsewhere
 from hecaton.client import Client
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import KeyScope
-from hecaton.wire.address import parse
-from hecaton.wire.tls import CA_ENVIRONMENT, fingerprint
+from hecaton.wire.reach.address import parse
+from hecaton.wire.reach.tls import CA_ENVIRONMENT, fingerprint
 from hecaton.worker.runtimes import gpus
 
 START_SECONDS = 60.0

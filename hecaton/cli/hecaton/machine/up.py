@@ -9,7 +9,7 @@ import click
 from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.tree import Command
 from hecaton.core.errors import BadRequest
-from hecaton.wire.address import DEFAULT_PORT
+from hecaton.wire.reach.address import DEFAULT_PORT
 
 
 @click.command(cls=Command, talks=False)

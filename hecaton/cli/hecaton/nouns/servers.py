@@ -75,7 +75,7 @@ def _look(address: str, ca_file: str | None) -> tuple[str | None, str | None]:
     A server that is down may be registered; one that cannot be trusted may not."""
     from hecaton.cli.first_contact import meet
     from hecaton.client import Client, profiles
-    from hecaton.wire.tls import Untrusted
+    from hecaton.wire.reach.tls import Untrusted
 
     try:
         found, certificate = meet(address, ca_file)

@@ -14,7 +14,7 @@ from hecaton.cli.hecaton.tree import Command, confirm, yes_option
 from hecaton.cli.terminal import Column, duration, size
 
 if TYPE_CHECKING:
-    from hecaton.wire.usage import Usage
+    from hecaton.wire.api import Usage
 
 COLUMNS = [
     Column("USERNAME", flexible=True),

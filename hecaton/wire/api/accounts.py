@@ -1,5 +1,4 @@
-"""HTTP bodies of the people's API about users: how they come in, what they become, and what they have stored and use.
-As those of `api`."""
+"""HTTP bodies about users: how they come in, what they become, and what they have stored and use."""
 
 from __future__ import annotations
 
@@ -8,12 +7,45 @@ from typing import Annotated
 import msgspec
 
 from hecaton.core.model import KeyScope, Role
+from hecaton.wire.api.base import Reply, Request
+
+
+class Login(Request, frozen=True):
+    username: str
+    password: str
+
+
+class Token(Reply, frozen=True):
+    token: str
+    username: str
+    role: Role
+    expires_at: float
+
+
+class NewUser(Request, frozen=True):
+    username: str
+    password: str
+    role: Role = Role.USER
+
+
+class NewPassword(Request, frozen=True):
+    """`old_password`: needed for one's own."""
+
+    password: str
+    old_password: str | None = None
+
+
+class UserView(Reply, frozen=True):
+    username: str
+    role: Role
+    created_at: float
+
 
 LONGEST_AGE = 3650 * 86400.0
 """Seconds."""
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(Reply, frozen=True):
     """What a user has, and may have. Bytes stored: `payloads` (with what the jobs themselves take), `results`, `logs`,
     `files` (uploads, and results that came as such). `waiting`: jobs, of so many `kinds` (image, mode, handler,
     options). `running`: places that work for him; at most `max_running`, or all that nobody else has work for."""
@@ -33,13 +65,13 @@ class Usage(msgspec.Struct, frozen=True):
     max_running: int | None = None
 
 
-class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class NewKey(Request, frozen=True):
     """For somebody whom the caller vouches for."""
 
     scope: KeyScope
 
 
-class Key(msgspec.Struct, frozen=True):
+class Key(Reply, frozen=True):
     """Shown this once; for one use, until `expires_at`."""
 
     key: str
@@ -47,24 +79,24 @@ class Key(msgspec.Struct, frozen=True):
     expires_at: float
 
 
-class KeyLogin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class KeyLogin(Request, frozen=True):
     key: str
 
 
-class Enrolment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Enrolment(Request, frozen=True):
     """`name`: of the new worker."""
 
     key: str
     name: str
 
 
-class UserChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class UserChange(Request, frozen=True):
     """What an admin makes of a user."""
 
     role: Role
 
 
-class Clear(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Clear(Request, frozen=True):
     """Remove jobs that ended more than `older_than` seconds ago, and batches of which no job is left. `username`:
     whose, for admins; else one's own."""
 
@@ -72,7 +104,7 @@ class Clear(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     username: str | None = None
 
 
-class Cleared(msgspec.Struct, frozen=True):
+class Cleared(Reply, frozen=True):
     """`jobs`: so many were removed. Their uploads go within minutes, those of the last day when they are a day old."""
 
     jobs: int

@@ -19,7 +19,7 @@ from typing import NoReturn
 import msgspec
 
 from hecaton.core.errors import BadRequest, Unreachable
-from hecaton.wire import proxies, tls
+from hecaton.wire.reach import proxies, tls
 
 DEFAULT_PORT = 8181
 """For addresses without a scheme; `http://host` means port 80 and `https://host` 443, as everywhere."""

@@ -1,0 +1,37 @@
+"""HTTP bodies about workers."""
+
+from __future__ import annotations
+
+from hecaton.core.model import Gpu, WorkerStatus
+from hecaton.wire.api.base import Reply, Request
+
+
+class NewWorker(Request, frozen=True):
+    name: str
+
+
+class WorkerCredentials(Reply, frozen=True):
+    id: str
+    name: str
+    token: str  # 256 random bits; shown once
+
+
+class SlotView(Reply, frozen=True):
+    index: int
+    gpu: Gpu | None
+    state: str  # "idle", "busy"; "lost": it cannot be used, the worker's `note` says why
+    image: str | None  # of the warm container on it, where the caller may see that image
+    jobs: tuple[str, ...]
+
+
+class WorkerView(Reply, frozen=True):
+    id: str
+    name: str
+    status: WorkerStatus
+    last_seen: float
+    runtime: str | None
+    version: str | None
+    registered_by: str
+    slots: tuple[SlotView, ...] = ()
+    drained: bool = False  # by an admin: gets nothing new, also after it comes back
+    note: str | None = None  # why it gets nothing, where that needs a sentence
