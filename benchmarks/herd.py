@@ -25,7 +25,8 @@ from benchmarks.subject import Subject
 from hecaton.core.model import Gpu, Reason
 from hecaton.core.options import EVERYWHERE
 from hecaton.wire.channel import PROTOCOL, Assign, Hello, Outcome, Results, SlotInfo, Started, ToWorker, Warm, Welcome
-from hecaton.worker.link.link import ServerLink, session
+from hecaton.worker.link.link import ServerLink
+from hecaton.worker.link.reaching import session
 from hecaton.worker.link.registration import WorkerConfig
 
 IMAGE = "herd"

@@ -15,7 +15,8 @@ from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.control import Control
 from hecaton.worker.endings import Meant, meant_by_sigterm
 from hecaton.worker.link.bodies import Bodies
-from hecaton.worker.link.link import FINAL_EXIT, ServerLink, session
+from hecaton.worker.link.link import FINAL_EXIT, ServerLink
+from hecaton.worker.link.reaching import session
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.memory.journal import NewerJournal
 from hecaton.worker.runtimes import python_mount

@@ -38,6 +38,7 @@ from hecaton.wire.channel import (
 from hecaton.worker.app import serve
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.link import link as module
+from hecaton.worker.link import reaching
 from hecaton.worker.link.bodies import Bodies, BodyRefused
 from hecaton.worker.link.link import ServerLink, reconnect_delay
 from hecaton.worker.link.notify import notify
@@ -152,7 +153,7 @@ async def test_a_server_that_says_welcome_and_can_store_no_result_is_asked_ever_
     async with ScriptedServer() as server:
         server.cannot_store = 4
         config, listener = server.config(tmp_path / "state"), Nobody()
-        async with module.session(config) as session:
+        async with reaching.session(config) as session:
             link = ServerLink(config, session)
             listener.at_welcome = lambda: link.send(_result("a"))  # as the brain does: it goes until it is accepted
             running = asyncio.create_task(link.run(listener))
@@ -169,7 +170,7 @@ async def test_nor_does_the_answer_to_a_beat_make_such_a_server_welcome(tmp_path
     async with ScriptedServer(heartbeat=0.02) as server:
         server.accepts = False
         config, listener = server.config(tmp_path / "state"), Nobody()
-        async with module.session(config) as session:
+        async with reaching.session(config) as session:
             link = ServerLink(config, session)
             listener.at_welcome = lambda: link.send(_result("a"))
             running = asyncio.create_task(link.run(listener))
@@ -301,7 +302,7 @@ def _result(name: str, ran: float | None = None) -> Results:
 async def _connected(server: ScriptedServer, tmp_path: Path) -> AsyncIterator[ServerLink]:
     config = server.config(tmp_path / "state")
     listener = Nobody()
-    async with module.session(config) as session:
+    async with reaching.session(config) as session:
         link = ServerLink(config, session)
         running = asyncio.create_task(link.run(listener))
         await asyncio.wait_for(listener.welcomed.wait(), PATIENCE)
@@ -343,7 +344,7 @@ async def test_a_body_is_tried_again_until_the_server_can_give_and_take_it(tmp_p
     async with ScriptedServer() as server:
         config = server.config(tmp_path / "state")
         name = server.keep(b"x" * 3_000_000)
-        async with module.session(config) as session:
+        async with reaching.session(config) as session:
             bodies = Bodies(config.url, session)
             for transfer in (bodies.fetch, bodies.store):
                 server.refuse_blobs = 503
@@ -360,7 +361,7 @@ async def test_containers_that_fetch_the_same_file_at_once_do_not_take_it_from_e
     async with ScriptedServer() as server:
         config = server.config(tmp_path / "state")
         name = server.keep(b"x" * 3_000_000)
-        async with module.session(config) as session:
+        async with reaching.session(config) as session:
             bodies = Bodies(config.url, session)
             fetching = [bodies.fetch(JobId("a"), name, tmp_path / "file", lasting=True) for _ in range(4)]
             await asyncio.wait_for(asyncio.gather(*fetching), PATIENCE)
@@ -389,7 +390,7 @@ async def test_what_a_proxy_says_about_a_body_is_said_once_and_tried_again(
         page = {**headers, "Server": "nginx/1.22.1"}
         server.proxy_says = lambda: web.Response(status=status, headers=page, body=b"<html></html>")
         notes: list[str] = []
-        async with module.session(config) as session:
+        async with reaching.session(config) as session:
             with capture_logs() as logs:
                 storing = asyncio.create_task(
                     Bodies(config.url, session).store(JobId("a"), name, tmp_path / "body", say=notes.append)
@@ -425,7 +426,7 @@ async def test_a_body_that_the_server_refuses_is_not_tried_again(tmp_path: Path)
     async with ScriptedServer() as server:
         server.refuse_blobs = 404
         config = server.config(tmp_path / "state")
-        async with module.session(config) as session:
+        async with reaching.session(config) as session:
             with pytest.raises(BodyRefused):
                 await Bodies(config.url, session).fetch(JobId("a"), "0" * 64, tmp_path / "body")
     assert not (tmp_path / "body").exists()
@@ -436,7 +437,7 @@ async def test_a_body_that_arrives_damaged_is_not_taken(tmp_path: Path) -> None:
         name = server.keep(b"right")
         server.blobs[name] = b"wrong"
         config = server.config(tmp_path / "state")
-        async with module.session(config) as session:
+        async with reaching.session(config) as session:
             with capture_logs() as logs:
                 fetching = asyncio.create_task(Bodies(config.url, session).fetch(JobId("a"), name, tmp_path / "body"))
                 await until_logged(logs, "its hash is another one")

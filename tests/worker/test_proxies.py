@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from hecaton.core.errors import Unreachable
 from hecaton.core.model import JobId
 from hecaton.wire.reach.address import Address, resolve
-from hecaton.worker.link import link as module
+from hecaton.worker.link import reaching
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.link import ServerLink
 from hecaton.worker.link.registration import register
@@ -52,7 +52,7 @@ async def test_connection_and_bodies_go_by_way_of_the_proxy(tmp_path: Path, monk
             config = msgspec.structs.replace(server.config(tmp_path / "state"), url=url)
             (tmp_path / "body").write_bytes(b"body")
             name = hashlib.sha256(b"body").hexdigest()
-            async with module.session(config) as session:
+            async with reaching.session(config) as session:
                 running = asyncio.create_task(ServerLink(config, session).run(Nobody()))
                 await server.connected()
                 await Bodies(config.url, session).store(JobId("a"), name, tmp_path / "body")
@@ -74,7 +74,7 @@ async def test_a_proxy_that_does_not_answer_is_named_alike(tmp_path: Path, monke
         assert f"the proxy {closed} (http_proxy)" in str(refused.value)
         assert "NO_PROXY" in str(refused.value)
         config = msgspec.structs.replace(ScriptedServer().config(tmp_path / "state"), url=url)
-        async with module.session(config) as session:
+        async with reaching.session(config) as session:
             with capture_logs() as logs:
                 running = asyncio.create_task(ServerLink(config, session).run(Nobody()))
                 await until_logged(
@@ -128,7 +128,7 @@ async def test_logins_in_netrc_are_for_others(tmp_path: Path, monkeypatch: pytes
         config = server.config(tmp_path / "state")
         (tmp_path / "body").write_bytes(b"body")
         name = hashlib.sha256(b"body").hexdigest()
-        async with module.session(config) as session:
+        async with reaching.session(config) as session:
             running = asyncio.create_task(ServerLink(config, session).run(Nobody()))
             await server.connected()
             await Bodies(config.url, session).store(JobId("a"), name, tmp_path / "body")

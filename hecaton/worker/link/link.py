@@ -1,4 +1,4 @@
-"""The worker's one connection to its server, and the HTTP beside it for large bodies.
+"""The worker's one connection to its server.
 
 It comes back for ever by itself. What is sent while there is no connection is dropped: after each Hello and Welcome the
 worker's brain says again what still matters.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import ssl
 import time
 from collections import deque
 from typing import Protocol
@@ -21,7 +20,6 @@ import aiohttp
 import msgspec
 import structlog
 
-from hecaton.core.errors import NoUpgrade
 from hecaton.core.model import AttemptRef
 from hecaton.wire import channel
 from hecaton.wire.bounds import MAX_FRAME_OF_SERVER_BEFORE
@@ -39,15 +37,12 @@ from hecaton.wire.channel import (
     Welcome,
     WorkerBeat,
 )
-from hecaton.wire.errors import IN_NGINX, STATUS, from_reply
 from hecaton.wire.frames import frames
-from hecaton.wire.reach import proxies, tls
 from hecaton.worker.link.notify import notify
+from hecaton.worker.link.reaching import UNAUTHENTICATED, Unwelcome, by_way_of, no_channel, too_old, untrusted
 from hecaton.worker.link.registration import WorkerConfig
 
 CONNECT_SECONDS = 15.0
-TCP_SECONDS = 5.0
-"""A black hole swallows a handshake, and the kernel repeats it ever more seldom: a new one is sooner through."""
 SHORTEST_DELAY = 0.2
 LONGEST_DELAY = 5.0
 """Seconds. After an outage a thousand workers are back within this time, spread evenly over it."""
@@ -96,10 +91,6 @@ class Sender(Protocol):
 FINAL_EXIT = 3
 """Exit code of a worker that only a person may start again, not systemd: another process is the same worker, or a newer
 release has written its journal."""
-
-
-class _Unwelcome(Exception):
-    """The server answered and will not have this worker now: try again slowly."""
 
 
 def reconnect_delay(failures: int, generator: random.Random) -> float:
@@ -190,12 +181,12 @@ class ServerLink:
                 if dismissed:
                     return
                 why = "the connection ended"
-            except _Unwelcome as error:
+            except Unwelcome as error:
                 why, pause = str(error), UNWELCOME_DELAY
             except aiohttp.ClientConnectorCertificateError as error:
-                why, pause = _untrusted(error, self._ca_file), UNWELCOME_DELAY
+                why, pause = untrusted(error, self._ca_file), UNWELCOME_DELAY
             except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
-                why = f"{str(error) or type(error).__name__}{_by_way_of(self._url)}"
+                why = f"{str(error) or type(error).__name__}{by_way_of(self._url)}"
             welcomed = welcomed or self._end_session(listener)
             # A welcome alone is not enough: a server whose disk is full says it, and hangs up at the first result.
             failures = 0 if self._of_use else failures + 1
@@ -216,7 +207,7 @@ class ServerLink:
         except aiohttp.WSServerHandshakeError as error:
             # A Hecaton server opens the connection before it looks at the token: another program answers here.
             by = error.headers.get("Server") if error.headers is not None else None
-            raise aiohttp.ClientError(_no_channel(error.status, by)) from error
+            raise aiohttp.ClientError(no_channel(error.status, by)) from error
         tasks: list[asyncio.Task[None]] = []
         hello: list[FromWorker] = [listener.hello()]
         self._unanswered = deque((time.clock_gettime(time.CLOCK_BOOTTIME),))
@@ -243,7 +234,7 @@ class ServerLink:
             for message in channel.decode_for_worker(frame.data):
                 if isinstance(message, Welcome):
                     if channel.common(message.protocol) is None:
-                        raise _Unwelcome(_too_old(message.protocol))
+                        raise Unwelcome(too_old(message.protocol))
                     patience = None  # `_beat` sees to it from now on: a timer for each frame costs more than the frame
                     tasks.append(asyncio.create_task(self._write(socket)))
                     tasks.append(asyncio.create_task(self._beat(socket, message.heartbeat)))
@@ -280,9 +271,9 @@ class ServerLink:
             )
             return True
         if code == channel.CLOSE_UNAUTHENTICATED:
-            raise _Unwelcome(_UNAUTHENTICATED)
+            raise Unwelcome(UNAUTHENTICATED)
         if code == channel.CLOSE_PROTOCOL:
-            raise _Unwelcome(f"the server refused what this worker said: {frame.extra or 'other protocol version'}")
+            raise Unwelcome(f"the server refused what this worker said: {frame.extra or 'other protocol version'}")
         return False
 
     def _end_session(self, listener: Listener) -> bool:
@@ -349,52 +340,3 @@ def _together(messages: list[FromWorker]) -> list[FromWorker]:
     ended = {outcome.ref for outcome in outcomes if outcome.ran is not None}
     head += [Started(tuple(begun))] if (begun := [ref for ref in started if ref not in ended]) else []
     return [*head, *others, *([Results(tuple(outcomes))] if outcomes else [])]
-
-
-_UNAUTHENTICATED = (
-    "the server does not know this worker's token (was the worker removed?). "
-    "Register it again: hecaton-gpu uninstall, then hecaton-gpu install SERVER"
-)
-
-
-def _too_old(protocol: int) -> str:
-    spoken = f"it speaks protocol {protocol}, this worker {channel.OLDEST} to {channel.PROTOCOL}"
-    return f"the server is too old for this worker: upgrade the server ({spoken})"
-
-
-def _no_channel(status: int, by: str | None) -> str:
-    """What it means that a handshake is answered with this status. `by`: the answer's header `Server`."""
-    if status in (401, 403, 407, 429) or status >= 500:
-        return str(from_reply(status, b"", by)).replace("\n", ". ")
-    if status == STATUS[NoUpgrade]:
-        named = f" ({by[:60]})" if by else ""
-        return f"the proxy in front of the server{named} does not pass Upgrade on. {IN_NGINX}"
-    named = f" by {by[:60]!r}" if by else ""
-    return f"the WebSocket was answered with status {status}{named}: a proxy in between has to pass it on. {IN_NGINX}"
-
-
-def _by_way_of(url: str) -> str:
-    proxy = proxies.proxy_for(url)
-    return "" if proxy is None else f", by way of {proxy}. {proxies.AROUND}"
-
-
-def _untrusted(error: aiohttp.ClientConnectorCertificateError, ca_file: str | None) -> str:
-    cause = error.certificate_error
-    if isinstance(cause, ssl.SSLError):
-        return str(tls.explain(cause, f"{error.host}:{error.port}", ca_file))
-    return str(error)
-
-
-def session(config: WorkerConfig) -> aiohttp.ClientSession:
-    """For channel and bodies. The CA is the one pinned at registration; there is no way back to plain HTTP. Nothing is
-    taken from the environment but the proxy, by our own rule: no logins of netrc."""
-    ca = None if config.ca_file is None else str(config.ca_file)
-    trust = tls.context(ca) if config.url.startswith("https://") else False
-    proxy = proxies.proxy_for(config.url)
-    return aiohttp.ClientSession(
-        trust_env=False,
-        proxy=None if proxy is None else proxy.url_with_login,
-        headers={"Authorization": f"Bearer {config.token}"},
-        connector=aiohttp.TCPConnector(ssl=trust, limit=8),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=TCP_SECONDS, sock_read=60),
-    )
