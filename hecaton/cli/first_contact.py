@@ -4,14 +4,13 @@ that say both, with a key to come in."""
 from __future__ import annotations
 
 import os
-import ssl
 
 import msgspec
 
 from hecaton.cli import output
-from hecaton.core.errors import BadRequest, Unreachable
+from hecaton.core.errors import BadRequest
 from hecaton.core.model import KeyScope
-from hecaton.wire.reach.address import IS_IT_RUNNING, Address, introduction, parse, resolve
+from hecaton.wire.reach.address import Address, introduction, parse, resolve, shown_by
 from hecaton.wire.reach.tls import SelfSigned, Untrusted, fingerprint
 
 _HASH = "SHA256:"
@@ -71,11 +70,7 @@ def follow(line: JoinLine) -> tuple[Address, str | None]:
     if line.pin is None:
         return resolve(line.address), None
     place = parse(line.address)
-    try:
-        certificate = ssl.get_server_certificate((place.host, place.port), timeout=5.0)
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise Unreachable(f"no server answers at {place.authority} with TLS: {why}", IS_IT_RUNNING) from error
+    certificate = shown_by(place)
     if fingerprint(certificate) != line.pin:
         raise Untrusted(
             f"{place.authority} shows another certificate ({fingerprint(certificate)}) than the line says",

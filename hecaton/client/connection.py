@@ -17,7 +17,7 @@ from urllib3.response import BaseHTTPResponse
 
 from hecaton.core.errors import HecatonError, Unreachable
 from hecaton.wire.reach import proxies, tls
-from hecaton.wire.reach.address import IS_IT_RUNNING, parse
+from hecaton.wire.reach.address import IS_IT_RUNNING, explain, parse
 
 CONNECT_LIMIT = 10.0
 """Seconds for the connection itself, within the deadline of the whole call."""
@@ -114,7 +114,7 @@ class Connection:
         cause = error.__cause__ or error.__context__
         tls_error = next((e for e in (*error.args, cause) if isinstance(e, ssl.SSLError)), None)
         if tls_error is not None:
-            explained = tls.explain(tls_error, self._where, self._ca_file)
+            explained = explain(tls_error, parse(self.url), self._ca_file)
             return explained if isinstance(explained, tls.Untrusted) else Fault(explained, sent=True, taken=False)
         if isinstance(error, exceptions.ProxyError) and self._proxy is not None:
             why = str(getattr(cause, "strerror", None) or cause or error).lower()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography import x509
 
 from hecaton.cli.first_contact import JoinLine, follow, is_line, read_line
 from hecaton.cli.hecaton_gpu.main import _main as hecaton_gpu
@@ -14,11 +15,12 @@ from hecaton.cli.hecaton_server.certificate import own_certificate
 from hecaton.client import Client, profiles
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import KeyScope
-from hecaton.wire.reach.tls import Untrusted, fingerprint
+from hecaton.wire.reach.tls import SelfSigned, Untrusted, fingerprint
 from hecaton.worker.link import registration
 from tests.cli.conftest import Ended, Invoke
 from tests.server.running import PASSWORD
 from tests.server.server_process import ServerProcess
+from tests.wire.forwarding import ForwardingProxy
 
 
 class Site:
@@ -49,6 +51,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         server.kill()
 
 
+def test_a_machine_may_be_called_what_no_certificate_can_have(tmp_path: Path) -> None:
+    names = ["büro-pc", "ü" * 70, "a..b", "10.0.0.1", "gpu.example.com"]
+    certificate, _ = own_certificate(tmp_path, names)
+    parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
+    listed = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert listed.get_values_for_type(x509.DNSName) == ["xn--bro-pc-3ya", "gpu.example.com"]
+    assert list(map(str, listed.get_values_for_type(x509.IPAddress))) == ["10.0.0.1"]
+
+
 def test_a_line_is_what_it_is_made_of() -> None:
     for address in ("gpu.example.com:8181", "[::1]:8181", "https://example.com/hecaton"):
         for pin in (None, "SHA256:" + "a-_9" * 10 + "abc"):
@@ -73,6 +84,36 @@ def test_a_laptop_joins_with_one_line_that_nobody_can_use_again(invoke: Invoke, 
     assert invoke("join", str(site.line(KeyScope.LOGIN)), "--name", "lab").code == 0
     names = [known.name for known in profiles.all_servers() if known.address == site.address]
     assert names == ["127.0.0.1", "lab"]
+
+
+def test_a_laptop_behind_a_proxy_joins_by_way_of_it(
+    invoke: Invoke, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = site.line(KeyScope.LOGIN)
+    away = msgspec.structs.replace(line, address=f"hecaton.invalid:{line.address.rpartition(':')[2]}")
+    with ForwardingProxy() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        assert invoke("join", str(away), "--name", "away").code == 0
+        assert invoke("user", "list").code == 0
+        assert {asked.split()[1] for asked in proxy.asked} == {away.address}
+    refused = invoke("join", str(away))
+    assert refused.code == 4
+    assert f"the proxy {proxy.url} (HTTPS_PROXY) does not answer" in refused.err
+
+
+@pytest.mark.parametrize("scheme", ["", "https://"])
+def test_who_has_not_joined_hears_the_fingerprint_and_how_to(
+    invoke: Invoke, site: Site, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("HECATON_SERVER", f"{scheme}{site.address}")
+    refused = invoke("ps")
+    assert refused.code == 4
+    with Client(f"{scheme}{site.address}") as client, pytest.raises(SelfSigned) as caught:
+        client.health()
+    for said in (refused.err, str(caught.value)):
+        assert f"is self-signed and not known here: {site.pin}" in said
+        assert "`hecaton join LINE`" in said
+        assert f"`hecaton server new --ip {site.address} --name NAME`" in said
 
 
 def test_whoever_answers_in_the_servers_place_hears_no_key(invoke: Invoke, site: Site) -> None:

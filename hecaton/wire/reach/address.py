@@ -186,10 +186,41 @@ def introduction(address: str, *, timeout: float = 5.0) -> str | None:
     try:
         if not all(is_local(one) for one in _look_up(place)):
             return None
-        certificate = ssl.get_server_certificate((place.host, place.port), timeout=timeout)
-    except OSError:
+        certificate = shown_by(place, timeout=timeout)
+    except Unreachable:
         return None
     return certificate if tls.is_pin(certificate) else None
+
+
+def shown_by(place: Place, *, timeout: float = 5.0) -> str:
+    """The certificate (PEM) of whoever answers there, by way of the proxy if there is one: trusted by nobody yet.
+    Unreachable if nobody does with TLS."""
+    proxy = proxies.proxy_for(place.url("https"))
+    unproven = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unproven.check_hostname, unproven.verify_mode = False, ssl.CERT_NONE
+    door = place if proxy is None else Place("http", proxy.host, proxy.port)
+    with _connect(door, timeout, None if proxy is None else f"{proxy} does not answer") as connection:
+        if proxy is not None and not opened(connection, place, proxy):
+            raise Unreachable(f"{proxy} gives no way to {place.authority}", proxies.AROUND)
+        try:
+            with unproven.wrap_socket(connection, server_hostname=_server_name(place)) as secured:
+                certificate = secured.getpeercert(binary_form=True)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise Unreachable(f"no server answers at {place.authority} with TLS: {why}", IS_IT_RUNNING) from error
+    assert certificate is not None
+    return ssl.DER_cert_to_PEM_cert(certificate)
+
+
+def explain(error: ssl.SSLError, place: Place, ca_file: str | os.PathLike[str] | None) -> Unreachable:
+    """As `tls.explain`; of a certificate that nobody but itself vouches for with its fingerprint."""
+    explained = tls.explain(error, place.authority, ca_file)
+    if not isinstance(explained, tls.SelfSigned):
+        return explained
+    try:
+        return tls.introduced(explained, place.authority, shown_by(place))
+    except Unreachable:
+        return explained
 
 
 def _through_proxy(
@@ -209,7 +240,7 @@ def _through_proxy(
             if opened(connection, place, proxy) and _handshake(connection, context, place, time.monotonic() + timeout):
                 return Address(place.url("https"), "https")
         except ssl.SSLError as error:
-            raise tls.explain(error, place.authority, ca_file) from error
+            raise explain(error, place, ca_file) from error
     raise BadRequest(f"{place.authority} does not speak TLS, by way of {proxy}", spelled_out)
 
 
@@ -273,13 +304,18 @@ def _answers_tls(place: Place, ca_file: str | os.PathLike[str] | None, timeout: 
         try:
             return _handshake(connection, context, place, time.monotonic() + timeout)
         except ssl.SSLError as error:
-            raise tls.explain(error, place.authority, ca_file) from error
+            raise explain(error, place, ca_file) from error
+
+
+def _server_name(place: Place) -> str:
+    """Without the zone of an IPv6 address, which is this machine's affair."""
+    return place.host.partition("%")[0]
 
 
 def _handshake(connection: socket.socket, context: ssl.SSLContext, place: Place, deadline: float) -> bool:
     """The handshake by hand, because only the raw bytes tell a TLS server that refuses from one that speaks no TLS."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = context.wrap_bio(incoming, outgoing, server_hostname=place.host.partition("%")[0])
+    session = context.wrap_bio(incoming, outgoing, server_hostname=_server_name(place))
     answered = False
     while True:
         try:

@@ -96,6 +96,17 @@ def explain(error: ssl.SSLError, where: str, ca_file: str | os.PathLike[str] | N
     )
 
 
+def introduced(error: SelfSigned, where: str, certificate: str) -> SelfSigned:
+    """With the fingerprint of the certificate (PEM) that is shown, and how it comes to be known."""
+    hint = error.hint
+    if is_pin(certificate):
+        hint = (
+            "If hecaton-server there prints the same: `hecaton join LINE` with a line of its `hecaton up`, "
+            f"`hecaton server new --ip {where} --name NAME`, or HECATON_CA_FILE=CERT.pem."
+        )
+    return SelfSigned(f"{error.message}: {fingerprint(certificate)}", hint)
+
+
 def _explain_certificate(
     error: ssl.SSLCertVerificationError, where: str, ca_file: str | os.PathLike[str] | None
 ) -> Untrusted:

@@ -234,7 +234,7 @@ def _exchange(
         answer = connection.getresponse()
         return answer.status, answer.read()
     except ssl.SSLError as error:
-        raise tls.explain(error, where, ca_file) from error
+        raise address.explain(error, place, ca_file) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         way, hint = ("", "Is hecaton-server running there, and is the port right?")
