@@ -17,6 +17,7 @@ from hecaton.core.errors import Forbidden, HecatonError, NotFound
 UNIT_FOLDER = Path("/etc/systemd/system")
 _BOOTED = Path("/run/systemd/system")
 _COMMAND_SECONDS = 180.0
+_LAST_WORDS = 5  # lines
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -155,6 +156,18 @@ def status(name: str) -> Status:
     )
 
 
+def require_alive(name: str) -> None:
+    """HecatonError, with its last words, if it has just ended by itself, and will again."""
+    found = status(name)
+    if found.active == "failed" or found.detail == "auto-restart":
+        said = _run("journalctl", "--unit", name, "--lines", "20", "--output", "cat", "--no-pager", "--quiet").stdout
+        words = [line for line in said.splitlines() if not line.startswith(f"{name}.service:")][-_LAST_WORDS:]
+        raise HecatonError(
+            "\n".join([f"the service {name} does not stay up. It says", *words]),
+            f"All that it has said: journalctl -u {name}",
+        )
+
+
 def logs(name: str, lines: int, follow: bool) -> int:
     """Show the service's log on stdout, until Ctrl-C when following; the exit code of journalctl."""
     _installed(name)
@@ -218,6 +231,7 @@ __all__ = [
     "logs",
     "python_command",
     "require",
+    "require_alive",
     "started_with",
     "status",
     "uninstall",

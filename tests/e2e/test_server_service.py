@@ -28,6 +28,14 @@ def test_the_server_is_a_service_that_comes_back_and_keeps_its_data(engine: str)
         sh(machine, "systemctl kill -s KILL hecaton-server")
         assert is_healthy(machine, 8181), "systemd starts it again"
 
+        sh(
+            machine,
+            "(python -m http.server 8383 >/dev/null 2>&1 &) ; until python -c "
+            "'import socket; socket.create_connection((\"127.0.0.1\", 8383))'; do sleep 0.1; done 2>/dev/null",
+        )
+        taken = sh(machine, "! hecaton-server --port 8383 install")
+        assert "another program listens on 0.0.0.0 port 8383 already" in taken
+
         again = sh(machine, "hecaton-server --port 8282 install")
         assert "password" not in again, "the admin is there already"
         assert is_healthy(machine, 8282)

@@ -18,6 +18,7 @@ def test_a_machine_is_up_after_one_command_and_again_with_fresh_lines(engine: st
         assert "Hecaton is in /opt/hecaton." in said
         assert "password, shown only this once" in said
         assert "admin" in sh(machine, "HOME=/root hecaton user list"), "who has typed it is logged in"
+        assert "hecaton run train.py" not in said, "there is no worker"
         assert "no Docker engine answers here. Install it: curl" in said
         assert "/opt/hecaton/bin/python" in sh(machine, "cat /etc/systemd/system/hecaton-server.service")
         assert sh(machine, "/usr/local/bin/hecaton --version").startswith("hecaton ")
@@ -34,6 +35,11 @@ def test_a_machine_is_up_after_one_command_and_again_with_fresh_lines(engine: st
         assert (
             "with port 8181\nFor its lines: hecaton up. To replace it (the data stays): sudo hecaton-server" in refused
         )
+        sh(machine, "echo 'hecaton 1.9.9, Python 3.11, 0' > /opt/hecaton/installation")  # as an upgrade leaves it
+        newer = sh(machine, "HECATON_ADMIN_PASS=another-one /usr/local/bin/hecaton up --ip 127.0.0.1")
+        assert "/opt/hecaton is brought up to date: 1.9.9 before, " in newer
+        assert "The service hecaton-server is started again, with what is there now." in newer
+        assert "HECATON_ADMIN_PASS is not used: there is an admin already, with another password." in newer
         sh(machine, "systemctl stop hecaton-server")
         assert "The service hecaton-server is started again." in sh(machine, "hecaton up --ip 127.0.0.1")
         (worker,) = re.findall(r"install (\S+)$", again, re.MULTILINE)
@@ -43,3 +49,8 @@ def test_a_machine_is_up_after_one_command_and_again_with_fresh_lines(engine: st
         assert "The service hecaton-gpu runs already." in sh(machine, "hecaton up --ip 127.0.0.1")
         sh(machine, "sed -i s/127.0.0.1:8181/elsewhere:8181/ /etc/systemd/system/hecaton-gpu.service")
         assert "works for https://elsewhere:8181, not for this server" in sh(machine, "hecaton up --ip 127.0.0.1")
+        sh(machine, "systemctl stop hecaton-server && mv /var/lib/hecaton/server/tls/key.pem /tmp")
+        sh(machine, "install -m 600 /etc/hostname /var/lib/hecaton/server/tls/key.pem")
+        broken = sh(machine, "! hecaton up --ip 127.0.0.1")
+        assert "the service hecaton-server does not stay up. It says" in broken
+        assert "key.pem for TLS" in broken

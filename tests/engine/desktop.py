@@ -1,6 +1,6 @@
-"""A machine as people have it before Hecaton: Debian with systemd, sudo, pipx and a Python that is externally managed.
+"""A machine as people have it before Hecaton: Debian with systemd, sudo, pipx, uv and an externally managed Python.
 
-Its pip knows no index but a folder in which lies what Hecaton needs, and not Hecaton itself."""
+Its pip and its uv know no index but a folder in which lies what Hecaton needs, and not Hecaton itself."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ USER, PASSWORD = "you", "the-password-of-you"
 """May do what root may, by sudo, which asks for the password."""
 SOCKET = Path("/var/run/docker.sock")
 SUDO_ENVIRONMENT = "/etc/sudo-environment"
+INSTALLERS = REPOSITORY / "tests" / "release" / "requirements.txt"
 
 DOCKERFILE = """\
 FROM {base}
@@ -29,10 +30,11 @@ RUN apt-get update && apt-get install --yes --no-install-recommends \\
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY pip.conf /etc/pip.conf
 COPY wheelhouse/ /opt/wheelhouse/
+RUN pip install --break-system-packages --no-cache-dir uv
 RUN systemctl mask systemd-resolved.service systemd-networkd.service systemd-timesyncd.service \\
  && useradd --create-home --shell /bin/bash --groups sudo {user} && echo {user}:{password} | chpasswd \\
  && echo 'Defaults env_file={sudo_environment}' > /etc/sudoers.d/environment
-ENV LANG=C.UTF-8
+ENV LANG=C.UTF-8 UV_FIND_LINKS=/opt/wheelhouse UV_NO_INDEX=1 UV_PYTHON_DOWNLOADS=never
 CMD ["/sbin/init"]
 """
 
@@ -40,7 +42,7 @@ CMD ["/sbin/init"]
 def desktop_image() -> str:
     """Its name. It is built once for each set of dependencies; their wheels come from the index of this machine."""
     base = base_image()
-    pins = (REPOSITORY / "requirements-dev.txt").read_bytes()
+    pins = (REPOSITORY / "requirements-dev.txt").read_bytes() + INSTALLERS.read_bytes()
     dockerfile = DOCKERFILE.format(base=base, user=USER, password=PASSWORD, sudo_environment=SUDO_ENVIRONMENT)
     key = key_of(dockerfile, PIP_CONF, image_id(base), pins, (REPOSITORY / "pyproject.toml").read_bytes())
     if label_of(NAME) != key:
@@ -55,8 +57,9 @@ def _wheelhouse() -> dict[str, bytes]:
     """All that Hecaton needs at the versions that the tests use, and what pipx puts into its environments."""
     with tempfile.TemporaryDirectory(prefix="wheelhouse-", dir=state_folder()) as name:
         pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "wheel", "--wheel-dir", name]
-        pinned = ["--constraint", str(REPOSITORY / "requirements-dev.txt"), str(REPOSITORY)]
-        subprocess.run([*pip, "--no-build-isolation", *pinned, "pip", "setuptools", "wheel"], check=True)
+        files = REPOSITORY / "requirements-dev.txt", INSTALLERS
+        pinned = [*(f"--constraint={file}" for file in files), str(REPOSITORY)]
+        subprocess.run([*pip, "--no-build-isolation", *pinned, "pip", "setuptools", "wheel", "uv"], check=True)
         wheels = (wheel for wheel in Path(name).glob("*.whl") if not wheel.name.startswith("hecaton-"))
         return {f"wheelhouse/{wheel.name}": wheel.read_bytes() for wheel in wheels}
 

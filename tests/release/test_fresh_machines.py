@@ -14,7 +14,7 @@ from tests.engine.daemon import docker
 from tests.engine.desktop import USER, desktop_image
 from tests.engine.images import LABEL, context
 from tests.engine.python_image import REPOSITORY, build_wheel
-from tests.release.walk import IMAGE, STEPS, walk
+from tests.release.walk import IMAGE, LINES, STEPS, UV_LINES, walk
 
 pytestmark = pytest.mark.sample(1)
 
@@ -29,9 +29,11 @@ def wheel(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("python39_image")
-@pytest.mark.parametrize(("user", "questions"), [(USER, 1), ("root", 0)])
-def test_the_three_lines_lead_to_a_jobs_output(wheel: Path, tmp_path: Path, user: str, questions: int) -> None:
-    walked = walk(wheel, tmp_path / "home", user)
+@pytest.mark.parametrize(("user", "questions", "lines"), [(USER, 1, LINES), ("root", 0, LINES), (USER, 1, UV_LINES)])
+def test_the_three_lines_lead_to_a_jobs_output(
+    wheel: Path, tmp_path: Path, user: str, questions: int, lines: tuple[str, ...]
+) -> None:
+    walked = walk(wheel, tmp_path / "home", user, lines)
     assert (len(walked.seconds), walked.questions) == (4, questions)
     proof = f"A container of {IMAGE} has run a script here, as a proof."
     for said in (*SERVICES, proof, f"login    {user} on this machine, as admin", "Joined "):

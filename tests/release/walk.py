@@ -28,6 +28,9 @@ LINES = (
 """The README's three lines, and the one before. LINE is what `up` has printed; the laptop is another folder of the same
 machine, and reaches the server by the network's address. The job is sent by whoever has typed `up`."""
 
+UV_LINES = ("uv tool install WHEEL", *LINES[1:])
+"""The same for who has uv."""
+
 STEPS = (
     "SUDO PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx install WHEEL",
     "SUDO HECATON_ADMIN_PASS=mysecurepassword hecaton-server --port 8181 install",

@@ -27,8 +27,8 @@ from hecaton.worker.runtimes.port import Runtime, RuntimeFault
 from hecaton.worker.runtimes.starting import in_container
 from hecaton.worker.runtimes.table import RUNTIMES, Wishes
 
-CONNECT_SECONDS = 20.0
-"""How long `install` watches the new service to tell how it went."""
+CONNECT_PATIENCE = 20.0
+"""Seconds for which `install` watches the new service to tell how it went."""
 
 STOP_SECONDS = 60
 """Seconds that the end of a worker may take beyond its drain timeout and its grace: containers are removed, results
@@ -213,7 +213,7 @@ def _without_card(reason: str, slots: int) -> str:
 
 def _first_state(unit: str) -> str:
     """What became of the service, as soon as it is connected or has failed."""
-    deadline = time.monotonic() + CONNECT_SECONDS
+    deadline = time.monotonic() + CONNECT_PATIENCE
     while True:
         state = units.status(unit)
         if state.active == "active" and state.text.startswith("connected"):

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 VARIABLE = "HECATON_ADMIN_PASS"
 
+IGNORED = (
+    f"{VARIABLE} is not used: there is an admin already, with another password.",
+    "  If that is lost: stop the server, then: hecaton-server admin-password",
+)
+
 TOKEN_LIFE = 600.0
 """Seconds for the token with which this machine's own administrator asks the server for something."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -21,7 +22,8 @@ _BEFORE = datetime.timedelta(days=1)
 
 def own_certificate(folder: Path, names: Iterable[str]) -> tuple[Path, Path]:
     """Files (PEM) of certificate and private key in `folder`, made where there are none. `names`: host names and
-    addresses of this machine, for programs that look at them; ours go by the certificate itself."""
+    addresses of this machine, for programs that look at them; ours go by the certificate itself. What no certificate
+    can name is left out."""
     certificate, key = folder / "cert.pem", folder / "key.pem"
     if not (certificate.exists() and key.exists()):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,7 +51,7 @@ def _made(names: set[str]) -> tuple[bytes, bytes]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BEFORE)
         .not_valid_after(now + datetime.timedelta(days=LIFE_DAYS))
-        .add_extension(x509.SubjectAlternativeName([_general(name) for name in sorted(names)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(_general(names)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -59,13 +61,17 @@ def _made(names: set[str]) -> tuple[bytes, bytes]:
     return certificate.public_bytes(serialization.Encoding.PEM), secret
 
 
-def _general(name: str) -> x509.GeneralName:
+def _general(names: set[str]) -> list[x509.GeneralName]:
     from cryptography import x509
 
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
+    found: list[x509.GeneralName] = []
+    for name in sorted(names):
+        try:
+            found.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            with contextlib.suppress(UnicodeError):  # no host name: a machine may be called anything
+                found.append(x509.DNSName(name.encode("idna").decode()))
+    return found
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -14,6 +14,7 @@ import click
 
 from hecaton import __version__
 from hecaton.cli.duration import Duration
+from hecaton.cli.hecaton_server.admin import IGNORED
 from hecaton.cli.hecaton_server.values import Listening, Network, RootPath, is_loopback
 from hecaton.cli.suggestions import SuggestingGroup
 from hecaton.cli.terminal import prepare_streams
@@ -339,8 +340,7 @@ def announce(started: Announcement) -> None:
         lines.append("Made the user `admin` (HECATON_ADMIN_PASS was not set). Its password, shown only this once:")
         lines.append(f"  {started.admin_password}")
     if started.password_ignored:
-        lines.append("HECATON_ADMIN_PASS is not used: there is an admin already, with another password.")
-        lines.append("  If that is lost: stop the server, then: hecaton-server admin-password")
+        lines.extend(IGNORED)
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -17,8 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 
+from hecaton.cli import interrupts
 from hecaton.client import Client
 from hecaton.core.errors import HecatonError
 
@@ -27,9 +24,7 @@ START_LIMIT = 60.0
 
 STOP_LIMIT = 40.0
 POLL = 0.05
-DOCKER_SOCKET = "/var/run/docker.sock"
 PROCESS_IMAGE = "demo"
-_NO_ENGINE = "no Docker engine answers here"
 
 
 class Cluster:
@@ -77,7 +72,7 @@ class Cluster:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HECATON_")}
         environment |= {"HECATON_HOME": str(self.folder), **secrets}
         code = f"import sys; sys.argv[0] = 'hecaton-{name}'; from hecaton._entry import {name}; {name}()"
-        with self._log(name).open("wb") as log, _postponed():
+        with self._log(name).open("wb") as log, interrupts.postponed():
             process = subprocess.Popen(
                 [sys.executable, "-c", code, *arguments],
                 env=environment,
@@ -123,10 +118,10 @@ def started(python_image: str | None) -> Iterator[Cluster]:
         try:
             yield cluster
         finally:
-            with _undisturbed():
+            with interrupts.ignored():
                 cluster.stop()
     finally:
-        with _undisturbed():
+        with interrupts.ignored():
             shutil.rmtree(folder, ignore_errors=True)
         signal.signal(signal.SIGTERM, before)
 
@@ -135,82 +130,9 @@ def _end(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C must not interrupt the tidying up."""
-    with _handled_by(signal.SIG_IGN):
-        yield
-
-
-@contextlib.contextmanager
-def _postponed() -> Iterator[None]:
-    """Signals take effect after the block: between the start of a process and the note of it, it would be left over.
-
-    Held back by a handler, not by a signal mask or by ignoring them: the process would inherit both."""
-    arrived: list[int] = []
-    with _handled_by(lambda number, frame: arrived.append(number)):
-        yield
-    if arrived:
-        signal.raise_signal(arrived[0])
-
-
-@contextlib.contextmanager
-def _handled_by(handler: signal.Handlers | Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     assert isinstance(port, int)
     return port
-
-
-# -- is there a Docker engine with a Python image? -------------------------------------------------
-
-
-class _EngineConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("docker", timeout=5.0)
-        self._path = path
-
-    def connect(self) -> None:
-        if sys.platform != "win32":  # where the demo has said that it runs on Linux
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(self.timeout)
-            self.sock.connect(self._path)
-
-
-def find_engine() -> str | None:
-    """Why there is no Docker engine; None: one answers."""
-    return _NO_ENGINE if _local_images() is None else None
-
-
-def _local_images() -> set[str] | None:
-    """Names of the images that the engine has; None: none answers."""
-    path = os.environ.get("DOCKER_HOST", f"unix://{DOCKER_SOCKET}").removeprefix("unix://")
-    try:
-        connection = _EngineConnection(path)
-        connection.request("GET", "/images/json")
-        images = json.loads(connection.getresponse().read())
-        connection.close()
-        return {tag for image in images for tag in image.get("RepoTags") or []}
-    except (OSError, http.client.HTTPException, ValueError, TypeError, AttributeError):
-        return None
-
-
-def find_python_image() -> tuple[str | None, str]:
-    """A local `python:3.x` image, or None and why there is none. Nothing is pulled: that would take long, unasked."""
-    tags = _local_images()
-    if tags is None:
-        return None, _NO_ENGINE
-    usable = sorted(tag for tag in tags if re.match(r"python:3(\.([89]|1\d))?(-|$)", tag))
-    if not usable:
-        return None, "the Docker engine has no python image, and the demo pulls nothing (docker pull python:3.9-slim)"
-    return usable[-1], ""

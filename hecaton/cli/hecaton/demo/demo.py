@@ -40,7 +40,8 @@ def demo(cli: Cli) -> None:
         )
     from rich.console import Console
 
-    from hecaton.cli.hecaton.demo.cluster import find_python_image, started
+    from hecaton.cli.hecaton.demo.cluster import started
+    from hecaton.cli.hecaton.demo.engine import find_python_image
 
     console = Console(stderr=cli.json, highlight=False, soft_wrap=True)
     image, why = find_python_image()

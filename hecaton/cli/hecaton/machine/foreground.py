@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -12,12 +11,14 @@ from pathlib import Path
 from types import FrameType
 
 from hecaton.cli import output, units
-from hecaton.cli.hecaton.demo.cluster import find_engine
+from hecaton.cli.hecaton.demo.engine import find_engine
 from hecaton.cli.hecaton.machine import person
 from hecaton.cli.hecaton.machine.site import OwnServer, admin_of, site_in, tell_cards, tell_lines, tell_no_engine
+from hecaton.cli.hecaton_server.unit import make_admin, require_free
 from hecaton.client import Client
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import WorkerStatus
+from hecaton.server.settings import Settings
 from hecaton.wire.home import ENVIRONMENT, home
 
 assert sys.platform != "win32"  # `up` has said so before this is imported
@@ -25,8 +26,8 @@ assert sys.platform != "win32"  # `up` has said so before this is imported
 STOP_SECONDS = 100.0
 """A worker gives its jobs time to end."""
 
-CONNECT_SECONDS = 20.0
-"""How long the new worker is watched, to tell how it went."""
+CONNECT_PATIENCE = 20.0
+"""Seconds for which the new worker is watched, to tell how it went."""
 
 _POLL = 0.2
 
@@ -50,28 +51,26 @@ def run(port: int, ip: str | None) -> None:
 
 
 def _start(site: OwnServer, children: Children) -> None:
-    password = secrets.token_urlsafe(12) if site.is_new else None
-    made = {} if password is None else {"HECATON_ADMIN_PASS": password}
-    children.start("server", "hecaton.cli.hecaton_server.main", site.flags, made)
+    require_free(Settings(site.home).host, site.port)
+    make_admin(site.home)
+    children.start("server", "hecaton.cli.hecaton_server.main", site.flags, {})
     with admin_of(site, children.check) as client:
         output.say(f"  server   https://{site.address}, certificate {site.pin}")
-        if password is not None:  # before anything else may fail: it is in no file
-            output.say(f"Made the user `admin`. Its password, shown only this once:\n  {password}")
         tell_cards()
-        why = find_engine()
-        if why is not None:
-            tell_no_engine(why)
+        missing = find_engine()
+        if missing is not None:
+            tell_no_engine(missing)
         else:
             children.start("worker", "hecaton.cli.hecaton_gpu.main", ["run", site.local], site.worker_secrets)
             output.say(f"  worker   {_first_state(client, children)}")
         output.say(f"  logs     {children.log('server').parent}/up-*.log")
-        person.log_in(person.who_typed(), site, client)
+        person.log_in(person.who_typed(), site, client, has_worker=missing is None)
         tell_lines(site, client)
     output.say("It runs until Ctrl-C.")
 
 
 def _first_state(client: Client, children: Children) -> str:
-    deadline = time.monotonic() + CONNECT_SECONDS
+    deadline = time.monotonic() + CONNECT_PATIENCE
     while time.monotonic() < deadline:
         children.check()
         for worker in client.workers():

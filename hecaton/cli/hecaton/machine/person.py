@@ -43,8 +43,9 @@ def who_typed() -> Person:
     return Person(account.pw_name, account, own | ({ENVIRONMENT: profiles_in} if profiles_in else {}))
 
 
-def log_in(person: Person, site: OwnServer, client: Client) -> None:
-    """With his own rights: what is written lies in his home. What goes wrong is a warning, for the rest stands."""
+def log_in(person: Person, site: OwnServer, client: Client, *, has_worker: bool) -> None:
+    """With his own rights: what is written lies in his home. What goes wrong is a warning, for the rest stands.
+    `has_worker`: one that runs jobs, which are the next thing to try then."""
     line = str(site.local_line(client, KeyScope.LOGIN))
     command = units.python_command("hecaton.cli.hecaton.main", "join", "-")
     if person.account is None:
@@ -56,7 +57,8 @@ def log_in(person: Person, site: OwnServer, client: Client) -> None:
             user=person.account.pw_uid, group=group, extra_groups=os.getgrouplist(name, group),
         )  # fmt: skip
     if done.returncode == 0:
-        output.say(f"  login    {person.name} on this machine, as admin. Next: hecaton run train.py")
+        following = " Next: hecaton run train.py" if has_worker else ""
+        output.say(f"  login    {person.name} on this machine, as admin.{following}")
     else:
         output.warn(f"{person.name} is not logged in on this machine: {done.stderr.strip()}")
 

@@ -21,6 +21,8 @@ import hecaton
 from hecaton.cli import output
 from hecaton.core.errors import HecatonError
 
+assert sys.platform != "win32"  # `up` has said so before this is imported
+
 PLACE = Path("/opt/hecaton")
 LINKS = Path("/usr/local/bin")
 
@@ -30,23 +32,48 @@ PROGRAMS = {"hecaton": "client", "hecaton-server": "server", "hecaton-gpu": "wor
 _MARK = "installation"
 """Names a file with what was put there."""
 
+_ORIGIN = "origin"
+"""Names a file with the Python of the installation that it was copied from."""
+
 
 def is_placed() -> bool:
     """Whether it is that one which runs here."""
     return Path(sys.prefix) == PLACE
 
 
+def origin(place: Path = PLACE) -> Path | None:
+    """The Python of the installation that was copied, if it is still one: it may be newer by now. Only root's, and that
+    of whoever types this: as root nobody runs what is a third one's."""
+    try:
+        python = Path((place / _ORIGIN).read_text().strip())
+        owner = os.stat(python.parent).st_uid
+    except OSError:
+        return None
+    if str(owner) not in {"0", str(os.getuid()), os.environ.get("SUDO_UID")}:
+        return None
+    found = subprocess.run([python, "-P", "-c", "import hecaton._entry"], capture_output=True, cwd="/")
+    return python if found.returncode == 0 else None
+
+
 def put_in_place(place: Path = PLACE, links: Path = LINKS) -> bool:
     """Whether there was something to do: not if the same is there already. HecatonError if it fails."""
     wanted = _identity()
-    mark = place / _MARK
-    changed = not (mark.exists() and mark.read_text() == wanted)
+    before = (place / _MARK).read_text() if (place / _MARK).exists() else None
+    changed = before != wanted
     if changed:
         _tell_of_home(Path(_python()))
         _build(place, wanted)
+        if before is not None:
+            output.say(f"{place} is brought up to date: {_version(before)} before, {_version(wanted)} now.")
+    (place / _ORIGIN).write_text(f"{sys.executable}\n")
     for name in PROGRAMS:
         _link(links / name, place / "bin" / name)
     return changed
+
+
+def _version(identity: str) -> str:
+    """The second word of what a mark says."""
+    return identity.partition(",")[0].rpartition(" ")[2]
 
 
 def _build(place: Path, identity: str) -> None:
@@ -132,11 +159,16 @@ def _requirements(found: Distribution) -> list[str]:
 def _copy(found: Distribution, packages: Path) -> None:
     """What lies beside the other packages, of its files: no programs. Of Hecaton itself the folder that runs, which may
     be a checkout's. What is compiled comes along, with the time of its source: the first start need not do it; what is
-    being compiled (`*.pyc.*`) does not."""
+    being compiled (`*.pyc.*`) does not. HecatonError where nobody knows which files are its own."""
     own = found.name == "hecaton"
     if own:
         shutil.copytree(Path(hecaton.__file__).parent, packages / "hecaton", ignore=shutil.ignore_patterns("*.pyc.*"))
-    for file in found.files or ():
+    if found.files is None:
+        raise HecatonError(
+            f"cannot copy the package {found.name}: what has installed it has noted no list of its files (RECORD)",
+            "Install Hecaton in an environment of its own: pipx install hecaton",
+        )
+    for file in found.files:
         inside = ".." not in file.parts and not file.is_absolute()
         if not inside or (own and not file.parts[0].endswith(".dist-info")):
             continue

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from hecaton.cli import output, units
-from hecaton.cli.hecaton.demo.cluster import find_engine, find_python_image
+from hecaton.cli.hecaton.demo.engine import find_engine, find_python_image
 from hecaton.cli.hecaton.machine import person, place
 from hecaton.cli.hecaton.machine.site import (
     OwnServer,
@@ -19,9 +19,11 @@ from hecaton.cli.hecaton.machine.site import (
     certificate_in,
     site_in,
     tell_cards,
+    tell_ignored_password,
     tell_lines,
     tell_no_engine,
 )
+from hecaton.cli.hecaton_server.admin import VARIABLE
 from hecaton.cli.hecaton_server.unit import UNIT as SERVER
 from hecaton.cli.hecaton_server.unit import install_server
 from hecaton.client import Client
@@ -33,6 +35,9 @@ from hecaton.wire.reach.address import DEFAULT_PORT, parse
 assert sys.platform != "win32"  # `up` has said so before this is imported
 
 WORKER = "hecaton-gpu"
+
+_COPIED = "HECATON_UP_COPIED"
+"""In the environment of the one in its place: what it came from has just been there."""
 
 PROOF_SECONDS = 60.0
 """For the first container."""
@@ -46,6 +51,8 @@ def run(port: int | None, ip: str | None) -> None:
             "this machine does not run systemd, which services need",
             "Without services, for a look: hecaton up --foreground",
         )
+    if place.is_placed() and os.environ.pop(_COPIED, None) is None:
+        _go_to_origin()
     if os.geteuid() != 0:
         _become_root()
     if not place.is_placed():
@@ -55,12 +62,14 @@ def run(port: int | None, ip: str | None) -> None:
     typist = person.who_typed()
     site = _site(port, ip)
     os.environ[ENVIRONMENT] = str(site.home)
-    _server(site)
-    with admin_of(site, lambda: None) as client:
+    is_new = _server(site)
+    with admin_of(site, lambda: units.require_alive(SERVER)) as client:
         output.say(f"  server   https://{site.address}, certificate {site.pin}")
+        if not is_new:
+            tell_ignored_password(site)
         tell_cards()
-        _worker(site, client)
-        person.log_in(typist, site, client)
+        has_worker = _worker(site, client)
+        person.log_in(typist, site, client, has_worker=has_worker)
         tell_lines(site, client)
 
 
@@ -70,7 +79,8 @@ def _become_root() -> None:
     if sudo is None:
         raise Forbidden("hecaton up installs services, which only root may", "There is no sudo here: log in as root.")
     output.say(f"hecaton up installs services and {place.PLACE}: sudo asks for your password, once.")
-    os.execv(sudo, [sudo, "--", "env", f"{person.PROFILES_IN}={home()}", *_again(sys.executable)])
+    kept = [f"--preserve-env={VARIABLE}"] if VARIABLE in os.environ else []  # a command line is read by all
+    os.execv(sudo, [sudo, *kept, "--", "env", f"{person.PROFILES_IN}={home()}", *_again(sys.executable)])
 
 
 def _go_to_place() -> None:
@@ -81,8 +91,17 @@ def _go_to_place() -> None:
         for unit in (SERVER, WORKER):
             if unit in units.installed(unit):
                 units.control("restart", unit)
+                output.say(f"The service {unit} is started again, with what is there now.")
     python = str(place.PLACE / "bin" / "python")
+    os.environ[_COPIED] = "1"
     os.execv(python, _again(python))
+
+
+def _go_to_origin() -> None:
+    """What is in the place may be older than what it came from: `pipx upgrade` and the like know nothing of it."""
+    python = place.origin()
+    if python is not None:
+        os.execv(python, _again(str(python)))
 
 
 def _again(python: str) -> list[str]:
@@ -116,45 +135,50 @@ def _port(port: int | None) -> list[str]:
     return [] if port is None else [f"--port {port}"]
 
 
-def _server(site: OwnServer) -> None:
+def _server(site: OwnServer) -> bool:
+    """Whether it was not there yet."""
     if _runs(SERVER):
         output.say(f"The service {SERVER} runs already.")
-        return
+        return False
     if SERVER in units.installed(SERVER):
-        units.control("start", SERVER)
+        units.control("restart", SERVER)  # one that ends again and again, too: what it says now tells why
         output.say(f"The service {SERVER} is started again.")
-        return
+        return False
     from hecaton.server.settings import Settings
 
     settings = Settings(
         site.home / "server", port=site.port, ssl_certfile=str(site.certificate), ssl_keyfile=str(site.key)
     )
     install_server(settings, site.flags)
+    return True
 
 
-def _worker(site: OwnServer, client: Client) -> None:
+def _worker(site: OwnServer, client: Client) -> bool:
+    """Whether one runs here, for this server."""
     if _runs(WORKER):
-        _tell_whose(site)
-        return
-    why = find_engine()
-    if why is not None:
-        tell_no_engine(why)
-        return
+        return _is_ours(site)
+    missing = find_engine()
+    if missing is not None:
+        tell_no_engine(missing)
+        return False
     command = units.python_command("hecaton.cli.hecaton_gpu.main", "install", site.local)
-    if subprocess.run(command, env={**os.environ, **site.worker_secrets}).returncode == 0:
-        _prove(client)
+    if subprocess.run(command, env={**os.environ, **site.worker_secrets}).returncode != 0:
+        return False
+    _prove(client)
+    return True
 
 
-def _tell_whose(site: OwnServer) -> None:
-    """Of the worker that runs already: it may have been installed for another server, or another port of this one."""
+def _is_ours(site: OwnServer) -> bool:
+    """The worker that runs already may have been installed for another server, or another port of this one: said."""
     command, _ = units.started_with(WORKER)
     url = command[command.index("run") + 1]
     place = parse(url)
     if place.port == site.port and place.host in ("localhost", "127.0.0.1", parse(site.address).host):
         output.say(f"The service {WORKER} runs already.")
-    else:
-        change = "To change that: sudo hecaton-gpu uninstall, then: hecaton up"
-        output.warn(f"the service {WORKER} works for {url}, not for this server. {change}")
+        return True
+    change = "To change that: sudo hecaton-gpu uninstall, then: hecaton up"
+    output.warn(f"the service {WORKER} works for {url}, not for this server. {change}")
+    return False
 
 
 def _prove(client: Client) -> None:

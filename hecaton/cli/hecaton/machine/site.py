@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import socket
 import time
@@ -12,21 +13,22 @@ import msgspec
 
 from hecaton.cli import output
 from hecaton.cli.first_contact import JoinLine
-from hecaton.cli.hecaton_server.admin import token_here
+from hecaton.cli.hecaton.demo.engine import NoEngine
+from hecaton.cli.hecaton_server.admin import IGNORED, VARIABLE, token_here
 from hecaton.cli.hecaton_server.certificate import own_certificate
 from hecaton.cli.hecaton_server.main import seen_from_elsewhere
 from hecaton.client import Client
-from hecaton.core.errors import HecatonError
+from hecaton.client.http import may_pass
+from hecaton.core.errors import BadRequest, HecatonError, TooMany, Unauthenticated
 from hecaton.core.model import KeyScope
 from hecaton.wire.reach.address import parse
 from hecaton.wire.reach.tls import CA_ENVIRONMENT, fingerprint
 from hecaton.worker.runtimes import gpus
 
-START_SECONDS = 60.0
-"""For the server to answer, on a slow machine with a cold disk."""
+START_PATIENCE = 60.0
+"""Seconds for the server to answer, on a slow machine with a cold disk."""
 
 _POLL = 0.1
-_ENGINE = "Install it: curl -fsSL https://get.docker.com | sudo sh"
 
 
 class OwnServer(msgspec.Struct, frozen=True):
@@ -47,11 +49,6 @@ class OwnServer(msgspec.Struct, frozen=True):
     @property
     def pin(self) -> str:
         return fingerprint(self.certificate.read_text())
-
-    @property
-    def is_new(self) -> bool:
-        """There has been no server yet, and no admin."""
-        return not (self.home / "server" / "hecaton.db").exists()
 
     def line(self, client: Client, scope: KeyScope, address: str | None = None) -> JoinLine:
         return JoinLine(address or self.address, self.pin, scope, client.make_key(scope).key)
@@ -86,17 +83,18 @@ def certificate_in(home: Path) -> Path:
 
 def admin_of(site: OwnServer, still_there: Callable[[], None]) -> Client:
     """A client of the server, as soon as it answers, with an admin's rights: whoever may read its folder has them.
-    `still_there`: raises when nobody need be waited for any more."""
-    deadline = time.monotonic() + START_SECONDS
+    `still_there`: raises when nobody need be waited for any more. HecatonError at once for what does not pass by
+    itself, such as another server at its port."""
+    deadline = time.monotonic() + START_PATIENCE
     url = f"https://localhost:{site.port}"
     with Client(url, ca_file=site.certificate, patient=False) as stranger:
         while True:
-            still_there()
             try:
                 stranger.health()
                 break
-            except HecatonError:
-                if time.monotonic() > deadline:
+            except HecatonError as error:
+                still_there()
+                if not may_pass(error) or time.monotonic() > deadline:
                     raise
             time.sleep(_POLL)
     return Client(url, token_here(site.home / "server"), ca_file=site.certificate)
@@ -111,8 +109,20 @@ def tell_cards() -> None:
         output.say(f"  card     none ({found.reason}): jobs run on the CPU. For a card, install its driver.")
 
 
-def tell_no_engine(why: str) -> None:
-    output.say(f"  worker   none, because {why}. {_ENGINE}, then: hecaton up")
+def tell_no_engine(engine: NoEngine) -> None:
+    output.say(f"  worker   none, because {engine.why}. {engine.do}, then: hecaton up")
+
+
+def tell_ignored_password(site: OwnServer) -> None:
+    """HECATON_ADMIN_PASS, to an admin who has another one."""
+    given = os.environ.get(VARIABLE)
+    if given is None:
+        return
+    with Client(f"https://{site.local}", ca_file=site.certificate, patient=False) as stranger:
+        try:
+            stranger.login("admin", given)
+        except (Unauthenticated, BadRequest, TooMany):
+            output.say("\n".join(IGNORED))
 
 
 def tell_lines(site: OwnServer, client: Client) -> None:
