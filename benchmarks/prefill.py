@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import subject
-from hecaton.core.matching import Lane
 from hecaton.core.model import Body, JobId, JobSpec, Kind, Reason, WorkerId
+from hecaton.core.placement.matching import Lane
 from hecaton.server.clock import Clock, uuid7
 from hecaton.store.port import AttemptEnd, Claim, NewJob, Store
 from hecaton.store.sqlite.database import open_database

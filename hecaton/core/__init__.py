@@ -8,11 +8,11 @@
 - `image_versions`: Which versions of an image the machines have under one name, for people.
 - `lifecycle`: What may happen to a job: ONE table of moves, and the rule that says where a job goes when an attempt
   ends.
-- `matching`: Which waiting work goes to which slot, and for the rest: why not.
 - `model`: The nouns: jobs, attempts, images, users, workers, and the words for their states.
 - `options`: What a user may ask of a job besides payload and file, each option once.
 - `references`: Names of container images, by the grammar of the distribution project (`reference.go`), with Docker
   Hub's short forms.
 - `scripts`: Files that are run as programs: which ones can be, by what, and with which line ends.
 - `shown`: Messages as they are printed in Python: what they hold, and nothing that says nothing.
+- `placement/`: Where a job runs: what it needs of a machine, which place it gets, and for the rest: why not.
 """

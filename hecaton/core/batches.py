@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from hecaton.core.doors import WAYS
-from hecaton.core.matching import Lane
 from hecaton.core.model import Failure, JobId, JobSpec, Reason
 from hecaton.core.options import asks_of
+from hecaton.core.placement.matching import Lane
 
 PAUSE_AFTER = 20
 """When so many jobs of a batch have ended first and all failed for one cause, the others would fail too: it pauses."""

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hecaton.core.lifecycle import Event, History, judge
-from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, Body, Charged, Job, JobState, Kind, Mode, Reason, WorkerId
+from hecaton.core.placement.matching import Lane
 from hecaton.store.port import AttemptEnd, Claim, Database, NewJob
 from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from typing import Any, Self
 
-from hecaton.core.matching import Lane
 from hecaton.core.model import (
     AttemptRef,
     Body,
@@ -19,6 +18,7 @@ from hecaton.core.model import (
     User,
     WorkerId,
 )
+from hecaton.core.placement.matching import Lane
 from hecaton.store.port import AttemptEnd, Claim, Claimed, Database, EndResult, NewJob, Stored
 
 NOW = 1_700_000_000.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hecaton.core.errors import Conflict, NotFound
-from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, Body, JobId, JobSpec, JobState, Kind, Mode, Reason, Role
+from hecaton.core.placement.matching import Lane
 from hecaton.store.port import Database, Page
 from tests.contracts.store_scene import NOW, OTHER, WORKER, Scene, new_id
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hecaton.core import doors
 from hecaton.core.batches import lane_of
 from hecaton.core.doors import WAYS
-from hecaton.core.matching import Lane, warm_key
 from hecaton.core.model import JobSpec, Mode
+from hecaton.core.placement.matching import Lane, warm_key
 
 
 def test_every_mode_has_a_row_and_is_asked_for_by_an_option_of_its_own() -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hecaton.core.matching import (
+from hecaton.core.model import Mode, WorkerId, WorkerStatus
+from hecaton.core.placement.matching import (
     PATIENCE,
     TURN,
     Ability,
@@ -25,7 +26,6 @@ from hecaton.core.matching import (
     warm_key,
     why_waiting,
 )
-from hecaton.core.model import Mode, WorkerId, WorkerStatus
 
 NOW = 1000.0
 

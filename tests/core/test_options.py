@@ -11,7 +11,6 @@ from hecaton.core import options
 from hecaton.core.batches import lane_of
 from hecaton.core.doors import WAYS
 from hecaton.core.errors import BadRequest
-from hecaton.core.matching import warm_key
 from hecaton.core.model import JobSpec, Mode
 from hecaton.core.options import (
     EVERYWHERE,
@@ -25,6 +24,7 @@ from hecaton.core.options import (
     joined,
     with_defaults,
 )
+from hecaton.core.placement.matching import warm_key
 
 NAN, INF = float("nan"), float("inf")
 NO_NUMBERS: list[object] = [True, False, "1", "", b"1", [], {}, 1j]

@@ -11,7 +11,7 @@ MUTANTS = (
     Mutant(
         "barred-machine-tried",
         "an image is not tried on a machine that cannot get it, before the time",
-        "core/matching.py",
+        "core/placement/matching.py",
         "if host.id not in want.barred and unable(want, host.ability) is None\n        ]",
         "if unable(want, host.ability) is None\n        ]",
         (_PULLS + "test_an_image_that_cannot_be_pulled_takes_no_machine_from_another_image",),

@@ -337,7 +337,7 @@ MUTANTS = (
     Mutant(
         "priority-before-fairness",
         "what somebody calls urgent goes before nobody else's work",
-        "core/matching.py",
+        "core/placement/matching.py",
         "return self.running[want.owner], self.passed_over[want.owner], want.owner, -want.priority, want.since",
         "return -want.priority, self.running[want.owner], self.passed_over[want.owner], want.owner, want.since",
         ("tests/core/test_matching.py::test_priority_orders_the_work_of_its_owner_and_nobody_elses",),
@@ -394,7 +394,7 @@ MUTANTS = (
     Mutant(
         "unknown-option-dropped",
         "no worker gets a job that asks for what it does not carry out",
-        "core/matching.py",
+        "core/placement/matching.py",
         "if want.asks and not want.asks <= ability.options:",
         "if False:",
         ("tests/server/test_openings.py::test_every_field_of_an_ability_refuses_work_in_these_worlds",),

@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from hecaton.core.errors import Conflict
-from hecaton.core.matching import Lane
 from hecaton.core.model import Image, WorkerId
+from hecaton.core.placement.matching import Lane
 from hecaton.server.clock import Clock
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.images.pulls import Pulls

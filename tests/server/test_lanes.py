@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hecaton.core.matching import Lane
 from hecaton.core.model import AttemptRef, JobId, WorkerId
+from hecaton.core.placement.matching import Lane
 from hecaton.server.fleet.images.pulls import Pulls
 from hecaton.server.fleet.lanes import LANE_KEPT
-from hecaton.server.fleet.members import Fleet, Lease
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.places.leases import Lease
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.store.port import LaneInfo
 

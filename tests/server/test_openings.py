@@ -11,12 +11,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hecaton.core.matching import PATIENCE, TURN, Ability, Want, place, refusal, unable
 from hecaton.core.model import AttemptRef, JobId, Mode, WorkerId, WorkerStatus
+from hecaton.core.placement.matching import PATIENCE, TURN, Ability, Want, place, refusal, unable
 from hecaton.server.fleet.checks import ability
-from hecaton.server.fleet.kinds import Work, work_of
-from hecaton.server.fleet.members import Fleet, Lease, Member, OutOfService
-from hecaton.server.fleet.openings import TIDY, Openings
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.places.kinds import Work, work_of
+from hecaton.server.fleet.places.leases import Lease, Member, OutOfService
+from hecaton.server.fleet.places.openings import TIDY, Openings
 from hecaton.wire.channel import PROTOCOL, Hello, SlotInfo, ToWorker, Warm
 
 NOW = 1000.0

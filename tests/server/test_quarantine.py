@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hecaton.core.matching import TURN
 from hecaton.core.model import JobState, Reason
+from hecaton.core.placement.matching import TURN
 from hecaton.server.fleet.quarantine import QUARANTINE
 from hecaton.wire.channel import Broken, Drain, Outcome, Released, Revoke, ServerBeat, Warm
 from tests.server.people import eventually

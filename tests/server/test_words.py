@@ -13,7 +13,7 @@ import pytest
 
 from hecaton.core.model import AttemptRef, JobId
 from hecaton.server.fleet.checks import MAX_AT_ONCE, MAX_NOTE, MAX_SAID_AT_ONCE, MAX_SAID_PER_SECOND, Pace, shares
-from hecaton.server.fleet.members import MAX_HELD
+from hecaton.server.fleet.places.leases import MAX_HELD
 from hecaton.wire.bounds import MAX_FRAME, MAX_FRAME_BEFORE, MAX_NAME, MAX_PIECE, MAX_SLOTS
 from hecaton.wire.channel import (
     CLOSE_PROTOCOL,

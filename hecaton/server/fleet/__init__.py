@@ -6,17 +6,16 @@
 - `checks`: What a worker says is checked before it is stored: a broken or hostile worker must not break the replies to
   users.
 - `dispatcher`: Hands out what waits: now, soon, or when its time has come.
-- `kinds`: Workers that no work in demand tells apart are of one kind: a decision looks at kinds, however much workers
-  differ.
 - `lanes`: What the scheduler knows of a lane, and which lanes wait for which work.
 - `members`: Which workers are connected and what they hold: the server's memory of leases.
-- `openings`: Which slots have room, kept in the orders in which the matching looks at them.
 - `quarantine`: Workers that get nothing new: drained by an admin, or quarantined because their machine failed jobs in a
   row.
+- `revoking`: Which given jobs are asked back, of those that have not started.
 - `scheduler`: Which lane has work, which slot has room, and who gets what: memory only, decided by
-  `core.matching.place`.
+  `core.placement.matching.place`.
 - `unwritten_starts`: News that attempts have started, until it is written: most end before, which saves a write.
 - `workers`: Workers come and go: joined, away, draining, lost or removed, and what becomes of the attempts that
   they had.
 - `images/`: What images are on the workers' machines, and which cannot be had there.
+- `places/`: Where jobs run: the slots of workers, what they hold, and which have room.
 """

@@ -18,8 +18,8 @@ import structlog
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.lifecycle import NO_IMAGE, Event
-from hecaton.core.matching import Want, unable
 from hecaton.core.model import AttemptRef, Failure, JobId, JobState, Reason, WorkerId, WorkerStatus
+from hecaton.core.placement.matching import Want, unable
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.checks import MAX_LOG, MAX_NOTE, checked, shown_progress, version_of, without_content
 from hecaton.server.fleet.dispatcher import Dispatcher

@@ -11,9 +11,9 @@ import msgspec
 
 from hecaton.core.content import NAMES, advice_on, fault_of, kind_of_rest
 from hecaton.core.doors import carried_out
-from hecaton.core.matching import Ability
 from hecaton.core.model import INLINE_LIMIT, Body, Failure, Kind, Reason
 from hecaton.core.options import EVERYWHERE
+from hecaton.core.placement.matching import Ability
 from hecaton.store.port import Blobs
 from hecaton.wire.channel import (
     Broken,

@@ -7,10 +7,10 @@ from collections.abc import Container, Iterable, Mapping
 import msgspec
 
 from hecaton.core.doors import WAYS
-from hecaton.core.matching import Lane, warm_key
 from hecaton.core.model import Image, WorkerId
 from hecaton.core.options import EVERYWHERE, NOTHING_ASKED, Options, given, joined, options_of
-from hecaton.server.fleet.kinds import Work
+from hecaton.core.placement.matching import Lane, warm_key
+from hecaton.server.fleet.places.kinds import Work
 from hecaton.store.port import Claim, Claimed
 from hecaton.wire.channel import Assignment, FileRef, ImageRef
 

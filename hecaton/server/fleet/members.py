@@ -7,159 +7,25 @@ the store when the server starts: every lease then gets one full `lost_after`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count as numbers
-from typing import Protocol
 
 import msgspec
 
 from hecaton.core.errors import Fenced
-from hecaton.core.matching import ANYTHING, Ability, Host, Slot
-from hecaton.core.model import AttemptRef, Gpu, JobId, WorkerId, WorkerStatus
-from hecaton.server.fleet.checks import MAX_NOTE, ability, version_of
-from hecaton.wire.channel import Held, Hello, SlotInfo, ToWorker, Warm
-
-
-class WorkerLink(Protocol):
-    """The way to one connected worker. Never blocks; messages of one loop turn share a frame."""
-
-    def send(self, message: ToWorker) -> None: ...
-    def send_along(self, message: ToWorker) -> None:
-        """With the next message, or in a moment: nobody waits for it."""
-
-    def close(self, code: int, reason: str) -> None: ...
-
-
-MAX_HELD = 4096
-"""Jobs that one worker has at a time, shared by its slots: 512 for each of eight cards whose jobs take no time."""
-
-Place = tuple[WorkerId, int]
-"""A slot, by its worker and index."""
-
-
-class Lease(msgspec.Struct):
-    ref: AttemptRef
-    slot: int
-    lane: int
-    warm_key: str | None
-    owner: int | None = None  # None: from before the start of this server
-    started: bool = False
-    cold_since: float | None = None  # when it was given to a slot that had no warm container for it
-    revoking: bool = False
-    back: bool = False  # its worker returned with it while its end was being stored
-
-
-class SlotState(msgspec.Struct):
-    index: int
-    gpu: Gpu | None = None
-    warm_key: str | None = None
-    image: str | None = None
-    version: str | None = None  # of the image, as its container runs it
-    lost: str | None = None  # why its card can be used no more
-    reserved: int = 0  # planned, not yet committed
-    promised: str | None = None  # warm key of what was planned last
-    used_at: float = 0.0
-    depth: int = 1
-    held: dict[JobId, Lease] = {}
-
-    def view(self) -> Slot:
-        taken = len(self.held) + self.reserved
-        if self.lost is not None:
-            full = max(1, taken)
-            return Slot(self.index, full, full)
-        return Slot(self.index, taken, self.depth, self.promised if taken else self.warm_key, self.used_at)
-
-
-class OutOfService(msgspec.Struct, frozen=True):
-    """Why a worker gets nothing new although it is there; nothing of this: it is in service. `until`: end of the
-    quarantine."""
-
-    drained: bool = False
-    quarantine: str | None = None
-    until: float = 0.0
-
-
-IN_SERVICE = OutOfService()
-
-
-class Member(msgspec.Struct):
-    """A worker that is connected or still holds leases."""
-
-    id: WorkerId
-    name: str
-    number: int  # rises with each that comes
-    link: WorkerLink | None = None
-    last_contact: float = 0.0
-    suspect: bool = False
-    draining: bool = False  # as the worker says
-    out_of_service: OutOfService = IN_SERVICE
-    boot_id: str = ""
-    runtime: str | None = None
-    version: str | None = None
-    protocol: int = 0
-    ability: Ability = ANYTHING
-    slots: dict[int, SlotState] = {}
-    leased: dict[AttemptRef, Lease] = {}  # what the slots hold
-    storing: dict[AttemptRef, Lease] = {}  # their place is free, their end is on its way into the store
-
-    @property
-    def status(self) -> WorkerStatus:
-        if self.link is None:
-            return WorkerStatus.OFFLINE
-        if self.draining or self.out_of_service.drained:
-            return WorkerStatus.DRAINING
-        if self.out_of_service.quarantine is not None:
-            return WorkerStatus.QUARANTINED
-        return WorkerStatus.SUSPECT if self.suspect else WorkerStatus.ONLINE
-
-    def slot(self, index: int) -> SlotState:
-        return self.slots.setdefault(index, SlotState(index))
-
-    def host(self, slots: tuple[Slot, ...] | None = None) -> Host:
-        """As the matching sees it: with all its slots, or with these."""
-        if slots is None:
-            slots = tuple(self.slots[index].view() for index in sorted(self.slots))
-        kind, why, leaves = self.runtime or "unknown", self.out_of_service, self.draining
-        return Host(self.id, self.name, self.status, slots, self.ability, why.quarantine, kind, leaves)
-
-    def leases(self) -> Iterator[Lease]:
-        for slot in self.slots.values():
-            yield from slot.held.values()
-
-    def all_leases(self) -> Iterator[Lease]:
-        """Those too whose end is on its way into the store."""
-        yield from self.leases()
-        yield from self.storing.values()
-
-    def by_start(self) -> tuple[tuple[AttemptRef, ...], tuple[AttemptRef, ...]]:
-        """What may have begun, and what certainly waits: the first of a slot begins before its news arrives."""
-        begun, waiting = list[AttemptRef](), list[AttemptRef]()
-        for slot in self.slots.values():
-            for position, lease in enumerate(slot.held.values()):
-                (begun if lease.started or position == 0 else waiting).append(lease.ref)
-        return tuple(begun), tuple(waiting)
-
-    def before(self, job: JobId) -> int:
-        """Jobs that were given to the same slot earlier."""
-        slot = next((slot for slot in self.slots.values() if job in slot.held), None)
-        return list(slot.held).index(job) if slot else 0
-
-    def put(self, lease: Lease) -> None:
-        held = self.slot(lease.slot).held
-        if (before := held.get(lease.ref.job)) is not None:
-            del self.leased[before.ref]
-        held[lease.ref.job] = self.leased[lease.ref] = lease
-
-    def take(self, lease: Lease) -> None:
-        del self.slot(lease.slot).held[lease.ref.job], self.leased[lease.ref]
-
-    def lease(self, ref: AttemptRef) -> Lease | None:
-        return self.leased.get(ref)
-
-
-def _slot(info: SlotInfo) -> SlotState:
-    lost = info.lost[:MAX_NOTE] if info.lost is not None else None
-    return SlotState(info.index, info.gpu, info.warm_key, info.image, lost=lost)
+from hecaton.core.model import AttemptRef, JobId, WorkerId
+from hecaton.server.fleet.checks import ability, version_of
+from hecaton.server.fleet.places.leases import (
+    IN_SERVICE,
+    MAX_HELD,
+    Lease,
+    Member,
+    OutOfService,
+    Place,
+    WorkerLink,
+    slot_of,
+)
+from hecaton.wire.channel import Held, Hello, Warm
 
 
 class Reconciled(msgspec.Struct, frozen=True):
@@ -264,7 +130,7 @@ class Fleet:
         member.boot_id = hello.boot_id
         member.runtime, member.version, member.protocol = hello.runtime, hello.version, hello.protocol
         member.ability = ability(hello)
-        member.slots = {info.index: _slot(info) for info in hello.slots}
+        member.slots = {info.index: slot_of(info) for info in hello.slots}
         member.leased = {}
         keep, drop = [], []
         for held in hello.held:

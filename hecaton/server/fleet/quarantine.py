@@ -12,7 +12,8 @@ import msgspec
 import structlog
 
 from hecaton.core.model import AttemptRef, Charged, Reason, WorkerId, WorkerRecord
-from hecaton.server.fleet.members import IN_SERVICE, Fleet, Lease, Member, OutOfService
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.places.leases import IN_SERVICE, Lease, Member, OutOfService
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.resources import Resources
 from hecaton.store.port import AttemptEnd, EndResult, Store

@@ -1,4 +1,4 @@
-"""Which lane has work, which slot has room, and who gets what: memory only, decided by `core.matching.place`.
+"""Which lane has work, which slot has room, and who gets what: memory only, decided by `core.placement.matching.place`.
 
 A decision is three steps, so that the claim shares the transaction (one fsync) of whatever caused it. `claiming` takes
 all three, or undoes the first:
@@ -21,16 +21,18 @@ from typing import TypeVar
 import structlog
 
 from hecaton.core.errors import Unavailable
-from hecaton.core.matching import Lane, Want, place, warm_key
-from hecaton.core.model import AttemptRef, Image, WorkerId
+from hecaton.core.model import Image, WorkerId
+from hecaton.core.placement.matching import Lane, Want, place, warm_key
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.images.pulls import Pulls
-from hecaton.server.fleet.kinds import Work
 from hecaton.server.fleet.lanes import LANE_KEPT, SHUN, LaneState, WaitingLanes, assigned, defaults_of, depth, needs
-from hecaton.server.fleet.members import Fleet, Lease, Member
-from hecaton.server.fleet.openings import Openings, behind, half, is_cold, unstarted
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.places.kinds import Work
+from hecaton.server.fleet.places.leases import Lease, Member
+from hecaton.server.fleet.places.openings import Openings
+from hecaton.server.fleet.revoking import ask_back, is_cold, withdraw
 from hecaton.store.port import Claim, Claimed, Database, LaneInfo, Store
-from hecaton.wire.channel import Assign, Assignment, Revoke
+from hecaton.wire.channel import Assign, Assignment
 
 T = TypeVar("T")
 
@@ -355,25 +357,7 @@ class Scheduler:
     def revoke(self) -> int:
         """Jobs that wait beside a running one while another slot is idle: ask for them back, for each idle slot as many
         as it would hold, and of those beside one job at most half. Returns how many."""
-        # hot: benchmarks/growth.py
-        room: float = self._openings.idle()
-        asked: dict[WorkerId, list[AttemptRef]] = {}
-        would_run: dict[int, bool] = {}
-        asked_back = ((member, lease) for member, slot in self._openings.stacked() for lease in half(behind(slot)))
-        for member, lease in asked_back if room else ():
-            if lease.lane not in would_run:
-                would_run[lease.lane] = self._would_run(lease.lane)
-            if would_run[lease.lane]:
-                lease.revoking = True
-                asked.setdefault(member.id, []).append(lease.ref)
-                room -= 1 / depth(self._lanes[lease.lane])
-            if room <= 0:
-                break
-        for worker, refs in asked.items():
-            link = self.fleet.members[worker].link
-            if link is not None:
-                link.send(Revoke(tuple(refs)))
-        return sum(len(refs) for refs in asked.values())
+        return ask_back(self.fleet, self._openings, self._would_run, lambda lane: depth(self._lanes[lane]))
 
     def _would_run(self, key: int) -> bool:
         want = self.want(key)
@@ -389,11 +373,7 @@ class Scheduler:
 
     def withdraw(self, member: Member, owners: Container[int] | None = None) -> None:
         """Ask for all (of these owners) that has not started: the worker is to run nothing new of it."""
-        waiting = unstarted(member, owners)
-        for lease in waiting:
-            lease.revoking = True
-        if waiting and member.link is not None:
-            member.link.send(Revoke(tuple(lease.ref for lease in waiting)))
+        withdraw(member, owners)
 
 
 def nothing(store: Store) -> None:

@@ -14,7 +14,8 @@ from hecaton.core.model import AttemptRef, JobState, Reason, WorkerId, WorkerRec
 from hecaton.server.fleet.attempts import Attempts, Refs
 from hecaton.server.fleet.checks import enrolled
 from hecaton.server.fleet.dispatcher import Dispatcher
-from hecaton.server.fleet.members import Fleet, Lease, Member, WorkerLink
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.places.leases import Lease, Member, WorkerLink
 from hecaton.server.fleet.quarantine import Quarantine
 from hecaton.server.hub import Hub
 from hecaton.server.resources import Resources

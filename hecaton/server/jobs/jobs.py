@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from hecaton.core.batches import lane_of
 from hecaton.core.errors import Conflict, NotFound
-from hecaton.core.matching import Want, refusal, why_waiting
 from hecaton.core.model import INLINE_LIMIT, JOB_ID_LENGTH, Body, Job, JobId, JobState, Reason
+from hecaton.core.placement.matching import Want, refusal, why_waiting
 from hecaton.server.accounts.auth import Caller
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.permissions import Action

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from hecaton.core.errors import TooMany
-from hecaton.core.matching import Lane
 from hecaton.core.model import JobSpec
+from hecaton.core.placement.matching import Lane
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.jobs.budget import Budget
 from hecaton.server.settings import Settings

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import msgspec
 
 from hecaton.core.doors import WAYS
-from hecaton.core.matching import BY_ITSELF
 from hecaton.core.model import Attempt, Body, Job, JobId, JobState, Kind, Reason, WorkerRecord, WorkerStatus
 from hecaton.core.options import values_of
+from hecaton.core.placement.matching import BY_ITSELF
 from hecaton.server.fleet.attempts import Live
-from hecaton.server.fleet.members import Member, SlotState
+from hecaton.server.fleet.places.leases import Member, SlotState
 from hecaton.wire import api
 
 SHOWN_PAYLOAD = 64 * 1024

@@ -14,7 +14,7 @@ from hecaton import __version__
 from hecaton.core.model import JobState, WorkerStatus
 from hecaton.server.composition import Composition
 from hecaton.server.connections import Connections
-from hecaton.server.fleet.members import Member
+from hecaton.server.fleet.places.leases import Member
 from hecaton.server.metrics.statistics import MAX_IMAGES, Histogram
 
 Labels = tuple[str, ...]

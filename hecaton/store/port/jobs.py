@@ -8,7 +8,6 @@ from typing import Protocol
 import msgspec
 
 from hecaton.core.lifecycle import Verdict
-from hecaton.core.matching import Lane
 from hecaton.core.model import (
     Attempt,
     AttemptRef,
@@ -23,6 +22,7 @@ from hecaton.core.model import (
     WorkerId,
 )
 from hecaton.core.options import NOTHING_ASKED, Options
+from hecaton.core.placement.matching import Lane
 
 
 class NewJob(msgspec.Struct, frozen=True):

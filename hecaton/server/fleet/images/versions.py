@@ -14,7 +14,8 @@ from itertools import count
 import msgspec
 
 from hecaton.core.model import WorkerId, WorkerStatus
-from hecaton.server.fleet.members import Fleet, Member
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.places.leases import Member
 from hecaton.wire.api import ImageVersion
 from hecaton.wire.channel import Resolve, Resolved
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from hecaton.core.matching import Ability, Want, unable
 from hecaton.core.model import Mode
+from hecaton.core.placement.matching import Ability, Want, unable
 
 
 class Work(NamedTuple):

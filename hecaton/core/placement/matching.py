@@ -190,7 +190,7 @@ class _Round:
     are not online are left out first, so that of `refusal` only `unable` remains to be asked.
 
     What becomes of a lane on a worker depends on the slots that come before in these orders and on nothing else, so
-    that `server.fleet.openings` need not show all slots: as many of each order as there are jobs are enough."""
+    that `server.fleet.places.openings` need not show all slots: as many of each order as there are jobs are enough."""
 
     def __init__(self, wants: Iterable[Want], hosts: Sequence[Host], now: float, max_running: int | None) -> None:
         # hot: benchmarks/instructions.py - mostly one lane waits and one slot is free: what is alone is not sorted, and

@@ -1,8 +1,9 @@
 """Which slots have room, kept in the orders in which the matching looks at them. Memory only.
 
-`core.matching.place` fills no more slots than jobs wait, and looks at them in a few orders. So the first of each order,
-as many as there are jobs, are enough for the decision that it would make over all of them: it costs what it hands out,
-and not what is connected. It does so for each kind of workers (`kinds`), not for each of the workers that differ.
+`core.placement.matching.place` fills no more slots than jobs wait, and looks at them in a few orders. So the first of
+each order, as many as there are jobs, are enough for the decision that it would make over all of them: it costs what it
+hands out, and not what is connected. It does so for each kind of workers (`kinds`), not for each of the workers that
+differ.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections.abc import Collection, Container, Hashable, Iterable, Iterator,
 from itertools import chain
 from typing import Any, NamedTuple
 
-from hecaton.core.matching import ANYTHING, Ability, Host, Slot, Want
 from hecaton.core.model import WorkerId, WorkerStatus
-from hecaton.server.fleet.kinds import NO_KIND, HostKind, HostKinds, Work, doable, work_of
-from hecaton.server.fleet.members import Fleet, Lease, Member, Place, SlotState
+from hecaton.core.placement.matching import ANYTHING, Ability, Host, Slot, Want
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.places.kinds import NO_KIND, HostKind, HostKinds, Work, doable, work_of
+from hecaton.server.fleet.places.leases import Member, Place, SlotState
 
 TIDY = 1000
 """Decisions after which what nobody asks for any more stops telling workers apart."""
@@ -268,26 +270,3 @@ def _less(counter: Counter[Any], key: Hashable) -> None:
     counter[key] -= 1
     if counter[key] <= 0:
         del counter[key]
-
-
-def behind(slot: SlotState) -> list[Lease]:
-    """What waits there beside another job, the last first. The first of a slot is about to start, if none has."""
-    waiting = [lease for lease in slot.held.values() if not lease.started and not lease.revoking]
-    first = 0 if any(lease.started for lease in slot.held.values()) else 1
-    return waiting[first:][::-1]
-
-
-def half(leases: list[Lease]) -> list[Lease]:
-    return leases[: (len(leases) + 1) // 2]
-
-
-def is_cold(member: Member, lease: Lease) -> bool:
-    """Whether a container has to be started for it: none on its slot would do, and it is the first there."""
-    slot = member.slots[lease.slot]
-    return slot.warm_key != lease.warm_key and len(slot.held) == 1
-
-
-def unstarted(member: Member, owners: Container[int] | None) -> list[Lease]:
-    """All of the member (of these owners) that may yet be asked for."""
-    leases = (lease for lease in member.leases() if not lease.started and not lease.revoking)
-    return [lease for lease in leases if owners is None or lease.owner in owners]

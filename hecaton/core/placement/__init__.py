@@ -1,0 +1,5 @@
+"""Where a job runs: what it needs of a machine, which place it gets, and for the rest: why not.
+
+- `holds`: What a place holds of its machine: cards or parts of them, CPUs and memory.
+- `matching`: Which waiting work goes to which slot, and for the rest: why not.
+"""
