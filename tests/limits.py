@@ -402,7 +402,7 @@ ROWS = (
     ),
     Row(
         "Jobs that a worker has",
-        "{server.fleet.lanes.MAX_DEPTH:count} on one slot, {server.fleet.members.MAX_HELD:count} in all",
+        "{server.fleet.lanes.MAX_DEPTH:count} on one slot, {server.fleet.places.leases.MAX_HELD:count} in all",
         "the others wait in the queue",
     ),
     Row(
