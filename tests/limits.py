@@ -65,6 +65,13 @@ ROWS = (
         "413, naming the budget; what runs is stored, nothing more of his is started; `hecaton usage` shows it",
     ),
     Row(
+        "Files that an attempt has made",
+        "{core.files.kept.MAX_FILES:count}, with names of {core.files.kept.MAX_NAME_BYTES:size} under"
+        " {core.files.kept.MAX_LEVELS:count} folders, each in {core.files.kept.MAX_PIECES:count} pieces; a worker tells"
+        " of {wire.api.files.MAX_TOLD:count} in a request",
+        "the others are named, as far as there is room, or counted; `hecaton get JOB --list` says why each is not kept",
+    ),
+    Row(
         "Free disk of the server",
         "{server.jobs.budget.DISK_FLOOR:size}, or a twentieth of the disk if that is less (`--disk-floor`)",
         "503 for all but admins, and nothing is started; below half of it workers keep large results",
@@ -438,8 +445,11 @@ EXEMPT: Mapping[str, str] = {
     "cli.hecaton.jobs.notes.MAX_LOOKED_AT": "how much is read for a warning",
     "client.connection.CONNECT_LIMIT": "a client's patience with its server",
     "client.http.LONGEST_PAUSE": "a client's patience with its server",
+    "core.files.kept.MAX_SIZE": "more than any disk has",
+    "core.files.kept.MAX_WHY": "our own words",
     "core.shown.LONGEST": "how much of one text stands in a Python prompt",
     "wire.api.accounts.LONGEST_AGE": "ten years: nothing is older",
+    "server.files.files_api.LONGEST_NUMBER": "more digits than any file's number has",
     "serverless.protocol.DEFAULT_MAX_RESULT": "until the worker has said what --max-result is",
     "serverless.protocol.MAX_INLINE": "core.model.INLINE_LIMIT as containers know it",
     "store.sqlite.file.QUICK_CHECK_LIMIT": "how much is read at start",

@@ -14,5 +14,6 @@
   Hub's short forms.
 - `scripts`: Files that are run as programs: which ones can be, by what, and with which line ends.
 - `shown`: Messages as they are printed in Python: what they hold, and nothing that says nothing.
+- `files/`: Folders and files of jobs: what they are called and what they hold.
 - `placement/`: Where a job runs: what it needs of a machine, which place it gets, and for the rest: why not.
 """

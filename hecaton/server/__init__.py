@@ -17,6 +17,7 @@
 - `settings`: Flags and environment of the server, read once into one frozen value.
 - `tasks`: Work that is started and that nobody awaits.
 - `accounts/`: Who may come in, and what an admin has registered.
+- `files/`: Files that jobs have made.
 - `fleet/`: The workers' side.
 - `jobs/`: The people's side.
 - `metrics/`: What `/metrics` says, in Prometheus' format, on a port of its own.

@@ -27,6 +27,8 @@ from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
 from hecaton.server.connections import Connections, memory_here
+from hecaton.server.files.files_api import FilesApi
+from hecaton.server.files.kept import JobFiles
 from hecaton.server.forwarded import Proxies
 from hecaton.server.metrics.statistics import Statistics
 from hecaton.server.resources import Resources
@@ -112,7 +114,9 @@ class Server:
             workers=parts.workers,
             jobs=parts.jobs,
         )
-        return self._application([*api.routes(), *BatchApi(parts.batches).routes(), *UsageApi(parts.usages).routes()])
+        files = FilesApi(JobFiles(resources, parts.fleet))
+        others = [*BatchApi(parts.batches).routes(), *UsageApi(parts.usages).routes(), *files.routes()]
+        return self._application([*api.routes(), *others])
 
     async def ensure_admin(self, password: str | None) -> str | None:
         """Make the user `admin` if there is no admin yet. Returns the password if it had to be invented."""

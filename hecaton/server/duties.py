@@ -173,6 +173,7 @@ class Duties:
         now, settings = self._clock.now(), self._settings
         steps: tuple[tuple[str, float, Callable[[Store, float], int]], ...] = (
             ("results", settings.keep_results, lambda store, before: store.forget_results(before, STEP)),
+            ("files", settings.keep_results, lambda store, before: store.forget_files(before, STEP)),
             ("pieces of logs", settings.keep_logs, lambda store, before: store.forget_logs(before, STEP)),
             ("jobs", settings.keep_jobs, lambda store, before: store.forget_jobs(before, STEP)),
         )

@@ -55,6 +55,8 @@ EXPECTED: dict[str, dict[Role, Scope] | str] = {
     "GET /v1/jobs/{job}/result": OWNERS,
     "GET /v1/jobs/{job}/logs": OWNERS,
     "GET /v1/jobs/{job}/events": OWNERS,
+    "GET /v1/jobs/{job}/files": OWNERS,
+    "GET /v1/jobs/{job}/files/{number}": OWNERS,
     "POST /v1/jobs/{job}/cancel": OWNERS,
     "POST /v1/jobs/{job}/retry": OWNERS,
     "POST /v1/batches": UPLOADERS,
@@ -88,6 +90,7 @@ EXPECTED: dict[str, dict[Role, Scope] | str] = {
     "POST /v1/workers/{name}/undrain": ADMIN,
     f"GET {WORKER_PATH}": WORKER,
     f"PUT {WORKER_PATH}": WORKER,
+    "POST /v1/worker/jobs/{job}/files": WORKER,
 }
 
 
@@ -282,7 +285,7 @@ async def _ask(person: Person, route: Route, parameter: str, value: str) -> Repl
         api.NewPassword: {"password": "x" * 12, "old_password": PASSWORD},
         api.ImageChange: {},
     }
-    path = route.path.replace("{name:path}", "{image}").replace(f"{{{parameter}}}", value)
+    path = route.path.replace("{name:path}", "{image}").replace(f"{{{parameter}}}", value).replace("{number}", "0")
     reply = await person.call(route.method, path, bodies.get(route.body))
     return Reply(reply.status, {}, reply.body.replace(value.encode(), b"THING"))
 
@@ -397,7 +400,8 @@ async def test_every_body_that_names_an_upload_is_tried_below(server: Running) -
     }
     repaired = {"RetryBatch.file"}  # tests/server/test_batches.py: its jobs have to have failed first
     keys = {"Enrolment.key", "KeyLogin.key"}  # tests/cli/test_join.py: they are a right themselves
-    assert found == {"BlobRef.sha256", "NewJob.file", "NewBatch.file"} | repaired | keys
+    made = {"KeptFile.sha256", "Piece.blob"}  # tests/server/test_files.py: a worker says them
+    assert found == {"BlobRef.sha256", "NewJob.file", "NewBatch.file"} | repaired | keys | made
 
 
 async def test_an_upload_of_somebody_else_is_as_good_as_none_in_every_body(server: Running) -> None:

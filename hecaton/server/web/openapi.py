@@ -72,6 +72,7 @@ EXAMPLES: Mapping[type, Any] = {
     Clear: {"older_than": 604800},
     Retry: {"timeout": 7200},
     RetryBatch: {},
+    api.NewFiles: {"attempt": 1, "first": 0, "files": [{"path": "run/fifo", "size": 0, "why": "it is a pipe"}]},
 }
 
 _MAY_BE_MISSING = (Retry, RetryBatch)
@@ -84,6 +85,7 @@ _PARTS: Mapping[str, tuple[str, Described]] = {
     "job": ("Its id, the beginning of that (8 characters or more), or its index.", {"minLength": 1}),
     "batch": ("Its id, the beginning of that (8 characters or more), or its index.", {"minLength": 1}),
     "sha256": ("Of the content, in small hex.", {"pattern": _SHA256}),
+    "number": ("Of a file, as it is listed.", {"pattern": "^[0-9]{1,9}$"}),
     "name": ("As it was registered.", {"minLength": 1}),
 }
 

@@ -16,6 +16,7 @@ import msgspec
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import JobState
 from hecaton.server.jobs.requests import MAX_NAME, MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS
+from hecaton.wire.api import MAX_TOLD
 
 SHORT_QUERY = 128
 """Bytes. Query strings up to this length are remembered; longer ones would fill the memory."""
@@ -125,6 +126,9 @@ TAG = Parameter(
 )  # fmt: skip
 ATTEMPT = Parameter("attempt", "Of this attempt, from 1; the newest one by default.", low=1, high=2**31 - 1)
 OFFSET = Parameter("offset", "From this byte of the log on.", default=0)
+FROM_NUMBER = Parameter("after", "Only files from this number on: `next` of the page before.", default=0)
+FILES = Parameter("limit", "At most so many.", default=MAX_TOLD, low=1, high=MAX_TOLD)
+FROM_BYTE = Parameter("offset", "From this byte of the file on.", default=0)
 ORDER = Parameter("order", "As jobs have ended, or as the items were given.", default="ended", words=("ended", "input"))
 AFTER = Parameter(
     "after", "Only those behind it: `ended_as` of the last line, or `index` + 1 with order=input.", default=0

@@ -16,6 +16,7 @@ is away. Contract: tests/contracts/store_contract.py, run on every adapter.
 - `accounts`: The part of the port about users, images and workers.
 - `batches`: The part of the port about batches.
 - `blobs`: Large payloads, results and files: who may use which (a part of the port), and the bytes themselves.
+- `files`: The part of the port about the files that attempts have made.
 - `jobs`: The part of the port about jobs: what moves them and what shows them.
 - `logs`: The part of the port about the logs of attempts.
 - `meta`: The part of the port about the database as a whole: facts by name, and what it has to do as a copy.
@@ -29,6 +30,7 @@ from __future__ import annotations
 from hecaton.store.port.accounts import Home, Used
 from hecaton.store.port.batches import Appended, EndedItem, FailedItem, NewBatch, Swept
 from hecaton.store.port.blobs import Blobs, BlobWriter
+from hecaton.store.port.files import FileSums
 from hecaton.store.port.jobs import (
     AttemptEnd,
     CancelResult,
@@ -59,6 +61,7 @@ __all__ = [
     "EndedItem",
     "Expired",
     "FailedItem",
+    "FileSums",
     "ForgottenJobs",
     "Home",
     "LaneInfo",

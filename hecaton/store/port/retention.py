@@ -43,6 +43,9 @@ class Retention(Protocol):
         """Jobs stay, with kind and size of their result; `result` is then None."""
 
     def forget_logs(self, before: float, limit: int) -> int: ...
+    def forget_files(self, before: float, limit: int) -> int:
+        """The files that their attempts have made."""
+
     def forget_jobs(self, before: float, limit: int) -> int:
         """Jobs with all that belongs to them, and batches of which no job is left."""
 

@@ -15,5 +15,6 @@
 - `tally`: How many bytes each user has stored: kept up by the verbs that store and remove, in their own transactions,
   so that nobody ever has to count.
 - `there`: What is there and not marked as deleted, remembered.
+- `made/`: What attempts make besides a result, in SQLite.
 - `verbs/`: The verbs of the port in SQL, by what they are about.
 """

@@ -23,6 +23,7 @@ _NAMED_BLOBS = """
     SELECT payload_blob, payload_size, 'payload', seq FROM job WHERE payload_blob IS NOT NULL
     UNION ALL SELECT result_blob, result_size, 'result', seq FROM job WHERE result_blob IS NOT NULL
     UNION ALL SELECT file, NULL, 'handler or script', seq FROM job WHERE file IS NOT NULL
+    UNION ALL SELECT sha256, NULL, 'made file', seq FROM made_blob
 """
 
 _KNOWN_BLOBS = "SELECT DISTINCT sha256 FROM blob"

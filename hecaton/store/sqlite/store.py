@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from hecaton.store.sqlite.made.files import FileVerbs
+from hecaton.store.sqlite.made.logs import LogVerbs
 from hecaton.store.sqlite.statements import Statements
 from hecaton.store.sqlite.tally import Tally
 from hecaton.store.sqlite.there import AllThere
@@ -12,7 +14,6 @@ from hecaton.store.sqlite.verbs.backups import BackupVerbs
 from hecaton.store.sqlite.verbs.batch_ends import BatchEnds
 from hecaton.store.sqlite.verbs.batches import BatchVerbs
 from hecaton.store.sqlite.verbs.blobs import BlobVerbs
-from hecaton.store.sqlite.verbs.logs import LogVerbs
 from hecaton.store.sqlite.verbs.meta import MetaVerbs
 from hecaton.store.sqlite.verbs.queue import QueueVerbs
 from hecaton.store.sqlite.verbs.retention import RetentionVerbs
@@ -37,6 +38,7 @@ class SqliteStore:
         self._bind_batches(BatchVerbs(statements, tally, submission, queue))
         self._bind_accounts(AccountVerbs(statements, there))
         self._bind_logs_and_blobs(LogVerbs(statements, tally), BlobVerbs(statements, tally))
+        self._bind_files(FileVerbs(statements, tally))
         self._bind_housekeeping(
             MetaVerbs(statements), BackupVerbs(statements, queue, views), RetentionVerbs(statements, tally)
         )
@@ -115,11 +117,18 @@ class SqliteStore:
         self.unused_blobs = blobs.unused_blobs
         self.forget_blobs = blobs.forget_blobs
 
+    def _bind_files(self, files: FileVerbs) -> None:
+        self.keep_files = files.keep_files
+        self.file_sums = files.file_sums
+        self.files = files.files
+        self.file = files.file
+
     def _bind_housekeeping(self, meta: MetaVerbs, backups: BackupVerbs, retention: RetentionVerbs) -> None:
         self.meta = meta.meta
         self.set_meta = meta.set_meta
         self.adopt_copy = backups.adopt_copy
         self.forget_results = retention.forget_results
+        self.forget_files = retention.forget_files
         self.forget_logs = retention.forget_logs
         self.forget_jobs = retention.forget_jobs
         self.forget_ended = retention.forget_ended

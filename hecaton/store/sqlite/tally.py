@@ -15,11 +15,15 @@ _ADD = {
     for kind in ("payloads", "results", "logs", "files")
 }
 
+FILE_ROW = "200 + length(path) + length(pieces) + length(why)"
+"""What a row of `made_file` counts, as an expression of SQL."""
+
 JOB = f"""
     SELECT owner_id,
       {JOB_BYTES} + length(spec) + coalesce((SELECT length(data) FROM payload WHERE payload.seq = job.seq), 0),
       coalesce((SELECT length(data) FROM result WHERE result.seq = job.seq), 0) + coalesce(length(failure), 0)
-        + coalesce((SELECT sum(length(failure)) FROM attempt WHERE attempt.seq = job.seq), 0),
+        + coalesce((SELECT sum(length(failure)) FROM attempt WHERE attempt.seq = job.seq), 0)
+        + coalesce((SELECT sum({FILE_ROW}) FROM made_file WHERE made_file.seq = job.seq), 0),
       coalesce((SELECT sum(length(data)) FROM log_piece WHERE log_piece.seq = job.seq), 0)
     FROM job
 """  # noqa: S608

@@ -5,6 +5,7 @@ Times are seconds since the epoch, sizes bytes, durations seconds.
 - `accounts`: HTTP bodies about users: how they come in, what they become, and what they have stored and use.
 - `base`: What all bodies have in common, and where the API is.
 - `batches`: HTTP bodies about batches.
+- `files`: HTTP bodies about the files that jobs have made.
 - `images`: HTTP bodies about images.
 - `jobs`: HTTP bodies about jobs.
 - `server`: HTTP bodies about the server itself.
@@ -39,6 +40,7 @@ from hecaton.wire.api.batches import (
     NewItems,
     RetryBatch,
 )
+from hecaton.wire.api.files import MAX_TOLD, FileList, FileView, NewFiles
 from hecaton.wire.api.images import ImageChange, ImageVersion, ImageView, NewImage
 from hecaton.wire.api.jobs import (
     AttemptView,
@@ -59,6 +61,7 @@ __all__ = [
     "API",
     "IDEMPOTENCY_HEADER",
     "MAX_ITEMS",
+    "MAX_TOLD",
     "About",
     "AttemptView",
     "BatchItem",
@@ -69,6 +72,8 @@ __all__ = [
     "Clear",
     "Cleared",
     "Enrolment",
+    "FileList",
+    "FileView",
     "Health",
     "ImageChange",
     "ImageVersion",
@@ -81,6 +86,7 @@ __all__ = [
     "KeyLogin",
     "Login",
     "NewBatch",
+    "NewFiles",
     "NewImage",
     "NewItems",
     "NewJob",

@@ -5,7 +5,6 @@
 - `batch_ends`: What a batch has to know about each of its jobs that ends: counters, causes, the pause.
 - `batches`: Batches in SQLite: create, append, show, results, and the sweeps of pause, resumption and cancellation.
 - `blobs`: The register of blobs in SQLite: which there are, and who added them.
-- `logs`: Logs of attempts in SQLite.
 - `meta`: Facts of the whole database, by name, in SQLite.
 - `queue`: What moves jobs in SQLite: claim, start, end, cancel, expire; hot.
 - `retention`: Removes what is old from SQLite, a few rows at a time.

@@ -12,6 +12,7 @@ _UNUSED = """
     WHERE NOT EXISTS (SELECT 1 FROM job WHERE payload_blob = blob.sha256)
       AND NOT EXISTS (SELECT 1 FROM job WHERE result_blob = blob.sha256)
       AND NOT EXISTS (SELECT 1 FROM job WHERE file = blob.sha256)
+      AND NOT EXISTS (SELECT 1 FROM made_blob WHERE sha256 = blob.sha256)
     GROUP BY sha256 HAVING max(added_at) < ? LIMIT ?
 """
 

@@ -15,7 +15,7 @@ import msgspec
 from hecaton.store.port import ForgottenJobs, StoredBytes
 from hecaton.store.sqlite.rows import Columns
 from hecaton.store.sqlite.statements import Row, Statements
-from hecaton.store.sqlite.tally import BATCH, JOB, Tally
+from hecaton.store.sqlite.tally import BATCH, FILE_ROW, JOB, Tally
 
 _OLD_RESULTS = """
     SELECT seq, length(data), owner_id FROM result CROSS JOIN job USING (seq) WHERE result.seq < ? AND job.ended_at < ?
@@ -24,6 +24,18 @@ _OLD_RESULTS = """
 
 _OLD_LARGE_RESULTS = """
     SELECT seq FROM job INDEXED BY job_result_blob WHERE result_blob IS NOT NULL AND seq < ? AND ended_at < ? LIMIT ?
+"""
+
+_OLD_FILES = f"""
+    SELECT made_file.seq, made_file.attempt, number, {FILE_ROW}, owner_id FROM made_file CROSS JOIN job USING (seq)
+    WHERE made_file.seq < ? AND job.ended_at < ? ORDER BY made_file.seq LIMIT ?
+"""  # noqa: S608
+
+_DELETE_FILE = "DELETE FROM made_file WHERE seq = ? AND attempt = ? AND number = ?"
+
+_UNNEEDED = """
+    DELETE FROM made_blob WHERE seq = ?1 AND attempt = ?2
+      AND NOT EXISTS (SELECT 1 FROM made_file WHERE seq = ?1 AND attempt = ?2)
 """
 
 _OLD_PIECES = """
@@ -63,6 +75,14 @@ class _Old(msgspec.Struct, gc=False):
     old: bool = True
 
 
+class _OldFile(msgspec.Struct, gc=False):
+    seq: int
+    attempt: int
+    number: int
+    size: int
+    owner_id: int
+
+
 class RetentionVerbs:
     """Only what belongs to ended jobs is removed. A call that returns 0 has left nothing that is old."""
 
@@ -89,6 +109,14 @@ class RetentionVerbs:
             self._tally.add(row.owner_id, logs=-row.size)
         self._sql_many("DELETE FROM log_piece WHERE rowid = ?", _keys(rows))
         return len(rows)
+
+    def forget_files(self, before: float, limit: int) -> int:
+        old = [*starmap(_OldFile, self._sql(_OLD_FILES, (self._first_since(before), before, limit)))]
+        for one in old:
+            self._tally.add(one.owner_id, results=-one.size)
+        self._sql_many(_DELETE_FILE, [(one.seq, one.attempt, one.number) for one in old])
+        self._sql_many(_UNNEEDED, sorted({(one.seq, one.attempt) for one in old}))
+        return len(old)
 
     def forget_jobs(self, before: float, limit: int) -> int:
         rows = _bounded(self._sql(_OLD_JOBS, (self._first_since(before), before, limit)))

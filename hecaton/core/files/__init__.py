@@ -1,0 +1,4 @@
+"""Folders and files of jobs: what they are called and what they hold.
+
+- `kept`: The files that an attempt has made: by which names and in which pieces they are kept.
+"""

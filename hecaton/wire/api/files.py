@@ -1,0 +1,46 @@
+"""HTTP bodies about the files that jobs have made."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from hecaton.core.files.kept import MAX_FILES, KeptFile
+from hecaton.wire.api.base import Reply, Request
+
+MAX_TOLD = 1000
+"""Files that a worker tells of in one request, and that one page has at most."""
+
+
+class NewFiles(Request, frozen=True):
+    """From a worker, whose blobs these are: files of an attempt. `first`: number of the first of them, counted from 0;
+    said again, they take the place of what was said before."""
+
+    attempt: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+    first: Annotated[int, msgspec.Meta(ge=0, lt=MAX_FILES)]
+    files: Annotated[tuple[KeptFile, ...], msgspec.Meta(max_length=MAX_TOLD)]
+
+
+class FileView(Reply, frozen=True):
+    """`number`: by which its bytes can be had. `why`: why they cannot: it is named, but not kept."""
+
+    number: int
+    path: str
+    size: int
+    sha256: str = ""
+    executable: bool = False
+    why: str = ""
+
+
+class FileList(Reply, frozen=True):
+    """A page of the files of one attempt, the newest that has any if none is asked for; attempt 0: there is none.
+    `kept` and `size`: how many there are on all pages that are kept, and their bytes; `left`: how many are not kept.
+    `next`: what to ask for as `after` for the next page."""
+
+    attempt: int
+    files: tuple[FileView, ...]
+    kept: int = 0
+    size: int = 0
+    left: int = 0
+    next: int | None = None
