@@ -294,7 +294,7 @@ ROWS = (
     ),
     Row(
         "Last words of a container in a failure",
-        "{worker.containers.OUTPUT_LIMIT:size}",
+        "{worker.containers.container.OUTPUT_LIMIT:size}",
         "the whole of it is in the log",
     ),
     Row(

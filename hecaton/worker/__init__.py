@@ -6,11 +6,10 @@ All on one event loop. What of it runs in a thread says so.
   the rest.
 - `agent`: Carries out what the worker's brain (`state`) orders, and tells it what happens.
 - `app`: Puts a worker together and runs it until it is told to stop.
-- `containers`: One container from its image to its removal: folder, door, start, jobs, end.
 - `end_lines`: Says in the worker's own log how jobs ended.
 - `image_watch`: What names of images mean on this machine: keeps warm containers from going on with an image that their
   name has left, answers the server's questions, and says when something is here that could not be had before.
-- `live_containers`: The containers of this process, and what is left of those that are gone.
+- `hearing`: What comes over the link becomes events; what the worker says of itself when it connects.
 - `control`: The control socket in a worker's folder: whoever may enter that folder asks the worker's process to leave
   what runs to its next process, and waits until it has.
 - `endings`: What is meant by a SIGTERM: stop, or leave what runs to the next process of this worker, or be gone with
@@ -21,6 +20,7 @@ All on one event loop. What of it runs in a thread says so.
 - `warden`: The warden of a worker: a second, tiny process in a session of its own, which ends the containers of
   no-overlap jobs when their lease has run out, also while the worker's own process is dead or stopped.
 - `brain/`: What the worker decides.
+- `containers/`: The containers of this process, from image to removal.
 - `doors/`: How a running container is spoken to.
 - `link/`: What passes between the worker and its server.
 - `memory/`: What the worker keeps on disk.

@@ -19,9 +19,10 @@ from hecaton.core.model import AttemptRef, Failure, Reason
 from hecaton.serverless.protocol import LOG_NAME, OUT_NAME
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.failures import UNHEARD
+from hecaton.worker.brain.failures.words import UNHEARD
 from hecaton.worker.brain.slots import WorkerSlot
-from hecaton.worker.containers import LiveContainer
+from hecaton.worker.containers.container import LiveContainer
+from hecaton.worker.containers.plan import Plan
 from hecaton.worker.doors.channel_folder import Spoilt
 from hecaton.worker.doors.removal import Remover
 from hecaton.worker.doors.table import DOORS
@@ -124,7 +125,8 @@ class Adoption:
         self, placed: Placed, event: ev.ContainerAdopted
     ) -> tuple[LiveContainer, ev.ContainerAdopted] | tuple[None, None]:
         gpu = self._slots[placed.slot].gpu
-        container = LiveContainer(self._site, placed.container, placed.slot, placed.first, gpu)
+        gpus = () if gpu is None else (gpu,)
+        container = LiveContainer(self._site, Plan(self._site, placed.container, placed.slot, placed.first, gpus))
         held = self._given.setdefault(placed.container, [])
         if not held and event.job is not None:
             job = event.job

@@ -18,23 +18,9 @@ from typing import Any
 import msgspec
 import structlog
 
-import hecaton
 from hecaton.core.model import AttemptRef, Gpu
-from hecaton.core.options import OF_WORKERS
-from hecaton.serverless.protocol import DEFAULT_MAX_RESULT
 from hecaton.wire.channel import (
-    LOST_AFTER,
-    PROTOCOL,
-    Accepted,
-    Assign,
     Assignment,
-    Cancel,
-    Drain,
-    Hello,
-    Resolve,
-    Revoke,
-    ToWorker,
-    Welcome,
 )
 from hecaton.worker.adoption import Adoption, ContainerSweeper, boot_id
 from hecaton.worker.brain import events as ev
@@ -42,15 +28,17 @@ from hecaton.worker.brain.events import row
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Done
 from hecaton.worker.brain.state import WorkerState
-from hecaton.worker.containers import LiveContainer
+from hecaton.worker.containers.container import LiveContainer
+from hecaton.worker.containers.live_containers import LiveContainers
+from hecaton.worker.containers.plan import Plan
 from hecaton.worker.doors.removal import Remover
 from hecaton.worker.end_lines import EndLines
+from hecaton.worker.hearing import Hearing
 from hecaton.worker.image_watch import ImageWatch
 from hecaton.worker.link.bodies import Bodies, BodyRefused
 from hecaton.worker.link.leftovers import Leftovers
 from hecaton.worker.link.link import Sender
 from hecaton.worker.link.registration import WorkerConfig
-from hecaton.worker.live_containers import LiveContainers
 from hecaton.worker.memory import disk
 from hecaton.worker.memory.disk import Disk
 from hecaton.worker.memory.journal import Journal
@@ -68,7 +56,7 @@ _log = structlog.get_logger("hecaton.worker.agent")
 class Agent:
     """`link` and `bodies` are the way to the server, `python` is what containers without a Python of their own get.
 
-    Hears what comes over the link as well (`Listener`). What journal, disk and cards say comes on the loop."""
+    What comes over the link is heard in `hearing`. What journal, disk and cards say comes on the loop."""
 
     def __init__(
         self,
@@ -108,14 +96,10 @@ class Agent:
         self._handling = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._max_result = DEFAULT_MAX_RESULT
-        self._lost_after = LOST_AFTER  # until a server has said it
-        self._options = OF_WORKERS | runtime.options
-        self._started_at = self._loop.time()
-        self._connections = 0
         self.left: asyncio.Future[tuple[int, str]] = self._loop.create_future()
         self._table: dict[type[msgspec.Struct], Callable[[Any], None]] = dict(self._rows())
         self._site = self._site_of(config, python)
+        self.hearing = Hearing(runtime, self._holdings, self._images, self._outbox, self._lease, self._site)
 
     def _rows(self) -> Iterable[tuple[type[msgspec.Struct], Callable[[Any], None]]]:
         return (
@@ -147,15 +131,12 @@ class Agent:
             guard=self._guard,
             disk=self._disk,
             look_at_cards=self._look_at_cards,
-            max_result=self._largest_result,
+            max_result=lambda: self.hearing.max_result,
             miss=self._images.miss,
             say=self._images.say,
             post=self.post,
             now=self._loop.time,
         )
-
-    def _largest_result(self) -> int:
-        return self._max_result
 
     async def start(self) -> None:
         """Go on with what an earlier process of this worker left; the rest of it goes. Raises RuntimeFault."""
@@ -173,7 +154,7 @@ class Agent:
             self._guard.start()
         else:
             _log.warning("This worker takes no no-overlap jobs: it could not be sure to end them in time", why=why)
-            self._options -= {"no_overlap"}
+            self.hearing.options -= {"no_overlap"}
         self._sweeper = sweeper = ContainerSweeper(self._site, adoption.old_logs, self._remover)
         await sweeper.sweep(self._live.in_use, at_start=True)
         if self._gpus:
@@ -259,57 +240,6 @@ class Agent:
     def _results_safe(self, refs: tuple[AttemptRef, ...]) -> None:
         self.post(ev.ResultsSafe(self._loop.time(), refs))
 
-    # -- what the link says --------------------------------------------------------------------------
-
-    def hello(self) -> Hello:
-        self._connections += 1
-        return Hello(
-            protocol=PROTOCOL,
-            version=hecaton.__version__,
-            runtime=self._runtime.name,
-            slots=self._holdings.slot_infos(),
-            held=self._holdings.held(self._loop.time()),
-            serves=self._runtime.serves,
-            boot_id=self._boot,
-            started=self._started_at,
-            connection=self._connections,
-            doors=tuple(sorted(self._runtime.doors)),
-            options=tuple(sorted(self._options)),
-        )
-
-    def welcome(self, message: Welcome) -> None:
-        self._max_result = message.max_result
-        self._lost_after = message.lost_after
-        self._images.protocol = message.protocol
-        self.post(ev.Welcomed(self._loop.time(), message.drop, message.drained))
-
-    def assured(self, at: float) -> None:
-        now = self._loop.time()
-        self._lease.renew(at, self._lost_after)
-        self.post(ev.Assured(now, now + self._lease.left(), self._lease.grace))
-
-    def hear(self, message: ToWorker) -> None:
-        now = self._loop.time()
-        if isinstance(message, Assign):
-            self.post(ev.Assigned(now, message.jobs))
-        elif isinstance(message, Accepted):
-            self.post(ev.ResultsAccepted(now, message.refs, message.fenced))
-        elif isinstance(message, Revoke):
-            self.post(ev.Revoked(now, message.refs))
-        elif isinstance(message, Cancel):
-            self.post(ev.CancelAsked(now, message.refs))
-        elif isinstance(message, Drain):
-            self.post(ev.Drained(now, message.active))
-        elif isinstance(message, Resolve):
-            self._images.answer(message)
-
-    def lost(self) -> None:
-        self._outbox.lost()
-        self.post(ev.LinkLost(self._loop.time()))
-
-    def dismissed(self, code: int, message: str) -> None:
-        self.post(ev.ShutdownAsked(self._loop.time(), code, message))
-
     # -- actions -------------------------------------------------------------------------------------
 
     def _fetch(self, action: ev.Fetch) -> None:
@@ -334,7 +264,8 @@ class Agent:
 
     def _start_container(self, action: ev.StartContainer) -> None:
         gpu = self._holdings.slots[action.slot].gpu
-        container = LiveContainer(self._site, action.container, action.slot, action.assignment, gpu)
+        plan = Plan(self._site, action.container, action.slot, action.assignment, () if gpu is None else (gpu,))
+        container = LiveContainer(self._site, plan)
         self._live.add(container)
         container.start()
 

@@ -51,7 +51,7 @@ async def serve(config: WorkerConfig, runtime: Runtime, gpus: tuple[Gpu, ...], s
             await control.open()
             cards = f"GPU slots: {len(gpus)}" if gpus else f"CPU-only, slots: {settings.slots}"
             _log.info(f"Worker {config.name} is up: {cards}", version=hecaton.__version__, runtime=runtime.name)
-            talking = loop.create_task(link.run(agent))
+            talking = loop.create_task(link.run(agent.hearing))
             code, message = await _until_left(agent, talking)
             await link.flush(FLUSH_SECONDS)
             talking.cancel()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from hecaton.wire.channel import FromWorker, Have, ImageRef, Resolve, Resolved
 from hecaton.worker.brain import events as ev
-from hecaton.worker.containers import LiveContainer
+from hecaton.worker.containers.container import LiveContainer
 from hecaton.worker.runtimes.port import Here, Runtime, RuntimeFault
 
 SPOKEN_SINCE = 3

@@ -26,7 +26,7 @@ MUTANTS = (
     Mutant(
         "results-not-sent-again",
         "what the server has not acknowledged goes again on the next connection",
-        "worker/brain/state.py",
+        "worker/brain/from_server.py",
         "            self._ends.deliver_again(done, event.now)\n",
         "            pass\n",
         (_STATE + "TestReconnect::"
@@ -35,7 +35,7 @@ MUTANTS = (
     Mutant(
         "a-kill-is-a-number",
         "a job that the machine killed says that it was most likely for memory",
-        "worker/brain/failures.py",
+        "worker/brain/failures/words.py",
         'if name == "SIGKILL" else ""',
         'if name == "SIGSTOP" else ""',
         (_STATE + "TestEndsOfContainers::test_a_kill_that_the_engine_knows_no_reason_of_names_memory",),
@@ -59,7 +59,7 @@ MUTANTS = (
     Mutant(
         "drop-ignored",
         "a container whose attempt was fenced is stopped",
-        "worker/brain/state.py",
+        "worker/brain/from_server.py",
         "        for ref in event.drop:\n            self._fence(ref, event.now)\n",
         "",
         (_STATE + "TestReconnect::test_what_was_fenced_is_stopped_and_forgotten",),
@@ -67,7 +67,7 @@ MUTANTS = (
     Mutant(
         "run-twice-when-assigned-twice",
         "a job that is said twice runs once",
-        "worker/brain/state.py",
+        "worker/brain/from_server.py",
         "if earlier is not None and earlier.ref.attempt >= ref.attempt:",
         "if earlier is not None and earlier.ref.attempt > ref.attempt:",
         (_STATE + "TestAssignedTwice::test_a_job_that_is_held_is_not_run_twice",),
@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant(
         "revoke-ignored",
         "a job that waits at a busy worker can be given to an idle one",
-        "worker/brain/state.py",
+        "worker/brain/from_server.py",
         "            elif not held.may_have_started(job):\n                self._ends.release(job)\n",
         "            elif False:\n                self._ends.release(job)\n",
         (_STATE + "TestRevoke::"
@@ -100,7 +100,7 @@ MUTANTS = (
     Mutant(
         "drain-takes-new-work",
         "a worker that stops hands back what has not begun",
-        "worker/brain/state.py",
+        "worker/brain/from_server.py",
         "full = held.leaving is not None or held.disk_full\n",
         "full = held.disk_full\n",
         (_STATE + "TestStop::test_jobs_that_come_while_it_drains_are_handed_back",),
@@ -116,7 +116,7 @@ MUTANTS = (
     Mutant(
         "exit-0-is-a-success",
         "a container that ended without a result is no success",
-        "worker/brain/failures.py",
+        "worker/brain/failures/words.py",
         "return Reason.NO_RESULT, Failure(",
         "return Reason.OK, Failure(",
         (_STATE + "TestEndsOfContainers::test_a_container_that_ends_under_a_job_ends_it_with_the_right_reason",),
@@ -279,7 +279,7 @@ MUTANTS = (
     Mutant(
         "log-in-doubt-for-ever",
         "a job that talks has nothing behind it, so that it is heard while it runs",
-        "worker/containers.py",
+        "worker/containers/container.py",
         "                self.withdraw()\n            self._exchange.log.trim_idle()\n",
         "                pass\n            self._exchange.log.trim_idle()\n",
         ("tests/worker/test_whose_log.py::"
@@ -338,7 +338,7 @@ MUTANTS = (
     Mutant(
         "dead-context-stays-warm",
         "a process whose card has failed it gets no other job",
-        "worker/brain/sticky.py",
+        "worker/brain/failures/sticky.py",
         "        if names_device(failure):\n",
         "        if False:\n",
         ("tests/worker/test_sticky.py::test_after_an_error_that_names_the_card_the_next_job_has_a_new_process",),

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import uvloop
 
-from hecaton.worker import live_containers
 from hecaton.worker.app import serve
 from hecaton.worker.brain import slots, steps
 from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.containers import live_containers
 from hecaton.worker.link.registration import WorkerConfig
 from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.runtimes.port import Runtime

@@ -9,7 +9,8 @@ import msgspec
 
 from hecaton.wire import channel
 from hecaton.wire.channel import Hello
-from hecaton.worker import adoption, agent, containers
+from hecaton.worker import adoption, agent, hearing
+from hecaton.worker.containers import plan
 from hecaton.worker.doors import exchange
 from hecaton.worker.memory import journal, records
 from hecaton.worker.memory.records import Ended, Forgotten, Given, Gone, Placed
@@ -64,16 +65,16 @@ def _patch(name: str, kind: Any, *modules: Any) -> None:
 def _before() -> None:
     """Its process is only ever the first: it never reads what another one wrote."""
     journal.VERSION -= 1
-    _patch("Placed", _PlacedBefore, journal, records, containers)
+    _patch("Placed", _PlacedBefore, journal, records, plan)
     _patch("is_served_by", lambda visitor, peer: None, exchange.Exchange)
 
 
 def _after() -> None:
     journal.VERSION += 1
-    _patch("Placed", _PlacedAfter, journal, containers)
+    _patch("Placed", _PlacedAfter, journal, plan)
     _patch("Given", _GivenAfter, journal, exchange, adoption)
     _patch("Ended", _EndedAfter, journal, agent)
     kinds = _PlacedAfter | _GivenAfter | _EndedAfter | Forgotten | Gone | _Reboot
     _patch("_decoder", msgspec.msgpack.Decoder(kinds), journal)
-    _patch("PROTOCOL", channel.PROTOCOL + 1, channel, agent)
-    _patch("Hello", _HelloAfter, agent)
+    _patch("PROTOCOL", channel.PROTOCOL + 1, channel, hearing)
+    _patch("Hello", _HelloAfter, hearing)

@@ -20,7 +20,7 @@ from hecaton.core.model import AttemptRef, Body, Failure, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, FileRef, Hello, Started
 from hecaton.worker import adoption, agent, control, warden
 from hecaton.worker.app import serve
-from hecaton.worker.brain.failures import UNHEARD
+from hecaton.worker.brain.failures.words import UNHEARD
 from hecaton.worker.no_overlap import Guard, clock
 from hecaton.worker.runtimes.port import LABEL_CONTAINER, LABEL_WORKER, Found
 from tests.engine.daemon import docker

@@ -33,11 +33,11 @@ from hecaton.worker.agent import Agent
 from hecaton.worker.app import FINAL_EXIT, serve
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.containers.live_containers import IDLE_INTERVAL, LOG_INTERVAL
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.link import ServerLink
 from hecaton.worker.link.logs import HEAD, TAIL
 from hecaton.worker.link.reaching import session
-from hecaton.worker.live_containers import IDLE_INTERVAL, LOG_INTERVAL
 from hecaton.worker.memory.outbox import shown
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.server.scripted_worker import progress

@@ -142,7 +142,7 @@ async def runtime(engine: Engine) -> AsyncIterator[DockerRuntime]:
 def spec(image: str, gpu: str | None = None) -> ContainerSpec:
     return ContainerSpec(
         id="c-1", name="hecaton-c-1", image=Prepared(image, {}), image_name=image, env={"TOKEN": "of the job"},
-        labels={}, folder="/folder", python="/python", gpu=gpu,
+        labels={}, folder="/folder", python="/python", gpus=(gpu,) if gpu else (),
     )  # fmt: skip
 
 

@@ -335,7 +335,7 @@ async def test_a_stop_reaches_what_a_shell_waits_for(runtime: DockerRuntime, act
 
 
 async def test_a_container_asks_for_its_own_card_only(runtime: DockerRuntime, actor: ImageRef, tmp_path: Path) -> None:
-    config = configuration(await spec_for(runtime, actor, tmp_path, gpu="GPU-0001"), WORKER, 1 << 20)
+    config = configuration(await spec_for(runtime, actor, tmp_path, gpus=("GPU-0001",)), WORKER, 1 << 20)
     assert config["HostConfig"]["DeviceRequests"] == [{"DeviceIDs": ["GPU-0001"], "Capabilities": [["gpu"]]}]
     assert "NVIDIA_VISIBLE_DEVICES=GPU-0001" in config["Env"]
 
@@ -344,7 +344,7 @@ async def test_a_card_that_the_engine_cannot_give_is_the_workers_fault(
     runtime: DockerRuntime, actor: ImageRef, tmp_path: Path
 ) -> None:
     with pytest.raises(RuntimeFault, match=r"GPU|device") as fault:
-        await runtime.start(await spec_for(runtime, actor, tmp_path, gpu="GPU-0001"))
+        await runtime.start(await spec_for(runtime, actor, tmp_path, gpus=("GPU-0001",)))
     assert fault.value.reason == Reason.WORKER_ERROR
     assert await runtime.found() == []
 

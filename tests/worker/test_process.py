@@ -69,7 +69,7 @@ class TestContract(RuntimeContract):
 
     async def test_sees_its_own_card_only_or_none(self, runtime: ProcessRuntime, start: Start, channel: Path) -> None:
         program = "open(os.environ['HECATON_DIR'] + '/out/cards', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
-        await runtime.wait(await start(program, gpu="GPU-0001"))
+        await runtime.wait(await start(program, gpus=("GPU-0001",)))
         assert (channel / "out/cards").read_text() == "GPU-0001"
         await runtime.wait(await start(program))
         assert (channel / "out/cards").read_text() == ""

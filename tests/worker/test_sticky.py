@@ -7,7 +7,7 @@ import pytest
 from hecaton.core.model import AttemptRef, Body, Failure, Gpu, Kind, Reason
 from hecaton.wire.channel import Released
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.sticky import ALIKE, REPLACED_HINT, names_device
+from hecaton.worker.brain.failures.sticky import ALIKE, REPLACED_HINT, names_device
 from tests.worker.brain import Brain, assignment, ref
 
 ASSERT = Failure("CUDA error: device-side assert triggered\nCUDA kernel errors might be ...", "RuntimeError")

@@ -10,7 +10,7 @@ import msgspec
 from hecaton.core.model import AttemptRef, Failure, Reason
 from hecaton.wire.channel import Outcome, Released
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.failures import CUT_OFF, UNHEARD, card_failure, timeout_failure
+from hecaton.worker.brain.failures.words import CUT_OFF, UNHEARD, card_failure, timeout_failure
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, Phase, WorkerSlot
 from hecaton.worker.brain.steps import Steps

@@ -12,7 +12,7 @@ import msgspec
 
 from hecaton.core.model import AttemptRef, Body, Failure, Reason
 from hecaton.wire.channel import Assignment, FromWorker, Outcome, Released, Started
-from hecaton.worker.brain.failures import NEVER_ASKED, NO_START_HINT
+from hecaton.worker.brain.failures.words import NEVER_ASKED, NO_START_HINT
 from hecaton.worker.runtimes.port import Exit
 
 M = TypeVar("M", bound=msgspec.Struct)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hecaton.core.model import Reason
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.ends import Ends
-from hecaton.worker.brain.failures import no_hello_failure
+from hecaton.worker.brain.failures.words import no_hello_failure
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Container, EarlyEnd, Phase

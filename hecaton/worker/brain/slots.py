@@ -8,7 +8,7 @@ from collections import deque
 
 from hecaton.core.model import AttemptRef, Failure, Gpu, Reason
 from hecaton.wire.channel import Assignment, Outcome, Warm
-from hecaton.worker.brain.failures import NO_START_HINT
+from hecaton.worker.brain.failures.words import NO_START_HINT
 
 
 class Phase(enum.IntEnum):

@@ -1,6 +1,7 @@
 """The worker's brain: events in, actions out. Pure: no I/O, no clock, no randomness; `agent` carries the actions out.
 
-Here: what each event means. What is done about it: `steps` and `ends`, on what is in `holdings`.
+Here: what each event means; of those that the server causes: `from_server`. What is done about it: `steps` and `ends`,
+on what is in `holdings`.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from typing import Any
 import msgspec
 
 from hecaton.core.doors import WAYS
-from hecaton.core.model import AttemptRef, Failure, Gpu, Reason
-from hecaton.wire.channel import Draining, Lost, Note, Released, Started
+from hecaton.core.model import Failure, Gpu, Reason
+from hecaton.wire.channel import Draining, Lost, Note
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.departure import Departure
 from hecaton.worker.brain.ends import Ends
 from hecaton.worker.brain.events import row
-from hecaton.worker.brain.failures import UNHEARD, exit_failure, no_room, payload_failure, startup_failure
+from hecaton.worker.brain.failures.sticky import StickyErrors, explained
+from hecaton.worker.brain.failures.words import UNHEARD, exit_failure, no_room, payload_failure, startup_failure
+from hecaton.worker.brain.from_server import FromServer
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.limits import Limits
 from hecaton.worker.brain.settings import WorkerSettings
-from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, Phase, WorkerSlot
+from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, Phase
 from hecaton.worker.brain.steps import Steps
-from hecaton.worker.brain.sticky import StickyErrors, explained
 
 
 class WorkerState:
@@ -44,6 +46,7 @@ class WorkerState:
         self._orders = ev.Orders()
         self._steps = Steps(self.holdings, self._orders, prefix)
         self._ends = Ends(self.holdings, self._orders, self._steps)
+        self._server = FromServer(self.holdings, self._orders, self._steps, self._ends)
         self._sticky = StickyErrors()
         self._departure = Departure(self.holdings, self._orders, self._steps, self._ends, settings.drain_timeout)
         self._limits = Limits(self.holdings, settings, self._steps, self._ends, no_overlap_until)
@@ -63,15 +66,15 @@ class WorkerState:
 
     def _rows(self) -> Iterable[tuple[type[msgspec.Struct], Callable[[Any], None]]]:
         return (
-            row(ev.Assigned, self._on_assigned),
-            row(ev.Revoked, self._on_revoked),
-            row(ev.CancelAsked, self._on_cancel),
-            row(ev.ResultsAccepted, self._on_accepted),
-            row(ev.Welcomed, self._on_welcomed),
-            row(ev.Drained, self._on_drained),
+            row(ev.Assigned, self._server.assigned),
+            row(ev.Revoked, self._server.revoked),
+            row(ev.CancelAsked, self._server.cancel),
+            row(ev.ResultsAccepted, self._server.accepted),
+            row(ev.Welcomed, self._server.welcomed),
+            row(ev.Drained, self._server.drained),
             row(ev.Assured, self._limits.assured),
-            row(ev.Guarded, self._on_guarded),
-            row(ev.LinkLost, self._on_link_lost),
+            row(ev.Guarded, self._server.guarded),
+            row(ev.LinkLost, self._server.link_lost),
             row(ev.ImageReady, self._on_image_ready),
             row(ev.ImageMoved, self._on_image_moved),
             row(ev.ContainerStarted, self._on_started),
@@ -110,110 +113,6 @@ class WorkerState:
         if self.holdings.leaving is not None:
             due += self._departure.due()
         return min(due, default=None)
-
-    # -- from the server -----------------------------------------------------------------------------
-
-    def _on_assigned(self, event: ev.Assigned) -> None:
-        held = self.holdings
-        full = held.leaving is not None or held.disk_full
-        refused = []
-        slots: dict[int, WorkerSlot] = {}
-        for assignment in event.jobs:
-            ref = assignment.ref
-            earlier = held.jobs.get(ref.job)
-            if earlier is not None and earlier.ref.attempt >= ref.attempt:
-                continue  # said twice, or overtaken by a newer attempt
-            if ref in held.done:
-                self._ends.deliver_again(held.done[ref], event.now)
-                continue
-            if earlier is not None:
-                self._ends.end_early(earlier, EarlyEnd.DROPPED, event.now)
-            if full or not held.usable(assignment.slot) or ref.job in held.jobs:
-                refused.append(ref)
-                continue
-            job = HeldJob(assignment, here=assignment.payload.blob is None)
-            held.add(job)
-            if not job.here:
-                self._orders.do(ev.Fetch(assignment))
-            slots[assignment.slot] = held.slots[assignment.slot]
-        for slot in slots.values():
-            self._steps.advance(slot, event.now)
-        self._orders.report_refs(Released, refused)
-
-    def _on_revoked(self, event: ev.Revoked) -> None:
-        held = self.holdings
-        released, started = [], []
-        for ref in event.refs:
-            job = held.find(ref)
-            if job is None:
-                if ref in held.done:
-                    self._ends.deliver_again(held.done[ref], event.now)
-                else:
-                    released.append(ref)
-            elif held.is_ahead(job):
-                self._ends.revoke_ahead(job)
-            elif not held.may_have_started(job):
-                self._ends.release(job)
-                released.append(ref)
-                self._steps.advance(held.slot_of(job), event.now)
-            elif job.started_at is not None:
-                started.append(ref)
-        self._orders.report_refs(Released, released)
-        self._orders.report_refs(Started, started)
-
-    def _on_cancel(self, event: ev.CancelAsked) -> None:
-        unknown = []
-        for ref in event.refs:
-            job = self.holdings.find(ref)
-            if job is not None:
-                self._ends.end_early(job, EarlyEnd.CANCELLED, event.now)
-            elif ref in self.holdings.done:
-                self._ends.deliver_again(self.holdings.done[ref], event.now)
-            else:
-                unknown.append(ref)
-        self._orders.report_refs(Released, unknown)
-
-    def _on_accepted(self, event: ev.ResultsAccepted) -> None:
-        for ref in event.refs:
-            self._ends.forget_result(ref)
-        for ref in event.fenced:
-            self._fence(ref, event.now)
-
-    def _on_welcomed(self, event: ev.Welcomed) -> None:
-        self._orders.connected = True
-        for ref in event.drop:
-            self._fence(ref, event.now)
-        if self.holdings.leaving is not None or self.holdings.disk_full:
-            self._orders.report(Draining())
-        for slot in self.holdings.slots:  # what changed between Hello and Welcome was said to nobody
-            self._orders.report(slot.news())
-        started = [job.ref for job in self.holdings.jobs.values() if job.started_at is not None]
-        self._orders.report_refs(Started, started)
-        for done in list(self.holdings.done.values()):
-            self._ends.deliver_again(done, event.now)
-        self._drain(event.drained, event.now)
-
-    def _on_drained(self, event: ev.Drained) -> None:
-        self._drain(event.active, event.now)
-
-    def _drain(self, active: bool, now: float) -> None:
-        self.holdings.drained = active
-        for slot in self.holdings.slots if active else ():
-            self._steps.advance(slot, now)
-
-    def _on_guarded(self, event: ev.Guarded) -> None:
-        self.holdings.guarded = event.guarded
-        for slot in self.holdings.slots:
-            self._steps.advance(slot, event.now)
-
-    def _on_link_lost(self, event: ev.LinkLost) -> None:
-        self._orders.connected = False
-
-    def _fence(self, ref: AttemptRef, now: float) -> None:
-        job = self.holdings.find(ref)
-        if job is not None:
-            self._ends.end_early(job, EarlyEnd.DROPPED, now)
-        self._ends.forget_result(ref)
 
     # -- from the containers -------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import msgspec
 
 from hecaton.core.model import AttemptRef, Failure, Kind, Mode, Reason
 from hecaton.wire.channel import Assignment, FileRef
-from hecaton.worker.brain.failures import NEVER_ASKED, NO_START_HINT
+from hecaton.worker.brain.failures.words import NEVER_ASKED, NO_START_HINT
 from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands, Exit

@@ -15,7 +15,7 @@ from hecaton.core.model import AttemptRef, Body, Failure, Reason
 from hecaton.serverless.protocol import LOG_NAME, MAX_INLINE, OUT_NAME, answered_name
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.failures import UNHEARD, no_room
+from hecaton.worker.brain.failures.words import UNHEARD, no_room
 from hecaton.worker.doors import answers
 from hecaton.worker.doors.channel_folder import ChannelFolder, Spoilt
 from hecaton.worker.doors.door import Answer, Door

@@ -306,7 +306,7 @@ class DockerRuntime:
 def configuration(
     spec: ContainerSpec, worker_id: str, shm_size: int, command: CommandLine | None = None
 ) -> dict[str, Any]:
-    """What the engine is asked for. Nothing of the host but the two folders, and one card or none."""
+    """What the engine is asked for. Nothing of the host but the two folders, and its own cards."""
     entrypoint, words = run_by(spec, command)
     first = entrypoint or words  # what the container begins with
     config: dict[str, Any] = {
@@ -340,7 +340,7 @@ def run_by(spec: ContainerSpec, command: CommandLine | None) -> tuple[list[str],
 
 
 def _cards(spec: ContainerSpec) -> list[dict[str, Any]]:
-    return [{"DeviceIDs": [spec.gpu], "Capabilities": [["gpu"]]}] if spec.gpu else []
+    return [{"DeviceIDs": list(spec.gpus), "Capabilities": [["gpu"]]}] if spec.gpus else []
 
 
 def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
@@ -356,7 +356,7 @@ def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
 def _environment(spec: ContainerSpec, first: Sequence[str]) -> dict[str, str]:
     variables = environment(spec, spec.image.env, CHANNEL_TARGET, PYTHON_TARGET)
     # Where the nvidia runtime is the engine's default it obeys this variable, which CUDA images set to "all".
-    variables["NVIDIA_VISIBLE_DEVICES"] = spec.gpu or "void"
+    variables["NVIDIA_VISIBLE_DEVICES"] = ",".join(spec.gpus) or "void"
     # To the engine's init process, which is tini: a signal is for the whole group, not for a shell that waits.
     variables.setdefault("TINI_KILL_PROCESS_GROUP", "1")
     if signals_group(first, {**spec.image.env, **variables}):
@@ -384,7 +384,7 @@ def probe(spec: ContainerSpec, worker_id: str, image_id: str) -> dict[str, Any]:
         "Cmd": [],
         "User": "0",
         "WorkingDir": "/",
-        "Env": [f"NVIDIA_VISIBLE_DEVICES={spec.gpu or 'void'}"],
+        "Env": [f"NVIDIA_VISIBLE_DEVICES={','.join(spec.gpus) or 'void'}"],
         "Labels": {LABEL_WORKER: worker_id, LABEL_CONTAINER: f"{spec.id}-probe"},
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": {"Init": True, "DeviceRequests": _cards(spec), "Mounts": _mounts(spec)},

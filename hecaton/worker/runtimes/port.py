@@ -128,7 +128,7 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     folder: str
     python: str
-    gpu: str | None = None  # UUID of the one card it may see; None: no card
+    gpus: tuple[str, ...] = ()  # UUIDs of the cards that it may see
     commands: Commands | None = None
     options: Options = NOTHING_ASKED
 

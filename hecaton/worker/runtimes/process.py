@@ -266,7 +266,7 @@ def _environment(spec: ContainerSpec, labels: dict[str, str]) -> dict[str, str]:
     return {
         **inherited,
         **environment(spec, inherited, spec.folder, spec.python),
-        "CUDA_VISIBLE_DEVICES": spec.gpu or "",
+        "CUDA_VISIBLE_DEVICES": ",".join(spec.gpus),
         LABELS_VARIABLE: json.dumps(labels),
     }
 

@@ -9,7 +9,7 @@ import asyncio
 from hecaton.core.model import AttemptRef
 from hecaton.worker.adoption import InUse
 from hecaton.worker.brain.holdings import Holdings
-from hecaton.worker.containers import LiveContainer
+from hecaton.worker.containers.container import LiveContainer
 from hecaton.worker.doors.removal import Remover
 from hecaton.worker.memory.outbox import Outbox
 

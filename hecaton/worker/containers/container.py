@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,30 +14,23 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from hecaton.core.model import AttemptRef, Body, Gpu, Kind, Reason
-from hecaton.core.scripts import with_unix_lines
-from hecaton.wire.channel import Assignment, Broken, FileRef, ImageRef, Pulled
+from hecaton.core.model import AttemptRef, Reason
+from hecaton.wire.channel import Assignment, Broken, ImageRef, Pulled
 from hecaton.worker.brain import events as ev
-from hecaton.worker.brain.failures import UNHEARD
-from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder, Spoilt, name_of
+from hecaton.worker.brain.failures.words import UNHEARD
+from hecaton.worker.containers.plan import Plan
+from hecaton.worker.doors.channel_folder import ChannelFolder, Spoilt, name_of
 from hecaton.worker.doors.door import Door, Unready
 from hecaton.worker.doors.exchange import Exchange
-from hecaton.worker.doors.table import DOORS
 from hecaton.worker.doors.turns import Turns
 from hecaton.worker.link.bodies import BodyRefused
 from hecaton.worker.link.logs import AttemptLog, ContainerLog, LogFile
 from hecaton.worker.memory import disk
 from hecaton.worker.memory.records import Given, Placed
 from hecaton.worker.runtimes.port import (
-    LABEL_CONTAINER,
-    LABEL_SLOT,
-    LABEL_WARM,
-    LABEL_WORKER,
-    ContainerSpec,
     Exit,
     Found,
     MachineBroken,
-    Prepared,
     RuntimeFault,
     patiently,
 )
@@ -63,17 +55,16 @@ _log = structlog.get_logger("hecaton.worker.containers")
 
 
 class LiveContainer:
-    """`start` comes first, or `adopt` and then `watch`. `first`: the job that it is started for.
+    """`start` comes first, or `adopt` and then `watch`.
 
     All on the worker's loop. The brain hears of its end once, whatever happens: as failed, exited or gone, and nothing
     of it after that. Its folder stays, open until `close_folder`."""
 
-    def __init__(self, site: Site, name: str, slot: int, first: Assignment, gpu: Gpu | None) -> None:
-        self.id = name
+    def __init__(self, site: Site, plan: Plan) -> None:
+        self.id = plan.name
         self._site = site
-        self._slot = slot
-        self._first = first
-        self._gpu = gpu
+        self._plan = plan
+        self._first = plan.first
         self._exchange: Exchange | None = None
         self._handle: str | None = None
         self._starting: asyncio.Task[str] | None = None
@@ -107,7 +98,7 @@ class LiveContainer:
         they are its no longer. Raises OSError, Spoilt."""
         folder = ChannelFolder(self._site.folder / self.id, made=placed.layout)
         unread = min(Turns(folder.turns_fd).void(), max(0, len(given) - 1))
-        exchange = self._open_exchange(folder, placed)
+        self._exchange = exchange = self._plan.exchange(folder, placed)
         if given:
             exchange.go_on(given[: len(given) - unread])
         await exchange.door.open()
@@ -193,11 +184,11 @@ class LiveContainer:
             door = await self._make_ready()
             if self._exchange is not None:
                 self._exchange.begin_early(self._first.ref)
-            spec = self._spec(prepared, door)
+            spec = self._plan.spec(prepared, door)
             if self._exchange is not None and door.begins_at_start and not self._exchange.may_begin(self._first):
                 await self._fail(Reason.RELEASED, UNHEARD.message)
                 return
-            self._site.journal.place(self._placed(door.nonce))
+            self._site.journal.place(self._plan.placed(door.nonce))
             self._post(ev.ImageReady(self._now(), self.id, image.digest or prepared.image_id))
             # A start is never cut off in its middle: what it makes would be left behind.
             starting = patiently(lambda: runtime.start(spec), self._note, given_up)
@@ -231,69 +222,16 @@ class LiveContainer:
         await self._watch(self._handle)
 
     async def _make_ready(self) -> Door:
-        files = DOORS[self._first.mode].files(self._first)
-        for file in files:
-            await self._fetch_file(file.sha256)
-        exchange = self._open_exchange(ChannelFolder(self._site.folder / self.id))
-        for file in files:
-            content = with_unix_lines(file.name, self._kept(file).read_bytes())
+        files = await self._plan.files(self._note)
+        self._exchange = exchange = self._plan.exchange(ChannelFolder(self._site.folder / self.id))
+        for file, content in files:
             exchange.folder.put_program(name_of(file), content)
         await exchange.door.open()
         return exchange.door
 
-    def _open_exchange(self, folder: ChannelFolder, placed: Placed | None = None) -> Exchange:
-        exchange = Exchange(self._site, self.id, folder, on_card=self._gpu is not None, begun=placed is not None)
-        nonce, served = (None, None) if placed is None else (placed.nonce, placed.served)
-        door, limit = DOORS[self._first.mode], self._site.max_result()
-        exchange.door = door.of(self._first, folder, exchange, limit, nonce, served)
-        self._exchange = exchange
-        return exchange
-
-    def _kept(self, file: FileRef) -> Path:
-        return self._site.spool.file(file.sha256)
-
-    def _placed(self, nonce: str | None) -> Placed:
-        """For the next process of this worker. Without payload and environment: both are with the container."""
-        job = self._first
-        image = msgspec.structs.replace(job.image, env={})
-        options = msgspec.structs.replace(job.options, env={})
-        first = msgspec.structs.replace(job, payload=Body(Kind.JSON, b""), image=image, options=options)
-        gpu = self._gpu.uuid if self._gpu else None
-        return Placed(self.id, self._slot, gpu, first, nonce, self._site.boot, self._now(), LAYOUT)
-
-    async def _fetch_file(self, sha256: str) -> None:
-        path = self._site.spool.file(sha256)
-        try:
-            os.utime(path)  # recently used
-        except FileNotFoundError:
-            self._note("fetching the job's file")
-            await self._site.bodies.fetch(self._first.ref.job, sha256, path, lasting=True, say=self._note)
-            await asyncio.to_thread(self._site.spool.prune_files)
-
-    def _spec(self, prepared: Prepared, door: Door) -> ContainerSpec:
-        job = self._first
-        return ContainerSpec(
-            id=self.id,
-            name=f"hecaton-{self._site.worker_id[:8]}-{self.id}",
-            image=prepared,
-            image_name=job.image.name,
-            env={**job.image.env, **job.options.env, **door.environment(job)},
-            labels={
-                LABEL_WORKER: self._site.worker_id,
-                LABEL_SLOT: str(self._slot),
-                LABEL_WARM: job.warm_key or "",
-                LABEL_CONTAINER: self.id,
-            },
-            folder=str(self._site.folder / self.id),
-            python=str(self._site.python),
-            gpu=self._gpu.uuid if self._gpu else None,
-            commands=door.commands(job, self._kept),
-            options=job.options,
-        )
-
     async def _fail(self, reason: Reason, message: str, hint: str | None = None) -> None:
         _log.warning("Could not start a container", image=self._first.image.name, reason=reason.value, error=message)
-        if self._gpu is not None and reason is Reason.WORKER_ERROR:
+        if self._plan.gpus and reason is Reason.WORKER_ERROR:
             await self._site.look_at_cards()
         await self._close_door()
         self._is_gone()
@@ -306,7 +244,7 @@ class LiveContainer:
             exit = Exit(-1, error=fault.message)
         if self._exchange is not None:
             await self._exchange.hear_out()
-        if self._gpu is not None and exit.code != 0:
+        if self._plan.gpus and exit.code != 0:
             await self._site.look_at_cards()
         answer = self._exchange.door.ended(exit) if self._exchange else None
         if self._exchange is not None and answer is not None:

@@ -1,0 +1,5 @@
+"""How a job failed that its container did not answer, and what an answer says of its container.
+
+- `sticky`: Errors that stay with a process.
+- `words`: The words for a job that ended without an answer of its container.
+"""

@@ -1,0 +1,96 @@
+"""What one container is to be: its files, its folder and door, and what the runtime is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from hecaton.core.model import Body, Gpu, Kind
+from hecaton.core.scripts import with_unix_lines
+from hecaton.wire.channel import Assignment, FileRef
+from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder
+from hecaton.worker.doors.door import Door
+from hecaton.worker.doors.exchange import Exchange
+from hecaton.worker.doors.table import DOORS
+from hecaton.worker.memory.records import Placed
+from hecaton.worker.runtimes.port import (
+    LABEL_CONTAINER,
+    LABEL_SLOT,
+    LABEL_WARM,
+    LABEL_WORKER,
+    ContainerSpec,
+    Prepared,
+)
+from hecaton.worker.site import Site
+
+
+class Plan:
+    """`first`: the job that it is started for. `gpus`: the cards that it may see."""
+
+    def __init__(self, site: Site, name: str, slot: int, first: Assignment, gpus: tuple[Gpu, ...]) -> None:
+        self.name = name
+        self.slot = slot
+        self.first = first
+        self.gpus = gpus
+        self._site = site
+
+    async def files(self, note: Callable[[str], None]) -> list[tuple[FileRef, bytes]]:
+        """What lies in its folder from the start, fetched unless it is here. Raises BodyRefused, OSError."""
+        files = DOORS[self.first.mode].files(self.first)
+        for file in files:
+            await self._fetch(file.sha256, note)
+        return [(file, with_unix_lines(file.name, self._kept(file).read_bytes())) for file in files]
+
+    async def _fetch(self, sha256: str, note: Callable[[str], None]) -> None:
+        path = self._site.spool.file(sha256)
+        try:
+            os.utime(path)  # recently used
+        except FileNotFoundError:
+            note("fetching the job's file")
+            await self._site.bodies.fetch(self.first.ref.job, sha256, path, lasting=True, say=note)
+            await asyncio.to_thread(self._site.spool.prune_files)
+
+    def _kept(self, file: FileRef) -> Path:
+        return self._site.spool.file(file.sha256)
+
+    def exchange(self, folder: ChannelFolder, placed: Placed | None = None) -> Exchange:
+        """With its door, which is not open yet. `placed`: what an earlier process of this worker has kept of it."""
+        exchange = Exchange(self._site, self.name, folder, on_card=bool(self.gpus), begun=placed is not None)
+        nonce, served = (None, None) if placed is None else (placed.nonce, placed.served)
+        door, limit = DOORS[self.first.mode], self._site.max_result()
+        exchange.door = door.of(self.first, folder, exchange, limit, nonce, served)
+        return exchange
+
+    def placed(self, nonce: str | None) -> Placed:
+        """For the next process of this worker. Without payload and environment: both are with the container."""
+        job = self.first
+        image = msgspec.structs.replace(job.image, env={})
+        options = msgspec.structs.replace(job.options, env={})
+        first = msgspec.structs.replace(job, payload=Body(Kind.JSON, b""), image=image, options=options)
+        gpu = self.gpus[0].uuid if self.gpus else None
+        return Placed(self.name, self.slot, gpu, first, nonce, self._site.boot, self._site.now(), LAYOUT)
+
+    def spec(self, prepared: Prepared, door: Door) -> ContainerSpec:
+        job = self.first
+        return ContainerSpec(
+            id=self.name,
+            name=f"hecaton-{self._site.worker_id[:8]}-{self.name}",
+            image=prepared,
+            image_name=job.image.name,
+            env={**job.image.env, **job.options.env, **door.environment(job)},
+            labels={
+                LABEL_WORKER: self._site.worker_id,
+                LABEL_SLOT: str(self.slot),
+                LABEL_WARM: job.warm_key or "",
+                LABEL_CONTAINER: self.name,
+            },
+            folder=str(self._site.folder / self.name),
+            python=str(self._site.python),
+            gpus=tuple(gpu.uuid for gpu in self.gpus),
+            commands=door.commands(job, self._kept),
+            options=job.options,
+        )
