@@ -50,7 +50,7 @@ def new_key() -> str:
 
 
 def new_job(
-    image: str,
+    image: str | None,
     *,
     mode: Mode,
     file: PathLike | None,

@@ -493,6 +493,37 @@ def test_ps_shows_what_has_not_ended_and_all_when_asked(invoke: Invoke, server: 
     assert nothing == "No job with the tag team=vision waits or runs. Those that have ended: hecaton ps -a\n"
 
 
+def test_ps_is_about_ones_own_jobs_and_an_admin_asks_for_everybodys(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/jobs", reply({"jobs": [], "next": None}))
+    for typed, whose in ((("ps",), "mine"), (("ps", "-a"), "mine"), (("ps", "--all-users"), "all"),
+                         (("cancel", "--tag", "a=b"), "mine"), (("job", "list"), None)):  # fmt: skip
+        server.seen.clear()
+        assert invoke(*typed).code == 0
+        assert {seen.query.get("whose") for seen in server.asked("GET", "/v1/jobs")} == {whose}, typed
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [(("FINISHED", "FINISHED"), 0), (("FAILED", "CANCELLED"), 1), (("CANCELLED", "FINISHED"), 3)],
+)
+def test_several_jobs_are_waited_for_and_the_worst_tells(
+    invoke: Invoke, server: ScriptedServer, states: tuple[str, ...], code: int
+) -> None:
+    for number, state in zip((7, 9), states, strict=True):
+        view = job(state, index=number, id=JOB_ID[:-1] + str(number))
+        server.on("GET", f"/v1/jobs/{number}", reply(view))
+        server.on("GET", f"/v1/jobs/{view.id}", reply(view))
+    ended = invoke("wait", "7", "9")
+    assert (ended.code, ended.out) == (code, "")
+    assert ended.err.splitlines() == [f"Job 7 is {states[0]}", f"Job 9 is {states[1]}"]
+    assert [one["state"] for one in json.loads(invoke("wait", "7", "9", "--json").out)] == list(states)
+    assert invoke("wait", "7", "9", "-o", "x").code == 2
+    server.on("GET", "/v1/jobs/8", error(404, "not_found", "no job '8'"))
+    server.seen.clear()
+    assert invoke("wait", "7", "8").code == 6
+    assert all("wait" not in seen.query for seen in server.seen), "known before anything is waited for"
+
+
 def test_what_is_done_daily_needs_no_noun(invoke: Invoke, server: ScriptedServer) -> None:
     server.on("POST", "/v1/jobs/12/cancel", reply(job("CANCELLED", index=12)))
     assert invoke("cancel", "12").err == invoke("job", "cancel", "12").err == "Job 12 is CANCELLED.\n"

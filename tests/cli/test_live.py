@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from tests.cli.conftest import HECATON
 from tests.cli.screen import Terminal
-from tests.cli.test_jobs import ends_as, event
-from tests.cli.views import finished, job
+from tests.cli.test_jobs import SUBMITTED, ends_as, event
+from tests.cli.test_new import Uploads
+from tests.cli.test_run import DEFAULT
+from tests.cli.views import JOB_ID, finished, job
 from tests.client.scripted import Answer, ScriptedServer, reply
 
 
@@ -114,6 +117,45 @@ def test_a_second_ctrl_c_cancels_the_job(server: ScriptedServer, state: str, say
         terminal.until(says)
         assert terminal.end() == code
     assert len(server.asked("POST", "/v1/jobs/12/cancel")) == 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_under_run_it_is_the_same(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    (tmp_path / "train.py").write_text("print(1)\n")
+    monkeypatch.setattr(server, "take", Uploads(server))
+    server.on("GET", "/v1/server", reply(DEFAULT))
+    server.on("POST", "/v1/jobs", SUBMITTED)
+    running = (event("state", "IN_PROGRESS", attempt=1), event("log", "step 1\n", attempt=1, offset=7))
+    server.on("GET", f"/v1/jobs/{JOB_ID}/events", Answer(lines=running, then="hang"))
+    server.on("POST", f"/v1/jobs/{JOB_ID}/cancel", reply(job("CANCELLED")))
+    with Terminal([str(HECATON), "run", str(tmp_path / "train.py")]) as terminal:
+        terminal.until("step 1")
+        terminal.type("\x03")
+        terminal.until("Job 12 goes on. Ctrl-C again within 3 s cancels it. Come back with: hecaton job wait 12")
+        if again:
+            terminal.type("\x03")
+            terminal.until("Job 12 is CANCELLED.")
+        assert terminal.end() == 130
+    assert len(server.asked("POST", f"/v1/jobs/{JOB_ID}/cancel")) == again
+
+
+def test_ctrl_c_while_several_are_waited_for_is_about_those_that_go_on(server: ScriptedServer) -> None:
+    ids = {number: f"{JOB_ID[:-2]}{number:02}" for number in (7, 8, 9)}
+    for number, job_id in ids.items():
+        view = job("FINISHED" if number == 7 else "IN_PROGRESS", index=number, id=job_id)
+        server.on("GET", f"/v1/jobs/{number}", reply(view))
+        server.on("GET", f"/v1/jobs/{job_id}", reply(view))
+        server.on("POST", f"/v1/jobs/{job_id}/cancel", reply(job("CANCELLED", index=number, id=job_id)))
+    with Terminal([str(HECATON), "wait", "7", "8", "9"], columns=200) as terminal:
+        terminal.until("Job 7 is FINISHED")
+        terminal.type("\x03")
+        terminal.until("Each of the jobs 8 9 goes on. Ctrl-C again within 3 s cancels it. .* hecaton job wait 8 9")
+        terminal.type("\x03")
+        terminal.until("Each of the jobs 8 9 is CANCELLED.")
+        assert terminal.end() == 3
+    assert [len(server.asked("POST", f"/v1/jobs/{job_id}/cancel")) for job_id in ids.values()] == [0, 1, 1]
 
 
 def test_tables_fit_the_terminal_and_colours_can_be_switched_off(server: ScriptedServer) -> None:

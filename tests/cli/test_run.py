@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -265,6 +267,28 @@ def test_what_is_saved_later_stands_beside_what_is_there_and_times_are_written_i
     assert (here / "hecaton.toml").read_text() == (
         'tags = { k = "v", a = "b" }\ntimeout = 1234567\nenv = { A = "1", B = "2" }\n'
     )
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from hecaton.cli.hecaton.jobs.project import Project, save
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8))
+save(Path(), Project(image="team/another:1"))
+"""
+
+
+def test_a_disk_that_is_full_leaves_the_file_as_it_was_and_a_link_a_link(invoke: Invoke, here: Path) -> None:
+    (here / "elsewhere").mkdir()
+    (here / "hecaton.toml").symlink_to("elsewhere/shared.toml")
+    assert invoke("run", "--save", "-i", "team/app:1").code == 0
+    before = 'image = "team/app:1"\n'
+    assert (here / "elsewhere" / "shared.toml").read_text() == before
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True)
+    assert "hecaton.toml: File too large" in done.stderr
+    assert (here / "elsewhere" / "shared.toml").read_text() == before
+    assert sorted(path.name for path in (here / "elsewhere").iterdir()) == ["shared.toml"]
 
 
 @pytest.mark.parametrize(("there", "name"), [(b"# ours\n", "\udcff"), (b"# \xff\n", "x"), (b"image = x\n", "x")])

@@ -152,6 +152,15 @@ def _submitted_body(server: ScriptedServer) -> Any:
     return server.asked("POST", "/v1/jobs")[-1].json()
 
 
+def test_without_an_image_it_is_the_servers_default_one(server: ScriptedServer, client: Client) -> None:
+    server.on("POST", "/v1/jobs", submitted())
+    server.on("POST", "/v1/batches", reply({"id": "b", "index": 1, "size": 1, "closed": True, "duplicate": False}, 201))
+    client.submit(input={"a": 1})
+    assert _submitted_body(server) == {"input": {"a": 1}}
+    client.submit_many(None, [1])
+    assert "image" not in server.asked("POST", "/v1/batches")[-1].json()
+
+
 def test_a_value_is_the_input(server: ScriptedServer, client: Client) -> None:
     server.on("POST", "/v1/jobs", submitted())
     job = client.submit("my/image", {"prompt": "ein Kätzchen", "n": [1, 2.5, None]})

@@ -23,18 +23,24 @@ SOCKET = Path("/var/run/docker.sock")
 SUDO_ENVIRONMENT = "/etc/sudo-environment"
 INSTALLERS = REPOSITORY / "tests" / "release" / "requirements.txt"
 
+UV_TOML = b"""no-index = true
+find-links = ["/opt/wheelhouse"]
+python-downloads = "never"
+"""
+
 DOCKERFILE = """\
 FROM {base}
 RUN apt-get update && apt-get install --yes --no-install-recommends \\
     systemd systemd-sysv dbus ca-certificates sudo pipx python3-pip python3-venv \\
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY pip.conf /etc/pip.conf
+COPY uv.toml /etc/uv/uv.toml
 COPY wheelhouse/ /opt/wheelhouse/
 RUN pip install --break-system-packages --no-cache-dir uv
 RUN systemctl mask systemd-resolved.service systemd-networkd.service systemd-timesyncd.service \\
  && useradd --create-home --shell /bin/bash --groups sudo {user} && echo {user}:{password} | chpasswd \\
  && echo 'Defaults env_file={sudo_environment}' > /etc/sudoers.d/environment
-ENV LANG=C.UTF-8 UV_FIND_LINKS=/opt/wheelhouse UV_NO_INDEX=1 UV_PYTHON_DOWNLOADS=never
+ENV LANG=C.UTF-8
 CMD ["/sbin/init"]
 """
 
@@ -44,11 +50,11 @@ def desktop_image() -> str:
     base = base_image()
     pins = (REPOSITORY / "requirements-dev.txt").read_bytes() + INSTALLERS.read_bytes()
     dockerfile = DOCKERFILE.format(base=base, user=USER, password=PASSWORD, sudo_environment=SUDO_ENVIRONMENT)
-    key = key_of(dockerfile, PIP_CONF, image_id(base), pins, (REPOSITORY / "pyproject.toml").read_bytes())
+    key = key_of(dockerfile, PIP_CONF, UV_TOML, image_id(base), pins, (REPOSITORY / "pyproject.toml").read_bytes())
     if label_of(NAME) != key:
         with exclusive():
             if label_of(NAME) != key:
-                files = {"Dockerfile": dockerfile.encode(), "pip.conf": PIP_CONF}
+                files = {"Dockerfile": dockerfile.encode(), "pip.conf": PIP_CONF, "uv.toml": UV_TOML}
                 build_from_context(NAME, context(files | _wheelhouse()), key)
     return NAME
 

@@ -379,8 +379,8 @@ MUTANTS = (
         "everybody-sees-the-list",
         "lists hold one's own jobs, unless the table says all",
         "server/jobs/jobs.py",
-        "owner = self._owner_seen(caller, Action.SEE_JOBS)\n        page",
-        "owner = None\n        page",
+        "owner = caller.user_id if sought.whose == api.Whose.MINE else self._owner_seen(caller, Action.SEE_JOBS)",
+        "owner = caller.user_id if sought.whose == api.Whose.MINE else None",
         (_ACCESS + "test_lists_hold_everything_for_whom_the_table_lets_see_it_and_ones_own_for_others",),
     ),
     Mutant(

@@ -68,6 +68,24 @@ async def test_a_job_is_told_apart_and_found_by_its_name_and_its_tags(server: Ru
     assert (await server.admin.job(again["id"]))["tags"] == named["tags"]
 
 
+async def test_everybodys_jobs_are_an_admins_to_see_and_ones_own_are_found_among_them(server: Running) -> None:
+    await server.image()
+    ann = await server.user("ann")
+    jobs = {who: await who.must("POST", "/v1/jobs", {"image": IMAGE, "input": 1}) for who in (ann, server.admin)}
+
+    async def found(who: Person, query: str) -> list[str]:
+        return [job["id"] for job in (await who.must("GET", f"/v1/jobs{query}"))["jobs"]]
+
+    both = [jobs[server.admin]["id"], jobs[ann]["id"]]
+    assert await found(server.admin, "?whose=mine") == both[:1]
+    assert await found(server.admin, "?whose=all") == await found(server.admin, "") == both
+    assert await found(ann, "?whose=mine") == await found(ann, "") == both[1:]
+    refused = await ann.call("GET", "/v1/jobs?whose=all")
+    assert (refused.status, refused.message) == (
+        403, "only an admin may see everybody's jobs; 'ann' has the role user",
+    )  # fmt: skip
+
+
 async def test_a_job_is_retried_with_other_options_and_all_else_as_it_was(server: Running) -> None:
     await server.image()
     asked = {"image": IMAGE, "input": {"n": 1}, "timeout": 60, "retries": 3, "priority": 5}

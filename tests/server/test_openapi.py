@@ -110,7 +110,7 @@ def test_every_body_has_an_example_that_is_one_and_bounds_of_fields_that_it_has(
         ("/v1/jobs?limit=0", "expected a whole number from 1 to 1,000"),
         ("/v1/jobs?limit=%D9%A1", "expected a whole number"),
         ("/v1/jobs?before=-1", "expected a whole number from 0"),
-        ("/v1/jobs?wait=1", "Known here: state, limit, before, name, tag."),
+        ("/v1/jobs?wait=1", "Known here: whose, state, limit, before, name, tag."),
         ("/v1/jobs/1?wait=nan", "expected a number from 0 to 3,600"),
         ("/v1/users?x=1", "Nothing is known there."),
         ("/healthz?x", "'x' is not known here"),

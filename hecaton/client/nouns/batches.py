@@ -22,7 +22,7 @@ class BatchCalls(Calls):
 
     def submit_many(
         self,
-        image: str,
+        image: str | None,
         inputs: Iterable[Any],
         *,
         name: str = "",
@@ -32,6 +32,7 @@ class BatchCalls(Calls):
     ) -> BatchHandle:
         """One durable batch with a job for each of `inputs` (JSON values), which are sent in chunks as they come.
 
+        image: None is the server's default one.
         key: idempotency key: called again with the same one and the same inputs, it goes on where it was cut off.
         pause: hand out no more when the first 20 jobs to end have all failed alike.
         options: mode, file, args, tags and all options of `submit`.
@@ -41,7 +42,7 @@ class BatchCalls(Calls):
 
     def submit_items(
         self,
-        image: str,
+        image: str | None,
         items: Iterable[api.BatchItem],
         *,
         name: str = "",
@@ -63,7 +64,7 @@ class BatchCalls(Calls):
 
     def map(
         self,
-        image: str,
+        image: str | None,
         inputs: Iterable[Any],
         *,
         ordered: bool = True,
@@ -89,7 +90,7 @@ class BatchCalls(Calls):
             ordered=ordered, window=window, return_exceptions=return_exceptions, progress=progress,
         )  # fmt: skip
 
-    def _batch_head(self, image: str, name: str, pause: bool, options: dict[str, Any]) -> api.NewBatch:
+    def _batch_head(self, image: str | None, name: str, pause: bool, options: dict[str, Any]) -> api.NewBatch:
         mode, file = member(Mode, options.pop("mode", DEFAULT)), options.pop("file", None)
         tags = options.pop("tags", None)
         request = submission.new_job(image, mode=mode, file=file, args=options.pop("args", ()), options=options)

@@ -8,9 +8,9 @@ from hecaton.client.heads import quoted
 from hecaton.client.http import Transport
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import JobState, KeyScope, Mode, Role
-from hecaton.wire.api import API
+from hecaton.wire.api import API, Whose
 
-Choice = TypeVar("Choice", Role, KeyScope, Mode, JobState)
+Choice = TypeVar("Choice", Role, KeyScope, Mode, JobState, Whose)
 
 
 class Calls:

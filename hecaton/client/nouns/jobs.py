@@ -21,7 +21,7 @@ class JobCalls(Calls):
 
     def submit(
         self,
-        image: str,
+        image: str | None = None,
         input: Any = None,
         *,
         payload: bytes | None = None,
@@ -40,6 +40,7 @@ class JobCalls(Calls):
         the handler as that value, other UTF-8 as `str`, anything else as `bytes`. Over 1 MiB they are uploaded first,
         in pieces, and only if the server does not have them yet.
 
+        image: None is the server's default one.
         mode, file, args: "handler" runs the local handler file `file` in the image's Python, "script" the script
             `file` with `args`; "native" what is in the image.
         key: idempotency key: submitting again with the same one gives the first job. By default a fresh one, so that
@@ -54,7 +55,7 @@ class JobCalls(Calls):
             request = submission.with_file(self._transport, request, file)
         return JobHandle(self._transport, *submission.send(self._transport, request, key))
 
-    def run(self, image: str, input: Any = None, *, wait: float | None = None, **asked: Any) -> Any:
+    def run(self, image: str | None = None, input: Any = None, *, wait: float | None = None, **asked: Any) -> Any:
         """Submit a job, wait for its end, and give what the handler returned, all in one round trip.
 
         The same as `submit(image, input, **asked).result(wait)`: `asked` is what `submit` takes, `wait` the seconds
@@ -76,12 +77,16 @@ class JobCalls(Calls):
         *,
         name: str | None = None,
         tags: Mapping[str, str] | None = None,
+        whose: api.Whose | str | None = None,
     ) -> api.JobPage:
         """Newest first. `before`: `next` of the page before. `name`, `tags`: those alone that have it, and all of
-        these."""
+        these. `whose`: "mine", or "all", which are an admin's to see; by default all that one may see."""
         chosen = member(JobState, state) if state is not None else None
         tagged = [f"{key}={value}" for key, value in (tags or {}).items()]
-        query = {"state": chosen, "limit": limit, "before": before, "name": name, "tag": tagged}
+        asked = member(api.Whose, whose) if whose is not None else None
+        query = {
+            "whose": asked, "state": chosen, "limit": limit, "before": before, "name": name, "tag": tagged,
+        }  # fmt: skip
         return self._transport.call("GET", f"{API}/jobs", api.JobPage, query=query)
 
     def wait(self, job: str | int, timeout: float | None = None) -> api.JobView:

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from hecaton.core.batches import lane_of
-from hecaton.core.errors import Conflict, NotFound
+from hecaton.core.errors import Conflict, Forbidden, NotFound
 from hecaton.core.model import INLINE_LIMIT, JOB_ID_LENGTH, Body, Job, JobId, JobState, Reason
 from hecaton.core.placement.matching import Want, refusal, why_waiting
 from hecaton.server.accounts.auth import Caller
@@ -20,7 +20,7 @@ from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import KEEP_ALIVE, QUEUE_LIMIT, Hub, Watch
 from hecaton.server.jobs.end_news import view_at_end
 from hecaton.server.jobs.quotas import Quotas
-from hecaton.server.jobs.requests import changed_spec, payload_of, request_digest, spec_of
+from hecaton.server.jobs.requests import Sought, changed_spec, payload_of, request_digest, spec_of
 from hecaton.server.jobs.submissions import Submissions
 from hecaton.server.jobs.views import JobParts, job_summary, job_view, removed
 from hecaton.server.resources import Resources
@@ -220,17 +220,14 @@ class Jobs:
             return [api.Waiting(member.name, f"has it already, behind {others} on the same slot")]
         return []
 
-    async def list(
-        self,
-        caller: Caller,
-        state: JobState | None,
-        before: int | None,
-        limit: int,
-        labels: Sequence[tuple[str, str]] = (),
-    ) -> api.JobPage:
-        owner = self._owner_seen(caller, Action.SEE_JOBS)
+    async def list(self, caller: Caller, sought: Sought, before: int | None, limit: int) -> api.JobPage:
+        """Forbidden to who seeks everybody's and may see his own alone."""
+        owner = caller.user_id if sought.whose == api.Whose.MINE else self._owner_seen(caller, Action.SEE_JOBS)
+        if sought.whose == api.Whose.ALL and owner is not None:
+            raise Forbidden(f"only an admin may see everybody's jobs; {caller.name!r} has the role {caller.role}")
+        state = JobState(sought.state) if sought.state else None
         page = await self._database.read(
-            lambda store: store.jobs(owner_id=owner, state=state, before=before, limit=limit, labels=labels)
+            lambda store: store.jobs(owner_id=owner, state=state, before=before, limit=limit, labels=sought.labels)
         )
         cursor = None if page.next_index is None else str(page.next_index)
         return api.JobPage(tuple(job_summary(job) for job in page.jobs), cursor)

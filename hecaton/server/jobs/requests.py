@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -141,6 +142,14 @@ def _tags(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         if len(value) > MAX_TAG_VALUE or not value.isprintable():
             raise BadRequest(f"the tag {key} is longer than {MAX_TAG_VALUE} characters, or holds some that are unseen")
     return tuple(sorted(tags.items()))
+
+
+class Sought(NamedTuple):
+    """Which jobs: `whose` and in which `state`, where that is said."""
+
+    whose: str | None = None
+    state: str | None = None
+    labels: Sequence[tuple[str, str]] = ()
 
 
 def labels_of(name: str | None, tags: Sequence[str]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import msgspec
 
 from hecaton import __version__
 from hecaton.core.errors import BadRequest, HecatonError, NotFound, Unavailable
-from hecaton.core.model import JobId, JobState, User, WorkerRecord
+from hecaton.core.model import JobId, User, WorkerRecord
 from hecaton.server.accounts.auth import Caller, Tokens
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.accounts.keys import Keys
@@ -19,11 +19,11 @@ from hecaton.server.accounts.permissions import Action
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.workers import Workers
 from hecaton.server.jobs.jobs import Jobs
-from hecaton.server.jobs.requests import labels_of, request_digest
+from hecaton.server.jobs.requests import Sought, labels_of, request_digest
 from hecaton.server.jobs.views import Seen, worker_view
 from hecaton.server.resources import Resources
 from hecaton.server.web.http import Call, Route, Stream, decode
-from hecaton.server.web.queries import ATTEMPT, BEFORE, FOLLOW, LIMIT, NAME, OFFSET, STATE, TAG, WAIT
+from hecaton.server.web.queries import ATTEMPT, BEFORE, FOLLOW, LIMIT, NAME, OFFSET, STATE, TAG, WAIT, WHOSE
 from hecaton.server.web.transfer import (
     BYTES,
     CONTENT,
@@ -233,14 +233,8 @@ class Api:
 
     async def list_jobs(self, call: Call) -> api.JobPage:
         query = call.query
-        state = query["state"]
-        return await self._jobs.list(
-            call.caller,
-            JobState(state) if state else None,
-            query["before"],
-            query["limit"],
-            labels_of(query["name"], query["tag"]),
-        )
+        sought = Sought(query["whose"], query["state"], labels_of(query["name"], query["tag"]))
+        return await self._jobs.list(call.caller, sought, query["before"], query["limit"])
 
     async def show_job(self, call: Call) -> api.JobView:
         wait = call.query["wait"]
@@ -337,7 +331,7 @@ class Api:
             Route("GET", job, see, self.show_job, "Everything about a job; ?wait= until it ends", None, api.JobView,
                   query=(WAIT,)),
             Route("GET", "/v1/jobs", see, self.list_jobs, "Jobs, newest first", None, api.JobPage,
-                  query=(STATE, LIMIT, BEFORE, NAME, TAG)),
+                  query=(WHOSE, STATE, LIMIT, BEFORE, NAME, TAG)),
             Route("GET", job + "/payload", see, self.payload, "The payload's bytes", media=CONTENT),
             Route("GET", job + "/result", see, self.result, "The result's bytes", media=CONTENT),
             Route("GET", job + "/logs", see, self.logs, "What the handler printed; until the job ends", media=(TEXT,),

@@ -16,7 +16,7 @@ import msgspec
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import JobState
 from hecaton.server.jobs.requests import MAX_NAME, MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS
-from hecaton.wire.api import MAX_TOLD
+from hecaton.wire.api import MAX_TOLD, Whose
 
 SHORT_QUERY = 128
 """Bytes. Query strings up to this length are remembered; longer ones would fill the memory."""
@@ -115,6 +115,10 @@ WAIT = Parameter(
 FOLLOW = Parameter(
     "wait", "Say how it is after so many seconds at the latest, ended or not (50 in one request: wait for it then).",
     default=50, high=MAX_WAIT, whole=False,
+)  # fmt: skip
+WHOSE = Parameter(
+    "whose", "Only one's own jobs, or everybody's, which are an admin's to see; left out: all that one may see.",
+    words=tuple(Whose),
 )  # fmt: skip
 STATE = Parameter("state", "Only jobs in this state.", words=tuple(JobState))
 LIMIT = Parameter("limit", "At most so many.", default=50, low=1, high=MAX_PAGE)

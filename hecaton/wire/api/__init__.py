@@ -53,6 +53,7 @@ from hecaton.wire.api.jobs import (
     Retry,
     Submitted,
     Waiting,
+    Whose,
 )
 from hecaton.wire.api.server import About, Health, ServerInfo
 from hecaton.wire.api.workers import NewWorker, SlotView, WorkerCredentials, WorkerView
@@ -104,6 +105,7 @@ __all__ = [
     "UserChange",
     "UserView",
     "Waiting",
+    "Whose",
     "WorkerCredentials",
     "WorkerView",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 import msgspec
@@ -112,6 +113,13 @@ class JobView(Reply, Options, frozen=True, omit_defaults=False):
     file_name: str | None = None  # handler or script
     args: tuple[str, ...] = ()
     tags: dict[str, str] = {}
+
+
+class Whose(enum.StrEnum):
+    """Whose jobs are listed."""
+
+    MINE = "mine"
+    ALL = "all"
 
 
 class JobPage(Reply, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +84,40 @@ def follow(
     if cli.json:
         output.print_json(view if target is not None else job_text.with_result(client, view))
     return output.EXIT_CODE_OF_STATE[view.state] if code_of is None else code_of(view)
+
+
+def follow_all(cli: Cli, job_ids: Sequence[str], timeout: float | None) -> int:
+    """Until the last of them ends: a line for each, and in the end the exit code of the worst. NotFound at once if
+    there is no such job."""
+    client = cli.client()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    numbers = {view.id: view.index for view in map(client.job, job_ids)}
+    views: list[JobView] = []
+    try:
+        for job_id in numbers:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            views.append(client.wait(job_id, left))
+            if not cli.json:
+                output.say("\n".join(job_text.ending(views[-1])))
+    except KeyboardInterrupt:
+        client.close()
+        open_ones = [job_id for job_id in numbers if job_id not in {view.id for view in views}]
+        typed = " ".join(str(numbers[job_id]) for job_id in open_ones)
+
+        def cancel() -> JobState:
+            again = cli.new_client()
+            return max((again.cancel(job_id).state for job_id in open_ones), key=_badness)
+
+        what = f"Job {typed}" if len(open_ones) == 1 else f"Each of the jobs {typed}"
+        return interrupted(what, f"job wait {typed}", cli, cancel)
+    if cli.json:
+        output.print_json(views)
+    return output.EXIT_CODE_OF_STATE[max((view.state for view in views), key=_badness)]
+
+
+def _badness(state: JobState) -> int:
+    """Of a state in which a job may be found at its end, or when it has been told to stop."""
+    return (JobState.FINISHED, JobState.CANCELLED, JobState.FAILED).index(state) if state.terminal else 3
 
 
 def interrupted(what: str, back: str, cli: Cli, cancel: Callable[[], JobState]) -> int:

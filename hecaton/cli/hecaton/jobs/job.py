@@ -16,7 +16,7 @@ from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.completers import jobs
 from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.jobs import text as job_text
-from hecaton.cli.hecaton.jobs.follow import follow, output_option
+from hecaton.cli.hecaton.jobs.follow import follow, follow_all, output_option
 from hecaton.cli.hecaton.jobs.new import new
 from hecaton.cli.hecaton.jobs.options import job_options, tags_option
 from hecaton.cli.hecaton.tree import Command, Group
@@ -56,23 +56,25 @@ def list_jobs(
 
 
 @click.command("ps", cls=Command)
-@click.option("-a", "--all", "ended", is_flag=True, help="Also those that have ended: the latest 20 of all.")
+@click.option("-a", "--all", "ended", is_flag=True, help="Also those that have ended: the latest 20.")
+@click.option("--all-users", is_flag=True, help="Those of everybody (admins).")
 @tags_option("Only those with this tag.")
 @pass_cli
-def ps(cli: Cli, ended: bool, tags: dict[str, str]) -> None:
-    """List the jobs that wait or run, the latest first."""
+def ps(cli: Cli, ended: bool, all_users: bool, tags: dict[str, str]) -> None:
+    """List your jobs that wait or run, the latest first."""
     client = cli.client()
-    found = _pages(client, None, 20, tags=tags) if ended else _alive(client, tags)
+    whose = "all" if all_users else "mine"
+    found = _pages(client, None, 20, tags=tags, whose=whose) if ended else _alive(client, tags, whose)
     label = f" with the tag {job_text.tagged(tags)}" if tags else ""
     nothing = f"No job{label}." if ended else f"No job{label} waits or runs. Those that have ended: hecaton ps -a"
     now = client.now()
     cli.show(found, lambda: job_text.rows(found, now, nothing))
 
 
-def _alive(client: Client, tags: dict[str, str]) -> list[JobSummary]:
+def _alive(client: Client, tags: dict[str, str], whose: str) -> list[JobSummary]:
     """Those that have not ended, the latest first. One may move from state to state meanwhile."""
     states = (state for state in STATES if not JobState(state).terminal)
-    found = {one.index: one for state in states for one in _pages(client, state, None, tags=tags)}
+    found = {one.index: one for state in states for one in _pages(client, state, None, tags=tags, whose=whose)}
     return [found[index] for index in sorted(found, reverse=True)]
 
 
@@ -83,7 +85,12 @@ def _nothing(state: str | None, label: str | None) -> str:
 
 
 def _pages(
-    client: Client, state: str | None, limit: int | None, name: str | None = None, tags: dict[str, str] | None = None
+    client: Client,
+    state: str | None,
+    limit: int | None,
+    name: str | None = None,
+    tags: dict[str, str] | None = None,
+    whose: str | None = None,
 ) -> list[JobSummary]:
     found: list[JobSummary] = []
     before = None
@@ -94,6 +101,7 @@ def _pages(
             before=before,
             name=name,
             tags=tags,
+            whose=whose,
         )
         found.extend(page.jobs)
         before = page.next
@@ -113,13 +121,20 @@ def show(cli: Cli, job_id: str) -> None:
 
 
 @job.command("wait")
-@click.argument("job_id", shell_complete=jobs)
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB_ID...", shell_complete=jobs)
 @click.option("--timeout", type=Duration(), help="Wait no longer than this (90, 15m, 2h); the job goes on.")
 @output_option
 @pass_cli
-def wait(cli: Cli, job_id: str, timeout: float | None, target: Path | None) -> int:
-    """Stay with a job until it ends: logs on stderr, the result on stdout."""
-    return follow(cli, job_id, timeout, target)
+def wait(cli: Cli, job_ids: tuple[str, ...], timeout: float | None, target: Path | None) -> int:
+    """Stay with a job until it ends: logs on stderr, the result on stdout.
+
+    Of several a line for each that has ended; the exit code is that of the worst: FAILED, CANCELLED, FINISHED.
+    """
+    if len(job_ids) == 1:
+        return follow(cli, job_ids[0], timeout, target)
+    if target is not None:
+        raise click.UsageError("--output takes the result of one job")
+    return follow_all(cli, job_ids, timeout)
 
 
 @job.command("logs")
@@ -178,12 +193,12 @@ def _print_log(pieces: Iterable[tuple[bytes, str]]) -> None:
 
 @job.command("cancel")
 @click.argument("job_ids", nargs=-1, metavar="[JOB_ID]...", shell_complete=jobs)
-@tags_option("All with this tag that have not ended.")
+@tags_option("All of yours with this tag that have not ended.")
 @pass_cli
 def cancel(cli: Cli, job_ids: tuple[str, ...], tags: dict[str, str]) -> int:
     """Cancel jobs, waiting or running. Each is tried; the exit code is that of the first that could not be."""
     if tags:
-        tagged = [str(one.index) for one in _alive(cli.client(), tags)]
+        tagged = [str(one.index) for one in _alive(cli.client(), tags, "mine")]
         if not tagged:
             output.say(f"No job with the tag {job_text.tagged(tags)} waits or runs.")
         job_ids = (*job_ids, *tagged)

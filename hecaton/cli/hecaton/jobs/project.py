@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -120,8 +122,27 @@ def save(folder: Path, project: Project) -> Path:
             f"{FILE} is written in a way that --save does not change",
             f"Write there yourself: {'; '.join(lines.values())}",
         )
-    path.write_bytes(text.encode())  # what is no text is found out before the file is opened, which empties it
+    try:
+        _replace(path, text.encode())
+    except OSError as error:
+        raise BadRequest(f"cannot write {path}: {error.strerror or error}") from None
     return path
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """The old content or the new one is there, whatever happens. What a link points to is replaced, not the link."""
+    target = Path(os.path.realpath(path))
+    descriptor, unfinished = tempfile.mkstemp(dir=target.parent, prefix=f".{FILE}-")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(descriptor)
+        os.chmod(unfinished, target.stat().st_mode & 0o777 if target.exists() else 0o644)
+        os.replace(unfinished, target)
+    except BaseException:
+        os.unlink(unfinished)
+        raise
 
 
 def _beside(there: Any, value: Any) -> Any:
