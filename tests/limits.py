@@ -168,12 +168,15 @@ ROWS = (
         "429 with `Retry-After`, before anything is computed",
     ),
     Row("A user's token", "{server.accounts.auth.MAX_TOKEN:count} characters", "401"),
-    Row("Durations in options of a job", "{core.options.LONGEST:time}", "400"),
+    Row("Durations in options of a job", "{core.option_kinds.LONGEST:time}", "400"),
     Row(
         "`--env`",
-        "{core.options.MAX_VARIABLES:count} variables, {core.options.MAX_VARIABLE_BYTES:size} with their names",
+        "{core.option_kinds.MAX_VARIABLES:count} variables, {core.option_kinds.MAX_VARIABLE_BYTES:size} with their"
+        " names",
         "400",
     ),
+    Row("Cards of one job", "{core.placement.needs.MAX_CARDS:count}", "400"),
+    Row("What is written of cards, sizes or workers", "{core.placement.needs.MAX_NEED:count} characters", "400"),
     Row("`--retries`", "{core.options.OPTIONS.retries.high:count}", "400"),
     Row(
         "`--priority`",

@@ -9,6 +9,7 @@
 - `lifecycle`: What may happen to a job: ONE table of moves, and the rule that says where a job goes when an attempt
   ends.
 - `model`: The nouns: jobs, attempts, images, users, workers, and the words for their states.
+- `option_kinds`: What an option of a job is: what its values look like, what they change, and who carries it out.
 - `options`: What a user may ask of a job besides payload and file, each option once.
 - `references`: Names of container images, by the grammar of the distribution project (`reference.go`), with Docker
   Hub's short forms.

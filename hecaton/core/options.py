@@ -9,10 +9,8 @@ file. So a new option is a field here, and the one place that acts on it.
 from __future__ import annotations
 
 import difflib
-import enum
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Annotated, Any, get_args
@@ -20,89 +18,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 
 from hecaton.core.errors import BadRequest
-
-LONGEST = 30 * 86400.0
-
-MAX_VARIABLES = 64
-MAX_VARIABLE_BYTES = 32 * 1024
-"""Of names and values together."""
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
-_OURS = "HECATON_"
-
-
-class ValueKind(enum.Enum):
-    """What values look like."""
-
-    SECONDS = enum.auto()  # more than 0 and at most `LONGEST`; people write 90, 15m, 2h
-    WHOLE = enum.auto()  # from `low` to `high`
-    FLAG = enum.auto()
-    WORD = enum.auto()  # one of `words`
-    VARIABLES = enum.auto()  # of an environment: values by name
-
-
-class Changes(enum.Enum):
-    """What is another thing for jobs that ask for another value."""
-
-    NOTHING = enum.auto()  # they may share a warm container, one after the other
-    PLACEMENT = enum.auto()  # which workers may run them
-    CONTAINER = enum.auto()  # how their container is made
-
-
-class Option(msgspec.Struct, frozen=True):
-    """`by_worker`: the worker carries it out, and must say that it can; else the server alone does. `by_image`: an
-    image may have a value for those of its jobs that ask for none.
-
-    `label` and `meaning`: how `job show` says it; without a label it is shown elsewhere, or not at all."""
-
-    kind: ValueKind
-    help: str
-    low: int = 0
-    high: int = 0
-    words: tuple[str, ...] = ()
-    changes: Changes = Changes.NOTHING
-    by_worker: bool = False
-    by_image: bool = False
-    label: str | None = None
-    meaning: str | None = None
-    name: str = ""
-    default: Any = None
-
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def expected(self) -> str:
-        """What a value has to be, for people."""
-        if self.kind is ValueKind.SECONDS:
-            return f"seconds, more than 0 and at most {LONGEST / 86400:g} days"
-        if self.kind is ValueKind.WHOLE:
-            return f"a whole number from {self.low} to {self.high}"
-        if self.kind is ValueKind.VARIABLES:
-            return f"values by name, {MAX_VARIABLES} at most, no name with {_OURS}"
-        return "True or False" if self.kind is ValueKind.FLAG else f"one of {', '.join(self.words)}"
-
-    def allows(self, value: object) -> bool:
-        if value is None:
-            return self.default is None
-        if self.kind is ValueKind.SECONDS:
-            return _is_number(value, float) and 0 < value <= LONGEST  # type: ignore[operator]
-        if self.kind is ValueKind.WHOLE:
-            return _is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
-        if self.kind is ValueKind.VARIABLES:
-            return isinstance(value, dict) and _is_environment(value)
-        return isinstance(value, bool) if self.kind is ValueKind.FLAG else value in self.words
-
-
-def _is_environment(values: dict[object, object]) -> bool:
-    for name, value in values.items():
-        if not isinstance(name, str) or not _VARIABLE.fullmatch(name) or name.startswith(_OURS):
-            return False
-        if not isinstance(value, str) or "\0" in value:
-            return False
-    size = sum(len(f"{name}={value}") for name, value in values.items())
-    return len(values) <= MAX_VARIABLES and size <= MAX_VARIABLE_BYTES
+from hecaton.core.option_kinds import LONGEST, MAX_VARIABLES, Changes, Option, ValueKind, shown
 
 
 def _asks(kind: ValueKind, text: str, **facts: Any) -> msgspec.Meta:
@@ -250,7 +166,7 @@ def with_defaults(known: Options, change: Mapping[str, object]) -> Options:
                 f"an image has no option {name[:80]!r} for its jobs", f"It may have: {', '.join(OF_IMAGES)}."
             )
         if value is not None and not option.allows(value):
-            raise BadRequest(f"{name} is {_shown(value)}: expected {option.expected}")
+            raise BadRequest(f"{name} is {shown(value)}: expected {option.expected}")
     new = {name: OF_IMAGES[name].default if value is None else value for name, value in change.items()}
     return options_of(msgspec.structs.replace(known, **new))
 
@@ -274,7 +190,9 @@ def check(options: Options) -> None:
         return
     for option, value in zip(OPTIONS.values(), values, strict=True):
         if value is not option.default and not value == {} == option.default and not option.allows(value):
-            raise BadRequest(f"{option.name} is {_shown(value)}: expected {option.expected}")
+            fault = option.fault(value)
+            hint = None if fault is None else fault.hint
+            raise BadRequest(f"{option.name} is {shown(value)}: expected {option.expected}", hint)
 
 
 def asks_of(options: Options, warm: bool) -> Asks:
@@ -303,15 +221,3 @@ def container_key(asks: Asks) -> str:
     """Names what is asked of a container beyond its image; empty where nothing is."""
     shape = [f"{name}={value}" for name, value in asks if _shapes(OPTIONS[name])]
     return f"-{hashlib.blake2b('/'.join(shape).encode(), digest_size=6).hexdigest()}" if shape else ""
-
-
-def _is_number(value: object, *more: type) -> bool:
-    """True and False are none, though Python counts with them."""
-    return isinstance(value, (int, *more)) and not isinstance(value, bool)
-
-
-def _shown(value: object) -> str:
-    """Python refuses to write integers of more than 4,300 digits."""
-    if isinstance(value, int) and value.bit_length() > 64:
-        return f"a number of {value.bit_length()} bits"
-    return repr(value)[:40]

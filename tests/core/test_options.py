@@ -12,12 +12,12 @@ from hecaton.core.batches import lane_of
 from hecaton.core.doors import WAYS
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import JobSpec, Mode
+from hecaton.core.option_kinds import Changes
 from hecaton.core.options import (
     EVERYWHERE,
     NOTHING_ASKED,
     OF_IMAGES,
     OPTIONS,
-    Changes,
     Options,
     check,
     checked,

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from hecaton.cli.duration import Duration
-from hecaton.core.options import OPTIONS, Option, ValueKind
+from hecaton.core.option_kinds import WRITTEN, Option, ValueKind
+from hecaton.core.options import OPTIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +40,16 @@ def _variables(ctx: click.Context, param: click.Parameter, value: tuple[str, ...
     return found or None
 
 
+def _written(option: Option) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        fault = option.fault(value)
+        if fault is not None:
+            raise click.BadParameter(f"{fault.message}. {fault.hint}", ctx, param)
+        return value
+
+    return read
+
+
 def job_options(command: F) -> F:
     """Adds a flag for each; a parameter is None where it was not given."""
     for option in reversed(list(OPTIONS.values())):
@@ -61,4 +72,8 @@ def _flag(option: Option) -> Callable[[F], F]:
         return click.option(option.flag, type=Duration(), help=f"{text.removesuffix('.')} (90, 15m, 2h).")
     if option.kind is ValueKind.WORD:
         return click.option(option.flag, type=click.Choice(option.words), help=text)
+    if option.kind in WRITTEN:
+        return click.option(option.flag, metavar=option.kind.name, callback=_written(option), help=text)
+    if option.kind is ValueKind.NUMBER:
+        return click.option(option.flag, type=click.FloatRange(option.low, option.high), help=text)
     return click.option(option.flag, type=click.IntRange(min=0) if option.low == 0 else int, help=text)

@@ -18,7 +18,8 @@ from hecaton.cli.duration import Duration
 from hecaton.cli.hecaton.context import is_address
 from hecaton.cli.suggestions import did_you_mean
 from hecaton.core.errors import BadRequest
-from hecaton.core.options import OPTIONS, Option, ValueKind
+from hecaton.core.option_kinds import Option, ValueKind
+from hecaton.core.options import OPTIONS
 
 FILE = "hecaton.toml"
 
@@ -86,7 +87,9 @@ def _option(option: Option, value: Any, where: str) -> Any:
     if option.kind is ValueKind.VARIABLES:
         value = _texts(value, f"{where}: {option.name}")
     if not option.allows(value):
-        raise BadRequest(f"{where}: {option.name} is {value!r}: expected {option.expected}")
+        fault = option.fault(value)
+        hint = None if fault is None else fault.hint
+        raise BadRequest(f"{where}: {option.name} is {value!r}: expected {option.expected}", hint)
     return value
 
 

@@ -35,7 +35,7 @@ from hecaton.core.image_versions import short
 
 if TYPE_CHECKING:
     from hecaton.client import Client
-    from hecaton.core.options import Option
+    from hecaton.core.option_kinds import Option
     from hecaton.wire.api import AttemptView, JobSummary, JobView
 
 COPY = 1024 * 1024
@@ -174,7 +174,7 @@ def _of_its_image(view: JobView) -> list[tuple[str, object]]:
 
 
 def _asked(option: Option, value: Any) -> object:
-    from hecaton.core.options import ValueKind
+    from hecaton.core.option_kinds import ValueKind
 
     if option.kind is ValueKind.FLAG:
         return f"yes: {option.meaning}" if option.meaning else "yes"

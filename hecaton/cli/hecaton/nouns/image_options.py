@@ -9,7 +9,8 @@ import click
 
 from hecaton.cli.duration import Duration
 from hecaton.cli.terminal import duration
-from hecaton.core.options import OF_IMAGES, Options, ValueKind, given
+from hecaton.core.option_kinds import WRITTEN, ValueKind
+from hecaton.core.options import OF_IMAGES, Options, given
 
 FLAGS = ", ".join(option.flag for option in OF_IMAGES.values())
 
@@ -27,14 +28,21 @@ class _OrNone(click.ParamType[Any]):
         return value if value == _TAKEN_BACK else self._values.convert(value, param, ctx)
 
 
-_TYPES: Mapping[ValueKind, click.ParamType[Any]] = {ValueKind.SECONDS: Duration(), ValueKind.WHOLE: click.INT}
+_TYPES: Mapping[ValueKind, click.ParamType[Any]] = {
+    ValueKind.SECONDS: Duration(),
+    ValueKind.WHOLE: click.INT,
+    ValueKind.NUMBER: click.FLOAT,
+    **dict.fromkeys(WRITTEN, click.STRING),
+}
 
 
 def image_options(command: F) -> F:
     """Adds a flag for each; a parameter is None where it was not given."""
     for option in reversed(list(OF_IMAGES.values())):
         type = _TYPES.get(option.kind) or click.Choice([*option.words, _TAKEN_BACK])
-        text = f"{option.help.partition(';')[0]}, for jobs that do not say it (90, 15m, 2h); none takes it back."
+        written = " (90, 15m, 2h)" if option.kind is ValueKind.SECONDS else ""
+        said = option.help.partition(";")[0].removesuffix(".")
+        text = f"{said}, for jobs that do not say it{written}; none takes it back."
         command = click.option(option.flag, type=_OrNone(type), help=text)(command)
     return command
 
