@@ -176,7 +176,11 @@ ROWS = (
         "400",
     ),
     Row("Cards of one job", "{core.placement.needs.MAX_CARDS:count}", "400"),
-    Row("What is written of cards, sizes or workers", "{core.placement.needs.MAX_NEED:count} characters", "400"),
+    Row(
+        "What is written of cards, sizes or workers",
+        "{core.placement.needs.MAX_NEED:count} characters; a size: {core.placement.needs.MAX_SIZE:size}",
+        "400",
+    ),
     Row("`--retries`", "{core.options.OPTIONS.retries.high:count}", "400"),
     Row(
         "`--priority`",

@@ -21,7 +21,7 @@ MAX_CARDS = 64
 MAX_NEED = 512
 """Characters of one need, as it is written."""
 
-MOST = 1 << 60
+MAX_SIZE = 1 << 60
 """Bytes that may be asked for."""
 
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": GIB, "t": 1 << 40}
@@ -91,7 +91,7 @@ def size_of(text: str) -> int:
     """Bytes; K, M, G and T are powers of 1024 with and without iB, as cards and RAM are sold. BadRequest."""
     found = _SIZE.fullmatch(text.strip()) if len(text) <= MAX_NEED else None
     size = int(float(found[1]) * _UNITS[found[2].lower()]) if found is not None else 0
-    if not 0 < size <= MOST:
+    if not 0 < size <= MAX_SIZE:
         raise BadRequest(f"{text[:40]!r} is no size", _nearest_size(text))
     return size
 
