@@ -20,15 +20,16 @@ from typing import Annotated
 
 import msgspec
 
-from hecaton.core.model import AttemptRef, Body, Failure, Gpu, Kind, Mode, Reason
-from hecaton.core.options import NOTHING_ASKED, Options
+from hecaton.core.model import AttemptRef, Body, Kind
 from hecaton.wire.bounds import MAX_MESSAGES, MAX_REFS, MAX_SLOTS, Index, Name, Names, Number, Piece, Size, Text
+from hecaton.wire.carried import Assignment, CardInfo, FileRef, Held, ImageRef, Outcome, SlotInfo
 from hecaton.wire.decoding import decoded
 
-PROTOCOL = 3
-"""Goes up with every field or message that is appended. 2 asks and says nothing of images."""
+PROTOCOL = 4
+"""Goes up with every field or message that is appended. 3 knows no places but those of
+whole cards, and says nothing of cards, CPUs and memory."""
 
-OLDEST = 2
+OLDEST = 3
 """Still spoken: that of the release before."""
 
 PATH = "/v1/worker/channel"
@@ -69,36 +70,6 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     drop: tuple[AttemptRef, ...]
     lost_after: float = LOST_AFTER  # seconds of silence after which the worker's jobs go to others
     drained: bool = False
-
-
-class ImageRef(msgspec.Struct, frozen=True, array_like=True):
-    name: str
-    digest: str | None
-    env: dict[str, str]
-    env_revision: int
-
-
-class FileRef(msgspec.Struct, frozen=True, array_like=True):
-    sha256: str
-    name: str
-
-
-class Assignment(msgspec.Struct, frozen=True, array_like=True):
-    """One job for one slot. `key`: the idempotency key that stays the same over all attempts. `options`: what the
-    worker has said in `Hello` that it carries out; with `no_overlap` it stops the job before the server can give it to
-    another worker (`Welcome.lost_after`)."""
-
-    ref: AttemptRef
-    slot: int
-    image: ImageRef
-    owner: str
-    warm_key: str | None  # jobs with the same key may share a container; None: a fresh one
-    mode: Mode
-    payload: Body
-    key: str
-    file: FileRef | None = None
-    args: tuple[str, ...] = ()
-    options: Options = NOTHING_ASKED
 
 
 class Assign(_Message, frozen=True, tag="assign"):
@@ -156,29 +127,11 @@ ToWorker = Welcome | Assign | Revoke | Cancel | Accepted | Retire | ServerBeat |
 # -- worker to server ------------------------------------------------------------------------------
 
 
-class SlotInfo(msgspec.Struct, frozen=True, array_like=True):
-    """`lost`: why its card can be used no more."""
-
-    index: Index
-    gpu: Gpu | None
-    warm_key: Name | None
-    image: Name | None
-    lost: Text | None = None
-
-
-class Held(msgspec.Struct, frozen=True, array_like=True):
-    """A job that the worker still has at connect: queued beside a slot, running, or done with a result to deliver."""
-
-    ref: AttemptRef
-    slot: Index
-    phase: Name  # "queued" | "running" | "done"
-    age: float = 0.0  # seconds since it started
-
-
 class Hello(_Message, frozen=True, tag="hello"):
     """`serves`: the images that the process runtime has handlers for; None: any. `boot_id` changes with a reboot.
     `doors`, `options`: the modes and the options of a job that the worker, with this runtime, carries out; None: it is
-    older than this field.
+    older than this field. `cards`: all of this machine; None: it does not look. `cpus` and `memory` (bytes of RAM):
+    what its jobs may have of the machine, all together; 0: it does not say.
 
     `started` (monotonic seconds of the machine, which order the processes of one boot) and `connection` (counted by the
     process) tell the newer of two."""
@@ -194,6 +147,9 @@ class Hello(_Message, frozen=True, tag="hello"):
     connection: Number = 0
     doors: Names | None = None
     options: Names | None = None
+    cards: Annotated[tuple[CardInfo, ...], msgspec.Meta(max_length=MAX_SLOTS)] | None = None
+    cpus: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    memory: Size = 0
 
 
 class Started(_Message, frozen=True, tag="started"):
@@ -204,20 +160,6 @@ class Released(_Message, frozen=True, tag="released"):
     """Handed back, never started: costs no attempt."""
 
     refs: Refs
-
-
-class Outcome(msgspec.Struct, frozen=True, array_like=True):
-    """How an attempt ended. `ran` and `age`: seconds that it ran, and seconds since it ended."""
-
-    ref: AttemptRef
-    reason: Reason
-    body: Body | None = None
-    failure: Failure | None = None
-    exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**32)] | None = None
-    ran: float | None = None
-    age: float = 0.0
-    log_size: Size = 0
-    image: Name | None = None  # what ran: the digest that was asked for, else the engine's id of the image
 
 
 class Results(_Message, frozen=True, tag="results"):
@@ -362,6 +304,7 @@ __all__ = [
     "Body",
     "Broken",
     "Cancel",
+    "CardInfo",
     "Drain",
     "Draining",
     "FileRef",

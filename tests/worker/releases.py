@@ -7,26 +7,49 @@ from typing import Any
 
 import msgspec
 
+from hecaton.core.model import AttemptRef, Mode
+from hecaton.core.options import Options
 from hecaton.wire import channel
 from hecaton.wire.channel import Hello
 from hecaton.worker import adoption, agent, hearing
 from hecaton.worker.containers import plan
 from hecaton.worker.doors import exchange
 from hecaton.worker.memory import journal, records
+from hecaton.worker.memory.peers import Peer
 from hecaton.worker.memory.records import Ended, Forgotten, Given, Gone, Placed
 
 
-class _PlacedBefore(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
-    """Without `served`."""
+class _AssignmentBefore(msgspec.Struct, frozen=True, array_like=True):
+    """Without `holds`."""
 
+    ref: AttemptRef
+    slot: int
+    image: channel.ImageRef
+    owner: str
+    warm_key: str | None
+    mode: Mode
+    payload: channel.Body
+    key: str
+    file: channel.FileRef | None
+    args: tuple[str, ...]
+    options: Options
+
+
+class _PlacedBefore(msgspec.Struct, frozen=True, array_like=True, tag="placed"):
     container: str
     slot: int
     gpu: str | None
-    first: channel.Assignment
+    first: _AssignmentBefore
     nonce: str | None
     boot: str
     at: float
     layout: int
+    served: Peer | None = None
+
+
+def _placed_before(container: str, slot: int, gpu: str | None, first: channel.Assignment, *more: Any) -> _PlacedBefore:
+    kept = _AssignmentBefore(*(getattr(first, name) for name in _AssignmentBefore.__struct_fields__))
+    return _PlacedBefore(container, slot, gpu, kept, *more)
 
 
 class _PlacedAfter(Placed, frozen=True, array_like=True, tag="placed"):
@@ -65,8 +88,8 @@ def _patch(name: str, kind: Any, *modules: Any) -> None:
 def _before() -> None:
     """Its process is only ever the first: it never reads what another one wrote."""
     journal.VERSION -= 1
-    _patch("Placed", _PlacedBefore, journal, records, plan)
-    _patch("is_served_by", lambda visitor, peer: None, exchange.Exchange)
+    _patch("Placed", _PlacedBefore, journal, records)
+    _patch("Placed", _placed_before, plan)
 
 
 def _after() -> None:

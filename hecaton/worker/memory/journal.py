@@ -26,9 +26,8 @@ from hecaton.core.model import AttemptRef
 from hecaton.worker.memory.records import Ended, Forgotten, Given, Gone, Placed, Record, ref_of, subject_of
 from hecaton.worker.memory.tail import FRAME, Tail
 
-VERSION = 3
-"""Goes up with every field or record that is appended. 2 has no `Placed.served`, `Given.log` and `Ended.log`, and does
-not say which image ran."""
+VERSION = 4
+"""Goes up with every field or record that is appended. 3 does not say what the place of a job holds."""
 
 MAGIC = b"HECATON"
 """In front of the first record, and then a byte with the version."""
