@@ -23,6 +23,9 @@ from hecaton.worker.runtimes.port import (
     LABEL_CONTAINER,
     LABEL_SLOT,
     LABEL_WORKER,
+    SCRATCH,
+    WORKDIR,
+    Bind,
     ContainerSpec,
     Exit,
     Runtime,
@@ -106,6 +109,22 @@ class RuntimeContract:
         program = "open(os.environ['HECATON_DIR'] + '/out/said', 'w').write(os.environ['WORD'])"
         assert await runtime.wait(await start(program, env={"WORD": "a = 'b' ü"})) == Exit(0)
         assert (channel / "out/said").read_text() == "a = 'b' ü"
+
+    async def test_sees_the_folders_of_its_job_and_begins_in_its_working_folder(
+        self, runtime: Runtime, start: Start, tmp_path: Path
+    ) -> None:
+        (tmp_path / "work").mkdir()
+        (tmp_path / "work/here").touch()
+        (tmp_path / "scratch").mkdir()
+        program = (
+            "assert os.path.exists('here') and os.path.samefile('.', os.environ['HECATON_WORKDIR']); "
+            "open('made', 'w').close(); open(os.environ['HECATON_SCRATCH'] + '/made', 'w').close()"
+        )
+        binds = (Bind(str(tmp_path / "work"), WORKDIR), Bind(str(tmp_path / "scratch"), SCRATCH))
+        handle = await start(program, binds=binds)
+        assert await runtime.wait(handle) == Exit(0), await runtime.output(handle, 5000)
+        assert (tmp_path / "work/made").exists()
+        assert (tmp_path / "scratch/made").exists()
 
     async def test_brings_hecaton_serverless_along(self, runtime: Runtime, start: Start) -> None:
         handle = await start(

@@ -6,7 +6,8 @@ import ast
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from hecaton.worker.runtimes.port import (
     CHANNEL_TARGET,
     GROUP_VARIABLE,
     PYTHON_TARGET,
+    Bind,
     CommandLine,
     ContainerSpec,
     Exit,
@@ -61,6 +63,18 @@ def inspect(handle: str) -> dict[str, Any]:
     (container,) = json.loads(docker("inspect", handle))
     assert isinstance(container, dict)
     return container
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a file, and with another file system mounted below it."""
+    folder = tmp_path / "data"
+    (folder / "below").mkdir(parents=True)
+    (folder / "file").write_text("given")
+    subprocess.run(["mount", "-t", "tmpfs", "none", folder / "below"], check=True)
+    (folder / "below/secret").touch()
+    yield folder
+    subprocess.run(["umount", folder / "below"], check=True)
 
 
 async def run(runtime: DockerRuntime, spec: ContainerSpec) -> tuple[Exit, str]:
@@ -134,6 +148,19 @@ class TestContract(RuntimeContract):
         assert ast.literal_eval((channel / "out/said").read_text()).keys() == refused
         assert (channel / "log").read_text() == "printed"
         assert sorted(os.listdir(channel)) == ["in", "log", "out", "python"]
+
+    async def test_of_a_folder_that_it_may_read_it_changes_nothing_and_sees_no_mount_below(
+        self, runtime: DockerRuntime, start: Start, data: Path
+    ) -> None:
+        program = (
+            "assert open('/mnt/data/file').read() == 'given' and os.listdir('/mnt/data/below') == []\n"
+            "for path in ('/mnt/data/file', '/mnt/data/new', '/mnt/data/below/new'):\n"
+            "    try:\n        open(path, 'w')\n"
+            "    except OSError as error:\n        assert error.errno == 30\n"
+            "    else:\n        raise SystemExit(3)"
+        )
+        handle = await start(program, binds=(Bind(str(data), "/mnt/data", True),))
+        assert await runtime.wait(handle) == Exit(0), await runtime.output(handle, 5000)
 
     async def test_a_slot_without_a_card_sees_none(self, runtime: DockerRuntime, start: Start) -> None:
         container = inspect(await start(SLEEP, env={"NVIDIA_VISIBLE_DEVICES": "all"}))

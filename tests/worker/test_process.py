@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from hecaton.core.model import Reason
 from hecaton.wire.channel import ImageRef
-from hecaton.worker.runtimes.port import CommandLine, RuntimeFault
+from hecaton.worker.runtimes.port import Bind, CommandLine, RuntimeFault
 from hecaton.worker.runtimes.process import ProcessRuntime
 from tests.contracts.runtime_contract import ACTOR, WORKER, RuntimeContract, Start, reference, spec_for, until
 
@@ -66,6 +66,10 @@ class TestContract(RuntimeContract):
     ) -> None:
         await runtime.wait(await start("open(os.environ['HECATON_DIR'] + '/out/cwd', 'w').write(os.getcwd())"))
         assert (channel / "out/cwd").read_text() == str(tmp_path / "app")
+
+    async def test_mounts_nothing_and_says_so(self, runtime: ProcessRuntime, start: Start, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeFault, match="the process runtime mounts nothing: there would be no /mnt/data"):
+            await start("pass", binds=(Bind(str(tmp_path), "/mnt/data"),))
 
     async def test_sees_its_own_card_only_or_none(self, runtime: ProcessRuntime, start: Start, channel: Path) -> None:
         program = "open(os.environ['HECATON_DIR'] + '/out/cards', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"

@@ -18,7 +18,7 @@ from aiodocker.containers import DockerContainer
 from hecaton.core.model import Mode, Reason
 from hecaton.wire.channel import ImageRef
 from hecaton.worker.runtimes.docker_engine import CONFLICT, NOT_FOUND, Engine, Streams
-from hecaton.worker.runtimes.docker_faults import folder_unseen, start_fault
+from hecaton.worker.runtimes.docker_faults import exit_of, folder_unseen, start_fault
 from hecaton.worker.runtimes.docker_images import Images
 from hecaton.worker.runtimes.docker_names import NameEvents
 from hecaton.worker.runtimes.port import (
@@ -28,6 +28,8 @@ from hecaton.worker.runtimes.port import (
     LABEL_WORKER,
     OWN,
     PYTHON_TARGET,
+    WORKDIR,
+    Bind,
     CommandLine,
     ContainerSpec,
     Exit,
@@ -127,7 +129,7 @@ class DockerRuntime:
             try:
                 state = (await self._ask("inspect a container", container.show()))["State"]
                 if not state["Running"]:
-                    return _exit(state, interrupted or not await self._engine.takes_connections())
+                    return exit_of(state, interrupted or not await self._engine.takes_connections())
                 interrupted, pause = False, 0.05
                 await container.wait()
                 continue
@@ -329,7 +331,7 @@ def configuration(
             "Mounts": _mounts(spec),
         },
     }
-    return config
+    return config | {"WorkingDir": WORKDIR} if any(bind.target == WORKDIR for bind in spec.binds) else config
 
 
 def run_by(spec: ContainerSpec, command: CommandLine | None) -> tuple[list[str], list[str]]:
@@ -350,7 +352,15 @@ def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
         {"Type": "bind", "Source": spec.folder, "Target": CHANNEL_TARGET, "ReadOnly": True},
         *own,
         {"Type": "bind", "Source": spec.python, "Target": PYTHON_TARGET, "ReadOnly": True},
+        *(_bind(bind) for bind in spec.binds),
     ]
+
+
+def _bind(bind: Bind) -> dict[str, Any]:
+    """Without the mounts below it: an engine before 25 would let a container write to those of a read-only one."""
+    alone = {"NonRecursive": True, "Propagation": "rprivate"}
+    where = {"Source": bind.source, "Target": bind.target}
+    return {"Type": "bind", **where, "ReadOnly": bind.read_only, "BindOptions": alone}
 
 
 def _environment(spec: ContainerSpec, first: Sequence[str]) -> dict[str, str]:
@@ -362,13 +372,6 @@ def _environment(spec: ContainerSpec, first: Sequence[str]) -> dict[str, str]:
     if signals_group(first, {**spec.image.env, **variables}):
         variables[GROUP_VARIABLE] = "1"
     return variables
-
-
-def _exit(state: dict[str, Any], interrupted: bool) -> Exit:
-    error = str(state.get("Error") or "")
-    if interrupted and not error:
-        error = "the Docker engine went away while the container ran, and stopped it"
-    return Exit(int(state["ExitCode"]), oom=bool(state.get("OOMKilled")), error=error)
 
 
 def _refused(error: DockerError) -> RuntimeFault:

@@ -4,13 +4,14 @@ nothing: a pull is tried again until the server's patience is over."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from aiodocker import DockerError
 
 from hecaton.core.model import Reason
 from hecaton.worker.runtimes.docker_engine import NOT_FOUND
 from hecaton.worker.runtimes.docker_logins import RegistryLogin
-from hecaton.worker.runtimes.port import RuntimeFault
+from hecaton.worker.runtimes.port import Exit, RuntimeFault
 
 PULL_HINT = (
     "Can the worker reach the registry, and has its disk room? An image that was never pushed has to be built or loaded"
@@ -115,4 +116,12 @@ def folder_unseen(folder: Path, error: DockerError) -> RuntimeFault | None:
     )
 
 
-__all__ = ["PULL_HINT", "folder_unseen", "pull_fault", "start_fault"]
+def exit_of(state: dict[str, Any], interrupted: bool) -> Exit:
+    """From what the engine says of a container. `interrupted`: it went away while this one ran."""
+    error = str(state.get("Error") or "")
+    if interrupted and not error:
+        error = "the Docker engine went away while the container ran, and stopped it"
+    return Exit(int(state["ExitCode"]), oom=bool(state.get("OOMKilled")), error=error)
+
+
+__all__ = ["PULL_HINT", "exit_of", "folder_unseen", "pull_fault", "start_fault"]

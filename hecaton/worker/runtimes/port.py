@@ -28,6 +28,19 @@ PYTHON_TARGET = f"{CHANNEL_TARGET}/python"
 """Where the worker's own `hecaton.serverless` is mounted, read-only, for images that lack it. Below the one name that
 is ours: a mount hides what the image has there."""
 
+WORKDIR, INPUTS, OUTPUTS = "/workdir", "/inputs", "/outputs"
+CHECKPOINTS, CACHE, SCRATCH = "/checkpoints", "/cache", "/scratch"
+
+FOLDER_VARIABLES = {
+    WORKDIR: "HECATON_WORKDIR",
+    INPUTS: "HECATON_INPUTS",
+    OUTPUTS: "HECATON_OUTPUTS",
+    CHECKPOINTS: "HECATON_CHECKPOINTS",
+    CACHE: "HECATON_CACHE",
+    SCRATCH: "HECATON_SCRATCH",
+}
+"""In which variable of its environment a container finds which of its folders: not every runtime can put them there."""
+
 GROUP_VARIABLE = "HECATON_GROUP_SIGNALS"
 """Set where `stop` sends SIGTERM to the whole process group of what the container was started with. For the launchers,
 which take it out of the environment."""
@@ -115,8 +128,17 @@ Commands = tuple[CommandLine, ...]
 """To be tried in turn while the engine says that the executable is not in the image."""
 
 
+class Bind(msgspec.Struct, frozen=True):
+    """A folder of this host, `source`, that a container sees at `target`; not what is mounted below it."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
 class ContainerSpec(msgspec.Struct, frozen=True):
-    """`folder`: the channel folder on this host. `python`: the folder to appear at PYTHON_TARGET.
+    """`folder`: the channel folder on this host. `python`: the folder to appear at PYTHON_TARGET. `binds`: the folders
+    of its job; one at WORKDIR is the current folder of what it is started with.
 
     `commands`: None: the image's own. `env`: the runtime adds where the folders appear."""
 
@@ -131,6 +153,7 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     gpus: tuple[str, ...] = ()  # UUIDs of the cards that it may see
     commands: Commands | None = None
     options: Options = NOTHING_ASKED
+    binds: tuple[Bind, ...] = ()
 
 
 class ProcMark(msgspec.Struct, frozen=True):

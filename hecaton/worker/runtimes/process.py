@@ -20,8 +20,10 @@ from hecaton.core.model import Mode, Reason
 from hecaton.wire.channel import ImageRef
 from hecaton.worker.runtimes import port
 from hecaton.worker.runtimes.port import (
+    FOLDER_VARIABLES,
     LABEL_CONTAINER,
     LABEL_WORKER,
+    WORKDIR,
     ContainerSpec,
     Exit,
     Found,
@@ -162,12 +164,14 @@ class ProcessRuntime:
                 f"the process runtime runs only the handler files it was given, nothing else for {spec.image_name}",
                 "Scripts and handler files of a job need a worker with the docker runtime.",
             )
+        _refuse_what_cannot_hold(spec)
+        workdir = next((bind.source for bind in spec.binds if bind.target == WORKDIR), handler.parent)
         labels = spec.labels | {LABEL_WORKER: self._worker_id, LABEL_CONTAINER: spec.id}
         read_end, write_end = os.pipe()
         try:
             process = subprocess.Popen(  # noqa: ASYNC220 - a vfork takes a millisecond, less than a thread would
                 [sys.executable, str(handler)],
-                cwd=handler.parent,
+                cwd=workdir,
                 env=_environment(spec, labels),
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
@@ -269,6 +273,17 @@ def _environment(spec: ContainerSpec, labels: dict[str, str]) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": ",".join(spec.gpus),
         LABELS_VARIABLE: json.dumps(labels),
     }
+
+
+def _refuse_what_cannot_hold(spec: ContainerSpec) -> None:
+    """RuntimeFault. The job's own folders are found by their variables; what has none was asked for by its place."""
+    for bind in spec.binds:
+        if bind.target not in FOLDER_VARIABLES:
+            raise RuntimeFault(
+                Reason.WORKER_ERROR,
+                f"the process runtime mounts nothing: there would be no {bind.target}",
+                "Mounts need a worker with the docker runtime.",
+            )
 
 
 def _make_expendable(pid: int) -> None:

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from hecaton.core.model import Reason
-from hecaton.worker.runtimes.port import CommandLine, ContainerSpec, RuntimeFault
+from hecaton.worker.runtimes.port import CHANNEL_TARGET, FOLDER_VARIABLES, CommandLine, ContainerSpec, RuntimeFault
 
 _TO_GROUP = frozenset({"tini", "tini-static", "docker-init", "dumb-init"})
 _TO_ONE = frozenset({"-c", "--single-child"})  # options of dumb-init
@@ -32,9 +32,16 @@ def in_container() -> bool:
 
 def environment(spec: ContainerSpec, around: Mapping[str, str], folder: str, python: str) -> dict[str, str]:
     """What is set beside `around`, which the container has in any case. `folder`, `python`: where the channel folder
-    and the worker's `hecaton.serverless` are for what runs there."""
+    and the worker's `hecaton.serverless` are for what runs there; where it is CHANNEL_TARGET, all binds are at their
+    targets, else they are where they are on this host."""
     own_path = spec.env.get("PYTHONPATH") or around.get("PYTHONPATH")
-    return {**spec.env, "HECATON_DIR": folder, "PYTHONPATH": f"{python}:{own_path}" if own_path else python}
+    path = f"{python}:{own_path}" if own_path else python
+    return {**spec.env, **_of_folders(spec, folder), "HECATON_DIR": folder, "PYTHONPATH": path}
+
+
+def _of_folders(spec: ContainerSpec, folder: str) -> dict[str, str]:
+    where = ((bind.target, bind.target if folder == CHANNEL_TARGET else bind.source) for bind in spec.binds)
+    return {FOLDER_VARIABLES[target]: path for target, path in where if target in FOLDER_VARIABLES}
 
 
 class Executables:
