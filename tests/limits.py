@@ -380,8 +380,7 @@ ROWS = (
     Row(
         "A frame between server and worker",
         "{wire.bounds.MAX_FRAME:size}, {wire.bounds.MAX_MESSAGES:count} messages, {server.web.protocol.MAX_PARTS:count}"
-        " parts; from a worker of the release before {wire.bounds.MAX_FRAME_BEFORE:size}, from a server of the release"
-        " before {wire.bounds.MAX_FRAME_OF_SERVER_BEFORE:size}",
+        " parts",
         "the connection is closed",
     ),
     Row(

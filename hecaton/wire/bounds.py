@@ -13,12 +13,6 @@ import msgspec
 MAX_FRAME = 4 * 1024 * 1024
 """Bytes. Whoever has more to say sends several (`wire.frames`)."""
 
-MAX_FRAME_BEFORE = 16 * 1024 * 1024
-"""Of a worker of the release before, which has 1 MiB of log of each job that runs in one frame."""
-
-MAX_FRAME_OF_SERVER_BEFORE = 64 * 1024 * 1024
-"""Of a server of the release before, which sends all jobs of a decision in one frame."""
-
 MAX_MESSAGES = 10_000
 """In a frame."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -18,10 +18,8 @@ from hecaton.wire.channel import (
     Revoke,
     Started,
     ToWorker,
-    decode_for_server,
     encode,
 )
-from hecaton.wire.decoding import decoded
 
 M = TypeVar("M", ToWorker, FromWorker)
 
@@ -59,17 +57,3 @@ def _halves(message: M) -> Sequence[list[M]]:
     half = len(items) // 2
     rest = {field: () for field in fields} | {longest: items[half:]}
     return [msgspec.structs.replace(message, **{longest: items[:half]})], [msgspec.structs.replace(message, **rest)]
-
-
-_messages = msgspec.msgpack.Decoder(Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_MESSAGES)])
-_message = msgspec.msgpack.Decoder(FromWorker)
-
-
-def portions(frame: bytes) -> Iterator[list[FromWorker]]:
-    """What a worker says in it: of a long one, as workers of the release before send, one message at a time, so that
-    not all of them are in memory. Raises msgspec.DecodeError, perhaps in the middle."""
-    if len(frame) <= MAX_FRAME:
-        yield decode_for_server(frame)
-        return
-    for message in decoded(_messages, frame):
-        yield [decoded(_message, message)]

@@ -133,7 +133,7 @@ class Agent:
             look_at_cards=self._look_at_cards,
             max_result=lambda: self.hearing.max_result,
             miss=self._images.miss,
-            say=self._images.say,
+            say=self._link.send,
             post=self.post,
             now=self._loop.time,
         )

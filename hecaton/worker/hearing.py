@@ -71,7 +71,6 @@ class Hearing:
     def welcome(self, message: Welcome) -> None:
         self.max_result = message.max_result
         self._lost_after = message.lost_after
-        self._images.protocol = message.protocol
         self._post(ev.Welcomed(self._now(), message.drop, message.drained))
 
     def assured(self, at: float) -> None:

@@ -13,25 +13,21 @@ from hecaton.worker.brain import events as ev
 from hecaton.worker.containers.container import LiveContainer
 from hecaton.worker.runtimes.port import Here, Runtime, RuntimeFault
 
-SPOKEN_SINCE = 3
-"""The version of the channel in which images are spoken of; servers before it are told nothing."""
-
 MISSED = 100
 """So many images that could not be had are looked for; of more the first are forgotten."""
 
 
 class ImageWatch:
-    """On the worker's loop. `live`: the containers by id, as the agent keeps them. `protocol`: of the connection."""
+    """On the worker's loop. `live`: the containers by id, as the agent keeps them."""
 
     def __init__(
         self,
         runtime: Runtime,
         live: Mapping[str, LiveContainer],
         post: Callable[[ev.Event], None],
-        send: Callable[[FromWorker], None],
+        say: Callable[[FromWorker], None],
     ) -> None:
-        self._runtime, self._live, self._post, self._send = runtime, live, post, send
-        self.protocol = 0
+        self._runtime, self._live, self._post, self._say = runtime, live, post, say
         self._missed: dict[str, ImageRef] = {}
         self._watching: asyncio.Task[None] | None = None
         self._answers: set[asyncio.Task[None]] = set()
@@ -44,10 +40,6 @@ class ImageWatch:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def say(self, message: FromWorker) -> None:
-        if self.protocol >= SPOKEN_SINCE:
-            self._send(message)
 
     def miss(self, image: ImageRef) -> None:
         """It could not be had. Somebody may build, load or pull it here by hand."""
@@ -82,7 +74,7 @@ class ImageWatch:
                     self._missed.pop(name, None)
                     found.append(name)
         if found:
-            self.say(Have(tuple(found)))
+            self._say(Have(tuple(found)))
 
     def answer(self, question: Resolve) -> None:
         task = asyncio.get_running_loop().create_task(self._answer(question))
@@ -98,4 +90,4 @@ class ImageWatch:
         except RuntimeFault as fault:
             why = fault.message
         age = None if here is None or here.made is None else max(0.0, time.time() - here.made)
-        self.say(Resolved(question.number, None if here is None else here.image_id, age, digest, why))
+        self._say(Resolved(question.number, None if here is None else here.image_id, age, digest, why))

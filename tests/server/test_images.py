@@ -291,7 +291,6 @@ async def test_a_refresh_without_anybody_who_could_tell_is_refused(server: Runni
 
 async def test_an_image_is_shown_with_what_each_machine_has(server: Running) -> None:
     await server.image()
-    older = await server.worker("older", protocol=2)  # cannot be asked
     ada = await server.worker("ada")
     other = await server.worker("other", runtime="process", serves=("x",))
     showing = asyncio.create_task(server.admin.get(f"/v1/images/{IMAGE}"))
@@ -299,7 +298,7 @@ async def test_an_image_is_shown_with_what_each_machine_has(server: Running) -> 
     await _answers(ada, here="sha256:1f3c9e", age=3.0)
     (version,) = (await showing)["versions"]
     assert (version["worker"], version["version"], version["warning"]) == ("ada", "sha256:1f3c9e", None)
-    assert not [message for worker in (older, other) for message in worker.heard if isinstance(message, Resolve)]
+    assert not [message for message in other.heard if isinstance(message, Resolve)]
 
 
 async def test_what_the_first_worker_pulls_is_what_all_use(server: Running) -> None:

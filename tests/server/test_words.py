@@ -14,7 +14,7 @@ import pytest
 from hecaton.core.model import AttemptRef, JobId
 from hecaton.server.fleet.checks import MAX_AT_ONCE, MAX_NOTE, MAX_SAID_AT_ONCE, MAX_SAID_PER_SECOND, Pace, shares
 from hecaton.server.fleet.places.leases import MAX_HELD
-from hecaton.wire.bounds import MAX_FRAME, MAX_FRAME_BEFORE, MAX_NAME, MAX_PIECE, MAX_SLOTS
+from hecaton.wire.bounds import MAX_FRAME, MAX_NAME, MAX_PIECE, MAX_SLOTS
 from hecaton.wire.channel import (
     CLOSE_PROTOCOL,
     PROTOCOL,
@@ -190,20 +190,6 @@ async def test_a_frame_has_an_end(server: Running) -> None:
     await _shut_out(await server.worker(), MAX_FRAME + 1)
 
 
-async def test_a_worker_of_the_release_before_sends_longer_ones(server: Running) -> None:
-    await server.image()
-    worker = await server.worker(protocol=2)
-    job_id = await server.admin.submit(IMAGE)
-    job = await worker.start()
-    piece = b"x" * (MAX_PIECE // 16)
-    await worker.send(*(Log(job.ref, number * len(piece), piece) for number in range(160)))
-    await worker.finish(job.ref)
-    await server.admin.ended(job_id)
-    log = await server.admin.call("GET", f"/v1/jobs/{job_id}/logs")
-    assert len(log.body) == 160 * len(piece) > 2 * MAX_FRAME
-    await _shut_out(worker, MAX_FRAME_BEFORE + 1)
-
-
 async def test_jobs_with_large_payloads_come_in_frames_that_can_be_read(server: Running) -> None:
     """Sixteen of 1 MiB, decided at once."""
     await server.image()
@@ -251,9 +237,9 @@ def test_a_worker_that_talks_without_end_is_listened_to_more_slowly() -> None:
 def test_what_takes_long_is_dealt_with_a_message_at_a_time() -> None:
     few: list[FromWorker] = [Started((AttemptRef(JobId("j"), 1),)), Draining(True)]
     many: list[FromWorker] = [Started((AttemptRef(JobId("j"), 1),) * MAX_AT_ONCE), *few]
-    assert [messages for _, messages in shares([few])] == [few]
-    assert [messages for _, messages in shares([many])] == [[message] for message in many]
-    assert [weight for weight, _ in shares([many])] == [MAX_AT_ONCE + 1, 2, 100]
+    assert [messages for _, messages in shares(few)] == [few]
+    assert [messages for _, messages in shares(many)] == [[message] for message in many]
+    assert [weight for weight, _ in shares(many)] == [MAX_AT_ONCE + 1, 2, 100]
 
 
 async def test_what_a_worker_says_of_images_that_nobody_knows_is_forgotten(server: Running) -> None:

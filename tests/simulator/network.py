@@ -12,7 +12,6 @@ from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple
 
 from hecaton.server.connections import SEAT, Connections
-from hecaton.server.fleet.channel import LONGER_FRAMES
 from hecaton.server.forwarded import Proxies
 from tests.simulator.loop import Process, SimLoop
 
@@ -199,7 +198,7 @@ class ServerEnd:
         seat = Connections(1, Proxies()).enter("10.0.0.1", lambda: None)
         return {
             "type": "websocket", "path": "/", "headers": headers, "query_string": b"", "subprotocols": [],
-            "state": {SEAT: seat, LONGER_FRAMES: lambda: None},
+            "state": {SEAT: seat},
         }  # fmt: skip
 
     def arrive(self, item: Item) -> None:

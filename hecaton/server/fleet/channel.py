@@ -53,7 +53,7 @@ from hecaton.wire.channel import (
     common,
     decode_for_server,
 )
-from hecaton.wire.frames import frames, portions
+from hecaton.wire.frames import frames
 
 HELLO_TIMEOUT = 10.0
 OUTBOX_LIMIT = 10_000
@@ -64,12 +64,6 @@ UNSTORED_LIMIT = 4 * 1024 * 1024
 
 UNSTORED_EACH = 1024
 """Bytes that a message, or an attempt that it names, takes in memory beside what it says, about."""
-
-LONGER_FRAMES = "hecaton.longer_frames"
-"""In a scope's state: a call that lets the connection's frames be as long as those of the release before."""
-
-SPLITS_SINCE = 3
-"""The version of the channel in which a worker sends several frames where one would be too long."""
 
 ALONG = 0.5
 """Seconds for which what nobody waits for may wait for something that it can share a frame with."""
@@ -82,9 +76,8 @@ _Arrived = tuple["_FrameWriter", WorkerId, Sequence[Outcome]]
 class _FrameWriter:
     """Messages of one loop turn leave in one frame; the writer task sleeps while there are none."""
 
-    def __init__(self, send: Send, lengthen: Callable[[], None]) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self.lengthen = lengthen
         self._outbox: list[ToWorker] = []
         self._due = False
         self._sleep: asyncio.Future[None] | None = None
@@ -178,7 +171,7 @@ class Channel:
         except Unavailable as error:
             await send(_closing(1013, error.message))
             return
-        link = _FrameWriter(send, scope["state"][LONGER_FRAMES])
+        link = _FrameWriter(send)
         with self._workers.connection(worker.id, link):
             await self._converse(receive, worker, link)
 
@@ -227,8 +220,6 @@ class Channel:
         self._links[worker.id] = link
         # To its end, whatever becomes of this connection: half a join would leave jobs that nobody holds.
         await asyncio.shield(self._tasks.start(self._guarded(link, self._join(worker, link, hello))))
-        if hello.protocol < SPLITS_SINCE:
-            link.lengthen()
         self._take(worker, link, rest)
         await self._listen(receive, worker, link)
 
@@ -242,7 +233,7 @@ class Channel:
                 return
             self._workers.heard(worker.id)
             unstored += len(frame)
-            for weight, messages in shares(portions(frame)):
+            for weight, messages in shares(decode_for_server(frame)):
                 self._take(worker, link, messages)
                 unstored += weight * UNSTORED_EACH
                 if unstored > UNSTORED_LIMIT:

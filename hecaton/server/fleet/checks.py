@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
@@ -69,17 +69,16 @@ class Pace:
         return max(0.0, self._said - MAX_SAID_AT_ONCE) / MAX_SAID_PER_SECOND
 
 
-def shares(portions: Iterable[list[FromWorker]]) -> Iterator[tuple[int, list[FromWorker]]]:
+def shares(messages: list[FromWorker]) -> Iterator[tuple[int, list[FromWorker]]]:
     """So much as may be dealt with at once, each with its weight: as a rule all of it."""
     # hot: benchmarks/throughput.py
-    for messages in portions:
-        weight = 0
-        for message in messages:
-            weight += _weight(message)
-        if weight <= MAX_AT_ONCE:
-            yield weight, messages
-        else:
-            yield from ((_weight(message), [message]) for message in messages)
+    weight = 0
+    for message in messages:
+        weight += _weight(message)
+    if weight <= MAX_AT_ONCE:
+        yield weight, messages
+    else:
+        yield from ((_weight(message), [message]) for message in messages)
 
 
 def _weight(message: FromWorker) -> int:

@@ -27,10 +27,6 @@ QUARANTINE = 600.0
 
 MAX_WHY = 1000
 
-DRAINS_SINCE = 3
-"""The version of the channel in which a worker hears that it is drained. One of the release before lets its containers
-go when they have been idle for long."""
-
 _log = structlog.get_logger("hecaton.quarantine")
 
 
@@ -88,7 +84,7 @@ class Quarantine:
     def _tell(self, worker: WorkerId, word: Drain) -> None:
         """One that is away hears it when it comes back."""
         member = self._fleet.members.get(worker)
-        if member is not None and member.link is not None and member.protocol >= DRAINS_SINCE:
+        if member is not None and member.link is not None:
             member.link.send(word)
 
     def removed(self, worker: WorkerId) -> None:

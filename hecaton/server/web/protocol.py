@@ -15,16 +15,13 @@ from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]
-from websockets.http11 import Request
 from websockets.protocol import OPEN
 
 from hecaton.core.errors import Unavailable
 from hecaton.server.connections import SEAT, Connections, Seat, memory_here, room
-from hecaton.server.fleet.channel import LONGER_FRAMES
 from hecaton.server.settings import Settings
 from hecaton.server.web.heads import Bounded, Refused
 from hecaton.server.web.http import content_length
-from hecaton.wire.bounds import MAX_FRAME_BEFORE
 
 SLOWEST = 8 * 1024
 """Bytes per second below which a request body is given up, once it has had `request_timeout` (half a dozen times
@@ -286,14 +283,6 @@ class Reading(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.app_state[SEAT].leave()
         super().connection_lost(exc)
-
-    def handle_connect(self, event: Request) -> None:
-        super().handle_connect(event)
-        if not self.close_sent:
-            self.scope["state"][LONGER_FRAMES] = self._lengthen
-
-    def _lengthen(self) -> None:
-        self.conn.max_message_size = MAX_FRAME_BEFORE
 
     def handle_cont(self, event: Frame) -> None:
         """The limit of a frame counts its bytes, and a part may have none."""

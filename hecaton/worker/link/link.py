@@ -22,7 +22,7 @@ import structlog
 
 from hecaton.core.model import AttemptRef
 from hecaton.wire import channel
-from hecaton.wire.bounds import MAX_FRAME_OF_SERVER_BEFORE
+from hecaton.wire.bounds import MAX_FRAME
 from hecaton.wire.channel import (
     Accepted,
     FromWorker,
@@ -202,7 +202,7 @@ class ServerLink:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 socket = await self._session.ws_connect(
-                    self._url + channel.PATH, max_msg_size=MAX_FRAME_OF_SERVER_BEFORE, compress=0, autoping=True
+                    self._url + channel.PATH, max_msg_size=MAX_FRAME, compress=0, autoping=True
                 )
         except aiohttp.WSServerHandshakeError as error:
             # A Hecaton server opens the connection before it looks at the token: another program answers here.

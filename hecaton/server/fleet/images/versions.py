@@ -19,9 +19,6 @@ from hecaton.server.fleet.places.leases import Member
 from hecaton.wire.api import ImageVersion
 from hecaton.wire.channel import Resolve, Resolved
 
-SPOKEN_SINCE = 3
-"""The version of the channel in which workers can be asked."""
-
 ANSWER_WITHIN = 3.0
 REGISTRY_ANSWER_WITHIN = 10.0
 """Seconds. Who has not said anything by then is shown without an answer."""
@@ -96,7 +93,7 @@ class Versions:
 def _can_say(member: Member, name: str) -> bool:
     serves = member.ability.serves
     here = member.link is not None and member.status in _REACHED
-    return here and member.protocol >= SPOKEN_SINCE and (serves is None or name in serves)
+    return here and (serves is None or name in serves)
 
 
 def _cut(text: str | None) -> str | None:
