@@ -126,12 +126,12 @@ def test_workers_are_named_or_left_out() -> None:
 def test_what_is_asked_together_is_one_need() -> None:
     assert needs_of({}) is None
     assert needs_of({"gpus": 2}) == Needs(2)
-    assert needs_of({"vram": "24G"}) == Needs(1, part=24 * GIB)
+    assert needs_of({"vram": "24G"}) == Needs(part=24 * GIB)
     assert needs_of({"gpus": 1, "vram": "24G"}) == Needs(1, Cards(low=24 * GIB)), "whole cards of at least that size"
     assert needs_of({"gpus": 0}) == Needs(0)
     assert needs_of({"gpu": "a100:2"}) == Needs(2, Cards(("a100",)))
-    assert needs_of({"gpu": "a100", "vram": "24G", "on": "!x"}) == Needs(1, Cards(("a100",)), 24 * GIB, off=("x",))
-    assert needs_of({"cpus": 4, "memory": "8G"}) == Needs(1, cpus=4.0, memory=8 * GIB)
+    assert needs_of({"gpu": "a100", "vram": "24G", "on": "!x"}) == Needs(None, Cards(("a100",)), 24 * GIB, off=("x",))
+    assert needs_of({"cpus": 4, "memory": "8G"}) == Needs(cpus=4.0, memory=8 * GIB)
     contradictions: list[dict[str, object]] = [
         {"gpus": 0, "vram": "1G"}, {"gpus": 0, "gpu": "a100"}, {"gpus": 1, "gpu": "a100:2"},
         {"gpu": "24G", "vram": "8G"},
@@ -146,7 +146,7 @@ def test_what_is_asked_together_is_one_need() -> None:
     [
         (Needs(1, Cards(low=24 * GIB)), "1 card with 24 GB"),
         (Needs(2, Cards(("a100", "h100"))), "2 a100 or h100 cards"),
-        (Needs(1, part=3 * GIB // 2), "1.5 GB of a card"),
+        (Needs(part=3 * GIB // 2), "1.5 GB of a card"),
         (Needs(0, cpus=4, memory=8 * GIB), "4 CPUs and 8 GB of memory"),
         (Needs(0), "a place without a card"),
         (Needs(2, Cards((), 24 * GIB, 48 * GIB)), "2 cards with 24 GB to 48 GB"),

@@ -47,10 +47,10 @@ class Cards(msgspec.Struct, frozen=True):
 
 
 class Needs(msgspec.Struct, frozen=True, cache_hash=True):
-    """`count`: whole cards, each as `cards` says; or 1 and `part`, bytes of one card that others may share. `on` and
-    `off`: names of workers."""
+    """`count`: whole cards, each as `cards` says; None: one where the machine has cards, else none. `part`: instead,
+    bytes of one card that others may share. `on` and `off`: names of workers."""
 
-    count: int = 1
+    count: int | None = None
     cards: Cards = Cards()
     part: int = 0
     on: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Needs(msgspec.Struct, frozen=True, cache_hash=True):
             more.append(f"{self.cpus:g} CPUs")
         if self.memory:
             more.append(f"{shown(self.memory)} of memory")
-        return " and ".join(more) or "a place without a card"
+        return " and ".join(more) or ("a place without a card" if self.count == 0 else "a place")
 
 
 def _range(cards: Cards) -> str:
@@ -210,7 +210,7 @@ def needs_of(asked: Mapping[str, object]) -> Needs | None:
     wanted = Cards(cards.models, 0 if shared else max(size, cards.low), cards.high)
     on, off = ((), ()) if where is None else workers_of(str(where))
     return Needs(
-        1 if count is None else count,
+        count if count is not None else 1 if wanted != Cards() and not shared else None,
         wanted,
         size if shared else 0,
         on,
