@@ -152,7 +152,8 @@ def test_a_warm_container_that_holds_just_this_comes_first() -> None:
     assert found is not None
     assert (found.number, found.closes) == (9, ())
     other = fit(Needs(part=4 * GIB), here, "mine")
-    assert other is not None and other.number is None, "a place of another size is another place"
+    assert other is not None
+    assert other.number is None, "a place of another size is another place"
 
 
 def test_idle_ones_give_way_the_least_recently_used_first() -> None:
