@@ -367,6 +367,11 @@ ROWS = (
     ),
     # A worker
     Row(
+        "Head of what a container that is a server answers, and each line of it",
+        "{worker.doors.http.door.MAX_ANSWER_HEAD:size}",
+        "the job fails; its body is a result, and has the bound of one",
+    ),
+    Row(
         "A worker that does not read",
         "{server.fleet.channel.OUTBOX_LIMIT:count} messages",
         "its connection is cut, it comes back",

@@ -28,7 +28,8 @@ class Way(msgspec.Struct, frozen=True):
     `takes_payload`: the job may have one beside its file; if not, the file is all that it is. `noun` and `exit_reason`:
     what people call what an exit code has ended, and that. `silent`: a job without a result has nothing to say, where
     others say null. `option`: of the command line, by which it is asked for. `run_by`: the interpreters of a file that
-    names none in its first line; none: they go by its name."""
+    names none in its first line; none: they go by its name. `protocol`: of an image, by which it is asked for.
+    `options`: that mean something to this way, and to no other that does not name them."""
 
     needs_file: bool = False
     warm: bool = True
@@ -38,10 +39,12 @@ class Way(msgspec.Struct, frozen=True):
     silent: bool = False
     option: str | None = None
     run_by: tuple[str, ...] = ()
+    protocol: str | None = None
+    options: tuple[str, ...] = ()
 
 
 WAYS: Mapping[Mode, Way] = {
-    Mode.NATIVE: Way(),
+    Mode.NATIVE: Way(protocol="native"),
     Mode.HANDLER: Way(needs_file=True, option="handler", run_by=PYTHON),
     Mode.SCRIPT: Way(
         needs_file=True,
@@ -52,10 +55,16 @@ WAYS: Mapping[Mode, Way] = {
         silent=True,
         option="script",
     ),
+    Mode.HTTP: Way(protocol="http", options=("port", "ready", "path")),
 }
 
 WITH_FILE = tuple(mode for mode, way in WAYS.items() if way.needs_file)
 WITHOUT_FILE = tuple(mode for mode, way in WAYS.items() if not way.needs_file)
+
+BY_PROTOCOL: Mapping[str, Mode] = {way.protocol: mode for mode, way in WAYS.items() if way.protocol is not None}
+
+OF_SOME_WAYS = frozenset(name for way in WAYS.values() for name in way.options)
+"""Options that mean nothing to the other ways."""
 
 UNLISTED = frozenset({Mode.NATIVE, Mode.HANDLER, Mode.SCRIPT})
 """What workers carry out that do not list it yet, being of the release before."""

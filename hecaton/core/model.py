@@ -104,6 +104,7 @@ class Mode(enum.StrEnum):
     NATIVE = "native"  # its own command calls `hecaton.serverless.start`
     HANDLER = "handler"  # a handler file that travelled with the job, run by the image's Python
     SCRIPT = "script"  # a Python or shell file, a fresh container per attempt
+    HTTP = "http"  # its own command is a server: a job is a request, the answer its result
 
 
 class WorkerStatus(enum.StrEnum):

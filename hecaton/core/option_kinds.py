@@ -18,6 +18,7 @@ MAX_VARIABLES = 64
 MAX_VARIABLE_BYTES = 32 * 1024
 """Of names and values together."""
 
+_PATH = re.compile(r"/[!-~]{0,1023}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _OURS = "HECATON_"
 
@@ -34,6 +35,7 @@ class ValueKind(enum.Enum):
     SIZE = enum.auto()  # bytes as people write them, 24G: `placement.needs.size_of`
     MODELS = enum.auto()  # of cards: `placement.needs.cards_of`
     WHERE = enum.auto()  # on which workers: `placement.needs.workers_of`
+    PATH = enum.auto()  # of a URL, from its first slash on
 
 
 class Changes(enum.Enum):
@@ -107,10 +109,18 @@ class Option(msgspec.Struct, frozen=True):
         return None
 
 
+def _path_of(text: str) -> str:
+    """BadRequest for what is none."""
+    if not _PATH.fullmatch(text):
+        raise BadRequest(f"{text[:80]!r} is no path of a URL", "It begins with a slash and has no spaces.")
+    return text
+
+
 WRITTEN: Mapping[ValueKind, tuple[str, Callable[[str], object]]] = {
     ValueKind.SIZE: ("a size such as 24G or 512M", size_of),
     ValueKind.MODELS: ("models of cards such as a100 or a100,h100", cards_of),
     ValueKind.WHERE: ("workers such as box7 or !box7", workers_of),
+    ValueKind.PATH: ("the path of a URL such as /predict", _path_of),
 }
 """Texts with a grammar: what one of them is, for people, and who reads it."""
 

@@ -77,6 +77,34 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             changes=Changes.CONTAINER, by_worker=True, label="environment",
         ),
     ] = {}  # fmt: skip
+    protocol: Annotated[
+        str,
+        _asks(
+            ValueKind.WORD, "How its image is spoken to: native calls start(), http is a server.",
+            words=("native", "http"), by_image=True,
+        ),
+    ] = "native"  # fmt: skip
+    port: Annotated[
+        int,
+        _asks(
+            ValueKind.WHOLE, "On which an http image listens.", low=1, high=65535, changes=Changes.CONTAINER,
+            by_worker=True, by_image=True, label="port",
+        ),
+    ] = 8000  # fmt: skip
+    ready: Annotated[
+        str | None,
+        _asks(
+            ValueKind.PATH, "What an http image answers with 2xx once it is ready; by default it is when it listens.",
+            changes=Changes.CONTAINER, by_worker=True, by_image=True, label="ready",
+        ),
+    ] = None  # fmt: skip
+    path: Annotated[
+        str,
+        _asks(
+            ValueKind.PATH, "Where an http image gets payloads that name no path.", by_worker=True, by_image=True,
+            label="path",
+        ),
+    ] = "/"  # fmt: skip
 
 
 def _table() -> Mapping[str, Option]:

@@ -100,6 +100,9 @@ class ScriptedRuntime:
     async def follow(self, handle: str) -> AsyncIterator[bytes]:
         yield self.script.output
 
+    async def network(self, handle: str) -> int:
+        return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
     def mark(self, container: str) -> ProcMark:
         return ProcMark("environ", f"scripted {container}")
 

@@ -6,13 +6,20 @@ from hecaton.core import doors
 from hecaton.core.batches import lane_of
 from hecaton.core.doors import WAYS
 from hecaton.core.model import JobSpec, Mode
+from hecaton.core.options import OPTIONS
 from hecaton.core.placement.matching import Lane, warm_key
 
 
-def test_every_mode_has_a_row_and_is_asked_for_by_an_option_of_its_own() -> None:
+def test_every_mode_has_a_row_and_is_asked_for_by_an_option_or_a_protocol_of_its_own() -> None:
     assert set(WAYS) == set(Mode)
-    asked = [doors.asked_for([way.option] if way.option else []) for way in WAYS.values()]
-    assert asked == list(WAYS)
+    asked = {mode: doors.asked_for([way.option]) for mode, way in WAYS.items() if way.option is not None}
+    spoken = {mode: doors.BY_PROTOCOL[way.protocol] for mode, way in WAYS.items() if way.protocol is not None}
+    assert {**asked, **spoken} == {mode: mode for mode in WAYS}
+    assert set(doors.BY_PROTOCOL) == set(OPTIONS["protocol"].words)
+
+
+def test_what_an_option_means_to_some_ways_only_is_said_by_their_rows() -> None:
+    assert set(OPTIONS) >= doors.OF_SOME_WAYS
 
 
 def test_a_file_is_part_of_what_stays_warm_and_of_nothing_else() -> None:

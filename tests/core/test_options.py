@@ -42,6 +42,10 @@ SENSELESS: dict[str, list[object]] = {
         None, [], "A=1", {"": "x"}, {"1A": "x"}, {"A=B": "x"}, {"A": 1}, {"A": "x\0"}, {"HECATON_DIR": "/"},
         {f"A{number}": "" for number in range(65)}, {"A": "x" * 32 * 1024},
     ],
+    "protocol": ["", "HTTP", "grpc", None, True, 0],
+    "port": [0, -1, 65536, 80.0, None, *NO_NUMBERS, *HUGE],
+    "ready": ["", "health", "http://x/", "/a b", "/a\n", "/é", 1, True, "/" + "x" * 1024],
+    "path": ["", "predict", "http://x/", "/a b", "/a\n", None, 1, "/" + "x" * 1024],
 }  # fmt: skip
 SENSIBLE: dict[str, list[object]] = {
     "timeout": [None, 1e-9, 1, 90.5, 30 * 86400],
@@ -52,6 +56,10 @@ SENSIBLE: dict[str, list[object]] = {
     "entrypoint": ["image", "none"],
     "startup_timeout": [None, 1e-9, 1, 90.5, 30 * 86400],
     "env": [{}, {"A": ""}, {"_a1": "x\n=y", "B": "é"}],
+    "protocol": ["native", "http"],
+    "port": [1, 8000, 65535],
+    "ready": [None, "/", "/health?deep=1"],
+    "path": ["/", "/predict", "/v1/chat/completions?x=%20"],
 }
 
 

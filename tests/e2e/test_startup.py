@@ -33,7 +33,7 @@ def go(image: str) -> None:
     docker("exec", container, "touch", "/tmp/go")
 
 
-@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("mode", [Mode.NATIVE, Mode.HANDLER, Mode.SCRIPT])
 def test_what_it_prints_is_followed_before_the_job_runs_by_whichever_way_it_is_spoken_to(
     image: str, admin: Client, person: Person, tmp_path: Path, mode: Mode
 ) -> None:

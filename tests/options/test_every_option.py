@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from hecaton.client import Client, JobHandle
+from hecaton.client import Client, JobFailed, JobHandle
 from hecaton.core.options import OPTIONS
 from hecaton.testing.cluster import LocalCluster
+from tests.e2e import http_server
 from tests.engine.images import build_image
 
 IMAGE = "python:3.9-slim"
@@ -157,6 +158,36 @@ def _env(site: Site) -> None:
     assert [site.submit(order, env=env).result(PATIENCE) for env in words] == ["one two", "three", None, "one two"]
 
 
+def _http(site: Site, **options: Any) -> object:
+    """What an image that is a server answers; a worker without images says that it does not speak to such a one."""
+    if not site.docker:
+        job = site.submit({"path": "/seen"}, protocol="http", **options)
+        assert "runs no http jobs" in str(site.client.job(job.id).waiting)
+        site.client.cancel(job.id)
+        return None
+    name = "hecaton-test/served:1"
+    server = Path(http_server.__file__).read_bytes()
+    build_image(name, f'FROM {IMAGE}\nCOPY server.py /\nCMD ["python", "/server.py"]\n', {"server.py": server})
+    return site.client.run(name, "asked", protocol="http", startup_timeout=5.0, wait=PATIENCE, **options)
+
+
+def _protocol_and_port(site: Site) -> None:
+    assert _http(site, port=9100) in ("asked", None)
+
+
+def _ready(site: Site) -> None:
+    assert _http(site, port=9100, ready="/health") in ("asked", None)
+    if site.docker:
+        with pytest.raises(JobFailed, match="startup_exit"):
+            _http(site, port=9100, ready="/nowhere")
+
+
+def _path(site: Site) -> None:
+    if _http(site, port=9100, path="/predict") is not None:
+        with pytest.raises(JobFailed, match="POST /fails was answered with 500"):
+            _http(site, port=9100, path="/fails")
+
+
 HOLDS: dict[str, Callable[[Site], None]] = {
     "timeout": _timeout,
     "retries": _retries,
@@ -166,6 +197,10 @@ HOLDS: dict[str, Callable[[Site], None]] = {
     "entrypoint": _entrypoint,
     "startup_timeout": _startup_timeout,
     "env": _env,
+    "protocol": _protocol_and_port,
+    "port": _protocol_and_port,
+    "ready": _ready,
+    "path": _path,
 }
 
 

@@ -51,6 +51,9 @@ class Visitor:
     def is_served_by(self, peer: Peer | None) -> None:
         self.served = peer
 
+    async def network(self, handle: str) -> int:
+        return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
     def progresses(self, ref: AttemptRef, value: Any) -> None:
         self._hear((ref, value))
 

@@ -28,6 +28,7 @@ from hecaton.server.jobs.requests import (
     require_blob,
     require_blobs,
     spec_of,
+    spoken_to,
     with_other_file,
 )
 from hecaton.server.resources import Resources
@@ -77,6 +78,7 @@ class Batches:
         if len(request.name) > LONGEST_NAME or not (request.name.isprintable()):
             raise BadRequest(f"the name of a batch is at most {LONGEST_NAME} printable characters")
         image = await self._directory.image_of(caller, caller.user_id, request.image)
+        spec = spoken_to(spec, image.defaults)
         now = self._clock.now()
         batch_id = uuid7(now)
         new = port.NewBatch(

@@ -20,7 +20,7 @@ from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.hub import KEEP_ALIVE, QUEUE_LIMIT, Hub, Watch
 from hecaton.server.jobs.end_news import view_at_end
 from hecaton.server.jobs.quotas import Quotas
-from hecaton.server.jobs.requests import Sought, changed_spec, payload_of, request_digest, spec_of
+from hecaton.server.jobs.requests import Sought, changed_spec, payload_of, request_digest, spec_of, spoken_to
 from hecaton.server.jobs.submissions import Submissions
 from hecaton.server.jobs.views import JobParts, job_summary, job_view, removed
 from hecaton.server.resources import Resources
@@ -104,6 +104,7 @@ class Jobs:
         spec = spec_of(request)
         payload = payload_of(request, self._settings.max_payload)
         image = await self._directory.image_of(caller, caller.user_id, request.image)
+        spec = spoken_to(spec, image.defaults)
         lane = lane_of(caller.user_id, image.id, spec)
         now = self._clock.now()
         job_id = JobId(uuid7(now))
@@ -125,6 +126,7 @@ class Jobs:
             raise NotFound(f"the payload of job {old.index} is gone")
         spec = changed_spec(old.spec, changes)
         image = await self._directory.image_of(caller, old.owner_id, old.image)  # which may have another number now
+        spec = spoken_to(spec, image.defaults)
         now = self._clock.now()
         new_id = JobId(uuid7(now))
         lane = lane_of(old.owner_id, image.id, spec)

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from hecaton.core.doors import WAYS, WITH_FILE
+from hecaton.core.doors import BY_PROTOCOL, DEFAULT, OF_SOME_WAYS, WAYS, WITH_FILE
 from hecaton.core.errors import BadRequest, NotFound, TooLarge
 from hecaton.core.model import INLINE_LIMIT, Body, JobSpec, Kind
-from hecaton.core.options import check, values_of
+from hecaton.core.options import NOTHING_ASKED, OPTIONS, Options, check, given, options_of, values_of
 from hecaton.store.port import Blobs, NewJob, Store
 from hecaton.wire import api
 from hecaton.wire.api import Retry, RetryBatch
@@ -82,6 +82,30 @@ def spec_of(request: Shared) -> JobSpec:
     own_name = None if own_name is None else _job_name(own_name)
     tags = _tags(request.tags) if request.tags else ()
     return JobSpec(request.mode, request.file, name, request.args, own_name, tags, **values_of(request))
+
+
+def spoken_to(spec: JobSpec, of_image: Options) -> JobSpec:
+    """As the image is: by the protocol that the job names, else by the image's own. BadRequest for options that mean
+    nothing there."""
+    # hot: benchmarks/throughput.py - most images and jobs ask for nothing
+    if of_image is NOTHING_ASKED and options_of(spec) is NOTHING_ASKED:
+        return spec
+    native = OPTIONS["protocol"].default
+    protocol = of_image.protocol if spec.protocol == native else spec.protocol
+    if spec.mode is DEFAULT:
+        spec = msgspec.structs.replace(spec, mode=BY_PROTOCOL[protocol])
+    elif spec.protocol != native and spec.mode is not BY_PROTOCOL[protocol]:
+        raise BadRequest(
+            f"a {spec.mode} job brings its own program: no protocol is spoken to its image",
+            "Leave out --protocol, or the file.",
+        )
+    for option, _ in given(spec):
+        if option.name in OF_SOME_WAYS and option.name not in WAYS[spec.mode].options:
+            raise BadRequest(
+                f"{option.flag} means nothing to a {spec.mode} job",
+                "It is for images that are servers: with --protocol http, or an image that has it.",
+            )
+    return spec
 
 
 def _require_arguments(arguments: Sequence[str]) -> None:

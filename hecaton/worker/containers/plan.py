@@ -63,6 +63,7 @@ class Plan:
         nonce, served = (None, None) if placed is None else (placed.nonce, placed.served)
         door, limit = DOORS[self.first.mode], self._site.max_result()
         exchange.door = door.of(self.first, folder, exchange, limit, nonce, served)
+        exchange.log.elsewhere = door.prints_elsewhere
         return exchange
 
     def placed(self, nonce: str | None) -> Placed:

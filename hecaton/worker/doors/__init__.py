@@ -10,6 +10,7 @@
 - `exchange`: Jobs into one container and answers out of it, through its door: payloads, logs, results.
 - `handler`: The door to a handler file: it calls `hecaton.serverless.start` as a native image does, but it comes with
   the job, and the image's Python, or what its first line names, runs it.
+- `http/`: How a container is spoken to that is a server: a job is a request, the answer its result.
 - `launch`: How a job's file is run: by a launcher of ours, which the image's ENTRYPOINT runs as it would any other
   command, and which says in the channel folder that it does.
 - `native`: The door to a container that calls `hecaton.serverless.start`: frames over the Unix socket in the channel

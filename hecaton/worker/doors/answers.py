@@ -41,8 +41,7 @@ async def stored(
         try:
             return await asyncio.to_thread(_keep, answer, folder, spool, limit)
         except TooLong:
-            message = f"the result is larger than the {limit} bytes that the server takes"
-            return _rejected(answer, Reason.RESULT_TOO_LARGE, message), None
+            return too_large(answer, limit), None
         except NotAPlainFile as error:
             return _rejected(answer, Reason.RESULT_INVALID, str(error)), None
         except OSError as error:
@@ -107,6 +106,11 @@ def _keep(answer: Answer, folder: ChannelFolder | None, spool: Spool, limit: int
         if answer.reason is not Reason.OK:
             kind = kind_of_rest(whole)
     return answer, Body(kind, b"", sha256, size)
+
+
+def too_large(answer: Answer, limit: int) -> Answer:
+    message = f"the result is larger than the {limit} bytes that the server takes"
+    return _rejected(answer, Reason.RESULT_TOO_LARGE, message)
 
 
 def _invalid(answer: Answer, fault: str) -> Answer:

@@ -61,6 +61,11 @@ class Visitor(Protocol):
     def misbehaves(self, why: str) -> None:
         """It did what no container does that keeps to the protocol, and cannot be gone on with."""
 
+    async def network(self, handle: str) -> int:
+        """A descriptor of the network namespace of the running container, the door's to close. Raises RuntimeFault,
+        OSError."""
+        ...
+
     def answers(self, answer: Answer) -> None: ...
     def progresses(self, ref: AttemptRef, value: Any) -> None: ...
 
@@ -77,6 +82,10 @@ class Door(Protocol):
     mode: ClassVar[Mode]
     begins_at_start: ClassVar[bool]
     """Whether the job that the container is started for begins with it, without being given."""
+
+    prints_elsewhere: ClassVar[bool]
+    """Whether what its container prints comes by the engine for as long as it lives; else it goes into the log file of
+    the channel folder once it asks for work."""
 
     nonce: str | None
     """What a door of a later process must have to go on with the same container; the journal keeps it."""

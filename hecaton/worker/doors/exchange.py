@@ -175,6 +175,9 @@ class Exchange:
         self._drop_ahead({record.ref for record in self._ahead} - set(busy))
         self._post(ev.ContainerReady(self._now(), self._container, busy, takes_ahead))
 
+    async def network(self, handle: str) -> int:
+        return await self._site.runtime.network(handle)
+
     def misbehaves(self, why: str) -> None:
         failure = Failure(f"the container was stopped: {why}")
         self._post(ev.ContainerMisbehaved(self._now(), self._container, Reason.HANDLER_ERROR, failure))

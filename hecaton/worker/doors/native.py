@@ -66,6 +66,7 @@ class NativeDoor(Door):
     goes to whom has the job, once: else who asks for some and reads none would fill this process's memory."""
 
     mode = Mode.NATIVE
+    prints_elsewhere = False
     begins_at_start = False
 
     def __init__(

@@ -26,6 +26,7 @@ class ScriptDoor(Door):
     it runs: what the image's ENTRYPOINT does before is the start of the container."""
 
     mode = Mode.SCRIPT
+    prints_elsewhere = False
     begins_at_start = True
     nonce = None
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hecaton.core.model import Mode
 from hecaton.worker.doors.door import Door
 from hecaton.worker.doors.handler import HandlerDoor
+from hecaton.worker.doors.http.door import HttpDoor
 from hecaton.worker.doors.native import NativeDoor
 from hecaton.worker.doors.script import ScriptDoor
 
@@ -16,5 +17,6 @@ DOORS: Mapping[Mode, type[Door]] = {
         NativeDoor,
         HandlerDoor,
         ScriptDoor,
+        HttpDoor,
     )
 }

@@ -201,7 +201,8 @@ class ContainerLog:
 
     def __init__(self, folder: LogFolder, leftovers: ContainerLeftovers, *, begun: bool = False) -> None:
         """`begun`: an earlier process has given its container a job. `opens`: until the first job has ended, what the
-        container says elsewhere is the beginning of that one's log."""
+        container says elsewhere is the beginning of that one's log. `elsewhere`: it says all of it there: what comes
+        while a job runs is that one's."""
         self._folder = folder
         self._leftovers = leftovers
         self._first = self._now = LogFile(folder.log_fd)
@@ -212,6 +213,7 @@ class ContainerLog:
         self._needed: dict[AttemptRef, AttemptLog] = {}
         self._begun = begun
         self.opens = not begun
+        self.elsewhere = False
 
     def begin(self, ref: AttemptRef, start: int | None = None) -> AttemptLog:
         """`start`: where the log of the job before ends, if the container has begun this one by itself.
@@ -231,8 +233,9 @@ class ContainerLog:
 
     def add(self, text: bytes) -> bool:
         """What the container has said elsewhere. Whether its log opens, with that."""
-        if self.opens:
-            _append(self._first.fd, text)
+        at_work = None if self._last is None else self._needed.get(self._last)
+        if self.opens or (self.elsewhere and at_work is not None and at_work.end is None):
+            _append(self._now.fd, text)
         else:
             self._leftovers.take(self._last, text[: self._leftovers.room], len(text))
         return self.opens

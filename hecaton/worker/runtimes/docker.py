@@ -66,7 +66,7 @@ class DockerRuntime:
     name = "docker"
     serves = None
     doors = frozenset(Mode)
-    options = frozenset({"entrypoint", "env"})
+    options = frozenset({"entrypoint", "env", "port", "ready"})
 
     def __init__(self, worker_id: str, *, shm_size: int = DEFAULT_SHM_SIZE) -> None:
         self._worker_id = worker_id
@@ -141,6 +141,9 @@ class DockerRuntime:
             interrupted = True
             await asyncio.sleep(pause)
             pause = min(2 * pause, 2.0)
+
+    async def network(self, handle: str) -> int:
+        return await self._engine.network_of(handle, _SHORT_SECONDS)
 
     async def stop(self, handle: str, grace: float) -> None:
         container = self._engine.client.containers.container(handle)

@@ -16,7 +16,7 @@ import aiohttp
 from aiodocker import Docker, DockerError
 
 from hecaton.core.model import Reason
-from hecaton.worker.runtimes.port import EngineAway
+from hecaton.worker.runtimes.port import EngineAway, RuntimeFault
 from hecaton.worker.runtimes.starting import in_container
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -146,6 +146,29 @@ class Engine:
         except OSError:
             return "its containers are root's and this worker is not"
         return None if pid else elsewhere
+
+    async def network_of(self, container: str, seconds: float) -> int:
+        """A descriptor of the network namespace of a running container. Raises RuntimeFault, OSError."""
+        if (why := self.unreachable()) is not None:  # the numbers that it says are not those of this machine
+            raise RuntimeFault(Reason.WORKER_ERROR, why)
+        first = await self._process_of(container, seconds)
+        namespace = os.open(f"/proc/{first}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if await self._process_of(container, seconds) != first:  # another process may have its number by now
+                raise RuntimeFault(Reason.WORKER_ERROR, "the container ended a moment ago")
+        except BaseException:
+            os.close(namespace)
+            raise
+        return namespace
+
+    async def _process_of(self, container: str, seconds: float) -> int:
+        try:
+            shown = await self.call("inspect a container", self.client.containers.container(container).show(), seconds)
+        except DockerError as error:
+            raise RuntimeFault(Reason.WORKER_ERROR, f"the container cannot be looked at: {error.message}") from error
+        if not shown["State"]["Running"]:
+            raise RuntimeFault(Reason.WORKER_ERROR, "the container has ended")
+        return int(shown["State"]["Pid"])
 
     async def close(self) -> None:
         if self._client is not None:

@@ -244,6 +244,10 @@ class Runtime(Protocol):
         """What it writes outside its log, from its start on, as it comes; ends with the container."""
         ...
 
+    async def network(self, handle: str) -> int:
+        """A descriptor of the network namespace that it runs in, the caller's to close. Raises OSError, too."""
+        ...
+
     def mark(self, container: str) -> ProcMark:
         """`container`: our own id of it; it need not run yet."""
         ...

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
 
 from hecaton.cli.duration import Duration
+from hecaton.core.doors import OF_SOME_WAYS
 from hecaton.core.option_kinds import WRITTEN, Option, ValueKind
 from hecaton.core.options import OPTIONS
 
@@ -52,7 +53,16 @@ def _written(option: Option) -> Callable[[click.Context, click.Parameter, str | 
 
 def job_options(command: F) -> F:
     """Adds a flag for each; a parameter is None where it was not given."""
-    for option in reversed(list(OPTIONS.values())):
+    return _flags(command, OPTIONS.values())
+
+
+def script_options(command: F) -> F:
+    """As `job_options`, without those that say how an image is spoken to: what is run brings its own program."""
+    return _flags(command, [o for o in OPTIONS.values() if o.name != "protocol" and o.name not in OF_SOME_WAYS])
+
+
+def _flags(command: F, options: Iterable[Option]) -> F:
+    for option in reversed([*options]):
         command = _flag(option)(command)
     return command
 

@@ -18,7 +18,7 @@ from hecaton.cli.hecaton.context import Cli, is_address, pass_cli
 from hecaton.cli.hecaton.jobs import project as projects
 from hecaton.cli.hecaton.jobs.follow import follow
 from hecaton.cli.hecaton.jobs.new import Submission, known_image, submit
-from hecaton.cli.hecaton.jobs.options import job_options, tags_option
+from hecaton.cli.hecaton.jobs.options import script_options, tags_option
 from hecaton.cli.hecaton.jobs.project import Project
 from hecaton.cli.hecaton.tree import Command
 from hecaton.cli.suggestions import Suggestion
@@ -121,7 +121,7 @@ def _show_all(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     "-i", "--image", shell_complete=images, metavar="IMAGE",
     help="Where it runs: any image there is. Without it: that of hecaton.toml, or the server's default one.",
 )  # fmt: skip
-@job_options
+@script_options
 @click.option("--name", help="What you call the job.")
 @tags_option("By what else you will look for it, as team=vision.")
 @click.option("--idempotency-key", "key", help="Submitting again with the same key gives the first job.")
