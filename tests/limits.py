@@ -145,7 +145,7 @@ ROWS = (
         "429; not where the password was right before, as the next two",
     ),
     Row(
-        "Wrong passwords from one address",
+        "Wrong passwords, and wrong keys of lines to join, from one address",
         "{server.accounts.throttle.OF_ADDRESS.burst:count}, then one every"
         " {server.accounts.throttle.OF_ADDRESS.interval:time}",
         "429",
@@ -238,7 +238,8 @@ ROWS = (
         "they wait for {server.bodies.PATIENCE:time}, {server.bodies.MAX_WAITING_BODIES:count} of one; then 429 or 503",
     ),
     Row(
-        "Answers of one user or worker that go on for long: events, logs, downloads",
+        "Answers of one user or worker that go on for long: events, logs, downloads, jobs that are submitted and"
+        " followed",
         "{server.hub.MAX_STREAMS:count}",
         "429 with `Retry-After`, naming the bound",
     ),

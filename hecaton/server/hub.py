@@ -16,7 +16,8 @@ QUEUE_LIMIT = 256
 store)."""
 
 MAX_STREAMS = 256
-"""Answers that go on for long, and that one user or worker may have open: events, logs, downloads."""
+"""Answers that go on for long, and that one user or worker may have open: events, logs, downloads, jobs that are
+submitted and followed."""
 
 RETRY_AFTER = 5.0
 
@@ -129,6 +130,14 @@ class _Deadlines:
             loop.call_later(LOOK, self._look, loop)
 
 
+def _too_many() -> TooMany:
+    return TooMany(
+        f"you have {MAX_STREAMS} answers open that go on for long, and may have no more",
+        "Close some: watch a batch instead of each of its jobs.",
+        RETRY_AFTER,
+    )
+
+
 class Hub:
     """On the server's event loop; nothing here awaits. A watch is known here for the length of its `with` block."""
 
@@ -136,6 +145,7 @@ class Hub:
         self._watches: dict[Watched, set[Watch]] = {}
         self._deadlines = _Deadlines()
         self._streams: dict[Holder, set[asyncio.Future[None]]] = {}
+        self._followed: dict[Holder, int] = {}
         self.revocations = 0  # how often somebody's rights have changed
         self.closing = False
         self.decided = asyncio.Event()  # something about a batch, which `sweeper` has to carry out
@@ -159,12 +169,25 @@ class Hub:
 
     def require_stream(self, holder: Holder) -> None:
         """TooMany if this holder, with the one that begins, has more of them than one may have."""
-        if len(self._streams.get(holder, ())) > MAX_STREAMS:
-            raise TooMany(
-                f"you have {MAX_STREAMS} answers open that go on for long, and may have no more",
-                "Close some: watch a batch instead of each of its jobs.",
-                RETRY_AFTER,
-            )
+        if self._open_to(holder) > MAX_STREAMS:
+            raise _too_many()
+
+    def follow(self, holder: Holder) -> None:
+        """One of them that submits a job and waits for its end, until `unfollow`. TooMany as above."""
+        # hot: benchmarks/sdk.py - a future and a context for each would cost tenfold
+        if self._open_to(holder) >= MAX_STREAMS:
+            raise _too_many()
+        self._followed[holder] = self._followed.get(holder, 0) + 1
+
+    def unfollow(self, holder: Holder) -> None:
+        left = self._followed[holder] - 1
+        if left:
+            self._followed[holder] = left
+        else:
+            del self._followed[holder]
+
+    def _open_to(self, holder: Holder) -> int:
+        return len(self._streams.get(holder, ())) + self._followed.get(holder, 0)
 
     def revoke(self, holder: Holder) -> None:
         """His rights have changed: what he began under the old ones ends now."""

@@ -43,6 +43,19 @@ def test_the_flags_that_are_installed_give_the_same_settings(monkeypatch: pytest
     assert _settings(monkeypatch, tmp_path, *flags) == settings
 
 
+@pytest.mark.parametrize("typed", ["hecaton", "/hecaton/", "hecaton/", "/hecaton"])
+def test_a_path_is_the_same_however_its_slashes_are_typed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: str
+) -> None:
+    assert _settings(monkeypatch, tmp_path, "--root-path", typed).root_path == "/hecaton"
+
+
+@pytest.mark.parametrize("typed", ["/", "", "a b", "//x/../y", "/v1"])
+def test_what_no_path_is_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: str) -> None:
+    with pytest.raises(click.BadParameter, match="no path that the server can be below"):
+        _settings(monkeypatch, tmp_path, "--root-path", typed)
+
+
 def test_every_option_with_a_value_is_a_setting() -> None:
     named = {option.name for option in cli.params if isinstance(option, click.Option) and not option.is_eager}
     assert named <= set(Settings.__struct_fields__)

@@ -106,11 +106,11 @@ async def test_what_is_no_reference_is_refused(server: Running, name: str) -> No
     assert (refused.status, "is not an image name" in refused.message) == (400, True)
 
 
-async def test_a_job_without_an_image_has_the_default_one_which_is_everybodys(server: Running) -> None:
+async def test_a_job_without_an_image_has_the_default_one_which_is_his_own_as_any_other(server: Running) -> None:
     ada = await server.user("ada")
     job = (await ada.must("POST", "/v1/jobs", {"input": 1}))["id"]
     assert (await ada.job(job))["image"] == "python:3.12-slim"
-    assert await _names(server.admin) == [("python:3.12-slim", None)]
+    assert (await _names(ada), await _names(server.admin)) == ([("python:3.12-slim", "ada")], [])
     assert (await ada.get("/v1/server"))["default_image"] == "python:3.12-slim"
     batch = await ada.must("POST", "/v1/batches", {"items": [{"input": 1}]})
     assert (await ada.get(f"/v1/batches/{batch['id']}"))["image"] == "python:3.12-slim"
@@ -124,6 +124,19 @@ async def test_settings_are_an_admins_and_of_registered_images(server: Running, 
     assert (await ada.call("PATCH", f"/v1/images/{NAME}", change)).status == 403
     refused = await server.admin.call("PATCH", f"/v1/images/{NAME}", change)
     assert refused.json()["error"]["hint"] == f"Register it: hecaton image new {NAME}"
+
+
+async def test_who_may_not_change_what_is_everybodys_hears_whom_to_ask_for_that(server: Running) -> None:
+    await server.image()
+    ada = await server.user("ada")
+    path = f"/v1/images/{IMAGE}"
+    for method, body, hint in (
+        ("PATCH", {"refresh": True}, f"Ask an admin: hecaton image update {IMAGE} --refresh"),
+        ("PATCH", {"env": {"A": "1"}}, "For your own jobs: hecaton run -e KEY=VALUE FILE"),
+        ("DELETE", None, f"Ask an admin: hecaton image delete {IMAGE}"),
+    ):
+        refused = await ada.call(method, path, body)
+        assert (refused.status, refused.json()["error"]["hint"]) == (403, hint)
 
 
 async def test_one_refreshes_and_removes_ones_own(server: Running) -> None:

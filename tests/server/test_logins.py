@@ -9,6 +9,7 @@ import json
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +50,30 @@ def test_guesses_are_counted_by_pair_name_address_and_in_all() -> None:
     assert _guesses(Throttle(), (("ada", _address(n)) for n in range(1000))) == OF_NAME.burst
     assert _guesses(Throttle(), ((f"u{n}", "10.0.0.1") for n in range(1000))) == OF_ADDRESS.burst
     assert _guesses(Throttle(), ((f"u{n}", _address(n)) for n in range(1000))) == IN_ALL.burst
+
+
+def test_nobody_is_told_to_try_again_in_no_time() -> None:
+    throttle = Throttle()
+    assert _guesses(throttle, (("ada", "10.0.0.1") for _ in range(20))) == OF_PAIR.burst
+    for left in (0.3, 0.7, 1.2, 29.9):
+        with pytest.raises(TooMany) as refused:
+            throttle.guess("ada", "10.0.0.1", OF_PAIR.interval - left)
+        assert (refused.value.hint, refused.value.retry_after) == (f"Try again in {ceil(left)} s.", ceil(left))
+
+
+@pytest.mark.parametrize("path", ["/v1/login/key", "/v1/enrol"])
+async def test_keys_are_guessed_as_often_as_passwords_and_right_ones_do_not_count(server: Running, path: str) -> None:
+    scope = "login" if path.endswith("key") else "enrol"
+    named = {} if scope == "login" else {"name": "box"}
+    keys = [(await server.admin.must("POST", "/v1/keys", {"scope": scope}))["key"] for _ in range(2)]
+    await server.nobody.must("POST", path, {"key": keys[0], **named})
+    if named:  # it is right, though the name is taken
+        assert (await server.nobody.call("POST", path, {"key": keys[1], **named})).status == 409
+    for _ in range(OF_ADDRESS.burst):
+        assert (await server.nobody.call("POST", path, {"key": "wrong", **named})).status == 401
+    refused = await server.nobody.call("POST", path, {"key": keys[1], "name": "other"} if named else {"key": keys[1]})
+    assert (refused.status, refused.message) == (429, "too many wrong passwords and keys from your address")
+    assert int(refused.headers["Retry-After"]) >= 1
 
 
 def test_one_guess_comes_back_at_a_time() -> None:

@@ -167,6 +167,22 @@ async def test_names_of_images_are_labels_up_to_a_bound(tmp_path: Path, monkeypa
         assert found.value("hecaton_jobs", state="IN_QUEUE", image="other") == 2
 
 
+async def test_the_ends_of_an_image_that_goes_stay_under_its_name(tmp_path: Path) -> None:
+    async with running(tmp_path, **ON) as server:
+        ada, metrics = await server.user("ada"), Metrics(server.server.parts, server.server.connections)
+        for scrapes in (1, 2):
+            await ada.must("POST", f"/v1/jobs/{await ada.submit('team/app:1')}/cancel")
+            found = Scraped((await metrics.text()).decode())
+            assert (
+                found.value("hecaton_jobs_ended_total", state="CANCELLED", reason="cancelled", image="team/app:1")
+                == scrapes
+            )
+        await ada.must("DELETE", "/v1/images/team/app:1")
+        found = Scraped((await metrics.text()).decode())
+        assert found.labels("hecaton_jobs_ended_total", "image") == {"team/app:1"}
+        assert found.value("hecaton_jobs_ended_total", state="CANCELLED", reason="cancelled", image="team/app:1") == 2
+
+
 def test_ends_are_kept_for_so_many_images_and_for_the_others_together() -> None:
     counted = Statistics(on=True)
     for image in range(1, statistics.MAX_IMAGES + 10):

@@ -39,8 +39,10 @@ async def test_a_client_that_leaves_ends_what_runs_also_with_more_requests_behin
     await eventually(left, 0, 20)
 
 
-def _open(person: Person, path: str) -> Any:
-    return person.session.get(person.url + path, headers={"Authorization": f"Bearer {person.token}"})
+def _open(person: Person, path: str, body: object = None) -> Any:
+    method = "GET" if body is None else "POST"
+    headers = {"Authorization": f"Bearer {person.token}"}
+    return person.session.request(method, person.url + path, json=body, headers=headers)
 
 
 async def _event(stream: Any) -> Any:
@@ -109,6 +111,29 @@ async def test_a_stream_follows_its_job_into_another_attempt(server: Running) ->
         await worker.send(Log(second.ref, 4, b"three\n"))
         await worker.finish(second.ref)
         assert [(await _event(stream))["event"] for _ in range(2)] == ["log", "end"]
+
+
+@pytest.mark.parametrize("size", [1, 200_000], ids=["small", "large"])
+async def test_jobs_that_are_submitted_and_followed_count_as_well(
+    server: Running, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(hub, "MAX_STREAMS", 2)
+    await server.image()
+    bob = await server.user("bob")
+    body = {"image": IMAGE, "input": "x" * size}
+    async with AsyncExitStack() as stack:
+        followed = [await stack.enter_async_context(_open(bob, "/v1/jobs/followed?wait=60", body)) for _ in range(2)]
+        indexes = [json.loads(await stream.content.readline())["index"] for stream in followed]
+        refused = await bob.call("POST", "/v1/jobs/followed", body)
+        assert (refused.status, "2 answers open" in refused.message) == (429, True)
+        async with _open(bob, f"/v1/jobs/{indexes[0]}/events") as events:
+            assert events.status == 429
+        assert len((await bob.must("GET", "/v1/jobs"))["jobs"]) == 2, "what was refused is not stored"
+        for index in indexes:
+            await bob.must("POST", f"/v1/jobs/{index}/cancel")
+        assert [json.loads(await stream.content.readline())["state"] for stream in followed] == ["CANCELLED"] * 2
+    async with _open(bob, f"/v1/jobs/{indexes[0]}/events") as events:
+        assert events.status == 200
 
 
 async def test_a_user_has_so_many_streams_and_others_have_theirs(

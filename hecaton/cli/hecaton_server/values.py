@@ -30,8 +30,8 @@ class RootPath(click.ParamType[str]):
     name = "path"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        path = value.rstrip("/")
-        if not path or not is_prefix(path) or f"{path}/".startswith(f"{API}/"):
+        path = f"/{value.strip('/')}"  # with a slash before and none behind, however it is typed
+        if path == "/" or not is_prefix(path) or f"{path}/".startswith(f"{API}/"):
             self.fail(f"{value!r} is no path that the server can be below (/hecaton, /gpu/hecaton)", param, ctx)
         return path
 

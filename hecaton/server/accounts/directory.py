@@ -23,6 +23,7 @@ from hecaton.store.port import Database
 from hecaton.wire import api
 
 MAX_NAME = 64
+OWN_JOBS = "For your own jobs: hecaton run -e KEY=VALUE FILE"
 NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9._@-]*")
 
 
@@ -185,7 +186,9 @@ class Directory:
     async def update_image(self, name: str, change: api.ImageChange, caller: Caller) -> api.ImageView:
         known = self._entries.find(caller, name)
         if change.env is not None or change.description is not None or change.defaults or known.owner_id is None:
-            self._entries.require_settable(caller, known)
+            refresh_only = change.refresh and change.env is None and change.description is None and not change.defaults
+            instead = f"Ask an admin: hecaton image update {known.name} --refresh" if refresh_only else OWN_JOBS
+            self._entries.require_settable(caller, known, instead)
         _check_env(change.env)
         with_defaults(known.defaults, change.defaults or {})  # before a registry is asked
         digest = await self._digest_now(caller, known) if change.refresh else None
@@ -226,7 +229,7 @@ class Directory:
     async def delete_image(self, name: str, caller: Caller) -> None:
         known = self._entries.find(caller, name)
         if known.owner_id is None:
-            self._entries.require_settable(caller, known)
+            self._entries.require_settable(caller, known, f"Ask an admin: hecaton image delete {known.name}")
         await self._database.write(lambda store: store.delete_image(known.name, known.owner_id))
         self._forget_images([known.id])
 

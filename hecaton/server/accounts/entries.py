@@ -105,10 +105,10 @@ class Entries:
         return image
 
     def name_to_use(self, caller: Caller, owner_id: int, name: str | None) -> tuple[str, int | None]:
-        """By which name whose image it is to be: the default one is everybody's. BadRequest for what is no reference;
-        NotFound where only registered ones may be used."""
+        """By which name whose image it is to be. BadRequest for what is no reference; NotFound where only registered
+        ones may be used: there the default one is registered by its first job."""
         name = self.default if name is None else name
-        if name == self.default:
+        if name == self.default and self._only_listed:
             return name, None
         parse(name)
         if self._only_listed:
@@ -119,13 +119,13 @@ class Entries:
         image = self._seen(owner_id, name)
         return name if image is None else image.name, owner_id
 
-    def require_settable(self, caller: Caller, image: Image) -> None:
-        """Forbidden unless the caller may change what an image is for everybody."""
+    def require_settable(self, caller: Caller, image: Image, instead: str) -> None:
+        """Forbidden unless the caller may change what an image is for everybody. `instead`: what he can do."""
         if not caller.may(Action.CHANGE_IMAGES):
-            raise Forbidden(
-                f"settings of an image are an admin's; {caller.name!r} has the role {caller.role}",
-                "For your own jobs: hecaton run -e KEY=VALUE FILE",
+            what = (
+                f"the image {image.name!r}, which is everybody's," if image.owner_id is None else "an image's settings"
             )
+            raise Forbidden(f"only an admin changes {what}; {caller.name!r} has the role {caller.role}", instead)
         if image.owner_id is not None:
             raise NotFound(
                 f"image {image.name!r} is used but not registered: it has no settings",

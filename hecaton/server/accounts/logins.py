@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from hecaton.core.errors import Forbidden, TooMany, Unauthenticated
 from hecaton.core.model import User
 from hecaton.server.accounts.auth import MAX_PASSWORD, Passwords
 from hecaton.server.accounts.homes import Homes
 from hecaton.server.accounts.throttle import Throttle, network
 from hecaton.server.clock import Clock
+
+T = TypeVar("T")
 
 
 class Logins:
@@ -37,6 +42,20 @@ class Logins:
         self._throttle.withdraw(name, address, now)
         await self._homes.add(user, address)
         return user
+
+    async def check_key(self, address: str, use: Callable[[], Awaitable[T]]) -> T:
+        """What comes of the use of a key, which raises Unauthenticated if it is wrong. TooMany if nobody looked."""
+        now = self._clock.now()
+        self._throttle.guess_key(address, now)
+        right = True
+        try:
+            return await use()
+        except Unauthenticated:
+            right = False
+            raise
+        finally:
+            if right:
+                self._throttle.withdraw_key(address, now)
 
     async def prove(self, user: User, password: str | None, address: str) -> None:
         """That it is he himself who asks, and not whoever came upon his token: Forbidden. TooMany as in `check`."""

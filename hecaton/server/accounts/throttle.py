@@ -7,6 +7,7 @@ welcome: what others try with his name, or from his address, does not keep him o
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Iterator
 
 import msgspec
@@ -52,10 +53,7 @@ class Throttle:
         keys = tuple(_keys(name, address))
         every = zip(self._counts, keys, _SAID, strict=True)
         for counts, key, said in [next(every)] if at_home else every:
-            if (wait := counts.wait(key, now)) > 0:
-                raise TooMany(
-                    f"too many wrong passwords {said.format(repr(name[:80]))}", f"Try again in {wait:.0f} s.", wait
-                )
+            counts.require(key, f"too many wrong passwords {said.format(repr(name[:80]))}", now)
         for counts, key in zip(self._counts, keys, strict=True):
             counts.add(key, 1, now)
 
@@ -63,6 +61,23 @@ class Throttle:
         """The last guess was not checked, or was right."""
         for counts, key in zip(self._counts, _keys(name, address), strict=True):
             counts.add(key, -1, now)
+
+    def guess_key(self, address: str, now: float) -> None:
+        """The same of a key, which is nobody's until it is found: by address, and in all."""
+        self._tidy(now)
+        of_address, in_all = self._counts[2:]
+        of_address.require(network(address), f"too many wrong passwords and keys {_SAID[2]}", now)
+        in_all.require("", f"too many wrong passwords and keys {_SAID[3]}", now)
+        self._add_key(address, 1, now)
+
+    def withdraw_key(self, address: str, now: float) -> None:
+        """It was right, or nobody looked."""
+        self._add_key(address, -1, now)
+
+    def _add_key(self, address: str, number: int, now: float) -> None:
+        of_address, in_all = self._counts[2:]
+        of_address.add(network(address), number, now)
+        in_all.add("", number, now)
 
     def __len__(self) -> int:
         """What is remembered of wrong ones."""
@@ -82,9 +97,12 @@ class _Counts:
         self._rate = rate
         self.levels: dict[str, tuple[float, float]] = {}
 
-    def wait(self, key: str, now: float) -> float:
-        """Seconds until one more has room."""
-        return max(0.0, self._level(key, now) - (self._rate.burst - 1)) * self._rate.interval
+    def require(self, key: str, too_many: str, now: float) -> None:
+        """TooMany with that text, and the seconds until one more has room, if none has."""
+        wait = max(0.0, self._level(key, now) - (self._rate.burst - 1)) * self._rate.interval
+        if wait > 0:
+            seconds = math.ceil(wait)
+            raise TooMany(too_many, f"Try again in {seconds} s.", seconds)
 
     def add(self, key: str, number: int, now: float) -> None:
         self.levels[key] = (max(0.0, self._level(key, now) + number), now)

@@ -76,19 +76,25 @@ class Jobs:
         return await self.wait(caller, submitted.id, seconds)
 
     async def submit_and_follow(
-        self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes, seconds: float
+        self, caller: Caller, request: api.NewJob, key: str | None, digest: bytes, seconds: float, is_large: bool
     ) -> AsyncGenerator[api.Submitted | api.JobView]:
-        """As `submit_and_wait`, but that the job is stored is said before its end."""
+        """As `submit_and_wait`, but that the job is stored is said before its end; what `is_large` is not held for as
+        long. TooMany where too many such answers are open."""
         # hot: benchmarks/sdk.py
-        job = await self._new_job(caller, request, key, digest)
-        with self._hub.watching(job.id, end_only=True, holder=caller.user_id) as watch:
-            submitted = await self._store(job)
-            yield submitted
-            if not submitted.duplicate:
-                await self._until_ended(caller, watch, seconds)
-                yield self._at_end(caller, job, submitted, watch.end) or await self.show(caller, submitted.id)
-                return
-        yield await self.wait(caller, submitted.id, seconds)
+        self._hub.follow(caller.user_id)
+        try:
+            job = await self._new_job(caller, request, key, digest)
+            with self._hub.watching(job.id, end_only=True, holder=caller.user_id) as watch:
+                submitted = await self._store(job)
+                yield submitted
+                if not submitted.duplicate and not is_large:
+                    await self._until_ended(caller, watch, seconds)
+                    yield self._at_end(caller, job, submitted, watch.end) or await self.show(caller, submitted.id)
+                    return
+            del job, request
+            yield await self.wait(caller, submitted.id, seconds)
+        finally:
+            self._hub.unfollow(caller.user_id)
 
     def _at_end(self, caller: Caller, job: port.NewJob, submitted: api.Submitted, end: object) -> api.JobView | None:
         """As `show`, where what passed through memory suffices for it."""

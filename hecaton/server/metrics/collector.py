@@ -21,7 +21,7 @@ Labels = tuple[str, ...]
 """Values of a metric's labels, in their order."""
 
 OTHER = "other"
-"""The label of all images that are not told apart, and of those that are gone."""
+"""The label of all images that are not told apart, and of those that were gone before their jobs were first counted."""
 
 
 class Metrics:
@@ -31,6 +31,7 @@ class Metrics:
         self._parts, self._connections = parts, connections
         self._statistics = parts.resources.statistics
         self._images: set[str] = set()
+        self._for_good: dict[int, str] = {}
         self._process = ProcessCollector(registry=None)
 
     async def text(self) -> bytes:
@@ -47,6 +48,12 @@ class Metrics:
             return OTHER
         self._images.add(image.name)
         return image.name
+
+    def _counted(self, image_id: int) -> str:
+        """As before, whatever has become of the image: a count that went over to another label would leap there."""
+        if image_id not in self._for_good:
+            self._for_good[image_id] = self._image(image_id)
+        return self._for_good[image_id]
 
     def _now(self, registered: int) -> Iterator[Metric]:
         parts, now = self._parts, self._parts.resources.clock.now()
@@ -79,7 +86,7 @@ class Metrics:
         statistics = self._statistics
         ended = Counter[Labels]()
         for (image_id, state, reason), number in statistics.ended.items():
-            ended[state.value, reason.value, self._image(image_id)] += number
+            ended[state.value, reason.value, self._counted(image_id)] += number
         yield _counters("hecaton_jobs_ended", "Jobs that have ended.", ("state", "reason", "image"), ended)
         again: dict[Labels, float] = {(reason.value,): number for reason, number in statistics.requeued.items()}
         yield _counters("hecaton_attempts_requeued", "Attempts after which their job waits again.", ("reason",), again)

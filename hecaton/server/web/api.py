@@ -66,7 +66,7 @@ class Api:
         self._settings, self._server_id, self._clock = resources.settings, resources.server_id, resources.clock
         self._database, self._blobs = resources.database, resources.blobs
         self._directory, self._logins, self._tokens = directory, logins, tokens
-        self._keys = Keys(resources, directory)
+        self._keys = Keys(resources, logins)
         self._fleet, self._workers, self._jobs, self._budget = fleet, workers, jobs, jobs.budget
 
     # -- server and users ----------------------------------------------------------------------
@@ -96,14 +96,14 @@ class Api:
 
     async def login_with_key(self, call: Call) -> api.Token:
         request: KeyLogin = decode(await call.body(PASSWORD_BODY_LIMIT), KeyLogin)
-        user = await self._keys.log_in(request.key)
+        user = await self._keys.log_in(request.key, call.address)
         call.claims(user)
         return self._token(user)
 
     async def enrol_worker(self, call: Call) -> api.WorkerCredentials:
         request: Enrolment = decode(await call.body(PASSWORD_BODY_LIMIT), Enrolment)
         call.target = request.name
-        credentials, maker = await self._keys.enrol(request.key, request.name)
+        credentials, maker = await self._keys.enrol(request.key, request.name, call.address)
         call.claims(maker)
         return credentials
 
@@ -216,20 +216,14 @@ class Api:
         # hot: benchmarks/sdk.py
         body = await call.body()
         request: api.NewJob = decode(body, api.NewJob)
-        wait = call.query["wait"]
-        answers = self._jobs.submit_and_follow(call.caller, request, key_of(call), request_digest(body), wait)
+        wait, is_large, digest = call.query["wait"], call.reservation is not None, request_digest(body)
+        answers = self._jobs.submit_and_follow(call.caller, request, key_of(call), digest, wait, is_large)
         first = await anext(answers)  # what is refused is an answer of its own
         if isinstance(first, api.Submitted) and first.duplicate:
             call.status = 200
-        if call.reservation is not None:  # a large one is not held for as long
-            await answers.aclose()
-            del body, request
-            call.release()
-            answers = self._ending(call.caller, first.id, wait)
+        del body, request
+        call.release()
         return Stream(_lines(first, answers), LINES)
-
-    async def _ending(self, caller: Caller, job_id: str, wait: float) -> AsyncGenerator[api.JobView]:
-        yield await self._jobs.wait(caller, job_id, wait)
 
     async def list_jobs(self, call: Call) -> api.JobPage:
         query = call.query

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -352,7 +353,7 @@ async def send_error(send: Send, error: HecatonError) -> None:
     elif isinstance(error, NoUpgrade):
         extra += [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
     elif isinstance(error, TooMany):
-        extra.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
+        extra.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
     elif status == 503:
         extra.append((b"retry-after", b"1"))
     elif status == 401:
