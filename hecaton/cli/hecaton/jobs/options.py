@@ -13,6 +13,9 @@ from hecaton.core.doors import OF_SOME_WAYS
 from hecaton.core.option_kinds import WRITTEN, Option, ValueKind
 from hecaton.core.options import OPTIONS
 
+OF_SCRIPTS = tuple(o for o in OPTIONS.values() if o.name != "protocol" and o.name not in OF_SOME_WAYS)
+"""Without those that say how an image is spoken to: a script brings its own program."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -57,8 +60,7 @@ def job_options(command: F) -> F:
 
 
 def script_options(command: F) -> F:
-    """As `job_options`, without those that say how an image is spoken to: what is run brings its own program."""
-    return _flags(command, [o for o in OPTIONS.values() if o.name != "protocol" and o.name not in OF_SOME_WAYS])
+    return _flags(command, OF_SCRIPTS)
 
 
 def _flags(command: F, options: Iterable[Option]) -> F:

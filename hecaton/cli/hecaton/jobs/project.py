@@ -16,14 +16,14 @@ import msgspec
 
 from hecaton.cli.duration import Duration
 from hecaton.cli.hecaton.context import is_address
+from hecaton.cli.hecaton.jobs.options import OF_SCRIPTS
 from hecaton.cli.suggestions import did_you_mean
 from hecaton.core.errors import BadRequest
 from hecaton.core.option_kinds import Option, ValueKind
-from hecaton.core.options import OPTIONS
 
 FILE = "hecaton.toml"
 
-_OPTIONS: Mapping[str, Option] = {option.flag.removeprefix("--"): option for option in OPTIONS.values()}
+_OPTIONS: Mapping[str, Option] = {option.flag.removeprefix("--"): option for option in OF_SCRIPTS}
 
 KEYS = ("image", "name", "server", "tags", *_OPTIONS)
 

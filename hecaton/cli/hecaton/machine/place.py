@@ -66,6 +66,7 @@ def put_in_place(place: Path = PLACE, links: Path = LINKS) -> bool:
         if before is not None:
             output.say(f"{place} is brought up to date: {_version(before)} before, {_version(wanted)} now.")
     (place / _ORIGIN).write_text(f"{sys.executable}\n")
+    (place / _ORIGIN).chmod(0o644)  # whatever root's umask
     for name in PROGRAMS:
         _link(links / name, place / "bin" / name)
     return changed
