@@ -67,8 +67,9 @@ ROWS = (
     Row(
         "Files that an attempt has made",
         "{core.files.kept.MAX_FILES:count}, with names of {core.files.kept.MAX_NAME_BYTES:size} under"
-        " {core.files.kept.MAX_LEVELS:count} folders, each in {core.files.kept.MAX_PIECES:count} pieces; a worker tells"
-        " of {wire.api.files.MAX_TOLD:count} in a request",
+        " {core.files.kept.MAX_LEVELS:count} folders, each in {core.files.kept.MAX_PIECES:count} pieces;"
+        " {worker.files.reading.MAX_KEPT_BYTES:size} together; of {worker.files.walk.MAX_SEEN:count} names that are"
+        " looked at; a worker tells of {wire.api.files.MAX_TOLD:count} in a request",
         "the others are named, as far as there is room, or counted; `hecaton get JOB --list` says why each is not kept",
     ),
     Row(

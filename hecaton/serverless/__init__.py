@@ -2,6 +2,8 @@
 
 - `calling`: Calls the user's handler, whatever its shape; what happens becomes an `Outcome`.
 - `job`: What a handler is given: the payload and the names of the job.
+- `kept`: Files that a handler leaves in the folder of outputs are its job's: they are put aside before the next job
+  begins.
 - `link`: The container's connection to its worker: opened anew whenever it breaks; keeps results until acknowledged.
 - `loop`: `start()`, the life of a container: from the log file to the next job; and `progress()`.
 - `output`: Sends what the container prints to the worker's log file, and keeps it so whatever a handler does to stdout.

@@ -8,6 +8,7 @@ import sys
 
 from hecaton.serverless.calling import Caller, Outcome
 from hecaton.serverless.job import ServerLessInput
+from hecaton.serverless.kept import Outputs
 from hecaton.serverless.link import Link
 from hecaton.serverless.output import Log
 from hecaton.serverless.protocol import IN_NAME, MAX_PROGRESS, OUT_NAME
@@ -90,11 +91,12 @@ def _serve(handler: Callable[[ServerLessInput], Any], folder: str, nonce: str) -
         sys.exit(f"hecaton.serverless: the worker's log file cannot be opened: {error}")
     caller = Caller(handler)
     link = _link = Link(folder, nonce)
+    outputs = Outputs()
     while True:
-        _work(link, caller, log, folder)
+        _work(link, caller, log, outputs, folder)
 
 
-def _work(link: Link, caller: Caller, log: Log, folder: str) -> None:
+def _work(link: Link, caller: Caller, log: Log, outputs: Outputs, folder: str) -> None:
     """One job. In a function of its own, so that nothing of it is kept in memory while the next one is awaited."""
     header, body = link.next_job()
     job, attempt, file = header["job"], header["attempt"], header.get("file")
@@ -116,6 +118,8 @@ def _work(link: Link, caller: Caller, log: Log, folder: str) -> None:
     result["log_end"], next_log = _settled(log, link.protocol >= 2)
     if next_log is not None:
         result["next_log"] = link.log = next_log
+    if outputs.put_aside(job, attempt):
+        result["files"] = True
     link.send_result(result, outcome.body)
 
 

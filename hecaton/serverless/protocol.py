@@ -39,6 +39,8 @@ appended raises the version; both sides speak the lower of the two that `hello` 
     log_end        int          result             size of its log file in bytes when all output of this attempt was in
     next_log       str          result             optional: name in out/ of the log file from now on, a new one
     log            str|null     hello              name in out/ of the log file at this moment; null: `log`
+    files          bool         result             optional: true if files of this attempt are in the folder of outputs,
+                                                   under .hecaton/JOB.ATTEMPT/
     value          JSON         progress           what the handler reported or yielded
     yielded        int          progress           optional: index of the item that a generator handler yielded
 
@@ -87,6 +89,11 @@ LOG_NAME = "log"
 IN_NAME = "in"
 OUT_NAME = "out"
 TURNS_NAME = "turns"
+
+#: In the environment: the folder of outputs, whose files are kept when a job ends.
+OUTPUTS_VARIABLE = "HECATON_OUTPUTS"
+#: In that folder: has a folder for each attempt that has left something there, named `JOB.ATTEMPT`.
+ASIDE_NAME = ".hecaton"
 
 #: Payloads and results up to this many bytes travel as a frame's body, larger ones as files.
 MAX_INLINE = 1 << 20

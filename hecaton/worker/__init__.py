@@ -22,6 +22,7 @@ All on one event loop. What of it runs in a thread says so.
 - `brain/`: What the worker decides.
 - `containers/`: The containers of this process, from image to removal.
 - `doors/`: How a running container is spoken to.
+- `files/`: Files of jobs on the worker's disk.
 - `link/`: What passes between the worker and its server.
 - `memory/`: What the worker keeps on disk.
 - `runtimes/`: What runs containers, and the cards that they are given.

@@ -33,6 +33,7 @@ from hecaton.worker.containers.live_containers import LiveContainers
 from hecaton.worker.containers.plan import Plan
 from hecaton.worker.doors.removal import Remover
 from hecaton.worker.end_lines import EndLines
+from hecaton.worker.files.made import MadeFiles
 from hecaton.worker.hearing import Hearing
 from hecaton.worker.image_watch import ImageWatch
 from hecaton.worker.link.bodies import Bodies, BodyRefused
@@ -78,14 +79,15 @@ class Agent:
         self._journal = Journal(config.folder / "journal", self._results_safe, self._journal_refused)
         self._disk = Disk(config.folder, self._disk_full)
         self._spool = Spool(config.folder, self._journal.ended)
-        self._outbox = Outbox(link, bodies, self._spool)
+        self._remover = Remover()
+        self._made = MadeFiles(config.folder, bodies, self._remover.remove, self._journal.ended)
+        self._outbox = Outbox(link, bodies, self._spool, self._made)
         self._boot = boot_id()
         self._lease = NoOverlapLease(config.folder, self._boot)
         self._guard = Guard(config.folder, self._lease, self._guarded)
         done = (_restored(record, self._loop.time()) for record in self._journal.ended.values())
         self.state = WorkerState(gpus, settings, secrets.token_hex(3), done, self._loop.time() + self._lease.left())
         self._holdings = self.state.holdings
-        self._remover = Remover()
         self._live = LiveContainers(self._holdings, self._outbox, self._remover)
         self._images = ImageWatch(runtime, self._live.by_id, self.post, link.send)
         self._end_lines = EndLines()
@@ -125,6 +127,7 @@ class Agent:
             bodies=self._bodies,
             spool=self._spool,
             outbox=self._outbox,
+            made=self._made,
             leftovers=Leftovers(config.folder / "leftovers"),
             journal=self._journal,
             boot=self._boot,

@@ -9,6 +9,7 @@ import msgspec
 
 from hecaton.wire.channel import FromWorker, ImageRef
 from hecaton.worker.brain import events as ev
+from hecaton.worker.files.made import MadeFiles
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.leftovers import Leftovers
 from hecaton.worker.memory.disk import Disk
@@ -27,6 +28,7 @@ class Site(msgspec.Struct, frozen=True):
     bodies: Bodies
     spool: Spool
     outbox: Outbox
+    made: MadeFiles
     leftovers: Leftovers
     journal: Journal
     boot: str

@@ -13,6 +13,7 @@ from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
 from hecaton.worker.doors.door import Door
 from hecaton.worker.doors.exchange import Exchange
+from hecaton.worker.link.bodies import Say
 from hecaton.worker.link.logs import FIRST
 from hecaton.worker.memory.outbox import Outbox
 
@@ -29,6 +30,19 @@ def line_of(ref: AttemptRef, what: str) -> bytes:
 def is_silent(n: int) -> bool:
     """Whether a job prints nothing: the one behind it then prints into the same file."""
     return n % 3 == 0
+
+
+class NoFiles:
+    """Simulated jobs make none."""
+
+    def has(self, ref: AttemptRef) -> bool:
+        return False
+
+    async def send(self, ref: AttemptRef, say: Say) -> None:
+        raise AssertionError("there are none")
+
+    def forget(self, ref: AttemptRef) -> None:
+        """There are none."""
 
 
 class Files:
@@ -93,7 +107,7 @@ class Logs:
     """Of one process of a worker: the exchange with each container, and the outbox."""
 
     def __init__(self, worker: Worker) -> None:
-        self.outbox = Outbox(cast(Any, worker.link), cast(Any, None), cast(Any, None))
+        self.outbox = Outbox(cast(Any, worker.link), cast(Any, None), cast(Any, None), NoFiles())
         self.exchanges: dict[str, Exchange] = {}
         self._worker = worker
         journal = SimpleNamespace(give=_nothing, forget=_nothing, placed={})  # no process goes on with a container here

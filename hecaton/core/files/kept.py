@@ -17,6 +17,9 @@ MAX_NAME_BYTES = 1024
 MAX_LEVELS = 64
 """Folders in each other."""
 
+PIECE = 64 * 1024 * 1024
+"""Bytes of a large file that travel at once: after a cut, so much goes again."""
+
 MAX_PIECES = 16 * 1024
 """Of one file."""
 

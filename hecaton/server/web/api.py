@@ -10,6 +10,7 @@ import msgspec
 
 from hecaton import __version__
 from hecaton.core.errors import BadRequest, HecatonError, NotFound, Unavailable
+from hecaton.core.files.kept import PIECE
 from hecaton.core.model import JobId, User, WorkerRecord
 from hecaton.server.accounts.auth import Caller, Tokens
 from hecaton.server.accounts.directory import Directory
@@ -286,10 +287,10 @@ class Api:
         return send_blob(self._blobs, sha256)
 
     async def worker_put(self, call: Call) -> None:
-        """A result too large for the channel. It belongs to the job's owner once the result names it."""
+        """A result too large for the channel, or bytes of files that the job has made: its owner's, who names them."""
         job_id, sha256 = JobId(call.params["job"]), require_sha256(call.params["sha256"])
         self._fleet.require_holder(call.worker.id, job_id)
-        limit = self._settings.max_result
+        limit = max(self._settings.max_result, PIECE)
         self._budget.require_disk_for_results(announced_size(call, limit))
         size = await receive_blob(call, self._blobs, sha256, limit)
         job = await self._database.read(lambda store: store.job(job_id))

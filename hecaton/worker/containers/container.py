@@ -244,6 +244,7 @@ class LiveContainer:
             exit = Exit(-1, error=fault.message)
         if self._exchange is not None:
             await self._exchange.hear_out()
+            self._exchange.take_outputs()
         if self._plan.gpus and exit.code != 0:
             await self._site.look_at_cards()
         answer = self._exchange.door.ended(exit) if self._exchange else None
@@ -302,6 +303,8 @@ class LiveContainer:
             except RuntimeFault as fault:
                 _log.error(f"Could not stop a container: trying again in {STOP_RETRY:g} s", error=fault.message)
                 await asyncio.sleep(STOP_RETRY)
+        if self._exchange is not None:
+            self._exchange.take_outputs()
         await self._close_door()
         if not self.gone:
             self._is_gone()

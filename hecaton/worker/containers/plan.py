@@ -12,7 +12,7 @@ import msgspec
 from hecaton.core.model import Body, Gpu, Kind
 from hecaton.core.scripts import with_unix_lines
 from hecaton.wire.channel import Assignment, FileRef
-from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder
+from hecaton.worker.doors.channel_folder import LAYOUT, OUTPUTS_NAME, ChannelFolder
 from hecaton.worker.doors.door import Door
 from hecaton.worker.doors.exchange import Exchange
 from hecaton.worker.doors.table import DOORS
@@ -22,6 +22,8 @@ from hecaton.worker.runtimes.port import (
     LABEL_SLOT,
     LABEL_WARM,
     LABEL_WORKER,
+    OUTPUTS,
+    Bind,
     ContainerSpec,
     Prepared,
 )
@@ -77,6 +79,7 @@ class Plan:
 
     def spec(self, prepared: Prepared, door: Door) -> ContainerSpec:
         job = self.first
+        folder = self._site.folder / self.name
         return ContainerSpec(
             id=self.name,
             name=f"hecaton-{self._site.worker_id[:8]}-{self.name}",
@@ -89,9 +92,10 @@ class Plan:
                 LABEL_WARM: job.warm_key or "",
                 LABEL_CONTAINER: self.name,
             },
-            folder=str(self._site.folder / self.name),
+            folder=str(folder),
             python=str(self._site.python),
             gpus=tuple(gpu.uuid for gpu in self.gpus),
             commands=door.commands(job, self._kept),
             options=job.options,
+            binds=(Bind(str(folder / OUTPUTS_NAME), OUTPUTS),),
         )

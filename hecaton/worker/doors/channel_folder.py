@@ -1,5 +1,6 @@
 """The folder that a container and the worker share: socket, log, in/, out/, turns (see `hecaton.serverless.protocol`);
-a pipe in which the launcher of a job's file says that it runs, and the place of the mount at PYTHON_TARGET.
+a pipe in which the launcher of a job's file says that it runs, the place of the mount at PYTHON_TARGET, and outputs/,
+which is /outputs in a container.
 
 The container may be root in there. Docker lets it change `log` and what is in out/; where nothing is isolated, and in
 containers that an earlier release has started, it may replace every name with a link, a pipe or a device. So the worker
@@ -25,9 +26,13 @@ from hecaton.worker.runtimes.port import CHANNEL_TARGET, PYTHON_TARGET
 
 LAUNCHED_NAME = "launched"
 
-LAYOUT = 3
+OUTPUTS_NAME = "outputs"
+"""Of the folder that is OUTPUTS in a container: what is left in it is kept."""
+
+LAYOUT = 4
 """Goes up with every name that is added. A container keeps the folder that it was started with, so an upgraded worker
-finds those of the release before, and does without what they lack. 1: without `turns`. 2: without `launched`."""
+finds those of the release before, and does without what they lack. 1: without `turns`. 2: without `launched`. 3:
+without `outputs`."""
 
 _PIPES = {TURNS_NAME: 0o644, LAUNCHED_NAME: 0o666}
 """And what a container may do with them. `launched` is opened for reading too, which never waits for us."""
@@ -80,11 +85,13 @@ class ChannelFolder:
         self.path.chmod(0o755)
         (self.path / IN_NAME).mkdir()
         (self.path / OUT_NAME).mkdir()
+        self.outputs.mkdir()
         (self.path / posixpath.basename(PYTHON_TARGET)).mkdir()
         (self.path / LOG_NAME).touch(0o600, exist_ok=False)
         for name in _PIPES:
             os.mkfifo(self.path / name, 0o600)
         self._open()
+        self.outputs.chmod(0o1777)
         os.fchmod(self._in, 0o755)
         os.fchmod(self._out, 0o1777)
         os.fchmod(self.log_fd, 0o666)
@@ -122,6 +129,11 @@ class ChannelFolder:
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):
             raise NotAPlainFile(f"{name} is not a pipe")
         return fd
+
+    @property
+    def outputs(self) -> Path:
+        """Whatever is in its place by now."""
+        return self.path / OUTPUTS_NAME
 
     def put_program(self, name: str, content: bytes) -> None:
         """Make a file appear in in/ that the kernel may be asked to run. Raises OSError, Spoilt."""

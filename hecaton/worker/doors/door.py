@@ -25,7 +25,8 @@ class Answer(msgspec.Struct, frozen=True):
     """How a container answered a job. The result is `data`, or the file of that name in out/.
 
     `log_end`: size of the container's log file in bytes when all output of the job was in it; None: as it is now.
-    `next_log`: name in out/ of the log file from now on, if that is another one."""
+    `next_log`: name in out/ of the log file from now on, if that is another one. `made_files`: it has put some aside in
+    the folder of outputs."""
 
     ref: AttemptRef
     reason: Reason
@@ -35,6 +36,7 @@ class Answer(msgspec.Struct, frozen=True):
     failure: Failure | None = None
     log_end: int | None = None
     next_log: str | None = None
+    made_files: bool = False
 
 
 class Unready(msgspec.Struct, frozen=True):

@@ -242,6 +242,8 @@ class Exchange:
         if answer.failure is not None:
             answer = answers.judged(answer, self._site.finds_no_room)
         reason, body, failure = answers.checked(answer, body)
+        if answer.made_files:
+            self._site.made.take(answer.ref, self.folder.outputs, aside=True)
         log = self._site.outbox.log_of(answer.ref)
         if log is not None:
             log.finish(answer.log_end)
@@ -284,6 +286,11 @@ class Exchange:
         """After the container has ended: results that came before count."""
         while self._storing is not None:
             await asyncio.wait([self._storing])
+
+    def take_outputs(self) -> None:
+        """What it has made for the job that it works on, as far as it came."""
+        if self._given is not None:
+            self._site.made.take(self._given, self.folder.outputs)
 
     async def hear_answer(self, seconds: float) -> None:
         """Of a container that says that it has done its job, and has not come back yet since this worker was away."""

@@ -330,7 +330,8 @@ def _answer(header: dict[str, Any], body: bytes) -> Answer:
         reason = Reason.OOM_GPU
     if reason not in (Reason.OK, Reason.RESULT_INVALID):  # what is refused for what it says is kept
         body, file = b"", None
-    return Answer(_ref(header), reason, Kind(kind), body, file, failure, log_end, next_log)
+    made = header.get("files") is True
+    return Answer(_ref(header), reason, Kind(kind), body, file, failure, log_end, next_log, made)
 
 
 def _failure(error: object) -> Failure:

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
+import msgspec
 import structlog
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import JobId
+from hecaton.wire.api import NewFiles
 from hecaton.wire.errors import from_reply, said_by_a_server
 
 _CHUNK = 1024 * 1024
 _LONGEST_DELAY = 5.0
 _LONGEST_ERROR = 64 * 1024
-_GIVEN, _STORED = 200, 201
+_GIVEN, _STORED, _DONE = 200, 201, 204
 _TRY_AGAIN = frozenset({401, 403, 408, 425, 429})
 """Besides 5xx: a server that says so may say otherwise later. The connection hears of a token that does not hold."""
 
@@ -78,14 +80,32 @@ class Bodies:
         await _until_it_works("fetch a body", attempt, say)
 
     async def store(self, job: JobId, sha256: str, source: Path, *, say: Say | None = None) -> None:
-        size = {"Content-Length": str((await asyncio.to_thread(source.stat)).st_size)}
+        size = (await asyncio.to_thread(source.stat)).st_size
+        await self.store_pieces(job, sha256, size, lambda: _read(source), say)
+
+    async def store_pieces(
+        self, job: JobId, sha256: str, size: int, pieces: Callable[[], AsyncIterator[bytes]], say: Say | None = None
+    ) -> None:
+        """`pieces`: called for each try."""
+        headers = {"Content-Length": str(size)}
 
         async def attempt() -> None:
-            put = self._session.put(self._address(job, sha256), data=_read(source), headers=size, allow_redirects=False)
+            put = self._session.put(self._address(job, sha256), data=pieces(), headers=headers, allow_redirects=False)
             async with put as reply:
                 await _check(reply, _STORED)
 
         await _until_it_works("store a result", attempt, say)
+
+    async def tell_of_files(self, job: JobId, told: NewFiles, *, say: Say | None = None) -> None:
+        """After the blobs that they are in."""
+        address = f"{self._url}/v1/worker/jobs/{job}/files"
+        body, headers = msgspec.json.encode(told), {"Content-Type": "application/json"}
+
+        async def attempt() -> None:
+            async with self._session.post(address, data=body, headers=headers, allow_redirects=False) as reply:
+                await _check(reply, _DONE)
+
+        await _until_it_works("tell of a job's files", attempt, say)
 
     async def _download(self, job: JobId, sha256: str, part: Path) -> None:
         digest = hashlib.sha256()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -18,7 +18,7 @@ from hecaton.core.errors import TooLarge
 from hecaton.core.model import AttemptRef, Failure, Reason
 from hecaton.serverless.protocol import MAX_PROGRESS
 from hecaton.wire.channel import Note, Outcome, Progress, Results
-from hecaton.worker.link.bodies import Bodies, BodyRefused
+from hecaton.worker.link.bodies import Bodies, BodyRefused, Say
 from hecaton.worker.link.link import Sender
 from hecaton.worker.link.logs import AttemptLog
 from hecaton.worker.memory.spool import Spool
@@ -32,14 +32,25 @@ PER_TICK = 1024 * 1024
 _log = structlog.get_logger("hecaton.worker.memory.outbox")
 
 
+class WithFiles(Protocol):
+    """What attempts have made, which leaves before their results."""
+
+    def has(self, ref: AttemptRef) -> bool: ...
+    async def send(self, ref: AttemptRef, say: Say) -> None:
+        """As much of it as can be sent; raises for nothing."""
+
+    def forget(self, ref: AttemptRef) -> None: ...
+
+
 class Outbox:
     """The result of an attempt leaves behind its log and its last progress. Logs are kept until `forget`: what was on
     its way when a connection broke goes again on the next one."""
 
-    def __init__(self, link: Sender, bodies: Bodies, spool: Spool) -> None:
+    def __init__(self, link: Sender, bodies: Bodies, spool: Spool, files: WithFiles) -> None:
         self._link = link
         self._bodies = bodies
         self._spool = spool
+        self._files = files
         self._logs: dict[AttemptRef, AttemptLog] = {}
         self._progress: dict[AttemptRef, Any] = {}
         self._stored: set[AttemptRef] = set()
@@ -76,7 +87,7 @@ class Outbox:
         log = self._logs.get(outcome.ref)
         self._send_progress(outcome.ref)
         has_file = outcome.body is not None and outcome.body.blob is not None and outcome.ref not in self._stored
-        if has_file or (log is not None and log.unsent > AT_ONCE):
+        if has_file or self._files.has(outcome.ref) or (log is not None and log.unsent > AT_ONCE):
             task = asyncio.get_running_loop().create_task(self._deliver_large(outcome, log))
             self._tasks[outcome.ref] = task
             task.add_done_callback(lambda done: self._ended(outcome.ref, done))
@@ -97,6 +108,7 @@ class Outbox:
     def forget(self, ref: AttemptRef) -> None:
         self._logs.pop(ref, None)
         self._progress.pop(ref, None)
+        self._files.forget(ref)
         self._stored.discard(ref)
         task = self._tasks.get(ref)
         if task is not None:
@@ -113,6 +125,8 @@ class Outbox:
             else:
                 self._send_log(log, AT_ONCE)
                 await asyncio.sleep(0)
+        if self._files.has(outcome.ref):
+            await self._files.send(outcome.ref, partial(self.note, outcome.ref))
         body = outcome.body
         if body is not None and body.blob is not None:
             try:
