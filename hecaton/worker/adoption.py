@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from hecaton.core.model import AttemptRef, Failure, Reason
+from hecaton.core.model import AttemptRef, Failure, Gpu, Reason
 from hecaton.serverless.protocol import LOG_NAME, OUT_NAME
 from hecaton.wire.channel import Assignment
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.failures.words import UNHEARD
-from hecaton.worker.brain.slots import WorkerSlot
+from hecaton.worker.brain.places import Places
 from hecaton.worker.containers.container import LiveContainer
 from hecaton.worker.containers.plan import Plan
 from hecaton.worker.doors.channel_folder import Spoilt
@@ -43,10 +43,10 @@ _log = structlog.get_logger("hecaton.worker.adoption")
 class Adoption:
     """`old_logs`: of containers that are gone and whose results wait, by container and name of the file."""
 
-    def __init__(self, site: Site, slots: Sequence[WorkerSlot], journal: Journal) -> None:
+    def __init__(self, site: Site, places: Places, journal: Journal) -> None:
         self.old_logs: dict[str, dict[str, LogFile]] = {}
         self._site = site
-        self._slots = slots
+        self._places = places
         self._journal = journal
         self._placed = dict(journal.placed)
         self._given: dict[str, list[Given]] = {}
@@ -87,7 +87,7 @@ class Adoption:
             if given.ref in adopted:
                 continue
             placed = self._placed.get(given.container)
-            slot = placed.slot if placed is not None and placed.slot < len(self._slots) else 0
+            slot = placed.slot if placed is not None and placed.slot in self._places.by_number else 0
             if self._site.guard.has_ended(given.container):
                 yield ev.AttemptLost(now, given.ref, slot, Reason.RELEASED, UNHEARD)
                 continue
@@ -102,10 +102,7 @@ class Adoption:
 
     def _event(self, placed: Placed, item: Found) -> ev.ContainerAdopted | None:
         """None: it is of no use any more."""
-        if placed.boot != self._site.boot or placed.slot >= len(self._slots):
-            return None
-        gpu = self._slots[placed.slot].gpu
-        if placed.gpu != (None if gpu is None else gpu.uuid):
+        if placed.boot != self._site.boot or self._gpus(placed) is None:
             return None
         now, held = self._site.now(), self._given.get(placed.container)
         first = placed.first
@@ -121,11 +118,20 @@ class Adoption:
             return ev.ContainerAdopted(now, placed.container, placed.slot, first, image=image)
         return None
 
+    def _gpus(self, placed: Placed) -> tuple[Gpu, ...] | None:
+        """That its place holds. None: this machine has no such place any more."""
+        holds = placed.first.holds
+        if holds is not None:
+            return self._places.gpus_of(holds) if self._places.gpus.keys() >= set(holds.uuids) else None
+        slot = self._places.by_number.get(placed.slot)
+        if slot is None or placed.gpu != (None if slot.gpu is None else slot.gpu.uuid):
+            return None
+        return () if slot.gpu is None else (slot.gpu,)
+
     async def _adopt(
         self, placed: Placed, event: ev.ContainerAdopted
     ) -> tuple[LiveContainer, ev.ContainerAdopted] | tuple[None, None]:
-        gpu = self._slots[placed.slot].gpu
-        gpus = () if gpu is None else (gpu,)
+        gpus = self._gpus(placed) or ()
         container = LiveContainer(self._site, Plan(self._site, placed.container, placed.slot, placed.first, gpus))
         held = self._given.setdefault(placed.container, [])
         if not held and event.job is not None:

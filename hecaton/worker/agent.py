@@ -145,7 +145,7 @@ class Agent:
         """Go on with what an earlier process of this worker left; the rest of it goes. Raises RuntimeFault."""
         self._site.folder.mkdir(mode=0o700, exist_ok=True)
         self._site.folder.chmod(0o700)
-        adoption = Adoption(self._site, self._holdings.slots, self._journal)
+        adoption = Adoption(self._site, self._holdings.places, self._journal)
         for container, found, event in await adoption.run():
             self._live.add(container)
             self.post(event)
@@ -266,8 +266,8 @@ class Agent:
             self.post(ev.Fetched(self._loop.time(), job.ref))
 
     def _start_container(self, action: ev.StartContainer) -> None:
-        gpu = self._holdings.slots[action.slot].gpu
-        plan = Plan(self._site, action.container, action.slot, action.assignment, () if gpu is None else (gpu,))
+        gpus = self._holdings.places.gpus_of(self._holdings.containers[action.container].holds)
+        plan = Plan(self._site, action.container, action.slot, action.assignment, gpus)
         container = LiveContainer(self._site, plan)
         self._live.add(container)
         container.start()

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from hecaton.core.model import AttemptRef, Body, Gpu, JobId, Kind, Mode, Reason
 from hecaton.core.options import Options
+from hecaton.core.placement.holds import Holds
 from hecaton.wire.channel import Assignment, FileRef, FromWorker, ImageRef
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain import invariants
@@ -40,13 +41,14 @@ def assignment(
     payload: Body | None = None,
     args: tuple[str, ...] = (),
     no_overlap: bool = False,
+    holds: Holds | None = None,
 ) -> Assignment:
     if payload is None:
         payload = Body(Kind.BYTES, b"", BLOB, 2_000_000) if blob else Body.inline(Kind.JSON, b'{"n":1}')
     return Assignment(
         ref=ref(job, attempt), slot=slot, image=ImageRef(image, None, {}, 1), owner="ada", warm_key=warm_key, mode=mode,
         payload=payload, key=f"key-{job}", file=file, args=args,
-        options=Options(timeout=timeout, no_overlap=no_overlap),
+        options=Options(timeout=timeout, no_overlap=no_overlap), holds=holds,
     )  # fmt: skip
 
 

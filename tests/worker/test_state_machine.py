@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from hecaton.core.model import AttemptRef, Gpu, Reason
+from hecaton.core.placement.holds import Holds, Part
 from hecaton.wire.channel import Released
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.departure import HANDOVER_SECONDS
@@ -20,6 +21,18 @@ from tests.worker.brain import Brain, assignment, ref
 pytestmark = pytest.mark.full
 
 SLOTS = 2
+CARD = 4
+FIRST, SECOND = ("GPU-0", "GPU-1")
+HOLDS = {
+    2: Holds((Part(FIRST), Part(SECOND))),
+    3: Holds((Part(FIRST, 1),)),
+    4: Holds((Part(FIRST, 3),)),
+    5: Holds((Part(SECOND, 2),)),
+    6: Holds(),
+    7: Holds((Part("GPU-elsewhere"),)),
+    8: Holds((Part(FIRST, CARD + 1),)),
+}
+"""Of places that an assignment opens, by number; no such place is ever on this machine for the last two."""
 _pick = st.integers(min_value=0, max_value=999)
 
 
@@ -32,7 +45,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        cards = tuple(Gpu(f"GPU-{slot}", "H", 1) for slot in range(SLOTS))
+        cards = tuple(Gpu(f"GPU-{slot}", "H", CARD) for slot in range(SLOTS))
         self.brain = Brain(WorkerSettings(idle_timeout=50, drain_timeout=20, startup_timeout=100), cards)
         self.made = 0
         self.open: set[AttemptRef] = set()
@@ -63,7 +76,9 @@ class Machine(RuleBasedStateMachine):
         if isinstance(action, ev.StartContainer):
             assert action.container not in self.alive, "an id was used twice"
             assert not self.stopping
-            assert self.brain.state.holdings.slots[action.slot].lost is None
+            held = self.brain.state.holdings
+            assert held.slots[action.slot].lost is None
+            assert not held.places.lost.keys() & set(held.containers[action.container].holds.uuids)
             self.alive[action.container] = "preparing"
         elif isinstance(action, ev.StopContainer):
             assert self.alive[action.container] != "stopping"
@@ -160,7 +175,7 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.left)
     @rule(
-        slot=st.integers(0, SLOTS - 1),
+        slot=st.sampled_from([0, 0, 1, 1, *HOLDS]),
         warm_key=st.sampled_from(["w1", "w1", "w1", "w2", None]),
         blob=st.booleans(),
         count=st.integers(1, 4),
@@ -176,6 +191,7 @@ class Machine(RuleBasedStateMachine):
                 warm_key=warm_key,
                 blob=blob and n == 0,
                 timeout=30 if pick % 3 else None,
+                holds=HOLDS.get(slot) if pick % 7 else HOLDS[2 + pick % len(HOLDS)],
             )
             for n in range(count)
         )

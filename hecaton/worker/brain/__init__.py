@@ -7,6 +7,7 @@
 - `holdings`: What the worker holds: slots, containers, jobs, results, and the small moves that keep it consistent.
 - `invariants`: What must hold in the worker's brain after every event.
 - `limits`: Times that run out: of a start, of a job, of a container without work, and of what the server has heard.
+- `places`: The places of this machine: those that it opens itself, and those that an assignment opens.
 - `settings`: How a worker behaves.
 - `slots`: The things that the worker's brain keeps in mind: held jobs, containers, slots, results to deliver.
 - `state`: The worker's brain: events in, actions out.

@@ -114,5 +114,5 @@ class Departure:
             self._ends.end_early(job, ending, now)
 
     def _advance_all(self, now: float) -> None:
-        for slot in self._holdings.slots:
+        for slot in self._holdings.slots.values():
             self._steps.advance(slot, now)

@@ -35,10 +35,11 @@ class FromServer:
                 continue
             if earlier is not None:
                 self._ends.end_early(earlier, EarlyEnd.DROPPED, event.now)
-            if full or not held.usable(assignment.slot) or ref.job in held.jobs:
+            holds = None if full or ref.job in held.jobs else held.places.holds_of(assignment)
+            if holds is None:
                 refused.append(ref)
                 continue
-            job = HeldJob(assignment, here=assignment.payload.blob is None)
+            job = HeldJob(assignment, here=assignment.payload.blob is None, holds=holds)
             held.add(job)
             if not job.here:
                 self._orders.do(ev.Fetch(assignment))
@@ -92,7 +93,7 @@ class FromServer:
             self._fence(ref, event.now)
         if self._holdings.leaving is not None or self._holdings.disk_full:
             self._orders.report(Draining())
-        for slot in self._holdings.slots:  # what changed between Hello and Welcome was said to nobody
+        for slot in self._holdings.slots.values():  # what changed between Hello and Welcome was said to nobody
             self._orders.report(slot.news())
         started = [job.ref for job in self._holdings.jobs.values() if job.started_at is not None]
         self._orders.report_refs(Started, started)
@@ -105,12 +106,12 @@ class FromServer:
 
     def _drain(self, active: bool, now: float) -> None:
         self._holdings.drained = active
-        for slot in self._holdings.slots if active else ():
+        for slot in self._holdings.slots.values() if active else ():
             self._steps.advance(slot, now)
 
     def guarded(self, event: ev.Guarded) -> None:
         self._holdings.guarded = event.guarded
-        for slot in self._holdings.slots:
+        for slot in self._holdings.slots.values():
             self._steps.advance(slot, event.now)
 
     def link_lost(self, event: ev.LinkLost) -> None:

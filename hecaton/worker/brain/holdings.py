@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from hecaton.core.model import AttemptRef, Gpu, JobId
 from hecaton.wire.channel import Held, SlotInfo
+from hecaton.worker.brain.places import Places
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Container, Done, HeldJob, Phase, WorkerSlot
 
@@ -20,7 +21,9 @@ class Holdings:
     - a container stands on one slot, a slot has one at most; what it works on and has ahead are the first jobs of its
       slot, all of which suit it;
     - a job that is to end early waits for its container to stop or to say what it has not begun;
-    - unless the worker leaves, a slot with jobs has a container, and one that can begin has begun.
+    - unless the worker leaves, a slot with jobs has a container, or waits for what other containers hold, and one that
+      can begin has begun;
+    - no card, and no byte of one, is held by two containers.
 
     `done`: results that the server has not accepted. `no_overlap`: those of `jobs` that ask for it. `leaving`: exit
     code and message; not None: nothing new is started. `stays`: it leaves what runs and what is warm to the next
@@ -29,8 +32,8 @@ class Holdings:
     `disk_full`: nothing new is taken. `drained`: the server gives nothing new, and no container waits for more."""
 
     def __init__(self, gpus: tuple[Gpu, ...], settings: WorkerSettings, done: Iterable[Done]) -> None:
-        cards: tuple[Gpu | None, ...] = gpus or (None,) * settings.slots
-        self.slots = [WorkerSlot(index, gpu) for index, gpu in enumerate(cards)]
+        self.places = Places(gpus, settings)
+        self.slots = self.places.by_number
         self.jobs: dict[JobId, HeldJob] = {}
         self.containers: dict[str, Container] = {}
         self.done: dict[AttemptRef, Done] = {result.outcome.ref: result for result in done}
@@ -48,7 +51,7 @@ class Holdings:
     def add(self, job: HeldJob) -> None:
         """Behind the others of its slot."""
         self.jobs[job.ref.job] = job
-        self.slot_of(job).jobs.append(job)
+        self.places.open(job.assignment.slot).jobs.append(job)
         if job.assignment.options.no_overlap:
             self.no_overlap.add(job.ref.job)
 
@@ -59,7 +62,7 @@ class Holdings:
 
     def place(self, container: Container) -> None:
         """On its slot, which has none."""
-        self.slots[container.slot].container = self.containers[container.id] = container
+        self.places.open(container.slot).container = self.containers[container.id] = container
 
     def clear(self, container: Container) -> WorkerSlot:
         """It is no more. Returns its slot."""
@@ -77,10 +80,6 @@ class Holdings:
 
     def slot_of(self, job: HeldJob) -> WorkerSlot:
         return self.slots[job.assignment.slot]
-
-    def usable(self, index: int) -> bool:
-        """Whether there is a slot of this number that takes jobs."""
-        return index < len(self.slots) and self.slots[index].lost is None
 
     def may_have_started(self, job: HeldJob) -> bool:
         """A fresh container is its job: once the engine is at it, code of the job may run."""
@@ -103,7 +102,7 @@ class Holdings:
 
     def slot_infos(self) -> tuple[SlotInfo, ...]:
         """For Hello: the slots and what is warm on them."""
-        return tuple(SlotInfo(slot.index, slot.gpu, *slot.warm, slot.lost) for slot in self.slots)
+        return tuple(slot.info for slot in self.slots.values())
 
     def held(self, now: float) -> tuple[Held, ...]:
         """For Hello: every job that is still here, running, waiting or with a result to deliver."""
@@ -113,5 +112,9 @@ class Holdings:
             else Held(job.ref, job.assignment.slot, "running", now - job.started_at)
             for job in self.jobs.values()
         ]
-        held += [Held(ref, done.slot, "done", done.outcome.ran or 0.0) for ref, done in self.done.items()]
+        there = self.slots  # a place that was opened may be closed before its last result is accepted
+        held += [
+            Held(ref, done.slot if done.slot in there else 0, "done", done.outcome.ran or 0.0)
+            for ref, done in self.done.items()
+        ]
         return tuple(held)

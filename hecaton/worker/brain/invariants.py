@@ -20,17 +20,18 @@ OF_CONTAINERS = (ev.StartContainer, ev.StopContainer, ev.GiveJob, ev.GiveAhead, 
 
 def check(held: Holdings) -> None:
     """Raises AssertionError that names the broken rule."""
-    placed = [job for slot in held.slots for job in slot.jobs]
+    placed = [job for slot in held.slots.values() for job in slot.jobs]
     assert len(placed) == len({job.ref for job in placed}), "a job stands in two places"
     assert {id(job) for job in placed} == {id(job) for job in held.jobs.values()}, "a held job stands in no slot"
     assert all(held.jobs[job.ref.job] is job for job in placed), "a job is filed under another's id"
     assert not {job.ref for job in placed} & held.done.keys(), "a job that has a result is still held"
-    living = [slot.container for slot in held.slots if slot.container is not None]
+    living = [slot.container for slot in held.slots.values() if slot.container is not None]
     assert {c.id: c for c in living} == held.containers, "a container is on no slot, or on two"
-    for slot in held.slots:
+    for slot in held.slots.values():
         _check_slot(slot)
         if held.leaving is None:
-            _check_liveness(slot, held.guarded)
+            _check_liveness(held, slot)
+    _check_cards(held)
 
 
 def check_orders(held: Holdings, actions: Iterable[ev.Action]) -> None:
@@ -73,15 +74,34 @@ def _check_container(container: Container, slot: WorkerSlot) -> None:
     assert job.here, "a job runs whose payload is not here"
 
 
-def _check_liveness(slot: WorkerSlot, guarded: bool) -> None:
+def _check_cards(held: Holdings) -> None:
+    """Nothing is given twice, and nothing that is lost is given."""
+    given: dict[str, list[int]] = {}
+    for container in held.containers.values():
+        for part in container.holds.cards:
+            given.setdefault(part.card, []).append(part.bytes)
+    for card, parts in given.items():
+        assert len(parts) == 1 or all(parts), f"the card {card} is held as a whole and by somebody else"
+        assert sum(parts) <= held.places.gpus[card].memory, f"more of the card {card} is held than there is"
+    for slot in held.slots.values():
+        assert not slot.empty or slot.own is not None, "a place that was opened stays without job and container"
+
+
+def _check_liveness(held: Holdings, slot: WorkerSlot) -> None:
     """No job waits for nothing."""
     if not slot.jobs:
         return
     first: HeldJob = slot.jobs[0]
     container = slot.container
-    if first.assignment.options.no_overlap and not guarded:
+    if first.assignment.options.no_overlap and not held.guarded:
         return  # for the warden
-    assert container is not None, "jobs wait and no container is being started"
+    if container is None:
+        assert slot.index in held.places.waiting, "jobs wait and no container is being started"
+        way = held.places.in_the_way(slot, first.holds)
+        assert way != [], "a place waits and nothing is in the way"
+        stopping = [other.container is not None and other.container.phase is Phase.STOPPING for other in way or ()]
+        assert all(stopping), "an idle container keeps a job waiting"
+        return
     if container.phase is Phase.READY and container.running is None:
         assert not first.here, "a job is ready, its container too, and it does not run"
         assert container.suits(first), "a container that nobody can use stays on a slot where a job waits"

@@ -7,7 +7,8 @@ import enum
 from collections import deque
 
 from hecaton.core.model import AttemptRef, Failure, Gpu, Reason
-from hecaton.wire.channel import Assignment, Outcome, Warm
+from hecaton.core.placement.holds import Holds
+from hecaton.wire.channel import Assignment, Outcome, SlotInfo, Warm
 from hecaton.worker.brain.failures.words import NO_START_HINT
 
 
@@ -35,6 +36,8 @@ class EarlyEnd(enum.Enum):
     REPLACED = "replaced"  # begun in a process whose card failed it: what it says of this one does not count
 
 
+NOTHING = Holds()
+
 AHEAD_SECONDS = 0.01
 """Work that a container may have ahead: what waits there longer, another slot could have begun."""
 
@@ -49,7 +52,8 @@ class HeldJob:
     """A job that this worker holds and that has no result yet. `here`: its payload is on this machine.
 
     `adopted`: an earlier process of this worker gave it to its container, and the payload with it. `image`: digest or
-    id of what it runs in. `fault`: how it ends, if that is the fault of what was done in its container."""
+    id of what it runs in. `fault`: how it ends, if that is the fault of what was done in its container. `holds`: of its
+    place."""
 
     assignment: Assignment
     here: bool
@@ -58,6 +62,7 @@ class HeldJob:
     adopted: bool = False
     image: str | None = None
     fault: tuple[Reason, Failure] | None = None
+    holds: Holds = NOTHING
 
     @property
     def ref(self) -> AttemptRef:
@@ -98,11 +103,12 @@ class Container:
     failed_like: str | None = None  # what its last failure reads like, if no job has succeeded since
     failures: int = 0  # that read so, in a row
     outdated: bool = False  # its image's name means another one now: it takes nothing that it was not given
+    holds: Holds = NOTHING  # of the machine, until it is gone
 
     def suits(self, job: HeldJob) -> bool:
         if self.warm_key is None or self.outdated:
             return self.started_for == job.ref or job in self.begun()
-        return self.warm_key == job.warm_key
+        return self.warm_key == job.warm_key and (self.holds is job.holds or self.holds == job.holds)
 
     @property
     def shared(self) -> str | None:
@@ -131,13 +137,33 @@ class Container:
 class WorkerSlot:
     """Room for one container at a time. `jobs`: first in, first out; the first one runs or is being prepared for.
 
-    `lost`: why its card can be used no more; nothing is taken or started until the worker is started anew."""
+    `own`: what it holds where an assignment says nothing of it; None: it was opened by one, and is there as long as it
+    has a job or a container. `gpu`: its card, of one with `own`. `lost`: why its card can be used no more; nothing is
+    taken or started until the worker is started anew."""
 
     index: int
     gpu: Gpu | None
+    own: Holds | None
     lost: str | None = None
     container: Container | None = None
     jobs: deque[HeldJob] = dataclasses.field(default_factory=deque)
+
+    @property
+    def holds(self) -> Holds:
+        """What it holds now, or will for its first job."""
+        if self.container is not None:
+            return self.container.holds
+        return self.jobs[0].holds if self.jobs else self.own or NOTHING
+
+    @property
+    def empty(self) -> bool:
+        return self.container is None and not self.jobs
+
+    @property
+    def info(self) -> SlotInfo:
+        """For Hello."""
+        holds = self.holds
+        return SlotInfo(self.index, self.gpu, *self.warm, self.lost, None if holds == self.own else holds)
 
     @property
     def warm(self) -> tuple[str | None, str | None]:

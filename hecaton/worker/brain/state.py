@@ -24,7 +24,7 @@ from hecaton.worker.brain.from_server import FromServer
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.limits import Limits
 from hecaton.worker.brain.settings import WorkerSettings
-from hecaton.worker.brain.slots import Container, Done, EarlyEnd, HeldJob, Phase
+from hecaton.worker.brain.slots import NOTHING, Container, Done, EarlyEnd, HeldJob, Phase
 from hecaton.worker.brain.steps import Steps
 
 
@@ -58,11 +58,17 @@ class WorkerState:
         if self._departure.left:
             return []
         self._table[type(event)](event)
+        if self.holdings.places.unsettled:
+            self._settle_places(event.now)
         if self.holdings.leaving is not None:
             self._departure.leave_if_done(event.now)
         orders = self._orders
         actions, orders.actions = orders.actions, []
         return actions
+
+    def _settle_places(self, now: float) -> None:
+        self._steps.advance_waiting(now)
+        self.holdings.places.close_empty()
 
     def _rows(self) -> Iterable[tuple[type[msgspec.Struct], Callable[[Any], None]]]:
         return (
@@ -234,12 +240,13 @@ class WorkerState:
         first = event.first
         container = Container(event.container, event.slot, first.warm_key, first.image.name, first.ref, event.now)
         container.phase, container.served, container.runs = Phase.BOOTING, True, event.image
+        holds = container.holds = event.first.holds or self.holdings.places.open(event.slot).own or NOTHING
         self.holdings.place(container)
         if event.job is not None:
             container.running = HeldJob(
-                event.job, here=True, started_at=event.started_at, adopted=True, image=event.image
+                event.job, here=True, started_at=event.started_at, adopted=True, image=event.image, holds=holds
             )
-            container.ahead.extend(HeldJob(ahead, here=True, adopted=True) for ahead in event.ahead)
+            container.ahead.extend(HeldJob(ahead, here=True, adopted=True, holds=holds) for ahead in event.ahead)
             container.phase = Phase.READY
             for job in container.begun():
                 self.holdings.add(job)
@@ -256,8 +263,12 @@ class WorkerState:
     def _on_gpu_lost(self, event: ev.GpuLost) -> None:
         """What runs there fails, what waits goes elsewhere; the other slots go on."""
         held = self.holdings
-        for slot in held.slots:
-            if slot.gpu is None or slot.gpu.uuid != event.uuid or slot.lost is not None:
+        if event.uuid in held.places.lost:
+            return
+        held.places.lost[event.uuid] = event.message
+        for slot in list(held.slots.values()):
+            own = slot.own or NOTHING
+            if event.uuid not in (*own.uuids, *slot.holds.uuids) or slot.lost is not None:
                 continue
             slot.lost = event.message
             self._orders.report(Lost(slot.index, event.message))

@@ -27,7 +27,7 @@ class Steps:
         job = slot.jobs[0] if slot.jobs else None
         if container is None:
             free = self._holdings.leaving is None and slot.lost is None
-            if job is not None and free and self._holdings.may_begin(job):
+            if job is not None and free and self._holdings.may_begin(job) and self._has_room(slot, job):
                 self._start(slot, job, now)
             return
         if container.phase is Phase.STOPPING:
@@ -36,6 +36,25 @@ class Steps:
             self._give_next(container, job, now)
         if container.running is not None and len(slot.jobs) > len(container.ahead) + 1:
             self._give_ahead(container, container.running, slot, now)
+
+    def advance_waiting(self, now: float) -> None:
+        """Places that had no room: one of the others may have none of it any more."""
+        waiting = list(self._holdings.places.waiting)
+        self._holdings.places.waiting.clear()
+        for number in waiting:
+            if number in self._holdings.slots:
+                self.advance(self._holdings.slots[number], now)
+
+    def _has_room(self, slot: WorkerSlot, job: HeldJob) -> bool:
+        """Now; else it waits until idle containers that are in the way have gone, or others have done their work."""
+        places = self._holdings.places
+        way = places.in_the_way(slot, job.holds)
+        for other in way or ():
+            if other.container is not None:
+                self.stop(other.container)
+        if way != []:
+            places.waiting[slot.index] = None
+        return way == []
 
     def said(self, event: ev.ContainerSaid) -> None:
         container = self._holdings.containers.get(event.container)
@@ -97,7 +116,9 @@ class Steps:
     def _start(self, slot: WorkerSlot, job: HeldJob, now: float) -> None:
         self._made += 1
         name = f"{self._prefix}-{self._made}"
-        self._holdings.place(Container(name, slot.index, job.warm_key, job.assignment.image.name, job.ref, now))
+        container = Container(name, slot.index, job.warm_key, job.assignment.image.name, job.ref, now)
+        container.holds = job.holds
+        self._holdings.place(container)
         self._orders.do(ev.StartContainer(name, slot.index, job.assignment))
 
     def stop(self, container: Container, grace: float | None = None) -> None:
