@@ -15,4 +15,5 @@
   a million jobs never block the store.
 - `usages`: Use cases around what is stored and used, for people: who has how much, and making room.
 - `views`: Turns what the store and the server's memory know into the replies of `wire.api`.
+- `waits`: Why nothing happens to a job now: in all, and for each worker.
 """
