@@ -445,6 +445,12 @@ ROWS = (
         "the worker goes on, and tries again; what it cannot remove its log names once",
     ),
     Row(
+        "A folder that goes along with a job",
+        "{core.files.manifest.MAX_FOLDER:size} in {core.files.manifest.MAX_ENTRIES:count} files, links and folders; a"
+        " name {core.files.manifest.MAX_NAME:size}, the manifest {core.files.manifest.MAX_MANIFEST:size}",
+        "refused",
+    ),
+    Row(
         "Handler files kept on a worker's disk",
         "{worker.memory.spool.FILES_LIMIT:size}",
         "the least recently used go; they are fetched again",

@@ -1,4 +1,5 @@
 """Folders and files of jobs: what they are called and what they hold.
 
 - `kept`: The files that an attempt has made: by which names and in which pieces they are kept.
+- `manifest`: A folder by content: what lies in it, by which names, and the sha256 of each file.
 """

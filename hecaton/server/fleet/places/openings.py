@@ -34,7 +34,7 @@ class _Opening(NamedTuple):
     member: Member
 
 
-class _Entry(NamedTuple):
+class _Indexed(NamedTuple):
     """What is known of a slot, so that it can be taken out again. `ability`: its member's, when it was entered."""
 
     opening: _Opening | None
@@ -44,7 +44,7 @@ class _Entry(NamedTuple):
     stacked: bool
 
 
-_NOTHING = _Entry(None, ANYTHING, NO_KIND, None, False)
+_NOTHING = _Indexed(None, ANYTHING, NO_KIND, None, False)
 
 
 class _Shelf:
@@ -74,7 +74,7 @@ class Openings:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._entries: dict[Place, _Entry] = {}
+        self._entries: dict[Place, _Indexed] = {}
         self._kinds = HostKinds()
         self._asked: set[Work] = set()  # since the last tidying
         self._decisions = 0
@@ -194,16 +194,16 @@ class Openings:
             if new is not _NOTHING:
                 self._entries[place] = new
 
-    def _entry(self, member: Member, slot: SlotState) -> _Entry:
+    def _entry(self, member: Member, slot: SlotState) -> _Indexed:
         view = slot.view()
         opening = None
         if member.status is WorkerStatus.ONLINE and (view.held == 0 or view.held < view.depth):
             opening = _Opening(view.used_at, member.number, view.index, view, member)
         owner = next(iter(slot.held.values())).owner if slot.held else None
         stacked = len(slot.held) > 1 and member.link is not None
-        return _Entry(opening, member.ability, self._kinds.of(member.ability), owner, stacked)
+        return _Indexed(opening, member.ability, self._kinds.of(member.ability), owner, stacked)
 
-    def _put_in(self, entry: _Entry) -> None:
+    def _put_in(self, entry: _Indexed) -> None:
         if entry.opening is not None:
             for shelf, key in self._shelves(entry.opening, entry.kind):
                 shelf.add(key, entry.opening)
@@ -211,7 +211,7 @@ class Openings:
             if entry.opening.slot.held == 0:
                 self._idle_kinds[entry.kind] += 1
 
-    def _take_out(self, entry: _Entry) -> None:
+    def _take_out(self, entry: _Indexed) -> None:
         if entry.opening is not None:
             for shelf, key in self._shelves(entry.opening, entry.kind):
                 shelf.remove(key, entry.opening)
