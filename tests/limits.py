@@ -182,6 +182,18 @@ ROWS = (
         "{core.placement.needs.MAX_NEED:count} characters; a size: {core.placement.needs.MAX_SIZE:size}",
         "400",
     ),
+    Row(
+        "`--mount`",
+        "{core.files.mounts.MAX_MOUNTS:count} of one job, and of one machine; {core.files.mounts.MAX_TARGET:count}"
+        " characters for each place",
+        "400",
+    ),
+    Row("`hecaton user update --uid`", "up to {core.files.mounts.MAX_UID:count}, and not root", "400"),
+    Row(
+        "`/cache` on one worker, of all owners together",
+        "{worker.files.caches.PERCENT:count} % of its disk, looked at every {worker.files.caches.LOOK_EVERY:time}",
+        "folders of it that were not used for {worker.files.caches.REST:time} go, those used least recently first",
+    ),
     Row("`--retries`", "{core.options.OPTIONS.retries.high:count}", "400"),
     Row(
         "`--priority`",

@@ -170,6 +170,7 @@ class User(msgspec.Struct, frozen=True):
     password_hash: str
     token_version: int
     created_at: float
+    uid: int | None = None  # as whom jobs of his write into folders of the machines; None: nobody has said
 
 
 class Image(msgspec.Struct, frozen=True):

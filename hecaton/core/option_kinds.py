@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from hecaton.core.errors import BadRequest
+from hecaton.core.files import mounts
 from hecaton.core.placement.needs import cards_of, size_of, workers_of
 
 LONGEST = 30 * 86400.0
@@ -34,14 +35,15 @@ class ValueKind(enum.Enum):
     NUMBER = enum.auto()  # from `low` to `high`, with a point if need be
     SIZE = enum.auto()  # bytes as people write them, 24G: `placement.needs.size_of`
     MODELS = enum.auto()  # of cards: `placement.needs.cards_of`
+    MOUNTS = enum.auto()  # of the machine that runs it: places by name; people write NAME or NAME:/PLACE
     WHERE = enum.auto()  # on which workers: `placement.needs.workers_of`
     PATH = enum.auto()  # of a URL, from its first slash on
 
 
-class Changes(enum.Enum):
-    """What is another thing for jobs that ask for another value."""
+class Changes(enum.Flag):
+    """What is another thing for jobs that ask for another value; both may be."""
 
-    NOTHING = enum.auto()  # they may share a warm container, one after the other
+    NOTHING = 0  # they may share a warm container, one after the other
     PLACEMENT = enum.auto()  # which workers may run them
     CONTAINER = enum.auto()  # how their container is made
 
@@ -78,6 +80,8 @@ class Option(msgspec.Struct, frozen=True):
             return f"a whole number from {self.low} to {self.high}"
         if self.kind is ValueKind.VARIABLES:
             return f"values by name, {MAX_VARIABLES} at most, no name with {_OURS}"
+        if self.kind is ValueKind.MOUNTS:
+            return mounts.EXPECTED
         if self.kind is ValueKind.NUMBER:
             return f"a number from {self.low} to {self.high}"
         if self.kind in WRITTEN:
@@ -93,6 +97,8 @@ class Option(msgspec.Struct, frozen=True):
             return _is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
         if self.kind is ValueKind.VARIABLES:
             return isinstance(value, dict) and _is_environment(value)
+        if self.kind is ValueKind.MOUNTS:
+            return isinstance(value, dict) and mounts.are_mounts(value)
         if self.kind is ValueKind.NUMBER:
             return _is_number(value, float) and self.low <= value <= self.high  # type: ignore[operator]
         if self.kind in WRITTEN:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 
 from hecaton.core.errors import BadRequest
+from hecaton.core.files import mounts
 from hecaton.core.option_kinds import LONGEST, MAX_VARIABLES, Changes, Option, ValueKind, shown
 
 
@@ -33,6 +34,8 @@ def _asks(kind: ValueKind, text: str, **facts: Any) -> msgspec.Meta:
         schema = {"enum": list(option.words)}
     elif kind is ValueKind.VARIABLES:
         schema = {"maxProperties": MAX_VARIABLES}
+    elif kind is ValueKind.MOUNTS:
+        schema = {"maxProperties": mounts.MAX_MOUNTS}
     return msgspec.Meta(description=text, extra_json_schema=schema, extra={"option": option})
 
 
@@ -105,6 +108,13 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             label="path",
         ),
     ] = "/"  # fmt: skip
+    mount: Annotated[
+        dict[str, str],
+        _asks(
+            ValueKind.MOUNTS, "Folders of the machine, by the names that its admins gave them, and where they appear.",
+            changes=Changes.PLACEMENT | Changes.CONTAINER, by_worker=True, label="mounts",
+        ),
+    ] = {}  # fmt: skip
 
 
 def _table() -> Mapping[str, Option]:
@@ -124,7 +134,7 @@ EVERYWHERE = frozenset({"timeout"})
 grows. No-overlap is not here: it needs a warden, and not every machine lets a worker end its containers itself."""
 
 OF_WORKERS = frozenset(
-    name for name, option in OPTIONS.items() if option.by_worker and option.changes is not Changes.CONTAINER
+    name for name, option in OPTIONS.items() if option.by_worker and Changes.CONTAINER not in option.changes
 )
 """What every worker of this release carries out. What changes the container is its runtime's to list."""
 
@@ -234,7 +244,7 @@ def asks_of(options: Options, warm: bool) -> Asks:
 
 def _tells(option: Option, warm: bool) -> bool:
     """Its value tells lanes apart, and not only that there is one."""
-    return option.changes is Changes.PLACEMENT or (warm and _shapes(option))
+    return Changes.PLACEMENT in option.changes or (warm and _shapes(option))
 
 
 def _text(value: object) -> str:
@@ -242,7 +252,16 @@ def _text(value: object) -> str:
 
 
 def _shapes(option: Option) -> bool:
-    return option.changes is Changes.CONTAINER
+    return Changes.CONTAINER in option.changes
+
+
+def demands(asks: Asks) -> frozenset[str]:
+    """What of it a worker has to carry out, by name, and what it has to have."""
+    # hot: benchmarks/throughput.py - mostly nothing is asked
+    if not asks:
+        return frozenset()
+    wanted = (mounts.as_asks(json.loads(value)) for name, value in asks if OPTIONS[name].kind is ValueKind.MOUNTS)
+    return frozenset(name for name, _ in asks).union(*wanted)
 
 
 def container_key(asks: Asks) -> str:

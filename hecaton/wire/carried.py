@@ -30,7 +30,8 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True):
     """One job for one slot. `key`: the idempotency key that stays the same over all attempts. `options`: what the
     worker has said in `Hello` that it carries out; with `no_overlap` it stops the job before the server can give it to
     another worker (`Welcome.lost_after`). `holds`: of the place, which is opened for it if the worker has none of this
-    number that holds the same; None: one that the worker has said in `Hello`."""
+    number that holds the same; None: one that the worker has said in `Hello`. `uid`: as whom it may write into folders
+    of the machine."""
 
     ref: AttemptRef
     slot: int
@@ -44,6 +45,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True):
     args: tuple[str, ...] = ()
     options: Options = NOTHING_ASKED
     holds: Holds | None = None
+    uid: int | None = None
 
 
 class SlotInfo(msgspec.Struct, frozen=True, array_like=True):

@@ -26,8 +26,8 @@ from hecaton.wire.carried import Assignment, CardInfo, FileRef, Held, ImageRef, 
 from hecaton.wire.decoding import decoded
 
 PROTOCOL = 4
-"""Goes up with every field or message that is appended. 3 knows no places but those of
-whole cards, and says nothing of cards, CPUs and memory."""
+"""Goes up with every field or message that is appended. 3 knows no places but those of whole cards and no mounts, and
+says nothing of cards, CPUs and memory."""
 
 OLDEST = 3
 """Still spoken: that of the release before."""
@@ -131,7 +131,8 @@ class Hello(_Message, frozen=True, tag="hello"):
     """`serves`: the images that the process runtime has handlers for; None: any. `boot_id` changes with a reboot.
     `doors`, `options`: the modes and the options of a job that the worker, with this runtime, carries out; None: it is
     older than this field. `cards`: all of this machine; None: it does not look. `cpus` and `memory` (bytes of RAM):
-    what its jobs may have of the machine, all together; 0: it does not say.
+    what its jobs may have of the machine, all together; 0: it does not say. `mounts`: names of the folders of its
+    machine that jobs may ask for.
 
     `started` (monotonic seconds of the machine, which order the processes of one boot) and `connection` (counted by the
     process) tell the newer of two."""
@@ -150,6 +151,7 @@ class Hello(_Message, frozen=True, tag="hello"):
     cards: Annotated[tuple[CardInfo, ...], msgspec.Meta(max_length=MAX_SLOTS)] | None = None
     cpus: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     memory: Size = 0
+    mounts: Names = ()
 
 
 class Started(_Message, frozen=True, tag="started"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from hecaton.worker.containers.plan import Plan
 from hecaton.worker.doors.channel_folder import Spoilt
 from hecaton.worker.doors.removal import Remover
 from hecaton.worker.doors.table import DOORS
+from hecaton.worker.files import caches
 from hecaton.worker.link.logs import AttemptLog, LogFile
 from hecaton.worker.memory.journal import Journal
 from hecaton.worker.memory.records import Ended, Given, Placed
@@ -191,6 +193,7 @@ class ContainerSweeper:
         self._site = site
         self._old_logs = old_logs
         self._remover = remover
+        self._look_at_caches = 0.0  # when next
 
     async def run(self, in_use: Callable[[], InUse]) -> None:
         while True:
@@ -214,6 +217,9 @@ class ContainerSweeper:
         if orphans:
             _log.warning(f"Removing {len(orphans)} containers of this worker that belong to no job")
             await asyncio.gather(*(self._site.runtime.stop(item.handle, 0) for item in orphans))
+        if time.monotonic() >= self._look_at_caches:
+            self._look_at_caches = time.monotonic() + caches.LOOK_EVERY
+            await asyncio.to_thread(caches.set_aside, self._site.folders.caches, self._site.folder, time.time())
         await self.sweep_folders(in_use, at_start=at_start)
         await self._remover.wait()
 

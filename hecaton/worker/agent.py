@@ -33,6 +33,8 @@ from hecaton.worker.containers.live_containers import LiveContainers
 from hecaton.worker.containers.plan import Plan
 from hecaton.worker.doors.removal import Remover
 from hecaton.worker.end_lines import EndLines
+from hecaton.worker.files import mounts
+from hecaton.worker.files.folders import Folders
 from hecaton.worker.files.made import MadeFiles
 from hecaton.worker.hearing import Hearing
 from hecaton.worker.image_watch import ImageWatch
@@ -69,7 +71,7 @@ class Agent:
         bodies: Bodies,
         python: Path,
     ) -> None:
-        """Raises OSError for the worker's folder; NewerJournal."""
+        """Raises OSError for the worker's folder; NewerJournal; BadRequest for the file that names mounts."""
         self._runtime = runtime
         self._gpus = gpus
         self._cards: CardWatch | None = None
@@ -123,6 +125,7 @@ class Agent:
             worker_id=config.worker_id,
             folder=config.folder / "c",
             python=python,
+            folders=Folders(config.folder, mounts.read(mounts.file_of(config.folder))),
             runtime=self._runtime,
             bodies=self._bodies,
             spool=self._spool,

@@ -66,6 +66,7 @@ class Hearing:
             connection=self._connections,
             doors=tuple(sorted(self._runtime.doors)),
             options=tuple(sorted(self.options)),
+            mounts=tuple(sorted(self._site.folders.mounts)),
         )
 
     def welcome(self, message: Welcome) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from hecaton.wire.channel import FromWorker, ImageRef
 from hecaton.worker.brain import events as ev
+from hecaton.worker.files.folders import Folders
 from hecaton.worker.files.made import MadeFiles
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.leftovers import Leftovers
@@ -24,6 +25,7 @@ class Site(msgspec.Struct, frozen=True):
     worker_id: str
     folder: Path  # has a folder per container
     python: Path  # to appear at PYTHON_TARGET
+    folders: Folders  # that containers see beside that
     runtime: Runtime
     bodies: Bodies
     spool: Spool

@@ -30,7 +30,11 @@ def test_user_create_takes_a_role(invoke: Invoke, server: ScriptedServer) -> Non
 def test_user_list_is_a_table(invoke: Invoke, server: ScriptedServer) -> None:
     server.on("GET", "/v1/users", reply([user("admin", "admin"), user("bob\x1b[31m\nroot")]))
     lines = invoke("user", "list").out.splitlines()
-    assert lines == ["USERNAME  ROLE   CREATED", "admin     admin  2 h ago", "bob root  user   2 h ago"]
+    assert lines == [
+        "USERNAME  ROLE   UID  CREATED",
+        "admin     admin  -    2 h ago",
+        "bob root  user   -    2 h ago",
+    ]
 
 
 def test_a_user_gets_another_role(invoke: Invoke, server: ScriptedServer) -> None:

@@ -46,6 +46,8 @@ Call = Callable[[Client], Any]
         (lambda c: c.create_user("bob", "pw", "admin"), "POST", "/v1/users",
          {"username": "bob", "password": "pw", "role": "admin"}, reply(USER)),
         (lambda c: c.users(), "GET", "/v1/users", None, reply([USER])),
+        (lambda c: c.update_user("b b", uid=7), "PATCH", "/v1/users/b%20b", {"uid": 7}, reply(USER)),
+        (lambda c: c.update_user("b b", uid=None), "PATCH", "/v1/users/b%20b", {"uid": None}, reply(USER)),
         (lambda c: c.update_user("b b", "admin"), "PATCH", "/v1/users/b%20b", {"role": "admin"}, reply(USER)),
         (lambda c: c.delete_user("bob"), "DELETE", "/v1/users/bob", None, DONE),
         (lambda c: c.set_password("b b", "new"), "PUT", "/v1/users/b%20b/password", {"password": "new"}, DONE),

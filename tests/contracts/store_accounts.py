@@ -66,6 +66,16 @@ class AccountContract:
         with pytest.raises(NotFound, match="bob"):
             await database.write(lambda store: store.set_role("bob", Role.USER))
 
+    async def test_a_job_is_given_with_the_uid_of_its_owner(self, database: Database) -> None:
+        scene = await Scene.on(database)
+        assert (await database.write(lambda store: store.set_uid("ANN", 1017))).uid == 1017
+        await scene.submit()
+        assert [job.uid for job in await scene.claim()] == [1017]
+        await database.write(lambda store: store.set_uid("ann", None))
+        assert [user.uid for user in await database.read(lambda store: store.users())] == [None]
+        with pytest.raises(NotFound, match="bob"):
+            await database.write(lambda store: store.set_uid("bob", 1))
+
     async def test_of_each_user_the_homes_used_last_are_kept(self, database: Database) -> None:
         await database.write(lambda store: store.create_user("root", "hash", Role.ADMIN, NOW))
         ann = await database.write(lambda store: store.create_user("ann", "hash", Role.USER, NOW))

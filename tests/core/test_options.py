@@ -46,6 +46,14 @@ SENSELESS: dict[str, list[object]] = {
     "port": [0, -1, 65536, 80.0, None, *NO_NUMBERS, *HUGE],
     "ready": ["", "health", "http://x/", "/a b", "/a\n", "/é", 1, True, "/" + "x" * 1024],
     "path": ["", "predict", "http://x/", "/a b", "/a\n", None, 1, "/" + "x" * 1024],
+    "mount": [
+        None, [], "data", {"": "/d"}, {"Data": "/d"}, {"../x": "/d"}, {"a" * 33: "/d"}, {"d": 1}, {"d": ""},
+        {"d": "d"}, {"d": "/"}, {"d": "//d"}, {"d": "/d/"}, {"d": "/d/../etc"}, {"d": "/d/./e"}, {"d": "/d\0"},
+        {"d": "/d:ro"}, {"d": "/d,readonly"}, {"d": "/" + "d" * 256}, {"d": "/proc"}, {"d": "/sys/fs"},
+        {"d": "/dev/shm"},
+        {"d": "/run"}, {"d": "/run/hecaton/in"}, {"d": "/cache"}, {"d": "/checkpoints/x"}, {"d": "/x", "e": "/x"},
+        {"d": "/x", "e": "/x/y"}, {f"d{number}": f"/d{number}" for number in range(17)},
+    ],
 }  # fmt: skip
 SENSIBLE: dict[str, list[object]] = {
     "timeout": [None, 1e-9, 1, 90.5, 30 * 86400],
@@ -60,6 +68,7 @@ SENSIBLE: dict[str, list[object]] = {
     "port": [1, 8000, 65535],
     "ready": [None, "/", "/health?deep=1"],
     "path": ["/", "/predict", "/v1/chat/completions?x=%20"],
+    "mount": [{}, {"data": "/mnt/data"}, {"a-1_b": "/srv/é x", "home": "/srv/éx"}, {"d": "/cached", "e": "/runs"}],
 }
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from hecaton.testing.cluster import LocalCluster
 from tests.cli.screen import Terminal
 
 COMMANDS = Path(sys.executable).parent
@@ -125,3 +126,11 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def mount(cluster: LocalCluster, worker: str, *mounts: str) -> str:
+    """What `hecaton-gpu mount` says to the admin of that worker's machine."""
+    command = [str(COMMANDS / "hecaton-gpu"), "mount", "--name", worker, *mounts]
+    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr

@@ -14,6 +14,7 @@ from hecaton.client import Client, JobFailed, JobHandle
 from hecaton.core.options import OPTIONS
 from hecaton.testing.cluster import LocalCluster
 from tests.e2e import http_server
+from tests.e2e.commands import mount
 from tests.engine.images import build_image
 
 IMAGE = "python:3.9-slim"
@@ -29,6 +30,8 @@ def act(job):
     time.sleep(job.input.get("sleep", 0))
     if job.attempt <= job.input.get("fail", 0):
         raise ValueError("not yet")
+    if "read" in job.input:
+        return open(job.input["read"]).read() if os.path.exists(job.input["read"]) else None
     return os.environ.get(job.input.get("name", "SEEN")) if job.input.get("seen") else job.attempt
 
 start(act)
@@ -73,6 +76,8 @@ def site(
     docker = request.param == "docker"
     with LocalCluster(folder / "home", server_options=("--lost-after", str(LOST_AFTER))) as cluster:
         cluster.register(IMAGE, SLOW_IMAGE)
+        (folder / "word").write_text("here")
+        mount(cluster, "one", f"data={folder}:ro")
         cluster.start_worker("one", handlers=None if docker else {IMAGE: file, SLOW_IMAGE: slow})
         with cluster.client() as client:
             yield Site(cluster, client, file, docker)
@@ -188,6 +193,23 @@ def _path(site: Site) -> None:
             _http(site, port=9100, path="/fails")
 
 
+def _mount(site: Site) -> None:
+    """At its place in the containers of those that ask for it, which only a worker gets that has it; a worker without
+    containers says that it does not do this."""
+    order = {"read": "/mnt/data/word"}
+    job = site.submit(order, mount={"data": "/mnt/data"})
+    if not site.docker:
+        assert "does not carry out --mount" in str(site.client.job(job.id).waiting)
+        site.client.cancel(job.id)
+        return
+    assert (job.result(PATIENCE), site.submit(order).result(PATIENCE)) == ("here", None)
+    elsewhere = site.submit({"read": "/a/b/word"}, mount={"data": "/a/b"})
+    assert elsewhere.result(PATIENCE) == "here"
+    waits = site.submit(order, mount={"data": "/mnt/data", "other": "/mnt/other"})
+    assert "has no mount other (it has: data)" in str(site.client.job(waits.id).waiting)
+    site.client.cancel(waits.id)
+
+
 HOLDS: dict[str, Callable[[Site], None]] = {
     "timeout": _timeout,
     "retries": _retries,
@@ -201,6 +223,7 @@ HOLDS: dict[str, Callable[[Site], None]] = {
     "port": _protocol_and_port,
     "ready": _ready,
     "path": _path,
+    "mount": _mount,
 }
 
 

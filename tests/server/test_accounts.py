@@ -311,3 +311,18 @@ async def test_worker_tokens_are_long_random_and_stored_as_hashes(server: Runnin
     stored = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert made[0]["name"].encode() in stored
     assert made[0]["token"].encode() not in stored
+
+
+# -- as whom on the machines -----------------------------------------------------------------------
+
+
+async def test_an_admin_says_as_whom_somebodys_jobs_write_and_nobody_else_does(server: Running) -> None:
+    ada = await server.user("ada")
+    assert (await server.admin.must("PATCH", "/v1/users/ada", {"uid": 1017}))["uid"] == 1017
+    assert (await server.admin.must("PATCH", "/v1/users/ada", {"role": "user"}))["uid"] == 1017, "it stays"
+    for person, body, status in [
+        (ada, {"uid": 0}, 403), (server.admin, {"uid": 0}, 400), (server.admin, {"uid": -1}, 400),
+        (server.admin, {"uid": 2**31}, 400), (server.admin, {"uid": "root"}, 400), (server.admin, {}, 400),
+    ]:  # fmt: skip
+        assert (await person.call("PATCH", "/v1/users/ada", body)).status == status, body
+    assert (await server.admin.must("PATCH", "/v1/users/ada", {"uid": None}))["uid"] is None

@@ -11,6 +11,7 @@ import click
 
 from hecaton import __version__
 from hecaton.cli import output
+from hecaton.cli.hecaton_gpu.mount import mount
 from hecaton.cli.hecaton_gpu.options import UNIT, WorkerOptions, unit_name, worker_options
 from hecaton.cli.suggestions import SuggestingGroup, explained
 from hecaton.cli.terminal import prepare_streams
@@ -150,6 +151,9 @@ def logs(name: str | None, follow: bool, lines: int) -> int:
     from hecaton.cli import units
 
     return units.logs(_unit(name), lines, follow)
+
+
+cli.add_command(mount)
 
 
 def _unit(name: str | None) -> str:

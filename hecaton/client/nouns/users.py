@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET, UnsetType
+
 from hecaton.client.nouns.calls import Calls, member, path_in
 from hecaton.core.model import KeyScope, Role
 from hecaton.wire import api
@@ -18,9 +20,12 @@ class UserCalls(Calls):
     def users(self) -> list[api.UserView]:
         return self._transport.call("GET", f"{API}/users", list[api.UserView])
 
-    def update_user(self, username: str, role: Role | str) -> api.UserView:
-        """Give a user another role: what they began under the old one ends. Conflict for the last admin."""
-        body = UserChange(member(Role, role))
+    def update_user(
+        self, username: str, role: Role | str | None = None, *, uid: int | UnsetType | None = UNSET
+    ) -> api.UserView:
+        """Give a user another role: what they began under the old one ends. Conflict for the last admin. `uid`: as whom
+        their jobs write into folders of the machines; None takes it back."""
+        body = UserChange(None if role is None else member(Role, role), uid)
         return self._transport.call("PATCH", path_in("users", username), api.UserView, body)
 
     def delete_user(self, username: str) -> None:

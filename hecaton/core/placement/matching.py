@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from hecaton.core.doors import DEFAULT, WAYS
+from hecaton.core.files.mounts import mounts_in
 from hecaton.core.model import Mode, WorkerId, WorkerStatus
 from hecaton.core.options import EVERYWHERE, OPTIONS, Asks, container_key
 
@@ -161,7 +162,10 @@ def unable(want: Asked, ability: Ability) -> str | None:
         known = ", ".join(sorted(ability.serves)) or "nothing"
         return f" and has no handler for {want.image!r} (it has: {known})"
     if want.asks and not want.asks <= ability.options:
-        missing = ", ".join(OPTIONS[name].flag for name in sorted(want.asks - ability.options))
+        missing = ", ".join(OPTIONS[name].flag for name in sorted((want.asks - ability.options) & OPTIONS.keys()))
+        if not missing:
+            has, without = mounts_in(ability.options), mounts_in(want.asks - ability.options)
+            return f" and has no mount {', '.join(without)} (it has: {', '.join(has) or 'none'})"
         return f", which does not carry out {missing} there, or not in this version of hecaton-gpu: its log says why"
     return None
 

@@ -19,7 +19,7 @@ from hecaton.server.accounts.permissions import Action
 from hecaton.server.accounts.registry import Checked
 from hecaton.server.accounts.resolver import Resolver
 from hecaton.server.clock import Clock, uuid7
-from hecaton.store.port import Database
+from hecaton.store.port import Database, Store
 from hecaton.wire import api
 
 MAX_NAME = 64
@@ -120,11 +120,23 @@ class Directory:
         self._users[user.id] = user
         self._revoke(user.id)
 
-    async def set_role(self, name: str, role: Role) -> api.UserView:
-        """What he began under another role ends; his tokens hold for the new one. Conflict for the last admin."""
+    async def change_user(self, name: str, change: api.UserChange) -> api.UserView:
+        """What he began under another role ends; his tokens hold for the new one. Conflict for the last admin,
+        BadRequest where nothing is to change."""
         known = self.user_by_name(name)
         stored = known.name if known is not None else name
-        user = await self._database.write(lambda store: store.set_role(stored, role))
+        role, uid = change.role, change.uid
+        if role is None and isinstance(uid, msgspec.UnsetType):
+            raise BadRequest("nothing is to change", "A user has a role and a uid.")
+
+        def write(store: Store) -> User:
+            changed = None if role is None else store.set_role(stored, role)
+            if not isinstance(uid, msgspec.UnsetType):
+                changed = store.set_uid(stored, uid)
+            assert changed is not None
+            return changed
+
+        user = await self._database.write(write)
         self._users[user.id] = user
         if known is None or known.role is not user.role:
             self._revoke(user.id)
@@ -306,4 +318,4 @@ def _check_env(env: dict[str, str] | None) -> None:
 
 
 def _user_view(user: User) -> api.UserView:
-    return api.UserView(user.name, user.role, user.created_at)
+    return api.UserView(user.name, user.role, user.created_at, user.uid)

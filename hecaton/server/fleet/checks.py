@@ -11,6 +11,7 @@ import msgspec
 
 from hecaton.core.content import NAMES, advice_on, fault_of, kind_of_rest
 from hecaton.core.doors import carried_out
+from hecaton.core.files import mounts
 from hecaton.core.model import INLINE_LIMIT, Body, Failure, Kind, Reason
 from hecaton.core.options import EVERYWHERE
 from hecaton.core.placement.matching import Ability
@@ -94,7 +95,8 @@ def _weight(message: FromWorker) -> int:
 def ability(hello: Hello) -> Ability:
     serves = None if hello.serves is None else frozenset(hello.serves)
     options = EVERYWHERE if hello.options is None else frozenset(hello.options)
-    return Ability(serves, carried_out(hello.doors, any_image=serves is None), options)
+    has = mounts.as_asks(hello.mounts)
+    return Ability(serves, carried_out(hello.doors, any_image=serves is None), options | has)
 
 
 def enrolled(hello: Hello, slots: int, name: str) -> Hello:

@@ -132,4 +132,5 @@ def assigned(job: Claimed, claim: Claim, lane: Lane, image: Image) -> Assignment
         file=file,
         args=spec.args,
         options=joined(options_of(spec), claim.defaults),
+        uid=job.uid,
     )

@@ -22,6 +22,7 @@ import structlog
 
 from hecaton.core.errors import Unavailable
 from hecaton.core.model import Image, WorkerId
+from hecaton.core.options import demands
 from hecaton.core.placement.matching import Lane, Want, place, warm_key
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.images.pulls import Pulls
@@ -125,7 +126,7 @@ class Scheduler:
         """By the key under which the store has its jobs: another release may have made it, and by other rules."""
         state = self._lanes.get(key)
         if state is None:
-            state = self._lanes[key] = LaneState(key, lane, asks=frozenset(name for name, _ in lane.asks))
+            state = self._lanes[key] = LaneState(key, lane, asks=demands(lane.asks))
         state.used_at = self._now()
         return state
 

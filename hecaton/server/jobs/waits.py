@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hecaton.core.batches import lane_of
 from hecaton.core.model import Job, JobState
+from hecaton.core.options import demands
 from hecaton.core.placement.matching import Want, refusal, why_waiting
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.fleet.lanes import needs
@@ -25,7 +26,7 @@ class Waits:
         if job.state is not JobState.IN_QUEUE:
             return self._why_there(job)
         image = self._directory.image(job.image_id)
-        asks = frozenset(name for name, _ in lane_of(job.owner_id, job.image_id, job.spec).asks)
+        asks = demands(lane_of(job.owner_id, job.image_id, job.spec).asks)
         name = image.name if image else job.image
         want = Want(job.lane, name, job.spec.mode, None, 1, 0, job.created_at, asks=needs(asks, image))
         without = self._pulls.why(name)

@@ -125,8 +125,8 @@ class Api:
 
     async def update_user(self, call: Call) -> api.UserView:
         change: UserChange = decode(await call.body(), UserChange)
-        call.target = f"{call.params['name']}: {change.role}"
-        return await self._directory.set_role(call.params["name"], change.role)
+        call.target = f"{call.params['name']}: {change}"
+        return await self._directory.change_user(call.params["name"], change)
 
     async def delete_user(self, call: Call) -> None:
         await self._directory.delete_user(call.caller, call.params["name"])
@@ -349,7 +349,7 @@ class Api:
             Route("GET", "/healthz", know, self.health, "Does the server work", None, api.Health),
             Route("GET", "/v1/users", users, self.list_users, "All users", None, list[api.UserView]),
             Route("POST", "/v1/users", users, self.create_user, "Create a user", api.NewUser, api.UserView, 201),
-            Route("PATCH", account, users, self.update_user, "Change a user's role", UserChange, api.UserView),
+            Route("PATCH", account, users, self.update_user, "Change a user", UserChange, api.UserView),
             Route("DELETE", account, users, self.delete_user, "Delete a user", status=204),
             Route("PUT", account + "/password", change, self.set_password, "New password", api.NewPassword, status=204),
             Route("GET", "/v1/images", see_images, self.list_images, "All images, one's own too", None, many_images),

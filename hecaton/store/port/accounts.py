@@ -44,6 +44,9 @@ class Accounts(Protocol):
     def set_role(self, name: str, role: Role) -> User:
         """NotFound; Conflict if there would be no admin any more."""
 
+    def set_uid(self, name: str, uid: int | None) -> User:
+        """As whom his jobs write into folders of the machines; None: nobody says any more. NotFound."""
+
     def homes(self, since: float) -> list[Home]:
         """Used after that time; of each user the oldest first. A deleted user has none."""
 

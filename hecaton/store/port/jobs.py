@@ -70,6 +70,7 @@ class Claimed(msgspec.Struct, frozen=True):
     payload: Body
     key: str
     claim: int  # position in the list of claims it answers
+    uid: int | None = None  # its owner's, on the machines
 
 
 class AttemptEnd(msgspec.Struct, frozen=True):

@@ -86,6 +86,7 @@ class SqliteStore:
         self.set_password = accounts.set_password
         self.delete_user = accounts.delete_user
         self.set_role = accounts.set_role
+        self.set_uid = accounts.set_uid
         self.add_key = accounts.add_key
         self.use_key = accounts.use_key
         self.homes = accounts.homes

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from hecaton.core.files.mounts import MAX_UID
 from hecaton.core.model import KeyScope, Role
 from hecaton.wire.api.base import Reply, Request
 
@@ -36,9 +37,12 @@ class NewPassword(Request, frozen=True):
 
 
 class UserView(Reply, frozen=True):
+    """`uid`: the number of the user of the machines as whom his jobs write into their folders."""
+
     username: str
     role: Role
     created_at: float
+    uid: int | None = None
 
 
 LONGEST_AGE = 3650 * 86400.0
@@ -91,9 +95,15 @@ class Enrolment(Request, frozen=True):
 
 
 class UserChange(Request, frozen=True):
-    """What an admin makes of a user."""
+    """What an admin makes of a user; what is left out stays. `uid`: as whom, on the machines, his jobs write into
+    folders of theirs (mounts); null takes it back."""
 
-    role: Role
+    role: Role | None = None
+    uid: Annotated[int, msgspec.Meta(ge=1, le=MAX_UID)] | msgspec.UnsetType | None = msgspec.UNSET
+
+    def __str__(self) -> str:
+        said = [] if self.role is None else [str(self.role)]
+        return ", ".join([*said, *([] if self.uid is msgspec.UNSET else [f"uid {self.uid or 'none'}"])])
 
 
 class Clear(Request, frozen=True):

@@ -184,7 +184,7 @@ class LiveContainer:
             door = await self._make_ready()
             if self._exchange is not None:
                 self._exchange.begin_early(self._first.ref)
-            spec = self._plan.spec(prepared, door)
+            spec = await self._plan.spec(prepared, door)
             if self._exchange is not None and door.begins_at_start and not self._exchange.may_begin(self._first):
                 await self._fail(Reason.RELEASED, UNHEARD.message)
                 return

@@ -77,9 +77,11 @@ class Plan:
         gpu = self.gpus[0].uuid if self.gpus else None
         return Placed(self.name, self.slot, gpu, first, nonce, self._site.boot, self._site.now(), LAYOUT)
 
-    def spec(self, prepared: Prepared, door: Door) -> ContainerSpec:
-        job = self.first
+    async def spec(self, prepared: Prepared, door: Door) -> ContainerSpec:
+        """Raises RuntimeFault for a mount that is not to be had, OSError."""
+        job, folders = self.first, self._site.folders
         folder = self._site.folder / self.name
+        shared = await asyncio.to_thread(folders.binds, job, folder)
         return ContainerSpec(
             id=self.name,
             name=f"hecaton-{self._site.worker_id[:8]}-{self.name}",
@@ -97,5 +99,6 @@ class Plan:
             gpus=tuple(gpu.uuid for gpu in self.gpus),
             commands=door.commands(job, self._kept),
             options=job.options,
-            binds=(Bind(str(folder / OUTPUTS_NAME), OUTPUTS),),
+            binds=(Bind(str(folder / OUTPUTS_NAME), OUTPUTS), *shared),
+            uid=folders.uid_of(job),
         )

@@ -1,6 +1,11 @@
-"""Files of jobs on the worker's disk.
+"""Files of jobs on the worker's disk, and what else of this machine a container sees.
 
 - `made`: What attempts have put into /outputs, from their end until the server has it.
 - `reading`: Reads what an attempt has made, in loads that can be sent one after the other.
 - `walk`: Everything in a folder that a container has filled, whatever it has put there.
+- `mounts`: The folders of this machine that its admins let jobs ask for, by name: what the file says, and what a job
+  gets of it.
+- `folders`: The folders of this machine that a container sees beside its channel folder: mounts, a cache, room for what
+  is fast and need not last.
+- `caches`: What jobs keep in `/cache` is bounded: what was used least recently goes.
 """

@@ -27,7 +27,8 @@ from hecaton.worker.memory.records import Ended, Forgotten, Given, Gone, Placed,
 from hecaton.worker.memory.tail import FRAME, Tail
 
 VERSION = 4
-"""Goes up with every field or record that is appended. 3 does not say what the place of a job holds."""
+"""Goes up with every field or record that is appended. 3 does not say what the place of a job holds, nor as whom it
+runs."""
 
 MAGIC = b"HECATON"
 """In front of the first record, and then a byte with the version."""

@@ -66,7 +66,7 @@ class DockerRuntime:
     name = "docker"
     serves = None
     doors = frozenset(Mode)
-    options = frozenset({"entrypoint", "env", "port", "ready"})
+    options = frozenset({"entrypoint", "env", "mount", "port", "ready"})
 
     def __init__(self, worker_id: str, *, shm_size: int = DEFAULT_SHM_SIZE) -> None:
         self._worker_id = worker_id
@@ -334,7 +334,8 @@ def configuration(
             "Mounts": _mounts(spec),
         },
     }
-    return config | {"WorkingDir": WORKDIR} if any(bind.target == WORKDIR for bind in spec.binds) else config
+    where = {"WorkingDir": WORKDIR} if any(bind.target == WORKDIR for bind in spec.binds) else {}
+    return config | where | ({} if spec.uid is None else {"User": f"{spec.uid}:{spec.uid}"})
 
 
 def run_by(spec: ContainerSpec, command: CommandLine | None) -> tuple[list[str], list[str]]:
@@ -361,9 +362,8 @@ def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
 
 def _bind(bind: Bind) -> dict[str, Any]:
     """Without the mounts below it: an engine before 25 would let a container write to those of a read-only one."""
-    alone = {"NonRecursive": True, "Propagation": "rprivate"}
-    where = {"Source": bind.source, "Target": bind.target}
-    return {"Type": "bind", **where, "ReadOnly": bind.read_only, "BindOptions": alone}
+    how = {"ReadOnly": bind.read_only, "BindOptions": {"NonRecursive": True, "Propagation": "rprivate"}}
+    return {"Type": "bind", "Source": bind.source, "Target": bind.target, **how}
 
 
 def _environment(spec: ContainerSpec, first: Sequence[str]) -> dict[str, str]:

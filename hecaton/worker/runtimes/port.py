@@ -41,6 +41,15 @@ FOLDER_VARIABLES = {
 }
 """In which variable of its environment a container finds which of its folders: not every runtime can put them there."""
 
+CACHE_VARIABLES = {
+    "XDG_CACHE_HOME": "",
+    "HF_HOME": "/huggingface",
+    "TORCH_HOME": "/torch",
+    "PIP_CACHE_DIR": "/pip",
+    "UV_CACHE_DIR": "/uv",
+}
+"""What makes programs keep there, and where, what they fetch: set unless the image or the job says otherwise."""
+
 GROUP_VARIABLE = "HECATON_GROUP_SIGNALS"
 """Set where `stop` sends SIGTERM to the whole process group of what the container was started with. For the launchers,
 which take it out of the environment."""
@@ -138,7 +147,8 @@ class Bind(msgspec.Struct, frozen=True):
 
 class ContainerSpec(msgspec.Struct, frozen=True):
     """`folder`: the channel folder on this host. `python`: the folder to appear at PYTHON_TARGET. `binds`: the folders
-    of its job; one at WORKDIR is the current folder of what it is started with.
+    of its job; one at WORKDIR is the current folder of what it is started with. `uid`: as whom it runs, user and group;
+    None: as its image says.
 
     `commands`: None: the image's own. `env`: the runtime adds where the folders appear."""
 
@@ -154,6 +164,7 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     commands: Commands | None = None
     options: Options = NOTHING_ASKED
     binds: tuple[Bind, ...] = ()
+    uid: int | None = None
 
 
 class ProcMark(msgspec.Struct, frozen=True):

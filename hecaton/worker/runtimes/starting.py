@@ -7,7 +7,16 @@ import posixpath
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from hecaton.core.model import Reason
-from hecaton.worker.runtimes.port import CHANNEL_TARGET, FOLDER_VARIABLES, CommandLine, ContainerSpec, RuntimeFault
+from hecaton.worker.runtimes.port import (
+    CACHE,
+    CACHE_VARIABLES,
+    CHANNEL_TARGET,
+    FOLDER_VARIABLES,
+    SCRATCH,
+    CommandLine,
+    ContainerSpec,
+    RuntimeFault,
+)
 
 _TO_GROUP = frozenset({"tini", "tini-static", "docker-init", "dumb-init"})
 _TO_ONE = frozenset({"-c", "--single-child"})  # options of dumb-init
@@ -36,12 +45,18 @@ def environment(spec: ContainerSpec, around: Mapping[str, str], folder: str, pyt
     targets, else they are where they are on this host."""
     own_path = spec.env.get("PYTHONPATH") or around.get("PYTHONPATH")
     path = f"{python}:{own_path}" if own_path else python
-    return {**spec.env, **_of_folders(spec, folder), "HECATON_DIR": folder, "PYTHONPATH": path}
+    usual, named = _of_folders(spec, around, folder)
+    return {**usual, **spec.env, **named, "HECATON_DIR": folder, "PYTHONPATH": path}
 
 
-def _of_folders(spec: ContainerSpec, folder: str) -> dict[str, str]:
-    where = ((bind.target, bind.target if folder == CHANNEL_TARGET else bind.source) for bind in spec.binds)
-    return {FOLDER_VARIABLES[target]: path for target, path in where if target in FOLDER_VARIABLES}
+def _of_folders(spec: ContainerSpec, around: Mapping[str, str], folder: str) -> tuple[dict[str, str], dict[str, str]]:
+    """What programs go by, unless image or job say otherwise, and what is ours."""
+    where = {bind.target: bind.target if folder == CHANNEL_TARGET else bind.source for bind in spec.binds}
+    named = {FOLDER_VARIABLES[target]: path for target, path in where.items() if target in FOLDER_VARIABLES}
+    usual = {name: where[CACHE] + below for name, below in CACHE_VARIABLES.items()} if CACHE in where else {}
+    if spec.uid is not None and SCRATCH in where:  # the image knows no such user: his home would be /
+        usual["HOME"] = where[SCRATCH]
+    return {name: path for name, path in usual.items() if name not in around}, named
 
 
 class Executables:

@@ -10,6 +10,7 @@ import click
 
 from hecaton.cli.duration import Duration
 from hecaton.core.doors import OF_SOME_WAYS
+from hecaton.core.files import mounts
 from hecaton.core.option_kinds import WRITTEN, Option, ValueKind
 from hecaton.core.options import OPTIONS
 
@@ -54,6 +55,17 @@ def _written(option: Option) -> Callable[[click.Context, click.Parameter, str | 
     return read
 
 
+def _mounts(option: Option) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, str] | None]:
+    def read(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str] | None:
+        """None where there are none."""
+        found = mounts.asked(value)
+        if len(found) < len(value) or not option.allows(found):
+            raise click.BadParameter(f"{' '.join(value)}: expected {option.expected}", ctx, param)
+        return found or None
+
+    return read
+
+
 def job_options(command: F) -> F:
     """Adds a flag for each; a parameter is None where it was not given."""
     return _flags(command, OPTIONS.values())
@@ -76,6 +88,8 @@ def _flag(option: Option) -> Callable[[F], F]:
             f"-{option.name[0]}", option.flag, metavar="KEY=VALUE", multiple=True, callback=_variables,
             help=f"{text} KEY alone: as it is set here.",
         )  # fmt: skip
+    if option.kind is ValueKind.MOUNTS:
+        return click.option(option.flag, metavar="NAME[:/PLACE]", multiple=True, callback=_mounts(option), help=text)
     if option.kind is not ValueKind.FLAG and "default" not in text:
         text = f"{text.removesuffix('.')}; by default {'none' if option.default is None else option.default}."
     if option.kind is ValueKind.FLAG:

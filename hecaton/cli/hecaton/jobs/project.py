@@ -19,6 +19,7 @@ from hecaton.cli.hecaton.context import is_address
 from hecaton.cli.hecaton.jobs.options import OF_SCRIPTS
 from hecaton.cli.suggestions import did_you_mean
 from hecaton.core.errors import BadRequest
+from hecaton.core.files import mounts
 from hecaton.core.option_kinds import Option, ValueKind
 
 FILE = "hecaton.toml"
@@ -86,6 +87,8 @@ def _option(option: Option, value: Any, where: str) -> Any:
             raise BadRequest(f"{where}: {error.message}") from None
     if option.kind is ValueKind.VARIABLES:
         value = _texts(value, f"{where}: {option.name}")
+    if option.kind is ValueKind.MOUNTS and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        value = mounts.asked(value)
     if not option.allows(value):
         fault = option.fault(value)
         hint = None if fault is None else fault.hint

@@ -180,6 +180,8 @@ def _asked(option: Option, value: Any) -> object:
         return f"yes: {option.meaning}" if option.meaning else "yes"
     if option.kind is ValueKind.VARIABLES:
         return ", ".join(value)  # their values may be secrets, which belong on no screen
+    if option.kind is ValueKind.MOUNTS:
+        return ", ".join(f"{name} at {place}" for name, place in value.items())
     return duration(value) if option.kind is ValueKind.SECONDS else value
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
+from typing import Any
 
 import click
+from msgspec import UNSET
 
 from hecaton.cli import output
 from hecaton.cli.hecaton import habits
@@ -14,7 +16,23 @@ from hecaton.cli.hecaton.context import Cli, pass_cli
 from hecaton.cli.hecaton.tree import Group, asked, confirm, yes_option
 from hecaton.cli.suggestions import known
 from hecaton.cli.terminal import Column, ago
+from hecaton.core.files.mounts import MAX_UID
 from hecaton.core.model import Role
+
+
+class Uid(click.ParamType[int]):
+    """The number of a user of the machines, or `none`, which becomes 0."""
+
+    name = "NUMBER"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if text == "none":
+            return 0
+        if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) <= MAX_UID):
+            self.fail(f"{text[:40]!r} is neither none nor the number of a user, as `id -u` shows it", param, ctx)
+        return int(text)
+
 
 ROLES = sorted((role.value for role in Role), key=lambda role: role != Role.USER)  # the usual one first
 
@@ -40,21 +58,36 @@ def create(cli: Cli, username: str, password: str, role: str) -> None:
 def list_users(cli: Cli) -> None:
     """List all users."""
     found = cli.client().users()
-    columns = [Column("USERNAME", flexible=True), Column("ROLE"), Column("CREATED")]
+    columns = [Column("USERNAME", flexible=True), Column("ROLE"), Column("UID"), Column("CREATED")]
     now = cli.client().now()
-    rows = [[view.username, view.role, ago(view.created_at, now)] for view in found]
+    rows = [
+        [view.username, view.role, "" if view.uid is None else str(view.uid), ago(view.created_at, now)]
+        for view in found
+    ]
     cli.show(found, lambda: output.table_lines(columns, rows, "There is no user."))
 
 
 @user.command("update")
 @click.argument("username", shell_complete=users)
-@click.option("--role", type=click.Choice(ROLES), required=True, help="The new role.")
+@click.option("--role", type=click.Choice(ROLES), help="The new role.")
+@click.option("--uid", type=Uid(), help="As whom, on the machines, their jobs write into mounts; none takes it back.")
 @pass_cli
-def update(cli: Cli, username: str, role: str) -> None:
-    """Change a user's role. It holds at once: what they watch ends, and what they ask next is judged by the new one."""
+def update(cli: Cli, username: str, role: str | None, uid: int | None) -> None:
+    """Change a user's role, or as whom their jobs write into folders of the machines.
+
+    A role holds at once: what they watch ends, and what they ask next is judged by the new one. A uid holds for
+    containers that start from then on.
+    """
+    if role is None and uid is None:
+        raise click.UsageError("say what is to change: --role ROLE, --uid NUMBER")
+    number = UNSET if uid is None else uid or None
     with _known(cli, username):
-        changed = cli.client().update_user(username, Role(role))
-    cli.done(changed, f"User {changed.username} has the role {changed.role} now.")
+        changed = cli.client().update_user(username, None if role is None else Role(role), uid=number)
+    said = [] if role is None else [f"has the role {changed.role} now"]
+    if uid is not None:
+        writes = f"as uid {changed.uid}" if changed.uid is not None else "nowhere"
+        said.append(f"writes {writes} into mounts of the machines, in containers that start from now on")
+    cli.done(changed, f"User {changed.username} {' and '.join(said)}.")
 
 
 @user.command("delete")

@@ -104,6 +104,11 @@ class AccountVerbs:
         self._sql("UPDATE user SET role = ? WHERE id = ?", (role.value, user.id))
         return self._named_user(name)
 
+    def set_uid(self, name: str, uid: int | None) -> User:
+        user = self._named_user(name)
+        self._sql("UPDATE user SET uid = ? WHERE id = ?", (uid, user.id))
+        return self._named_user(name)
+
     def _require_other_admin(self, user: User) -> None:
         others = self._first("SELECT 1 FROM user WHERE deleted = 0 AND role = 'admin' AND id <> ?", user.id)
         if user.role is Role.ADMIN and not others:

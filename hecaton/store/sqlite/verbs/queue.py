@@ -37,10 +37,11 @@ class ClaimedRow(msgspec.Struct, gc=False):
     payload_blob: str | None
     payload: bytes | None
     key: str
+    uid: int | None
 
 
 CLAIMED = f"""
-    SELECT {Columns(ClaimedRow, "job", {"owner": "user.name", "payload": "payload.data"}).sql}
+    SELECT {Columns(ClaimedRow, "job", {"owner": "user.name", "uid": "user.uid", "payload": "payload.data"}).sql}
     FROM job CROSS JOIN user ON user.id = job.owner_id LEFT JOIN payload ON payload.seq = job.seq
 """  # noqa: S608
 """To be followed by WHERE."""
@@ -393,4 +394,5 @@ def claimed_of(row: ClaimedRow, attempt: int, position: int) -> Claimed:
         payload=body_of(row.payload_kind, row.payload_size, row.payload_blob, row.payload),
         key=row.key,
         claim=position,
+        uid=row.uid,
     )

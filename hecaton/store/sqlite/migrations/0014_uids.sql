@@ -1,0 +1,3 @@
+-- As whom, on the machines, a user's jobs write into their folders. NULL: no admin has said.
+
+ALTER TABLE user ADD COLUMN uid INTEGER;
