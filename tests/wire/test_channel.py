@@ -57,6 +57,8 @@ def within(kind: Any, limits: msgspec.Meta) -> st.SearchStrategy[Any]:
     if kind is int and limits.ge is not None:
         highest = limits.le if limits.lt is None else limits.lt - 1
         return st.integers(int(limits.ge), int(highest or 0))
+    if kind is float and limits.ge is not None:
+        return st.floats(min_value=float(limits.ge), allow_nan=False)
     if kind in (str, JobId) and limits.max_length is not None:
         return st.text(max_size=min(40, limits.max_length))
     if kind is bytes:
