@@ -20,10 +20,11 @@ All on one event loop. What of it runs in a thread says so.
 - `warden`: The warden of a worker: a second, tiny process in a session of its own, which ends the containers of
   no-overlap jobs when their lease has run out, also while the worker's own process is dead or stopped.
 - `brain/`: What the worker decides.
+- `cards/`: The cards of this machine.
 - `containers/`: The containers of this process, from image to removal.
 - `doors/`: How a running container is spoken to.
 - `files/`: Files of jobs on the worker's disk.
 - `link/`: What passes between the worker and its server.
 - `memory/`: What the worker keeps on disk.
-- `runtimes/`: What runs containers, and the cards that they are given.
+- `runtimes/`: What runs containers.
 """

@@ -28,6 +28,7 @@ from hecaton.worker.brain.events import row
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import Done
 from hecaton.worker.brain.state import WorkerState
+from hecaton.worker.cards.watch import CardWatch
 from hecaton.worker.containers.container import LiveContainer
 from hecaton.worker.containers.live_containers import LiveContainers
 from hecaton.worker.containers.plan import Plan
@@ -49,7 +50,6 @@ from hecaton.worker.memory.outbox import Outbox
 from hecaton.worker.memory.records import Ended
 from hecaton.worker.memory.spool import Spool
 from hecaton.worker.no_overlap import Guard, NoOverlapLease
-from hecaton.worker.runtimes.gpus import CardWatch
 from hecaton.worker.runtimes.port import Runtime
 from hecaton.worker.site import Site
 

@@ -21,7 +21,8 @@ from hecaton.wire.channel import ImageRef
 from hecaton.worker.doors.channel_folder import LAUNCHED_NAME
 from hecaton.worker.runtimes import docker as docker_runtime
 from hecaton.worker.runtimes import python_mount
-from hecaton.worker.runtimes.docker import DockerRuntime, configuration
+from hecaton.worker.runtimes.docker import DockerRuntime
+from hecaton.worker.runtimes.docker_config import configuration
 from hecaton.worker.runtimes.port import (
     CHANNEL_TARGET,
     GROUP_VARIABLE,
@@ -264,7 +265,7 @@ class TestCommands:
         self, runtime: DockerRuntime, base_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As a site may have its engine do: neither the mounts nor the launcher need a place of the image's."""
-        made = docker_runtime.configuration
+        made = configuration
 
         def read_only(*asked: Any) -> dict[str, Any]:
             config = made(*asked)

@@ -12,7 +12,7 @@ GIB = 1 << 30
 
 PROGRAM = """
 import json, sys
-from hecaton.worker.runtimes.gpus import discover
+from hecaton.worker.cards.discovery import discover
 found = discover(deadline=float(sys.argv[1]))
 print(json.dumps([[(gpu.uuid, gpu.name, gpu.memory) for gpu in found.gpus], found.reason]))
 """

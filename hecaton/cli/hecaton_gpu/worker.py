@@ -19,10 +19,10 @@ from hecaton.core.model import KeyScope
 from hecaton.wire.home import ENVIRONMENT
 from hecaton.worker import control
 from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.cards import discovery
 from hecaton.worker.link import registration
 from hecaton.worker.link.link import FINAL_EXIT
 from hecaton.worker.link.registration import WorkerConfig
-from hecaton.worker.runtimes import gpus
 from hecaton.worker.runtimes.port import Runtime, RuntimeFault
 from hecaton.worker.runtimes.starting import in_container
 from hecaton.worker.runtimes.table import RUNTIMES, Wishes
@@ -41,7 +41,7 @@ def run_worker(options: WorkerOptions) -> int:
     with registration.exclusive(config):
         runtime = _runtime(options, config)
         engine = _check(runtime, config.folder)
-        found = gpus.discover()
+        found = discovery.discover()
         output.print_lines(
             output.field_lines(
                 [

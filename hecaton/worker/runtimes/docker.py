@@ -6,7 +6,7 @@ import asyncio
 import json
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,19 +17,14 @@ from aiodocker.containers import DockerContainer
 
 from hecaton.core.model import Mode, Reason
 from hecaton.wire.channel import ImageRef
+from hecaton.worker.runtimes.docker_config import configuration, probe
 from hecaton.worker.runtimes.docker_engine import CONFLICT, NOT_FOUND, Engine, Streams
 from hecaton.worker.runtimes.docker_faults import exit_of, folder_unseen, start_fault
 from hecaton.worker.runtimes.docker_images import Images
 from hecaton.worker.runtimes.docker_names import NameEvents
 from hecaton.worker.runtimes.port import (
     CHANNEL_TARGET,
-    GROUP_VARIABLE,
-    LABEL_CONTAINER,
     LABEL_WORKER,
-    OWN,
-    PYTHON_TARGET,
-    WORKDIR,
-    Bind,
     CommandLine,
     ContainerSpec,
     Exit,
@@ -42,11 +37,7 @@ from hecaton.worker.runtimes.port import (
 )
 from hecaton.worker.runtimes.starting import (
     DEFAULT_SHM_SIZE,
-    PIDS_LIMIT,
     Executables,
-    environment,
-    is_init,
-    signals_group,
 )
 
 _SHORT_SECONDS = 20.0
@@ -308,93 +299,8 @@ class DockerRuntime:
         return await self._engine.call(what, call, _SHORT_SECONDS)
 
 
-def configuration(
-    spec: ContainerSpec, worker_id: str, shm_size: int, command: CommandLine | None = None
-) -> dict[str, Any]:
-    """What the engine is asked for. Nothing of the host but the two folders, and its own cards."""
-    entrypoint, words = run_by(spec, command)
-    first = entrypoint or words  # what the container begins with
-    config: dict[str, Any] = {
-        "Image": spec.image.image_id,
-        "Entrypoint": entrypoint,
-        "Cmd": words,
-        "Env": [f"{key}={value}" for key, value in _environment(spec, first).items()],
-        "Labels": spec.labels | {LABEL_WORKER: worker_id, LABEL_CONTAINER: spec.id},
-        "StopSignal": "SIGTERM",
-        "Healthcheck": {"Test": ["NONE"]},  # the channel tells whether it works
-        "HostConfig": {
-            "Init": not is_init(first),
-            "SecurityOpt": ["no-new-privileges", "label=disable"],
-            "CapDrop": ["NET_RAW"],
-            "PidsLimit": PIDS_LIMIT,
-            "ShmSize": shm_size,
-            "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
-            "RestartPolicy": {"Name": "no"},
-            "DeviceRequests": _cards(spec),
-            "Mounts": _mounts(spec),
-        },
-    }
-    where = {"WorkingDir": WORKDIR} if any(bind.target == WORKDIR for bind in spec.binds) else {}
-    return config | where | ({} if spec.uid is None else {"User": f"{spec.uid}:{spec.uid}"})
-
-
-def run_by(spec: ContainerSpec, command: CommandLine | None) -> tuple[list[str], list[str]]:
-    """Entrypoint and command of a container. `command`: None: the image's own."""
-    words = list(spec.image.command if command is None else command.words)
-    asked_for = spec.options.entrypoint == "image" and (command is None or command.by_entrypoint)
-    return list(spec.image.entrypoint) if asked_for else [], words
-
-
-def _cards(spec: ContainerSpec) -> list[dict[str, Any]]:
-    return [{"DeviceIDs": list(spec.gpus), "Capabilities": [["gpu"]]}] if spec.gpus else []
-
-
-def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
-    """Of the channel folder a container may change what is its own; pipes and the socket need no right to write."""
-    own = ({"Type": "bind", "Source": f"{spec.folder}/{name}", "Target": f"{CHANNEL_TARGET}/{name}"} for name in OWN)
-    return [
-        {"Type": "bind", "Source": spec.folder, "Target": CHANNEL_TARGET, "ReadOnly": True},
-        *own,
-        {"Type": "bind", "Source": spec.python, "Target": PYTHON_TARGET, "ReadOnly": True},
-        *(_bind(bind) for bind in spec.binds),
-    ]
-
-
-def _bind(bind: Bind) -> dict[str, Any]:
-    """Without the mounts below it: an engine before 25 would let a container write to those of a read-only one."""
-    how = {"ReadOnly": bind.read_only, "BindOptions": {"NonRecursive": True, "Propagation": "rprivate"}}
-    return {"Type": "bind", "Source": bind.source, "Target": bind.target, **how}
-
-
-def _environment(spec: ContainerSpec, first: Sequence[str]) -> dict[str, str]:
-    variables = environment(spec, spec.image.env, CHANNEL_TARGET, PYTHON_TARGET)
-    # Where the nvidia runtime is the engine's default it obeys this variable, which CUDA images set to "all".
-    variables["NVIDIA_VISIBLE_DEVICES"] = ",".join(spec.gpus) or "void"
-    # To the engine's init process, which is tini: a signal is for the whole group, not for a shell that waits.
-    variables.setdefault("TINI_KILL_PROCESS_GROUP", "1")
-    if signals_group(first, {**spec.image.env, **variables}):
-        variables[GROUP_VARIABLE] = "1"
-    return variables
-
-
 def _refused(error: DockerError) -> RuntimeFault:
     return RuntimeFault(Reason.WORKER_ERROR, f"the Docker engine refused: {error.message}")
 
 
-def probe(spec: ContainerSpec, worker_id: str, image_id: str) -> dict[str, Any]:
-    """A container that any image can be, on the card and with the folders of this one, and with nothing of its job. Its
-    command is the engine's own init process, which says its version."""
-    return {
-        "Image": image_id,
-        "Entrypoint": ["/sbin/docker-init", "--version"],
-        "Cmd": [],
-        "User": "0",
-        "WorkingDir": "/",
-        "Env": [f"NVIDIA_VISIBLE_DEVICES={','.join(spec.gpus) or 'void'}"],
-        "Labels": {LABEL_WORKER: worker_id, LABEL_CONTAINER: f"{spec.id}-probe"},
-        "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": {"Init": True, "DeviceRequests": _cards(spec), "Mounts": _mounts(spec)},
-    }
-
-
-__all__ = ["DockerRuntime", "configuration"]
+__all__ = ["DockerRuntime"]

@@ -23,7 +23,7 @@ from hecaton.core.errors import BadRequest, HecatonError, TooMany, Unauthenticat
 from hecaton.core.model import KeyScope
 from hecaton.wire.reach.address import parse
 from hecaton.wire.reach.tls import CA_ENVIRONMENT, fingerprint
-from hecaton.worker.runtimes import gpus
+from hecaton.worker.cards import discovery
 
 START_PATIENCE = 60.0
 """Seconds for the server to answer, on a slow machine with a cold disk."""
@@ -102,7 +102,7 @@ def admin_of(site: OwnServer, still_there: Callable[[], None]) -> Client:
 
 def tell_cards() -> None:
     """What there is to compute with, and what is missing for more."""
-    found = gpus.discover()
+    found = discovery.discover()
     for card in found.gpus:
         output.say(f"  card     {card.name}, {card.memory >> 30} GiB")
     if not found.gpus:
