@@ -13,9 +13,9 @@ import pytest
 from hecaton.core.model import Body, Kind, Reason
 from hecaton.testing.runtime import ScriptedContainer, ScriptedRuntime
 from hecaton.wire.channel import Cancel, Note, Started
-from hecaton.worker import containers
 from hecaton.worker.app import serve
 from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.containers import container
 from hecaton.worker.runtimes import port as runtime_port
 from hecaton.worker.runtimes.port import EngineAway, Exit, RuntimeFault
 from tests.worker.brain import assignment, ref
@@ -168,7 +168,7 @@ async def test_a_container_that_ends_before_it_asks_for_work(server: ScriptedSer
 async def test_an_engine_that_cannot_stop_a_container_is_asked_until_it_can(
     server: ScriptedServer, runtime: ScriptedRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(containers, "STOP_RETRY", 0.02)
+    monkeypatch.setattr(container, "STOP_RETRY", 0.02)
     runtime.script.stop_faults = 3
     await server.assign(assignment("a", warm_key="w1"), assignment("b", warm_key="w2"))
     assert (await server.outcome(B)).reason is Reason.OK
