@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,6 +158,13 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def clock_time(then: float, now: float) -> str:
+    """By this machine's clock on the wall: `14:40`, on another day `29 Nov 14:40`."""
+    at = time.localtime(then)
+    same_day = at[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if same_day else "%d %b %H:%M", at)
 
 
 def ago(then: float, now: float) -> str:

@@ -7,6 +7,7 @@ import base64
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -573,6 +574,25 @@ async def test_a_waiting_job_says_why_for_each_worker(server: Running) -> None:
         ("b-busy", "is busy: 1 of 1 slots run other jobs"),
     ]
     assert view["queue_position"] == 0
+
+
+async def _state_of(person: Person, job: str) -> str:
+    return str((await person.job(job))["state"])
+
+
+async def test_who_works_where_a_job_waits_to_is_told_to_everybody_and_nothing_else_of_it(server: Running) -> None:
+    await server.image()
+    ann, bob = await server.user("ann"), await server.user("bob")
+    worker = await server.worker("ada")
+    first = await ann.must("POST", "/v1/jobs", {"image": IMAGE, "input": "secret", "name": "lr-0.1", "timeout": 600})
+    await worker.start()
+    await eventually(partial(_state_of, ann, first["id"]), "IN_PROGRESS")
+    second = await bob.submit(IMAGE)
+    [line] = (await bob.job(second))["waiting"]
+    started = (await ann.job(first["id"]))["started_at"]
+    holder = {"index": first["index"], "owner": "ann", "name": "lr-0.1", "since": started, "ends_by": started + 600}
+    assert line["holders"] == [holder]
+    assert (await bob.call("GET", f"/v1/jobs/{first['id']}")).status == 404
 
 
 async def test_a_worker_gets_no_job_whose_mode_it_does_not_list(server: Running) -> None:

@@ -8,6 +8,7 @@
 - `shell`: `hecaton` without a command: the interactive shell, or, when stdin is no terminal, one command line after
   another.
 - `tree`: The click classes of the command tree: nouns load when they are used; every command takes --json and --server.
+- `why`: `hecaton why`: why a job waits, what it does, or why it failed: one answer.
 - `demo/`: `hecaton demo`.
 - `jobs/`: My work.
 - `machine/`: The first minutes: a server and its worker on this machine, and other machines that join.

@@ -180,7 +180,9 @@ class Jobs:
         parts = await self._database.read(read)
         job = self._permitted(caller, parts.job if parts else None, job_id, Action.SEE_JOBS)
         assert parts is not None
-        return job_view(parts, self._attempts.live.get(job.id), self._waiting.why(job), self._settings.keep_results)
+        holders = await self._waiting.holders() if job.state is JobState.IN_QUEUE else {}
+        why = self._waiting.why(job, holders)
+        return job_view(parts, self._attempts.live.get(job.id), why, self._settings.keep_results)
 
     async def list(self, caller: Caller, sought: Sought, before: int | None, limit: int) -> api.JobPage:
         """Forbidden to who seeks everybody's and may see his own alone."""

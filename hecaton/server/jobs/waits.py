@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from hecaton.core.batches import lane_of
-from hecaton.core.model import Job, JobState
+from hecaton.core.model import Job, JobState, WorkerId
 from hecaton.core.options import demands
 from hecaton.core.placement.matching import Want, refusal, why_waiting
 from hecaton.server.accounts.directory import Directory
@@ -13,16 +15,38 @@ from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.resources import Resources
 from hecaton.wire import api
 
+HOLDERS_SHOWN = 32
+"""Jobs at work that one answer names."""
+
+Holders = dict[WorkerId, tuple[api.Holder, ...]]
+"""Who works on a worker."""
+
 
 class Waits:
     """On the server's event loop: says what memory knows."""
 
     def __init__(self, resources: Resources, directory: Directory, fleet: Fleet, scheduler: Scheduler) -> None:
-        self._clock, self._settings = resources.clock, resources.settings
+        self._clock, self._settings, self._database = resources.clock, resources.settings, resources.database
         self._directory, self._fleet = directory, fleet
         self._scheduler, self._pulls = scheduler, scheduler.pulls
 
-    def why(self, job: Job) -> list[api.Waiting]:
+    async def holders(self) -> Holders:
+        """The job that works on each place, as long as there are few."""
+        at_work = (
+            (member.id, first.ref.job)
+            for member in self._fleet.members.values()
+            for slot in member.slots.values()
+            if (first := next(iter(slot.held.values()), None)) is not None
+        )
+        pairs = list(islice(at_work, HOLDERS_SHOWN))
+        jobs = await self._database.read(lambda store: [store.job(job_id) for _, job_id in pairs]) if pairs else []
+        found: Holders = {}
+        for (worker, _), job in zip(pairs, jobs, strict=True):
+            if job is not None:
+                found[worker] = (*found.get(worker, ()), _holder(job))
+        return found
+
+    def why(self, job: Job, holders: Holders) -> list[api.Waiting]:
         if job.state is not JobState.IN_QUEUE:
             return self._why_there(job)
         image = self._directory.image(job.image_id)
@@ -31,10 +55,11 @@ class Waits:
         want = Want(job.lane, name, job.spec.mode, None, 1, 0, job.created_at, asks=needs(asks, image))
         without = self._pulls.why(name)
         hosts = sorted((member.host() for member in self._fleet.members.values()), key=lambda host: host.name)
-        lines = [
-            api.Waiting(host.name, refusal(want, host) or without.get(host.id) or why_waiting(want, host))
-            for host in hosts
-        ]
+        lines = []
+        for host in hosts:
+            never = refusal(want, host) or without.get(host.id)
+            working = holders.get(host.id, ()) if never is None else ()
+            lines.append(api.Waiting(host.name, never or why_waiting(want, host), working))
         if job.batch_paused is not None:
             lines.insert(0, api.Waiting("*", f"its batch is paused: {job.batch_paused}"))
         if self._scheduler.stopped:
@@ -67,3 +92,10 @@ class Waits:
             others = "one job that runs" if before == 1 else f"{before} jobs"
             return [api.Waiting(member.name, f"has it already, behind {others} on the same slot")]
         return []
+
+
+def _holder(job: Job) -> api.Holder:
+    spec, started_at = job.spec, job.started_at
+    ends_by = None if spec.timeout is None or started_at is None else started_at + spec.timeout
+    since = started_at or job.assigned_at or job.created_at
+    return api.Holder(job.index, job.owner, spec.name or spec.file_name, since, ends_by)

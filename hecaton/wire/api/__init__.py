@@ -45,6 +45,7 @@ from hecaton.wire.api.images import ImageChange, ImageVersion, ImageView, NewIma
 from hecaton.wire.api.jobs import (
     AttemptView,
     BlobRef,
+    Holder,
     JobEvent,
     JobPage,
     JobSummary,
@@ -76,6 +77,7 @@ __all__ = [
     "FileList",
     "FileView",
     "Health",
+    "Holder",
     "ImageChange",
     "ImageVersion",
     "ImageView",

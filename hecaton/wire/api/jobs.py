@@ -42,11 +42,23 @@ class Submitted(Reply, frozen=True):
     duplicate: bool = False  # the idempotency key was known: this is the first job, unchanged
 
 
+class Holder(Reply, frozen=True):
+    """A job that works where another one waits to: everybody may know so much of it. `name`: what its owner calls it,
+    or its file. `ends_by`: it has a time limit."""
+
+    index: int
+    owner: str
+    name: str | None
+    since: float
+    ends_by: float | None = None
+
+
 class Waiting(Reply, frozen=True):
-    """Why one worker does not run a waiting job now."""
+    """Why one worker does not run a waiting job now. `holders`: who works there, a few of them."""
 
     worker: str
     why: str
+    holders: tuple[Holder, ...] = ()
 
 
 class JobSummary(Reply, frozen=True):

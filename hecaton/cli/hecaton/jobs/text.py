@@ -21,6 +21,7 @@ from hecaton.cli.terminal import (
     HarmlessStream,
     ago,
     bar,
+    clock_time,
     duration,
     harmless,
     harmless_json,
@@ -36,7 +37,7 @@ from hecaton.core.image_versions import short
 if TYPE_CHECKING:
     from hecaton.client import Client
     from hecaton.core.option_kinds import Option
-    from hecaton.wire.api import AttemptView, JobSummary, JobView
+    from hecaton.wire.api import AttemptView, Holder, JobSummary, JobView
 
 COPY = 1024 * 1024
 
@@ -109,7 +110,7 @@ def details(view: JobView, now: float, retry_of: str | None) -> list[str]:
     if WAYS[view.mode].takes_payload:
         lines += output.block_lines("payload", _payload(view))
     if not view.state.terminal:
-        lines += _waiting(view)
+        lines += _waiting(view, now)
     if view.state == "FINISHED":
         lines += output.block_lines("result", _result(view))
     if view.failure or view.state in ("FAILED", "CANCELLED"):
@@ -238,19 +239,32 @@ def _result(view: JobView) -> str:
     return msgspec.json.format(raw, indent=2).decode()
 
 
-def waiting_lines(view: JobView) -> list[str]:
-    """Why a job waits, one line for each worker."""
-    # "*" stands for all workers, or for none at all.
-    lines = [waiting.why if waiting.worker == "*" else f"{waiting.worker} {waiting.why}" for waiting in view.waiting]
+def waiting_lines(view: JobView, now: float | None = None) -> list[str]:
+    """Why a job waits, one line for each worker; with `now` also one for each job that works there."""
+    lines = []
+    for waiting in view.waiting:
+        # "*" stands for all workers, or for none at all.
+        lines.append(one_line(waiting.why if waiting.worker == "*" else f"{waiting.worker} {waiting.why}"))
+        if now is not None:
+            lines += [f"  {one_line(_holder(holder, now))}" for holder in waiting.holders]
     return lines or [NOBODY]
 
 
-def _waiting(view: JobView) -> list[str]:
+def _holder(holder: Holder, now: float) -> str:
+    called = f", {holder.name}" if holder.name else ""
+    ends = f", ends by {clock_time(holder.ends_by, now)} (its time limit)" if holder.ends_by is not None else ""
+    return f"job {holder.index} of {holder.owner}{called}, for {duration(now - holder.since)}{ends}"
+
+
+def _waiting(view: JobView, now: float) -> list[str]:
     if view.state != "IN_QUEUE":
         return output.block_lines("why it waits", "\n".join(waiting_lines(view))) if view.waiting else []
+    return output.block_lines("why it waits", "\n".join([*waiting_lines(view, now), *before_it(view)]))
+
+
+def before_it(view: JobView) -> list[str]:
     ahead = view.queue_position
-    before = f"\n{'1 job is' if ahead == 1 else f'{ahead} jobs are'} before it" if ahead else ""
-    return output.block_lines("why it waits", "\n".join(waiting_lines(view)) + before)
+    return [f"{'1 job is' if ahead == 1 else f'{ahead} jobs are'} before it"] if ahead else []
 
 
 def _attempt(attempt: AttemptView, view: JobView, now: float) -> str:
