@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class ScriptedRuntime:
         self.containers: dict[str, ScriptedContainer] = {}
         self.orders: list[str] = []
 
-    async def check(self, folder: Path) -> str:
+    async def check(self, folder: Path, cards: Sequence[str] = ()) -> str:
         return "scripted runtime"
 
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:

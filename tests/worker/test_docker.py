@@ -364,7 +364,9 @@ async def test_a_stop_reaches_what_a_shell_waits_for(runtime: DockerRuntime, act
 
 async def test_a_container_asks_for_its_own_card_only(runtime: DockerRuntime, actor: ImageRef, tmp_path: Path) -> None:
     config = configuration(await spec_for(runtime, actor, tmp_path, gpus=("GPU-0001",)), WORKER, 1 << 20)
-    assert config["HostConfig"]["DeviceRequests"] == [{"DeviceIDs": ["GPU-0001"], "Capabilities": [["gpu"]]}]
+    assert config["HostConfig"]["DeviceRequests"] == [
+        {"Driver": "nvidia", "DeviceIDs": ["GPU-0001"], "Capabilities": [["gpu"]]}
+    ]
     assert "NVIDIA_VISIBLE_DEVICES=GPU-0001" in config["Env"]
 
 

@@ -40,8 +40,8 @@ def run_worker(options: WorkerOptions) -> int:
     config = identity(options)
     with registration.exclusive(config):
         runtime = _runtime(options, config)
-        engine = _check(runtime, config.folder)
         found = discovery.discover()
+        engine = _check(runtime, config.folder, found)
         output.print_lines(
             output.field_lines(
                 [
@@ -78,7 +78,7 @@ def install_worker(options: WorkerOptions) -> None:
     """Check what can be checked first, so that a service that is installed also works."""
     units.require(f"hecaton-gpu install {options.server}")
     config = identity(options)
-    _check(_runtime(options, config), config.folder)
+    _check(_runtime(options, config), config.folder, discovery.discover())
     leave_to_next(options.unit)
     units.install(service(options, config))
     output.say(f"Installed the service {options.unit} as worker {config.name!r} of {config.url}.")
@@ -193,10 +193,10 @@ def _runtime(options: WorkerOptions, config: WorkerConfig) -> Runtime:
     return RUNTIMES[options.runtime].make(config.worker_id, wishes)
 
 
-def _check(runtime: Runtime, folder: Path) -> str:
+def _check(runtime: Runtime, folder: Path, found: discovery.Discovery) -> str:
     async def ask() -> str:
         try:
-            return await runtime.check(folder)
+            return await runtime.check(folder, [gpu.uuid for gpu in found.gpus])
         finally:
             await runtime.close()  # its connections belong to this short event loop
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from aiodocker.containers import DockerContainer
 
 from hecaton.core.model import Mode, Reason
 from hecaton.wire.channel import ImageRef
-from hecaton.worker.runtimes.docker_config import configuration, probe
+from hecaton.worker.runtimes.docker_config import cdi_name, configuration, probe
 from hecaton.worker.runtimes.docker_engine import CONFLICT, NOT_FOUND, Engine, Streams
 from hecaton.worker.runtimes.docker_faults import exit_of, folder_unseen, start_fault
 from hecaton.worker.runtimes.docker_images import Images
@@ -67,9 +67,13 @@ class DockerRuntime:
         self._names = NameEvents(self._engine)
         self._executables = Executables()
         self._ran_last: str | None = None  # id of an image
+        self._named: frozenset[str] = frozenset()  # devices that the engine gives by CDI
 
-    async def check(self, folder: Path) -> str:
+    async def check(self, folder: Path, cards: Sequence[str] = ()) -> str:
         try:
+            podman = await self._ask("tell its version", self._engine.is_podman())
+            if podman and cards:
+                raise _drops_cards(len(cards))
             info = await self._ask("tell its version", self._engine.client.system.info())
         except DockerError as error:
             raise _refused(error) from error
@@ -236,7 +240,7 @@ class DockerRuntime:
         return container.id
 
     async def _create(self, spec: ContainerSpec, command: CommandLine | None) -> DockerContainer:
-        config = configuration(spec, self._worker_id, self._shm_size, command)
+        config = configuration(spec, self._worker_id, self._shm_size, command, await self._by_cdi(spec))
         containers = self._engine.client.containers
         try:
             return await self._ask("create a container", containers.create(config, name=spec.name))
@@ -246,12 +250,20 @@ class DockerRuntime:
             name = f"{spec.name}-{uuid.uuid4().hex[:8]}"  # the name is for people: a clash must not block a job
             return await self._ask("create a container", containers.create(config, name=name))
 
+    async def _by_cdi(self, spec: ContainerSpec) -> bool:
+        """Does the engine know the cards of this container by their CDI names? Those that it did not know a moment ago
+        may have come with a new driver."""
+        asked = {cdi_name(uuid) for uuid in spec.gpus}
+        if not asked <= self._named:
+            self._named = await self._ask("list its devices", self._engine.given_by_name())
+        return bool(asked) and asked <= self._named
+
     async def _starts_what_ran_before(self, spec: ContainerSpec) -> bool | None:
         """None: nobody can tell. Nothing has run here yet, or the engine is away."""
         if self._ran_last is None:
             return None
-        config = probe(spec, self._worker_id, self._ran_last)
         try:
+            config = probe(spec, self._worker_id, self._ran_last, await self._by_cdi(spec))
             name = f"{spec.name}-probe-{uuid.uuid4().hex[:8]}"
             container = await self._ask("create a container", self._engine.client.containers.create(config, name=name))
             try:
@@ -297,6 +309,15 @@ class DockerRuntime:
 
     async def _ask(self, what: str, call: Coroutine[Any, Any, T]) -> T:
         return await self._engine.call(what, call, _SHORT_SECONDS)
+
+
+def _drops_cards(count: int) -> RuntimeFault:
+    return RuntimeFault(
+        Reason.WORKER_ERROR,
+        f"this engine is Podman, which starts containers without the cards that are asked for, and says nothing of it;"
+        f" this machine has {count}",
+        "Install Docker and the NVIDIA container toolkit here, and stop podman.socket or set DOCKER_HOST to Docker's.",
+    )
 
 
 def _refused(error: DockerError) -> RuntimeFault:

@@ -21,16 +21,17 @@ from hecaton.worker.runtimes.starting import PIDS_LIMIT, environment, is_init, s
 
 
 def configuration(
-    spec: ContainerSpec, worker_id: str, shm_size: int, command: CommandLine | None = None
+    spec: ContainerSpec, worker_id: str, shm_size: int, command: CommandLine | None = None, cdi: bool = False
 ) -> dict[str, Any]:
-    """What the engine is asked for. Nothing of the host but the two folders, and its own cards."""
+    """What the engine is asked for. Nothing of the host but the two folders, and its own cards. `cdi`: it knows these
+    by their CDI names."""
     entrypoint, words = run_by(spec, command)
     first = entrypoint or words  # what the container begins with
     config: dict[str, Any] = {
         "Image": spec.image.image_id,
         "Entrypoint": entrypoint,
         "Cmd": words,
-        "Env": [f"{key}={value}" for key, value in _environment(spec, first).items()],
+        "Env": [f"{key}={value}" for key, value in _environment(spec, first, cdi).items()],
         "Labels": spec.labels | {LABEL_WORKER: worker_id, LABEL_CONTAINER: spec.id},
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},  # the channel tells whether it works
@@ -42,7 +43,7 @@ def configuration(
             "ShmSize": shm_size,
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
             "RestartPolicy": {"Name": "no"},
-            "DeviceRequests": _cards(spec),
+            "DeviceRequests": _cards(spec, cdi),
             "Mounts": _mounts(spec),
         },
     }
@@ -57,8 +58,19 @@ def run_by(spec: ContainerSpec, command: CommandLine | None) -> tuple[list[str],
     return list(spec.image.entrypoint) if asked_for else [], words
 
 
-def _cards(spec: ContainerSpec) -> list[dict[str, Any]]:
-    return [{"DeviceIDs": list(spec.gpus), "Capabilities": [["gpu"]]}] if spec.gpus else []
+def _cards(spec: ContainerSpec, cdi: bool) -> list[dict[str, Any]]:
+    """With a driver in any case: of several that can give a GPU, an engine that is told none takes any. By CDI names
+    nothing else may be said."""
+    if not spec.gpus:
+        return []
+    if cdi:
+        return [{"Driver": "cdi", "DeviceIDs": [cdi_name(uuid) for uuid in spec.gpus]}]
+    return [{"Driver": "nvidia", "DeviceIDs": list(spec.gpus), "Capabilities": [["gpu"]]}]
+
+
+def cdi_name(uuid: str) -> str:
+    """Of a card, as NVIDIA's container toolkit names it."""
+    return f"nvidia.com/gpu={uuid}"
 
 
 def _mounts(spec: ContainerSpec) -> list[dict[str, Any]]:
@@ -78,10 +90,10 @@ def _bind(bind: Bind) -> dict[str, Any]:
     return {"Type": "bind", "Source": bind.source, "Target": bind.target, **how}
 
 
-def _environment(spec: ContainerSpec, first: Sequence[str]) -> dict[str, str]:
+def _environment(spec: ContainerSpec, first: Sequence[str], cdi: bool) -> dict[str, str]:
     variables = environment(spec, spec.image.env, CHANNEL_TARGET, PYTHON_TARGET)
     # Where the nvidia runtime is the engine's default it obeys this variable, which CUDA images set to "all".
-    variables["NVIDIA_VISIBLE_DEVICES"] = ",".join(spec.gpus) or "void"
+    variables["NVIDIA_VISIBLE_DEVICES"] = _visible(spec, cdi)
     # To the engine's init process, which is tini: a signal is for the whole group, not for a shell that waits.
     variables.setdefault("TINI_KILL_PROCESS_GROUP", "1")
     if signals_group(first, {**spec.image.env, **variables}):
@@ -89,7 +101,12 @@ def _environment(spec: ContainerSpec, first: Sequence[str]) -> dict[str, str]:
     return variables
 
 
-def probe(spec: ContainerSpec, worker_id: str, image_id: str) -> dict[str, Any]:
+def _visible(spec: ContainerSpec, cdi: bool) -> str:
+    """By CDI names they are there already."""
+    return "void" if cdi else ",".join(spec.gpus) or "void"
+
+
+def probe(spec: ContainerSpec, worker_id: str, image_id: str, cdi: bool = False) -> dict[str, Any]:
     """A container that any image can be, on the card and with the folders of this one, and with nothing of its job. Its
     command is the engine's own init process, which says its version."""
     return {
@@ -98,11 +115,11 @@ def probe(spec: ContainerSpec, worker_id: str, image_id: str) -> dict[str, Any]:
         "Cmd": [],
         "User": "0",
         "WorkingDir": "/",
-        "Env": [f"NVIDIA_VISIBLE_DEVICES={','.join(spec.gpus) or 'void'}"],
+        "Env": [f"NVIDIA_VISIBLE_DEVICES={_visible(spec, cdi)}"],
         "Labels": {LABEL_WORKER: worker_id, LABEL_CONTAINER: f"{spec.id}-probe"},
         "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": {"Init": True, "DeviceRequests": _cards(spec), "Mounts": _mounts(spec)},
+        "HostConfig": {"Init": True, "DeviceRequests": _cards(spec, cdi), "Mounts": _mounts(spec)},
     }
 
 
-__all__ = ["configuration", "probe"]
+__all__ = ["cdi_name", "configuration", "probe"]

@@ -27,6 +27,9 @@ _DOOR_SECONDS = 2.0
 NEWEST_API = (1, 44)
 """Of the versions that remove what is used here, the last one before: Podman's newest, and the oldest of Docker 29."""
 
+DISCOVERS_API = (1, 50)
+"""The first version that tells by which names devices can be had."""
+
 _CONTAINER_HINT = (
     "This worker runs in a container: it needs the engine of its machine, -v /var/run/docker.sock:/var/run/docker.sock"
 )
@@ -41,8 +44,12 @@ T = TypeVar("T")
 class _CappedDocker(Docker):
     """Speaks the engine's version of the API, but no newer one than has been tried here."""
 
+    newest: tuple[int, ...] = ()
+    """Of the versions that the engine speaks; empty: it has not been asked yet."""
+
     async def _check_version(self) -> None:
         await super()._check_version()
+        self.newest = self.newest or _version(self.api_version)
         if _version(self.api_version) > NEWEST_API:
             self.api_version = "v{}.{}".format(*NEWEST_API)
 
@@ -56,11 +63,11 @@ class Engine:
 
     def __init__(self) -> None:
         self.host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
-        self._client: Docker | None = None
+        self._client: _CappedDocker | None = None
         self._connector: aiohttp.BaseConnector | None = None
 
     @property
-    def client(self) -> Docker:
+    def client(self) -> _CappedDocker:
         if self._client is None:
             if self.host.startswith("unix://"):
                 # No limit: each container keeps a connection that waits for its end.
@@ -98,6 +105,23 @@ class Engine:
         async with self.client._query(path, params=dict(params), timeout=aiohttp.ClientTimeout()) as response:
             async for piece in response.content.iter_any():
                 yield piece
+
+    async def given_by_name(self) -> frozenset[str]:
+        """Names of the devices that the engine gives to containers by CDI; none: it has none, or is too old to tell."""
+        client = self.client
+        await client.version()  # it is asked for its versions with the first request
+        if client.newest < DISCOVERS_API:
+            return frozenset()
+        url = client._canonicalize_url("v{}.{}/info".format(*DISCOVERS_API), versioned_api=False)
+        async with client.session.get(url) as response:
+            info = await response.json()
+        found = info.get("DiscoveredDevices") or ()
+        return frozenset(str(device["ID"]) for device in found if device.get("Source") == "cdi")
+
+    async def is_podman(self) -> bool:
+        """It speaks Docker's language, and leaves out what it does not understand of it."""
+        parts = (await self.client.version()).get("Components") or ()
+        return any("podman" in str(part.get("Name")).lower() for part in parts)
 
     async def exists(self, container: str, path: str) -> bool:
         """Whether a file is in a container, running or not."""

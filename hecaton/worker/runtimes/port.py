@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -212,9 +212,10 @@ class Runtime(Protocol):
         """Names of the options of a job that change a container (`core.options`), and that it carries out from
         `ContainerSpec.options`."""
 
-    async def check(self, folder: Path) -> str:
+    async def check(self, folder: Path, cards: Sequence[str] = ()) -> str:
         """One line about the engine ("Docker 20.10.24, overlay2"); RuntimeFault says what to install, start or mount.
-        `folder`: the worker's, in which those of its containers will be."""
+        `folder`: the worker's, in which those of its containers will be. `cards`: UUIDs of those that containers are
+        to get; an engine that would start them without is refused."""
         ...
 
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hecaton.core.model import Mode, Reason
@@ -101,7 +101,7 @@ class ProcessRuntime:
     def serves(self) -> tuple[str, ...]:
         return tuple(self._handlers)
 
-    async def check(self, folder: Path) -> str:
+    async def check(self, folder: Path, cards: Sequence[str] = ()) -> str:
         missing = [str(path) for path in self._handlers.values() if not path.is_file()]
         if missing:
             raise RuntimeFault(
