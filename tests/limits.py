@@ -329,6 +329,13 @@ ROWS = (
         "{core.batches.MAX_CAUSES:count}",
         "the rest is counted together",
     ),
+    Row(
+        "Memory of a container whose job asks for none",
+        "all of the machine's but a part in {worker.capacity.RESERVE_PART:count}, which is at least"
+        " {worker.capacity.LEAST_RESERVE:size} and at most {worker.capacity.MOST_RESERVE:size} (`--memory`)",
+        "its job ends with `oom_host`; what jobs ask for is no more than that all together",
+    ),
+    Row("CPUs of one job", "{core.options.MAX_CPUS:count} (`--cpus`)", "400, naming the option"),
     Row("Processes and threads of a container", "{worker.runtimes.starting.PIDS_LIMIT:count}", "no more can be begun"),
     Row(
         "`/dev/shm` of a container",

@@ -32,7 +32,7 @@ class ValueKind(enum.Enum):
     FLAG = enum.auto()
     WORD = enum.auto()  # one of `words`
     VARIABLES = enum.auto()  # of an environment: values by name
-    NUMBER = enum.auto()  # from `low` to `high`, with a point if need be
+    NUMBER = enum.auto()  # more than `low` and at most `high`, with a point if need be
     SIZE = enum.auto()  # bytes as people write them, 24G: `placement.needs.size_of`
     MODELS = enum.auto()  # of cards: `placement.needs.cards_of`
     MOUNTS = enum.auto()  # of the machine that runs it: places by name; people write NAME or NAME:/PLACE
@@ -83,7 +83,7 @@ class Option(msgspec.Struct, frozen=True):
         if self.kind is ValueKind.MOUNTS:
             return mounts.EXPECTED
         if self.kind is ValueKind.NUMBER:
-            return f"a number from {self.low} to {self.high}"
+            return f"a number, more than {self.low} and at most {self.high}"
         if self.kind in WRITTEN:
             return WRITTEN[self.kind][0]
         return "True or False" if self.kind is ValueKind.FLAG else f"one of {', '.join(self.words)}"
@@ -100,7 +100,7 @@ class Option(msgspec.Struct, frozen=True):
         if self.kind is ValueKind.MOUNTS:
             return isinstance(value, dict) and mounts.are_mounts(value)
         if self.kind is ValueKind.NUMBER:
-            return _is_number(value, float) and self.low <= value <= self.high  # type: ignore[operator]
+            return _is_number(value, float) and self.low < value <= self.high  # type: ignore[operator]
         if self.kind in WRITTEN:
             return isinstance(value, str) and self.fault(value) is None
         return isinstance(value, bool) if self.kind is ValueKind.FLAG else value in self.words

@@ -21,6 +21,9 @@ from hecaton.core.errors import BadRequest
 from hecaton.core.files import mounts
 from hecaton.core.option_kinds import LONGEST, MAX_VARIABLES, Changes, Option, ValueKind, shown
 
+MAX_CPUS = 1024
+"""Of one job."""
+
 
 def _asks(kind: ValueKind, text: str, **facts: Any) -> msgspec.Meta:
     """The bounds stand in the API's description; it is `check` that holds them, for its sentences."""
@@ -30,6 +33,8 @@ def _asks(kind: ValueKind, text: str, **facts: Any) -> msgspec.Meta:
         schema = {"exclusiveMinimum": 0, "maximum": LONGEST}
     elif kind is ValueKind.WHOLE:
         schema = {"minimum": option.low, "maximum": option.high}
+    elif kind is ValueKind.NUMBER:
+        schema = {"exclusiveMinimum": option.low, "maximum": option.high}
     elif kind is ValueKind.WORD:
         schema = {"enum": list(option.words)}
     elif kind is ValueKind.VARIABLES:
@@ -115,6 +120,27 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             changes=Changes.PLACEMENT | Changes.CONTAINER, by_worker=True, label="mounts",
         ),
     ] = {}  # fmt: skip
+    cpus: Annotated[
+        float | None,
+        _asks(
+            ValueKind.NUMBER, "CPUs that it gets, and no more; without it, what others leave.", high=MAX_CPUS,
+            changes=Changes.PLACEMENT | Changes.CONTAINER, by_worker=True, by_image=True, label="CPUs",
+        ),
+    ] = None  # fmt: skip
+    memory: Annotated[
+        str | None,
+        _asks(
+            ValueKind.SIZE, "RAM that it gets, and no more, such as 24G; by default all but a reserve of the machine.",
+            changes=Changes.PLACEMENT | Changes.CONTAINER, by_worker=True, by_image=True, label="memory",
+        ),
+    ] = None  # fmt: skip
+    shm: Annotated[
+        str | None,
+        _asks(
+            ValueKind.SIZE, "Of /dev/shm, which data loaders share, such as 8G; by default its worker's --shm-size.",
+            changes=Changes.CONTAINER, by_worker=True, by_image=True, label="shm",
+        ),
+    ] = None  # fmt: skip
 
 
 def _table() -> Mapping[str, Option]:

@@ -10,6 +10,7 @@ All on one event loop. What of it runs in a thread says so.
 - `image_watch`: What names of images mean on this machine: keeps warm containers from going on with an image that their
   name has left, answers the server's questions, and says when something is here that could not be had before.
 - `hearing`: What comes over the link becomes events; what the worker says of itself when it connects.
+- `capacity`: How much of this machine its jobs may have, all together.
 - `control`: The control socket in a worker's folder: whoever may enter that folder asks the worker's process to leave
   what runs to its next process, and waits until it has.
 - `endings`: What is meant by a SIGTERM: stop, or leave what runs to the next process of this worker, or be gone with

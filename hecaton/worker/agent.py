@@ -136,6 +136,7 @@ class Agent:
             boot=self._boot,
             guard=self._guard,
             disk=self._disk,
+            memory=self.state.settings.memory,
             look_at_cards=self._look_at_cards,
             max_result=lambda: self.hearing.max_result,
             miss=self._images.miss,

@@ -54,6 +54,7 @@ class Hearing:
 
     def hello(self) -> Hello:
         self._connections += 1
+        places = self._holdings.places
         return Hello(
             protocol=PROTOCOL,
             version=hecaton.__version__,
@@ -67,6 +68,9 @@ class Hearing:
             doors=tuple(sorted(self._runtime.doors)),
             options=tuple(sorted(self.options)),
             mounts=tuple(sorted(self._site.folders.mounts)),
+            cards=places.infos() if places.gpus else None,
+            cpus=places.cpus,
+            memory=places.memory,
         )
 
     def welcome(self, message: Welcome) -> None:

@@ -37,6 +37,7 @@ class Site(msgspec.Struct, frozen=True):
     guard: Guard
     max_result: Callable[[], int]
     disk: Disk
+    memory: int  # bytes of RAM that a container may have whose job asks for none; 0: all
     look_at_cards: Callable[[], Awaitable[None]]  # what was found, the brain knows when it returns
     miss: Callable[[ImageRef], None]  # an image that could not be had
     say: Callable[[FromWorker], None]  # to a server that speaks of images

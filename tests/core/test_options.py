@@ -29,6 +29,21 @@ from hecaton.core.placement.matching import warm_key
 NAN, INF = float("nan"), float("inf")
 NO_NUMBERS: list[object] = [True, False, "1", "", b"1", [], {}, 1j]
 HUGE: list[object] = [NAN, INF, -INF, 1e300, -1e300, 10**30, -(10**30), 10**5000]
+NO_SIZES: list[object] = [
+    "",
+    "24",
+    "G",
+    "0G",
+    "-1G",
+    "1.5.5G",
+    "24GX",
+    "1e9G",
+    "24 G B",
+    "9" * 600 + "G",
+    24,
+    2.5,
+    True,
+]
 
 SENSELESS: dict[str, list[object]] = {
     "timeout": [0, -1, 0.0, -0.0, 30 * 86400.1, *NO_NUMBERS, *HUGE],
@@ -54,6 +69,9 @@ SENSELESS: dict[str, list[object]] = {
         {"d": "/run"}, {"d": "/run/hecaton/in"}, {"d": "/cache"}, {"d": "/checkpoints/x"}, {"d": "/x", "e": "/x"},
         {"d": "/x", "e": "/x/y"}, {f"d{number}": f"/d{number}" for number in range(17)},
     ],
+    "cpus": [0, -1, 0.0, -0.0, 1025, *NO_NUMBERS, *HUGE],
+    "memory": NO_SIZES,
+    "shm": NO_SIZES,
 }  # fmt: skip
 SENSIBLE: dict[str, list[object]] = {
     "timeout": [None, 1e-9, 1, 90.5, 30 * 86400],
@@ -69,6 +87,9 @@ SENSIBLE: dict[str, list[object]] = {
     "ready": [None, "/", "/health?deep=1"],
     "path": ["/", "/predict", "/v1/chat/completions?x=%20"],
     "mount": [{}, {"data": "/mnt/data"}, {"a-1_b": "/srv/é x", "home": "/srv/éx"}, {"d": "/cached", "e": "/runs"}],
+    "cpus": [None, 1e-2, 1, 2.5, 1024],
+    "memory": [None, "24G", "512M", "1.5 GiB", "24gb"],
+    "shm": [None, "8G", "64M"],
 }
 
 

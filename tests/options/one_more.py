@@ -24,8 +24,8 @@ EDITS = (
     ("core/options.py", "\n\ndef _table() ->", FIELD + "\n\ndef _table() ->"),
     (
         "worker/runtimes/docker.py",
-        '    options = frozenset({"entrypoint", "env", "mount", "port", "ready"})\n',
-        '    options = frozenset({"entrypoint", "env", "mount", "port", "ready", "network"})\n',
+        '"mount", "port", "ready", "shm"})\n',
+        '"mount", "port", "ready", "shm", "network"})\n',
     ),
     (
         "worker/runtimes/docker.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ import pytest
 from hecaton.client import Client, JobFailed, JobHandle
 from hecaton.core.options import OPTIONS
 from hecaton.testing.cluster import LocalCluster
+from hecaton.worker.capacity import capacity
+from hecaton.worker.runtimes.starting import DEFAULT_SHM_SIZE
 from tests.e2e import http_server
 from tests.e2e.commands import mount
 from tests.engine.images import build_image
@@ -21,6 +24,7 @@ IMAGE = "python:3.9-slim"
 SLOW_IMAGE = "slow:1"
 PATIENCE = 60.0
 LOST_AFTER = 2.0
+PAGE = os.sysconf("SC_PAGE_SIZE")
 HANDLER = """
 import os, time
 from hecaton.serverless import start
@@ -32,6 +36,11 @@ def act(job):
         raise ValueError("not yet")
     if "read" in job.input:
         return open(job.input["read"]).read() if os.path.exists(job.input["read"]) else None
+    if "files" in job.input:
+        return next(open(name).read().split() for name in job.input["files"] if os.path.exists(name))
+    if "room" in job.input:
+        found = os.statvfs(job.input["room"])
+        return found.f_blocks * found.f_frsize
     return os.environ.get(job.input.get("name", "SEEN")) if job.input.get("seen") else job.attempt
 
 start(act)
@@ -210,6 +219,47 @@ def _mount(site: Site) -> None:
     site.client.cancel(waits.id)
 
 
+def _refused(site: Site, flag: str, **option: Any) -> None:
+    job = site.submit({}, **option)
+    assert f"does not carry out {flag}" in str(site.client.job(job.id).waiting)
+    site.client.cancel(job.id)
+
+
+def _seen(site: Site, *files: str, **option: Any) -> list[str]:
+    """What control groups of either version say within the container."""
+    answer = site.submit({"files": [f"/sys/fs/cgroup/{name}" for name in files]}, **option).result(PATIENCE)
+    assert isinstance(answer, list)
+    return answer
+
+
+def _cpus(site: Site) -> None:
+    if not site.docker:
+        return _refused(site, "--cpus", cpus=1.5)
+    quota = int(_seen(site, "cpu.max", "cpu/cpu.cfs_quota_us", cpus=1.5)[0])
+    assert quota == 1.5 * int(_seen(site, "cpu.max", "cpu/cpu.cfs_period_us", cpus=1.5)[-1])
+    assert _seen(site, "cpu.max", "cpu/cpu.cfs_quota_us")[0] in ("max", "-1")
+    return None
+
+
+def _memory(site: Site) -> None:
+    if not site.docker:
+        return _refused(site, "--memory", memory="512M")
+    files = ("memory.max", "memory/memory.limit_in_bytes")
+    assert _seen(site, *files, memory="512M") == [str(512 << 20)]
+    assert _seen(site, *files) == [str(capacity().memory // PAGE * PAGE)], "all but the reserve"
+    swap = _seen(site, "memory.swap.max", "memory/memory.memsw.limit_in_bytes", *files, memory="512M")
+    assert swap in (["0"], [str(512 << 20)])
+    return None
+
+
+def _shm(site: Site) -> None:
+    if not site.docker:
+        return _refused(site, "--shm", shm="80M")
+    assert site.submit({"room": "/dev/shm"}, shm="80M").result(PATIENCE) == 80 << 20
+    assert site.submit({"room": "/dev/shm"}).result(PATIENCE) == DEFAULT_SHM_SIZE
+    return None
+
+
 HOLDS: dict[str, Callable[[Site], None]] = {
     "timeout": _timeout,
     "retries": _retries,
@@ -224,6 +274,9 @@ HOLDS: dict[str, Callable[[Site], None]] = {
     "ready": _ready,
     "path": _path,
     "mount": _mount,
+    "cpus": _cpus,
+    "memory": _memory,
+    "shm": _shm,
 }
 
 

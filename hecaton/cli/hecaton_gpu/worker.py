@@ -19,6 +19,7 @@ from hecaton.core.model import KeyScope
 from hecaton.wire.home import ENVIRONMENT
 from hecaton.worker import control
 from hecaton.worker.brain.settings import WorkerSettings
+from hecaton.worker.capacity import capacity
 from hecaton.worker.cards import discovery
 from hecaton.worker.link import registration
 from hecaton.worker.link.link import FINAL_EXIT
@@ -58,12 +59,15 @@ def run_worker(options: WorkerOptions) -> int:
         from hecaton.worker.app import NewerJournal, run
 
         log_to_stderr()
+        has = capacity()
         settings = WorkerSettings(
             slots=options.slots,
             idle_timeout=options.idle_timeout,
             drain_timeout=options.drain_timeout,
             startup_timeout=options.startup_timeout,
             grace=options.grace,
+            cpus=has.cpus,
+            memory=has.memory,
         )
         try:
             return run(config, runtime, found.gpus, settings)

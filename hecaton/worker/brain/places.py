@@ -10,14 +10,15 @@ from hecaton.core.model import Gpu
 from hecaton.core.placement.holds import Holds, Part
 from hecaton.core.placement.packing import Card, Machine, Spot, giving_way
 from hecaton.wire.bounds import MAX_SLOTS
-from hecaton.wire.channel import Assignment
+from hecaton.wire.channel import Assignment, CardInfo
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import NOTHING, Phase, WorkerSlot
 
 
 class Places:
     """`by_number`: the number travels as `slot`. `gpus`: all cards, by UUID; `lost`: why some can be used no more.
-    `waiting`: numbers of places with a job and no room for its container yet, the first came first."""
+    `cpus` and `memory`: what jobs may have, all together. `waiting`: numbers of places with a job and no room for its
+    container yet, the first came first."""
 
     def __init__(self, gpus: tuple[Gpu, ...], settings: WorkerSettings) -> None:
         cards: tuple[Gpu | None, ...] = gpus or (None,) * settings.slots
@@ -26,7 +27,7 @@ class Places:
         self.lost: dict[str, str] = {}
         self.waiting: dict[int, None] = {}
         self._opened: set[int] = set()
-        self._cpus, self._memory = settings.cpus, settings.memory
+        self.cpus, self.memory = settings.cpus, settings.memory
 
     def holds_of(self, assignment: Assignment) -> Holds | None:
         """What its place holds. None: there is no such place, and none can be opened."""
@@ -61,12 +62,16 @@ class Places:
     def _machine(self, taken: Iterable[WorkerSlot]) -> Machine:
         cards = tuple(Card(gpu.uuid, gpu.name, gpu.memory) for gpu in self.gpus.values())
         spots = tuple(spot for slot in taken if (spot := _spot(slot)) is not None)
-        return Machine(cards, spots, self._cpus, self._memory)
+        return Machine(cards, spots, self.cpus, self.memory)
 
     @property
     def unsettled(self) -> bool:
         """Whether places wait, or may have to be closed."""
         return bool(self.waiting or self._opened)
+
+    def infos(self) -> tuple[CardInfo, ...]:
+        """For Hello."""
+        return tuple(CardInfo(gpu, lost=self.lost.get(uuid)) for uuid, gpu in self.gpus.items())
 
     def gpus_of(self, holds: Holds) -> tuple[Gpu, ...]:
         return tuple(self.gpus[uuid] for uuid in holds.uuids)

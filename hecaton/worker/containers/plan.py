@@ -99,6 +99,7 @@ class Plan:
             gpus=tuple(gpu.uuid for gpu in self.gpus),
             commands=door.commands(job, self._kept),
             options=job.options,
+            memory=self._site.memory,
             binds=(Bind(str(folder / OUTPUTS_NAME), OUTPUTS), *shared),
             uid=folders.uid_of(job),
         )

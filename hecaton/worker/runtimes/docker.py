@@ -57,7 +57,7 @@ class DockerRuntime:
     name = "docker"
     serves = None
     doors = frozenset(Mode)
-    options = frozenset({"entrypoint", "env", "mount", "port", "ready"})
+    options = frozenset({"cpus", "entrypoint", "env", "memory", "mount", "port", "ready", "shm"})
 
     def __init__(self, worker_id: str, *, shm_size: int = DEFAULT_SHM_SIZE) -> None:
         self._worker_id = worker_id

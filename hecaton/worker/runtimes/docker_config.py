@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hecaton.core.placement.needs import size_of
 from hecaton.worker.runtimes.port import (
     CHANNEL_TARGET,
     GROUP_VARIABLE,
@@ -18,6 +19,9 @@ from hecaton.worker.runtimes.port import (
     ContainerSpec,
 )
 from hecaton.worker.runtimes.starting import PIDS_LIMIT, environment, is_init, signals_group
+
+_SHARES, _LEAST_SHARES = 1024, 2
+"""Of the kernel, when all want to work: of one CPU, and the fewest that there are."""
 
 
 def configuration(
@@ -39,8 +43,7 @@ def configuration(
             "Init": not is_init(first),
             "SecurityOpt": ["no-new-privileges", "label=disable"],
             "CapDrop": ["NET_RAW"],
-            "PidsLimit": PIDS_LIMIT,
-            "ShmSize": shm_size,
+            **_limits(spec, shm_size),
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
             "RestartPolicy": {"Name": "no"},
             "DeviceRequests": _cards(spec, cdi),
@@ -49,6 +52,19 @@ def configuration(
     }
     where = {"WorkingDir": WORKDIR} if any(bind.target == WORKDIR for bind in spec.binds) else {}
     return config | where | ({} if spec.uid is None else {"User": f"{spec.uid}:{spec.uid}"})
+
+
+def _limits(spec: ContainerSpec, shm_size: int) -> dict[str, int]:
+    """In the engine's words. `shm_size`: bytes of /dev/shm where the job asks for none. What is swapped out would slow
+    down all jobs of the machine: no container gets any of it."""
+    asked = spec.options
+    found = {"PidsLimit": PIDS_LIMIT, "ShmSize": shm_size if asked.shm is None else size_of(asked.shm)}
+    memory = spec.memory if asked.memory is None else size_of(asked.memory)
+    if memory:
+        found |= {"Memory": memory, "MemorySwap": memory}
+    if asked.cpus is not None:
+        found |= {"NanoCpus": round(asked.cpus * 1e9), "CpuShares": max(_LEAST_SHARES, round(asked.cpus * _SHARES))}
+    return found
 
 
 def run_by(spec: ContainerSpec, command: CommandLine | None) -> tuple[list[str], list[str]]:

@@ -161,6 +161,7 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     folder: str
     python: str
     gpus: tuple[str, ...] = ()  # UUIDs of the cards that it may see
+    memory: int = 0  # bytes of RAM that it may have where its job asks for none; 0: all
     commands: Commands | None = None
     options: Options = NOTHING_ASKED
     binds: tuple[Bind, ...] = ()

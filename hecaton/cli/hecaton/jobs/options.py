@@ -101,5 +101,5 @@ def _flag(option: Option) -> Callable[[F], F]:
     if option.kind in WRITTEN:
         return click.option(option.flag, metavar=option.kind.name, callback=_written(option), help=text)
     if option.kind is ValueKind.NUMBER:
-        return click.option(option.flag, type=click.FloatRange(option.low, option.high), help=text)
+        return click.option(option.flag, type=click.FloatRange(option.low, option.high, min_open=True), help=text)
     return click.option(option.flag, type=click.IntRange(min=0) if option.low == 0 else int, help=text)
