@@ -470,6 +470,12 @@ ROWS = (
         "refused",
     ),
     Row(
+        "Small files that are sent together",
+        "{wire.bundles.MAX_BUNDLED:count} files of at most {wire.bundles.SMALL:size}, {wire.bundles.MAX_BUNDLE:size}"
+        " together",
+        "400 or 413; the client sends several bundles",
+    ),
+    Row(
         "Handler files kept on a worker's disk",
         "{worker.memory.spool.FILES_LIMIT:size}",
         "the least recently used go; they are fetched again",

@@ -156,6 +156,7 @@ class JobSpec(Options, frozen=True, omit_defaults=True):
     args: tuple[str, ...] = ()
     name: str | None = None  # what its owner calls it
     tags: tuple[tuple[str, str], ...] = ()
+    workdir: str | None = None  # folder that goes along: content hash of its manifest (`core.files.manifest`)
 
     @property
     def labels(self) -> tuple[tuple[str, str], ...]:

@@ -28,6 +28,8 @@ from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
 from hecaton.server.connections import Connections, memory_here
 from hecaton.server.files.files_api import FilesApi
+from hecaton.server.files.folders import JobFolders
+from hecaton.server.files.folders_api import FoldersApi
 from hecaton.server.files.kept import JobFiles
 from hecaton.server.forwarded import Proxies
 from hecaton.server.metrics.statistics import Statistics
@@ -115,8 +117,9 @@ class Server:
             jobs=parts.jobs,
         )
         files = FilesApi(JobFiles(resources, parts.fleet))
-        others = [*BatchApi(parts.batches).routes(), *UsageApi(parts.usages).routes(), *files.routes()]
-        return self._application([*api.routes(), *others])
+        folders = FoldersApi(JobFolders(resources, parts.fleet, parts.budget))
+        others = [*BatchApi(parts.batches).routes(), *UsageApi(parts.usages).routes()]
+        return self._application([*api.routes(), *others, *files.routes(), *folders.routes()])
 
     async def ensure_admin(self, password: str | None) -> str | None:
         """Make the user `admin` if there is no admin yet. Returns the password if it had to be invented."""

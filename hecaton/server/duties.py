@@ -195,6 +195,7 @@ class Duties:
 
         def forget(store: Store) -> None:
             """Rows and files in the writer's thread, where uploads are entered too: neither can overtake the other."""
+            store.forget_folders(before)
             unused = store.unused_blobs(before)
             store.forget_blobs(unused)
             for sha256 in unused:

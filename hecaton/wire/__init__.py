@@ -2,6 +2,7 @@
 
 - `api/`: HTTP bodies of the people's API under /v1.
 - `bounds`: What a message between server and worker may hold at most.
+- `bundles`: Small files together in one body, to the server and from it: of each its sha256, its size, and its bytes.
 - `carried`: What messages between server and worker carry: assignments, places, cards, outcomes.
 - `channel`: The whole protocol between server and worker.
 - `decoding`: JSON into the types of messages, from any thread.

@@ -31,7 +31,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True):
     worker has said in `Hello` that it carries out; with `no_overlap` it stops the job before the server can give it to
     another worker (`Welcome.lost_after`). `holds`: of the place, which is opened for it if the worker has none of this
     number that holds the same; None: one that the worker has said in `Hello`. `uid`: as whom it may write into folders
-    of the machine."""
+    of the machine. `workdir`: the manifest of the folder that goes along (`core.files.manifest`)."""
 
     ref: AttemptRef
     slot: int
@@ -46,6 +46,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True):
     options: Options = NOTHING_ASKED
     holds: Holds | None = None
     uid: int | None = None
+    workdir: FileRef | None = None
 
 
 class SlotInfo(msgspec.Struct, frozen=True, array_like=True):

@@ -70,6 +70,8 @@ EXPECTED: dict[str, dict[Role, Scope] | str] = {
     "POST /v1/batches/{batch}/retry": OWNERS,
     "PUT /v1/blobs/{sha256}": UPLOADERS,
     "HEAD /v1/blobs/{sha256}": UPLOADERS,
+    "POST /v1/blobs": UPLOADERS,
+    "PUT /v1/folders/{sha256}": UPLOADERS,
     "GET /v1/usage": UPLOADERS,
     "GET /v1/usage/users": ADMIN,
     "POST /v1/usage/clear": OWNERS,
@@ -91,6 +93,7 @@ EXPECTED: dict[str, dict[Role, Scope] | str] = {
     f"GET {WORKER_PATH}": WORKER,
     f"PUT {WORKER_PATH}": WORKER,
     "POST /v1/worker/jobs/{job}/files": WORKER,
+    "POST /v1/worker/jobs/{job}/bundle": WORKER,
 }
 
 

@@ -133,4 +133,5 @@ def assigned(job: Claimed, claim: Claim, lane: Lane, image: Image) -> Assignment
         args=spec.args,
         options=joined(options_of(spec), claim.defaults),
         uid=job.uid,
+        workdir=FileRef(spec.workdir, "workdir") if spec.workdir else None,
     )

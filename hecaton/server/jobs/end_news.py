@@ -32,5 +32,5 @@ def view_at_end(job: NewJob, index: int, owner: str, image: Image, worker: str, 
         said.at, 1, worker, verdict.reason, said.failure, said.exit_code, ended.cancel_requested, job.retry_of,
         payload.kind, payload.size, shown_payload(payload), body.kind if body else None, body.size if body else 0,
         result, result_base64, attempts=(attempt,), name=spec.name, file_name=spec.file_name, args=spec.args,
-        tags=dict(spec.tags), **values_of(spec),
+        tags=dict(spec.tags), workdir=spec.workdir, **values_of(spec),
     )  # fmt: skip

@@ -47,12 +47,18 @@ def require_blobs(store: Store, blobs: Blobs, jobs: Iterable[NewJob], first_item
 
     The same answer for an upload of somebody else as for one that does not exist."""
     wanted: dict[tuple[str, int, int | None], str] = {}
+    folders: set[tuple[str, int]] = set()
     for position, job in enumerate(jobs, first_item or 0):
         if job.payload.blob is not None:
             named = "" if first_item is None else f"item {position}: "
             wanted.setdefault((job.payload.blob, job.owner_id, job.payload.size), named)
         if job.spec.file is not None:
             wanted.setdefault((job.spec.file, job.owner_id, None), "")
+        if job.spec.workdir is not None:
+            folders.add((job.spec.workdir, job.owner_id))
+    for workdir, owner_id in folders:
+        if not store.has_folder(workdir, owner_id):
+            raise NotFound(f"no folder with SHA-256 {workdir[:80]}", "Send it first: PUT /v1/folders/{sha256}")
     for (sha256, owner_id, size), named in wanted.items():
         require_blob(store, blobs, sha256, owner_id, size, named)
 
@@ -81,7 +87,9 @@ def spec_of(request: Shared) -> JobSpec:
     own_name = request.name if isinstance(request, api.NewJob) else None  # a batch's is its own, not its jobs'
     own_name = None if own_name is None else _job_name(own_name)
     tags = _tags(request.tags) if request.tags else ()
-    return JobSpec(request.mode, request.file, name, request.args, own_name, tags, **values_of(request))
+    return JobSpec(
+        request.mode, request.file, name, request.args, own_name, tags, request.workdir, **values_of(request)
+    )
 
 
 def spoken_to(spec: JobSpec, of_image: Options) -> JobSpec:

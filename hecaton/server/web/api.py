@@ -278,11 +278,11 @@ class Api:
             raise NotFound(f"you have uploaded nothing with SHA-256 {sha256}")
 
     async def worker_get(self, call: Call) -> Stream:
-        """A payload or handler file, for the worker that holds the job."""
+        """A payload, a handler file or the manifest of a folder, for the worker that holds the job."""
         job_id, sha256 = JobId(call.params["job"]), require_sha256(call.params["sha256"])
         self._fleet.require_holder(call.worker.id, job_id)
         job = await self._database.read(lambda store: store.job(job_id))
-        if job is None or sha256 not in (job.payload_blob, job.spec.file):
+        if job is None or sha256 not in (job.payload_blob, job.spec.file, job.spec.workdir):
             raise NotFound(f"job {job_id} has no such content")
         return send_blob(self._blobs, sha256)
 

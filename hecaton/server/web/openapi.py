@@ -72,6 +72,7 @@ EXAMPLES: Mapping[type, Any] = {
     Clear: {"older_than": 604800},
     Retry: {"timeout": 7200},
     RetryBatch: {},
+    api.Wanted: {"files": ["0" * 64]},
     api.NewFiles: {"attempt": 1, "first": 0, "files": [{"path": "run/fifo", "size": 0, "why": "it is a pipe"}]},
 }
 

@@ -17,6 +17,8 @@ is away. Contract: tests/contracts/store_contract.py, run on every adapter.
 - `batches`: The part of the port about batches.
 - `blobs`: Large payloads, results and files: who may use which (a part of the port), and the bytes themselves.
 - `files`: The part of the port about the files that attempts have made.
+- `folders`: The part of the port about folders that users send along: which there are, and in which blobs their files
+  are.
 - `jobs`: The part of the port about jobs: what moves them and what shows them.
 - `logs`: The part of the port about the logs of attempts.
 - `meta`: The part of the port about the database as a whole: facts by name, and what it has to do as a copy.

@@ -9,6 +9,7 @@ from hecaton.store.port.accounts import Accounts
 from hecaton.store.port.batches import Batches
 from hecaton.store.port.blobs import BlobRegister
 from hecaton.store.port.files import Files
+from hecaton.store.port.folders import SentFolders
 from hecaton.store.port.jobs import Jobs
 from hecaton.store.port.logs import Logs
 from hecaton.store.port.meta import Meta
@@ -17,7 +18,7 @@ from hecaton.store.port.retention import Retention
 T = TypeVar("T")
 
 
-class Store(Jobs, Batches, Accounts, Logs, BlobRegister, Files, Meta, Retention, Protocol):
+class Store(Jobs, Batches, Accounts, Logs, BlobRegister, Files, SentFolders, Meta, Retention, Protocol):
     """Verbs of one open transaction. For use inside the function that `Database.write` or `read` runs, on its thread;
     never kept."""
 

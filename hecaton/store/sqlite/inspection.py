@@ -24,6 +24,8 @@ _NAMED_BLOBS = """
     UNION ALL SELECT result_blob, result_size, 'result', seq FROM job WHERE result_blob IS NOT NULL
     UNION ALL SELECT file, NULL, 'handler or script', seq FROM job WHERE file IS NOT NULL
     UNION ALL SELECT sha256, NULL, 'made file', seq FROM made_blob
+    UNION ALL SELECT folder_blob.sha256, NULL, 'folder', job_folder.seq FROM job_folder
+      JOIN folder ON folder.sha256 = job_folder.sha256 JOIN folder_blob ON folder_blob.folder = folder.id
 """
 
 _KNOWN_BLOBS = "SELECT DISTINCT sha256 FROM blob"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from hecaton.store.sqlite.made.files import FileVerbs
+from hecaton.store.sqlite.made.folders import FolderVerbs
 from hecaton.store.sqlite.made.logs import LogVerbs
 from hecaton.store.sqlite.statements import Statements
 from hecaton.store.sqlite.tally import Tally
@@ -38,7 +39,7 @@ class SqliteStore:
         self._bind_batches(BatchVerbs(statements, tally, submission, queue))
         self._bind_accounts(AccountVerbs(statements, there))
         self._bind_logs_and_blobs(LogVerbs(statements, tally), BlobVerbs(statements, tally))
-        self._bind_files(FileVerbs(statements, tally))
+        self._bind_files(FileVerbs(statements, tally), FolderVerbs(statements))
         self._bind_housekeeping(
             MetaVerbs(statements), BackupVerbs(statements, queue, views), RetentionVerbs(statements, tally)
         )
@@ -118,11 +119,16 @@ class SqliteStore:
         self.unused_blobs = blobs.unused_blobs
         self.forget_blobs = blobs.forget_blobs
 
-    def _bind_files(self, files: FileVerbs) -> None:
+    def _bind_files(self, files: FileVerbs, folders: FolderVerbs) -> None:
         self.keep_files = files.keep_files
         self.file_sums = files.file_sums
         self.files = files.files
         self.file = files.file
+        self.add_bundled = folders.add_bundled
+        self.find_files = folders.find_files
+        self.add_folder = folders.add_folder
+        self.has_folder = folders.has_folder
+        self.forget_folders = folders.forget_folders
 
     def _bind_housekeeping(self, meta: MetaVerbs, backups: BackupVerbs, retention: RetentionVerbs) -> None:
         self.meta = meta.meta

@@ -40,7 +40,7 @@ from hecaton.wire.api.batches import (
     NewItems,
     RetryBatch,
 )
-from hecaton.wire.api.files import MAX_TOLD, FileList, FileView, NewFiles
+from hecaton.wire.api.files import MAX_TOLD, FileList, FileView, Folder, NewFiles, Wanted
 from hecaton.wire.api.images import ImageChange, ImageVersion, ImageView, NewImage
 from hecaton.wire.api.jobs import (
     AttemptView,
@@ -76,6 +76,7 @@ __all__ = [
     "Enrolment",
     "FileList",
     "FileView",
+    "Folder",
     "Health",
     "Holder",
     "ImageChange",
@@ -107,6 +108,7 @@ __all__ = [
     "UserChange",
     "UserView",
     "Waiting",
+    "Wanted",
     "Whose",
     "WorkerCredentials",
     "WorkerView",

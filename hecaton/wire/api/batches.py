@@ -38,6 +38,7 @@ class NewBatch(Request, Options, frozen=True):
     file_name: str | None = None
     args: tuple[str, ...] = ()
     tags: dict[str, str] = {}  # of each of its jobs
+    workdir: str | None = None  # folder that goes along with each: as in `NewJob`
 
 
 class NewItems(Request, frozen=True):

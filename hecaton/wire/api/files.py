@@ -8,6 +8,7 @@ import msgspec
 
 from hecaton.core.files.kept import MAX_FILES, KeptFile
 from hecaton.wire.api.base import Reply, Request
+from hecaton.wire.bundles import MAX_BUNDLED
 
 MAX_TOLD = 1000
 """Files that a worker tells of in one request, and that one page has at most."""
@@ -20,6 +21,21 @@ class NewFiles(Request, frozen=True):
     attempt: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
     first: Annotated[int, msgspec.Meta(ge=0, lt=MAX_FILES)]
     files: Annotated[tuple[KeptFile, ...], msgspec.Meta(max_length=MAX_TOLD)]
+
+
+class Folder(Reply, frozen=True):
+    """What is missing of a folder: the SHA-256 of each file that the caller has not sent. Nothing: the folder is there,
+    and may go along with jobs."""
+
+    sha256: str
+    missing: tuple[str, ...] = ()
+
+
+class Wanted(Request, frozen=True):
+    """From a worker: files of a job's folder, by their SHA-256. They come in this order, each as its SHA-256 (32
+    bytes), its size (8 bytes, the highest first) and its bytes."""
+
+    files: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_BUNDLED)]
 
 
 class FileView(Reply, frozen=True):

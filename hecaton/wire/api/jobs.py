@@ -34,6 +34,7 @@ class NewJob(Request, Options, frozen=True):
     args: tuple[str, ...] = ()
     name: str | None = None  # what you call it
     tags: dict[str, str] = {}
+    workdir: str | None = None  # folder that goes along: SHA-256 of its manifest, sent before (PUT /v1/folders)
 
 
 class Submitted(Reply, frozen=True):
@@ -125,6 +126,7 @@ class JobView(Reply, Options, frozen=True, omit_defaults=False):
     file_name: str | None = None  # handler or script
     args: tuple[str, ...] = ()
     tags: dict[str, str] = {}
+    workdir: str | None = None  # folder that went along: SHA-256 of its manifest
 
 
 class Whose(enum.StrEnum):

@@ -13,6 +13,7 @@ _UNUSED = """
       AND NOT EXISTS (SELECT 1 FROM job WHERE result_blob = blob.sha256)
       AND NOT EXISTS (SELECT 1 FROM job WHERE file = blob.sha256)
       AND NOT EXISTS (SELECT 1 FROM made_blob WHERE sha256 = blob.sha256)
+      AND NOT EXISTS (SELECT 1 FROM folder_blob WHERE sha256 = blob.sha256)
     GROUP BY sha256 HAVING max(added_at) < ? LIMIT ?
 """
 
@@ -46,3 +47,4 @@ class BlobVerbs:
                 "DELETE FROM blob WHERE sha256 = ? RETURNING owner_id, size", (sha256,)
             ).fetchall():
                 self._tally.add(owner_id, files=-size)
+            self._sql("DELETE FROM bundled WHERE blob = ?", (sha256,))

@@ -63,14 +63,19 @@ class SubmitVerbs:
     def _count_and_label(self, jobs: Sequence[NewJob], rows: Sequence[Row], stored: Sequence[Stored]) -> None:
         sizes: dict[int, int] = {}
         labels: list[tuple[str, str, int]] = []
+        folders: list[tuple[int, str]] = []
         for job, row, one in zip(jobs, rows, stored, strict=True):
             if not one.duplicate:
                 size = JOB_BYTES + len(row[_SPEC]) + len(job.payload.data)  # which is empty where that is a file
                 sizes[job.owner_id] = sizes.get(job.owner_id, 0) + size
                 if job.spec.tags or job.spec.name is not None:
                     labels += [(key, value, one.index) for key, value in job.spec.labels]
+                if job.spec.workdir is not None:
+                    folders.append((one.index, job.spec.workdir))
         if labels:
             self._sql_many("INSERT INTO label (key, value, seq) VALUES (?, ?, ?)", labels)
+        if folders:
+            self._sql_many("INSERT INTO job_folder (seq, sha256) VALUES (?, ?)", folders)
         for owner_id, size in sizes.items():
             self._tally.add(owner_id, payloads=size)
 
