@@ -8,6 +8,7 @@
 - `dispatcher`: Hands out what waits: now, soon, or when its time has come.
 - `lanes`: What the scheduler knows of a lane, and which lanes wait for which work.
 - `members`: Which workers are connected and what they hold: the server's memory of leases.
+- `packed`: Lanes whose jobs need more than a place has anyway, or another one: places are opened for them.
 - `quarantine`: Workers that get nothing new: drained by an admin, or quarantined because their machine failed jobs in a
   row.
 - `revoking`: Which given jobs are asked back, of those that have not started.

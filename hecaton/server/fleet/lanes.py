@@ -9,9 +9,10 @@ import msgspec
 from hecaton.core.doors import WAYS
 from hecaton.core.model import Image, WorkerId
 from hecaton.core.options import EVERYWHERE, NOTHING_ASKED, Options, given, joined, options_of
-from hecaton.core.placement.matching import Lane, warm_key
+from hecaton.core.placement.holds import Holds
+from hecaton.core.placement.matching import Lane, Want, warm_key
 from hecaton.server.fleet.places.kinds import Work
-from hecaton.store.port import Claim, Claimed
+from hecaton.store.port import Claim, Claimed, LaneInfo
 from hecaton.wire.channel import Assignment, FileRef, ImageRef
 
 DEPTH_SECONDS = 0.05
@@ -55,6 +56,13 @@ class LaneState(msgspec.Struct):
         self.fresh += count
         self.raised = priority if self.raised is None else max(self.raised, priority)
 
+    def read(self, info: LaneInfo) -> None:
+        """So many of one priority wait, as the store says, beside what was added since it was asked."""
+        if not self.fresh:
+            self.waiting, self.since = {}, info.since
+        self.waiting.setdefault(info.priority, info.count)
+        self.priority, self.since = max(self.waiting), min(self.since, info.since)
+
     def advance(self, taken: int, submitted_at: float) -> None:
         """The first of it, of this priority, is gone: what is left has no higher one and, within one, is not older.
         Without this a single urgent job would pull all others of its lane along."""
@@ -64,6 +72,20 @@ class LaneState(msgspec.Struct):
         self.priority = max(self.waiting, default=taken)
         if self.priority == taken:
             self.since = max(self.since, submitted_at)
+
+
+class OfOwners:
+    """How many jobs of each owner wait, and in how many lanes."""
+
+    def __init__(self) -> None:
+        self.queued: dict[int, int] = {}
+        self.lanes: dict[int, int] = {}
+
+    def count(self, owner: int, before: int, now: int) -> None:
+        """In one lane."""
+        self.queued[owner] = self.queued.get(owner, 0) + now - before
+        if (now > 0) is not (before > 0):
+            self.lanes[owner] = self.lanes.get(owner, 0) + (1 if now > 0 else -1)
 
 
 class WaitingLanes:
@@ -116,8 +138,29 @@ def needs(asks: frozenset[str], image: Image | None) -> frozenset[str]:
     return asks.union(option.name for option, _ in given(defaults) if option.by_worker) - EVERYWHERE
 
 
-def assigned(job: Claimed, claim: Claim, lane: Lane, image: Image) -> Assignment:
-    """A job of the lane, for its worker."""
+def want_of(
+    state: LaneState, image: Image, now: float, running: int, served: float, barred: frozenset[WorkerId]
+) -> Want:
+    """`running`: places that work for its owner, who was `served` last then. `barred`: who cannot get its image."""
+    return Want(
+        state.key,
+        image.name,
+        state.lane.mode,
+        warm_key(state.lane, image.digest, image.env_revision),
+        state.count,
+        state.priority,
+        state.since,
+        state.lane.owner_id,
+        running,
+        max(state.since, served),
+        state.shunned_at(now) | barred if state.shunned or barred else barred,
+        needs(state.asks, image),
+        barred,
+    )
+
+
+def assigned(job: Claimed, claim: Claim, lane: Lane, image: Image, holds: Holds | None = None) -> Assignment:
+    """A job of the lane, for its worker. `holds`: of its place, where that is not the worker's own."""
     spec = job.spec
     file = FileRef(spec.file, spec.file_name or "file") if spec.file else None
     return Assignment(
@@ -134,4 +177,5 @@ def assigned(job: Claimed, claim: Claim, lane: Lane, image: Image) -> Assignment
         options=joined(options_of(spec), claim.defaults),
         uid=job.uid,
         workdir=FileRef(spec.workdir, "workdir") if spec.workdir else None,
+        holds=holds,
     )

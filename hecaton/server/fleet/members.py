@@ -14,6 +14,8 @@ import msgspec
 
 from hecaton.core.errors import Fenced
 from hecaton.core.model import AttemptRef, JobId, WorkerId
+from hecaton.core.placement.holds import Holds
+from hecaton.core.placement.packing import Fit, giving_way
 from hecaton.server.fleet.checks import ability, version_of
 from hecaton.server.fleet.places.leases import (
     IN_SERVICE,
@@ -22,9 +24,11 @@ from hecaton.server.fleet.places.leases import (
     Member,
     OutOfService,
     Place,
+    SlotState,
     WorkerLink,
     slot_of,
 )
+from hecaton.wire.bounds import MAX_SLOTS
 from hecaton.wire.channel import Held, Hello, Warm
 
 
@@ -88,15 +92,86 @@ class Fleet:
             slot.warm_key, slot.image, slot.version = news.warm_key, news.image, version_of(news.version)
             self.changed[worker_id, news.slot] = None
 
-    def reserve(self, worker_id: WorkerId, index: int, count: int, warm_key: str | None) -> None:
-        """So many jobs are about to be committed to the slot; `count` below 0: that is over."""
+    def reserve(self, worker_id: WorkerId, index: int, count: int, warm_key: str | None, opened: bool = False) -> None:
+        """So many jobs are about to be committed to the slot; `count` below 0: that is over. `opened`: it was opened
+        for them, and holds what they need; else it holds its card and nothing else."""
         member = self.members.get(worker_id)
         if member is not None:
             slot = member.slot(index)
+            if member.packed and count > 0 and not opened:
+                self._clear(member, slot)
             slot.reserved = max(0, slot.reserved + count)
             if count > 0:
                 slot.promised = warm_key
             self.changed[worker_id, index] = None
+            if member.packed:
+                self._shade(member)
+
+    # -- places ---------------------------------------------------------------------------------
+
+    def open(self, worker_id: WorkerId, fit: Fit) -> int | None:
+        """A place that holds this, for a job that is about to be reserved there; what is in its way gives way. Returns
+        its number; None: the worker has no number left."""
+        member = self.members[worker_id]
+        for index in fit.closes:
+            self._close(member, member.slots[index])
+        if fit.number is None:
+            for slot in [slot for slot in member.slots.values() if not slot.taken and slot.warm_key is None]:
+                self._close(member, slot)
+            number = next((n for n in range(MAX_SLOTS) if n not in member.slots), None)
+            if number is None:
+                return None
+            member.slots[number] = SlotState(number, holds=fit.holds, fixed=False)
+        else:
+            number = fit.number
+            if (slot := member.slots[number]).what() != fit.holds:
+                slot.holds = fit.holds
+        member.packed = True
+        self.changed[worker_id, number] = None
+        return number
+
+    def _close(self, member: Member, slot: SlotState) -> None:
+        """An idle one. What a worker has opened itself stays, and its container goes."""
+        if slot.fixed:
+            slot.warm_key = slot.image = None
+        else:
+            del member.slots[slot.index]
+        self.changed[member.id, slot.index] = None
+
+    def held_there(self, worker_id: WorkerId, index: int) -> Holds | None:
+        """What a place holds as a job asked for it; None: what the worker has opened it with."""
+        # hot: benchmarks/throughput.py - with every assignment
+        member = self.members.get(worker_id)
+        if member is None or not member.packed:
+            return None
+        slot = member.slots.get(index)
+        return None if slot is None else slot.holds
+
+    def keep(self, worker_id: WorkerId, lane: int | None) -> None:
+        """What becomes free there is for this lane alone; None: for everybody, as before."""
+        member = self.members.get(worker_id)
+        if member is not None and member.kept_for != lane:
+            member.kept_for, member.packed = lane, True
+            self._shade(member)
+            self._note(member)
+
+    def _clear(self, member: Member, slot: SlotState) -> None:
+        """It gets a job that needs nothing in particular: idle places that hold its card give way."""
+        if slot.holds is not None and slot.fixed and not slot.taken:
+            slot.holds = Holds(slot.holds.cards)
+        for index in giving_way(member.machine(), slot.what(), slot.index) or ():
+            self._close(member, member.slots[index])
+
+    def _shade(self, member: Member) -> None:
+        """Which places that the worker has opened itself cannot be used, as others hold their cards."""
+        used = {part.card: slot.index for slot in member.slots.values() if slot.taken for part in slot.what().cards}
+        for slot in member.slots.values():
+            if slot.fixed and slot.gpu is not None:
+                holder = used.get(slot.gpu.uuid, slot.index)
+                blocked = holder != slot.index or member.kept_for is not None
+                if blocked != slot.blocked:
+                    slot.blocked = blocked
+                    self.changed[member.id, slot.index] = None
 
     # -- come and go ---------------------------------------------------------------------------
 
@@ -131,6 +206,9 @@ class Fleet:
         member.runtime, member.version, member.protocol = hello.runtime, hello.version, hello.protocol
         member.ability = ability(hello)
         member.slots = {info.index: slot_of(info) for info in hello.slots}
+        member.cards = {info.gpu.uuid: info for info in hello.cards or ()}
+        member.cpus, member.memory = hello.cpus, hello.memory
+        member.packed = any(info.holds is not None for info in hello.slots)
         member.leased = {}
         keep, drop = [], []
         for held in hello.held:
@@ -146,6 +224,8 @@ class Fleet:
             lease.slot, lease.revoking = held.slot, False
             lease.started = lease.started or held.phase != "queued"
             member.put(lease)
+        if member.packed:
+            self._shade(member)
         self._note(member)
         started = tuple(ref for ref, lease in owned.items() if lease.started)
         waiting = tuple(ref for ref, lease in owned.items() if not lease.started)
@@ -190,6 +270,8 @@ class Fleet:
         slot = member.slots[lease.slot]
         slot.promised, slot.depth = lease.warm_key, max(1, min(depth, MAX_HELD // len(member.slots)))
         self.changed[worker_id, lease.slot] = None
+        if member.packed:
+            self._shade(member)
         return member
 
     def lose_slot(self, worker_id: WorkerId, index: int, why: str) -> bool:
@@ -211,6 +293,8 @@ class Fleet:
         member.take(lease)
         member.slots[lease.slot].used_at = now
         self.changed[worker_id, lease.slot] = None
+        if member.packed:
+            self._shade(member)
         self._forget_if_done(member)
         return lease
 
@@ -249,6 +333,8 @@ class Fleet:
             if member is not None and lease is not None:
                 member.put(lease)
                 self.changed[worker_id, lease.slot] = None
+                if member.packed:
+                    self._shade(member)
 
     def silent(self, now: float, suspect_after: float, lost_after: float) -> list[Member]:
         """Mark workers that have not been heard from, until `contact`; return those whose leases are over."""

@@ -14,6 +14,7 @@ import structlog
 from hecaton.core.model import AttemptRef, Charged, Reason, WorkerId, WorkerRecord
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.places.leases import IN_SERVICE, Lease, Member, OutOfService
+from hecaton.server.fleet.revoking import withdraw
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.resources import Resources
 from hecaton.store.port import AttemptEnd, EndResult, Store
@@ -68,7 +69,7 @@ class Quarantine:
         # Behind every claim that was planned before: their jobs are asked back too.
         await self._database.write(lambda store: None)
         if member := self._fleet.members.get(record.id):
-            self._scheduler.withdraw(member)
+            withdraw(member)
         self._tell(record.id, Drain())
         return record
 
@@ -194,7 +195,7 @@ class Quarantine:
         member = self._fleet.members.get(worker)
         _log.warning("Worker quarantined", worker=member.name if member else worker, why=why, seconds=QUARANTINE)
         if member is not None:
-            self._scheduler.withdraw(member)
+            withdraw(member)
 
     async def release_due(self) -> int:
         """End the quarantines whose time is over. Returns how many; the caller dispatches."""

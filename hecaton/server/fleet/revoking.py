@@ -34,8 +34,8 @@ def ask_back(fleet: Fleet, openings: Openings, would_run: Callable[[int], bool],
     return sum(len(refs) for refs in asked.values())
 
 
-def withdraw(member: Member, owners: Container[int] | None) -> None:
-    """Ask it for all (of these owners) that has not started."""
+def withdraw(member: Member, owners: Container[int] | None = None) -> None:
+    """Ask it for all (of these owners) that has not started: the worker is to run nothing new of it."""
     waiting = unstarted(member, owners)
     for lease in waiting:
         lease.revoking = True

@@ -13,7 +13,8 @@ read anew. They are never too low, so no job is forgotten; a slow tick of `dutie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import TypeVar
@@ -23,11 +24,23 @@ import structlog
 from hecaton.core.errors import Unavailable
 from hecaton.core.model import Image, WorkerId
 from hecaton.core.options import demands
-from hecaton.core.placement.matching import Lane, Want, place, warm_key
+from hecaton.core.placement.matching import Lane, Want, place
 from hecaton.server.clock import submitted_at
 from hecaton.server.fleet.images.pulls import Pulls
-from hecaton.server.fleet.lanes import LANE_KEPT, SHUN, LaneState, WaitingLanes, assigned, defaults_of, depth, needs
+from hecaton.server.fleet.lanes import (
+    LANE_KEPT,
+    SHUN,
+    LaneState,
+    OfOwners,
+    WaitingLanes,
+    assigned,
+    defaults_of,
+    depth,
+    needs,
+    want_of,
+)
 from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.packed import PackedLanes, Turns, fewest, needs_asked
 from hecaton.server.fleet.places.kinds import Work
 from hecaton.server.fleet.places.leases import Lease, Member
 from hecaton.server.fleet.places.openings import Openings
@@ -60,9 +73,10 @@ class Scheduler:
         self.may_revoke = self._openings.may_be_stacked  # else nothing waits beside a running job
         self._image, self._now = image, now
         self._lanes: dict[int, LaneState] = {}
-        self._waiting = WaitingLanes()  # those with a count above 0
-        self._queued: dict[int, int] = {}  # by owner
-        self._waiting_lanes: dict[int, int] = {}  # by owner
+        self._waiting = WaitingLanes()  # those with a count above 0, but for those that need places of their own
+        self._packed = PackedLanes(fleet)
+        self._openings.stirred = self._packed.stirred
+        self._of_owners = OfOwners()
         self._served: dict[int, float] = {}  # when an owner was given a slot last
         self.miscounted: Callable[[], None] = lambda: None  # asks for a look at what waits, which is then handed out
         self.stopped, self.held = False, frozenset[int]()  # hand out nothing; nothing of these owners
@@ -84,10 +98,7 @@ class Scheduler:
             self._count(state, state.fresh)
         for info in infos:
             state = self._state(info.key, info.lane)
-            if not state.fresh:
-                state.waiting, state.since = {}, info.since
-            state.waiting.setdefault(info.priority, info.count)
-            state.priority, state.since = max(state.waiting), min(state.since, info.since)
+            state.read(info)
             self._count(state, state.count + info.count)
         self._forget_unused()
 
@@ -139,22 +150,8 @@ class Scheduler:
         if image is None:
             return None
         owner = state.lane.owner_id
-        barred = self.pulls.barred(image.name)
-        return Want(
-            state.key,
-            image.name,
-            state.lane.mode,
-            warm_key(state.lane, image.digest, image.env_revision),
-            state.count,
-            state.priority,
-            state.since,
-            owner,
-            running.get(owner, 0),
-            max(state.since, self._served.get(owner, 0.0)),
-            state.shunned_at(self._now()) | barred if state.shunned or barred else barred,
-            needs(state.asks, image),
-            barred,
-        )
+        served, barred = self._served.get(owner, 0.0), self.pulls.barred(image.name)
+        return want_of(state, image, self._now(), running.get(owner, 0), served, barred)
 
     def shun(self, key: int, worker: WorkerId) -> None:
         """A job of this lane was failed by the machine: it and its like go to others first, if there are any."""
@@ -171,36 +168,37 @@ class Scheduler:
 
     def queued(self, owner: int) -> int:
         """Jobs of this owner that wait to be given to a worker; may be too high, as `LaneState.count`."""
-        return self._queued.get(owner, 0)
+        return self._of_owners.queued.get(owner, 0)
 
     def waiting_lanes(self, owner: int) -> int:
         """In how many lanes they wait."""
-        return self._waiting_lanes.get(owner, 0)
+        return self._of_owners.lanes.get(owner, 0)
 
     def waits_in(self, key: int) -> bool:
         """Do jobs wait in this lane?"""
-        state = self._lanes.get(key)
-        return state is not None and state.count > 0
+        return key in self._lanes and self._lanes[key].count > 0
 
     def running(self, owner: int) -> int:
         """Slots that work for this owner."""
         return self._openings.running().get(owner, 0)
 
     def _count(self, state: LaneState, count: int) -> None:
-        owner = state.lane.owner_id
-        self._queued[owner] = self._queued.get(owner, 0) + count - state.count
-        if (count > 0) is not (state.count > 0):
-            self._waiting_lanes[owner] = self._waiting_lanes.get(owner, 0) + (1 if count > 0 else -1)
+        self._of_owners.count(state.lane.owner_id, state.count, count)
         state.count = count
         if count <= 0:
             self._waiting.remove(state)
+            if self._packed:
+                self._packed.remove(state)
         elif not state.waits:
             self._wait(state)
 
     def _wait(self, state: LaneState) -> None:
         """Not where its image is gone: then nobody is wanted for it."""
         image = self._image(state.lane.image_id)
-        if image is not None:
+        needs_more = needs_asked(state.lane, image)
+        if image is not None and needs_more is not None:
+            self._packed.add(state, needs_more)
+        elif image is not None:
             work = Work(image.name, state.lane.mode, needs(state.asks, image))
             self._openings.ask(work)
             self._waiting.add(state, work)
@@ -294,26 +292,51 @@ class Scheduler:
             self.fleet.leave(member.id, member.link)
 
     def _plan(self) -> list[Claim]:
-        if not self._waiting.works or self.stopped or not self._openings.any():
-            return []
+        claims: list[Claim] = []
+        if self.stopped or not (self._waiting.works or self._packed):
+            return claims
+        if self._packed:
+            waiting = self._waiting.of(self._waiting.works, self.held)
+            self._plan_packed(claims, fewest(waiting, self._openings.running()))
+        if self._waiting.works and self._openings.any():
+            self._plan_plain(claims)
+        if self._packed:
+            self._plan_packed(claims, None)
+        return claims
+
+    def _plan_plain(self, claims: list[Claim]) -> None:
         states = self._waiting.of(self._openings.doable(self._waiting.works), self.held)
         several = len({state.lane.owner_id for state in states}) > 1
         counted = several or self.max_running is not None
         running = self._openings.running() if counted else MappingProxyType({})
         wants = {want.lane: want for state in states if (want := self._want(state, running))}
-        claims = []
-        now = self._now()
         hosts = self._openings.hosts(tuple(wants.values()))
-        for placed in place(wants.values(), hosts, now, self.max_running) if hosts else ():
+        for placed in place(wants.values(), hosts, self._now(), self.max_running) if hosts else ():
             self.fleet.reserve(placed.worker, placed.slot, placed.count, wants[placed.lane].warm_key)
-            lane = self._lanes[placed.lane]
-            self._count(lane, lane.count - placed.count)
-            lane.claims += 1
-            lane.raised, lane.used_at = None, now
-            self._served[lane.lane.owner_id] = now
-            defaults = defaults_of(self._image(lane.lane.image_id))
-            claims.append(Claim(placed.lane, placed.worker, placed.slot, placed.count, defaults))
-        return claims
+            claims.append(self._claim_of(placed.lane, placed.worker, placed.slot, placed.count))
+
+    def _plan_packed(self, claims: list[Claim], least: float | None) -> None:
+        """What needs places of its own, of owners who have no more than `least`; None: of all, but for them nothing is
+        kept free."""
+        running = Counter(self._openings.running())
+        states = self._packed.candidates(self.held)
+        wants = {want.lane: want for state in states if (want := self._want(state, running))}
+
+        def give(want: Want, worker: WorkerId, slot: int, count: int) -> None:
+            self.fleet.reserve(worker, slot, count, want.warm_key, opened=True)
+            claims.append(self._claim_of(want.lane, worker, slot, count))
+            running[want.owner] += 1
+
+        self._packed.place(wants, Turns(running, self._served, self.max_running, least), give)
+
+    def _claim_of(self, key: int, worker: WorkerId, slot: int, count: int) -> Claim:
+        now = self._now()
+        lane = self._lanes[key]
+        self._count(lane, lane.count - count)
+        lane.claims += 1
+        lane.raised, lane.used_at = None, now
+        self._served[lane.lane.owner_id] = now
+        return Claim(key, worker, slot, count, defaults_of(self._image(lane.lane.image_id)))
 
     def _undo(self, claims: Sequence[Claim]) -> None:
         """The transaction failed: nothing was claimed."""
@@ -334,7 +357,8 @@ class Scheduler:
             state = self._lanes[claim.lane]
             state.advance(job.spec.priority, submitted_at(job.ref.job))
             image = self._image(job.image_id)
-            assignment = assigned(job, claim, state.lane, image) if image is not None else None
+            holds = self.fleet.held_there(claim.worker_id, claim.slot)
+            assignment = assigned(job, claim, state.lane, image, holds) if image is not None else None
             warm = assignment.warm_key if assignment is not None else None
             lease = Lease(job.ref, claim.slot, claim.lane, warm, state.lane.owner_id)
             member = self.fleet.grant(claim.worker_id, lease, depth(state))
@@ -370,11 +394,7 @@ class Scheduler:
         """From now on nothing is given to anybody, or to the work of these; what has not started is asked for."""
         self.stopped, self.held = everybody, owners
         for member in self.fleet.members.values() if everybody or owners else ():
-            self.withdraw(member, None if everybody else owners)
-
-    def withdraw(self, member: Member, owners: Container[int] | None = None) -> None:
-        """Ask for all (of these owners) that has not started: the worker is to run nothing new of it."""
-        withdraw(member, owners)
+            withdraw(member, None if everybody else owners)
 
 
 def nothing(store: Store) -> None:

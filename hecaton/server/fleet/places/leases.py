@@ -8,9 +8,11 @@ from typing import Protocol
 import msgspec
 
 from hecaton.core.model import AttemptRef, Gpu, JobId, WorkerId, WorkerStatus
+from hecaton.core.placement.holds import Holds, Part
 from hecaton.core.placement.matching import ANYTHING, Ability, Host, Slot
+from hecaton.core.placement.packing import Card, Machine, Spot
 from hecaton.server.fleet.checks import MAX_NOTE
-from hecaton.wire.channel import SlotInfo, ToWorker
+from hecaton.wire.channel import CardInfo, SlotInfo, ToWorker
 
 
 class WorkerLink(Protocol):
@@ -54,10 +56,23 @@ class SlotState(msgspec.Struct):
     used_at: float = 0.0
     depth: int = 1
     held: dict[JobId, Lease] = {}
+    holds: Holds | None = None  # as a job asked for it; None: its card, as the worker opened it
+    fixed: bool = True  # opened by the worker, for as long as it is connected
+    blocked: bool = False  # what it holds is another place's now, or kept for a job that needs more
+
+    @property
+    def taken(self) -> int:
+        """Jobs that it has, or is about to get."""
+        return len(self.held) + self.reserved
+
+    def what(self) -> Holds:
+        if self.holds is not None:
+            return self.holds
+        return Holds() if self.gpu is None else Holds((Part(self.gpu.uuid),))
 
     def view(self) -> Slot:
         taken = len(self.held) + self.reserved
-        if self.lost is not None:
+        if self.lost is not None or self.blocked:
             full = max(1, taken)
             return Slot(self.index, full, full)
         return Slot(self.index, taken, self.depth, self.promised if taken else self.warm_key, self.used_at)
@@ -91,6 +106,11 @@ class Member(msgspec.Struct):
     version: str | None = None
     protocol: int = 0
     ability: Ability = ANYTHING
+    cards: dict[str, CardInfo] = {}  # as the worker sees them now, by UUID; it may say nothing of them
+    cpus: float = 0.0  # what its jobs may have; 0: it does not say
+    memory: int = 0
+    packed: bool = False  # places have been opened that may be in the way of others
+    kept_for: int | None = None  # the lane that waits for more of it than is free
     slots: dict[int, SlotState] = {}
     leased: dict[AttemptRef, Lease] = {}  # what the slots hold
     storing: dict[AttemptRef, Lease] = {}  # their place is free, their end is on its way into the store
@@ -114,6 +134,20 @@ class Member(msgspec.Struct):
             slots = tuple(self.slots[index].view() for index in sorted(self.slots))
         kind, why, leaves = self.runtime or "unknown", self.out_of_service, self.draining
         return Host(self.id, self.name, self.status, slots, self.ability, why.quarantine, kind, leaves)
+
+    def machine(self) -> Machine:
+        """As the packing sees it."""
+        cards, spots = [], []
+        for slot in self.slots.values():
+            busy = slot.taken > 0
+            warm = slot.promised if busy else slot.warm_key
+            spots.append(Spot(slot.index, slot.what(), busy, warm, slot.used_at, slot.fixed))
+            if slot.fixed and slot.gpu is not None:
+                gpu, info = slot.gpu, self.cards.get(slot.gpu.uuid)
+                outside = 0 if info is None else info.outside
+                lost = slot.lost is not None or (info is not None and info.lost is not None)
+                cards.append(Card(gpu.uuid, gpu.name, gpu.memory, outside, lost))
+        return Machine(tuple(cards), tuple(spots), self.cpus, self.memory)
 
     def leases(self) -> Iterator[Lease]:
         for slot in self.slots.values():
@@ -152,4 +186,5 @@ class Member(msgspec.Struct):
 
 def slot_of(info: SlotInfo) -> SlotState:
     lost = info.lost[:MAX_NOTE] if info.lost is not None else None
-    return SlotState(info.index, info.gpu, info.warm_key, info.image, lost=lost)
+    fixed = info.holds is None or info.gpu is not None
+    return SlotState(info.index, info.gpu, info.warm_key, info.image, lost=lost, holds=info.holds, fixed=fixed)

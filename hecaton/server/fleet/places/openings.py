@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -85,6 +85,7 @@ class Openings:
         self._beside = _Shelf()  # busy, but not full: by the member's kind and what is warm
         self._running: Counter[int] = Counter()
         self._stacked: dict[Place, None] = {}
+        self.stirred: Callable[[Iterable[Place]], None] = lambda places: None  # told which have changed
 
     def any(self) -> bool:
         if self._fleet.changed:
@@ -175,7 +176,9 @@ class Openings:
             yield member, member.slots[index]
 
     def _look(self) -> None:
-        for place in self._fleet.take_changed():
+        changed = self._fleet.take_changed()
+        self.stirred(changed)
+        for place in changed:
             member = self._fleet.members.get(place[0])
             slot = member.slots.get(place[1]) if member is not None else None
             old = self._entries.pop(place, _NOTHING)
@@ -197,7 +200,7 @@ class Openings:
     def _entry(self, member: Member, slot: SlotState) -> _Indexed:
         view = slot.view()
         opening = None
-        if member.status is WorkerStatus.ONLINE and (view.held == 0 or view.held < view.depth):
+        if slot.fixed and member.status is WorkerStatus.ONLINE and (view.held == 0 or view.held < view.depth):
             opening = _Opening(view.used_at, member.number, view.index, view, member)
         owner = next(iter(slot.held.values())).owner if slot.held else None
         stacked = len(slot.held) > 1 and member.link is not None
