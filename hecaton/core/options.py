@@ -20,6 +20,7 @@ import msgspec
 from hecaton.core.errors import BadRequest
 from hecaton.core.files import mounts
 from hecaton.core.option_kinds import LONGEST, MAX_VARIABLES, Changes, Option, ValueKind, shown
+from hecaton.core.placement.needs import MAX_CARDS, needs_of
 
 MAX_CPUS = 1024
 """Of one job."""
@@ -142,6 +143,37 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         ),
     ] = None  # fmt: skip
 
+    gpus: Annotated[
+        int | None,
+        _asks(
+            ValueKind.WHOLE, "Whole cards for it alone, 0 for none; by default one where there are cards.",
+            high=MAX_CARDS, changes=Changes.PLACEMENT, by_worker=True, by_image=True, label="cards",
+        ),
+    ] = None  # fmt: skip
+    gpu: Annotated[
+        str | None,
+        _asks(
+            ValueKind.MODELS, "Models of cards that will do, by parts of their names (a100,h100); by default any.",
+            changes=Changes.PLACEMENT, by_worker=True, by_image=True, label="card",
+        ),
+    ] = None  # fmt: skip
+    vram: Annotated[
+        str | None,
+        _asks(
+            ValueKind.SIZE,
+            "Memory of a card that it needs, the rest is for others (24G); with --gpus: of each whole card."
+            " By default a whole card.",
+            changes=Changes.PLACEMENT, by_worker=True, by_image=True, label="memory of a card",
+        ),
+    ] = None  # fmt: skip
+    on: Annotated[
+        str | None,
+        _asks(
+            ValueKind.WHERE, "Workers on which it may run (box7,ada), or may not (!box7); by default any.",
+            changes=Changes.PLACEMENT, by_image=True, label="on",
+        ),
+    ] = None  # fmt: skip
+
 
 def _table() -> Mapping[str, Option]:
     found = {}
@@ -232,7 +264,9 @@ def with_defaults(known: Options, change: Mapping[str, object]) -> Options:
         if value is not None and not option.allows(value):
             raise BadRequest(f"{name} is {shown(value)}: expected {option.expected}")
     new = {name: OF_IMAGES[name].default if value is None else value for name, value in change.items()}
-    return options_of(msgspec.structs.replace(known, **new))
+    changed = options_of(msgspec.structs.replace(known, **new))
+    needs_of(_placing(changed))
+    return changed
 
 
 def checked(keywords: Mapping[str, Any]) -> Options:
@@ -257,6 +291,11 @@ def check(options: Options) -> None:
             fault = option.fault(value)
             hint = None if fault is None else fault.hint
             raise BadRequest(f"{option.name} is {shown(value)}: expected {option.expected}", hint)
+    needs_of(_placing(options))  # each makes sense: do they together?
+
+
+def _placing(options: Options) -> dict[str, Any]:
+    return {option.name: value for option, value in given(options) if Changes.PLACEMENT in option.changes}
 
 
 def asks_of(options: Options, warm: bool) -> Asks:
@@ -287,7 +326,7 @@ def demands(asks: Asks) -> frozenset[str]:
     if not asks:
         return frozenset()
     wanted = (mounts.as_asks(json.loads(value)) for name, value in asks if OPTIONS[name].kind is ValueKind.MOUNTS)
-    return frozenset(name for name, _ in asks).union(*wanted)
+    return frozenset(name for name, _ in asks if OPTIONS[name].by_worker).union(*wanted)
 
 
 def container_key(asks: Asks) -> str:

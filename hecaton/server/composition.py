@@ -103,6 +103,7 @@ class Composition:
         ]
         now = self.resources.clock.now()
         self.fleet.load(leases, now)
+        self.fleet.enrolled(worker.id for worker in workers)
         self.quarantine.load(workers)
         await self.resources.database.write(lambda store: store.cap_waits(now, RETRY_DELAY[-1]))
         self._pulls.load(await self.resources.database.read(lambda store: store.meta(NOWHERE)))

@@ -72,6 +72,10 @@ SENSELESS: dict[str, list[object]] = {
     "cpus": [0, -1, 0.0, -0.0, 1025, *NO_NUMBERS, *HUGE],
     "memory": NO_SIZES,
     "shm": NO_SIZES,
+    "gpus": [-1, 65, 1.0, *NO_NUMBERS, *HUGE],
+    "gpu": ["", ":", "a100,", "a100:h100", "65", "48G..24G", "a/b", "é", 1, True, ["a100"], "a" * 513],
+    "vram": ["", "24", "0G", "-1G", "G", "24X", "1e3G", 24, 24.0, True, "9" * 400 + "G", "9" * 15 + "T"],
+    "on": ["", "!", "a b", "zone=lab", ",", "a,,b", 1, True, "a" * 513],
 }  # fmt: skip
 SENSIBLE: dict[str, list[object]] = {
     "timeout": [None, 1e-9, 1, 90.5, 30 * 86400],
@@ -90,6 +94,10 @@ SENSIBLE: dict[str, list[object]] = {
     "cpus": [None, 1e-2, 1, 2.5, 1024],
     "memory": [None, "24G", "512M", "1.5 GiB", "24gb"],
     "shm": [None, "8G", "64M"],
+    "gpus": [None, 0, 1, 64],
+    "gpu": [None, "a100", "A100,h100", "24GB..48GB:2", "A100:40G..80G:2", "RTX 4090"],
+    "vram": [None, "24G", "24GB", "512MiB", "1.5g"],
+    "on": [None, "box7", "box7,ada", "!box7", "box7, !ada"],
 }
 
 

@@ -131,8 +131,7 @@ def fit(needs: Needs, machine: Machine, warm_key: str | None = None) -> Fit | No
             taken.add(spot.holds)
     best: Fit | None = None
     for parts, left in _choices(needs, machine, taken):
-        cpus = needs.cpus or (1.0 if machine.cards and not parts else 0.0)
-        holds = Holds(parts, cpus, needs.memory)
+        holds = Holds(parts, cpus_wanted(needs, machine), needs.memory)
         number = _fixed(machine, holds)
         if number is None and not machine.cards:
             return None  # such a machine has so many places, and all are busy
@@ -163,8 +162,7 @@ def holds_enough(needs: Needs, machine: Machine, holds: Holds) -> bool:
     cards = [by_uuid.get(part.card) for part in holds.cards]
     if any(card is None or card.lost for card in cards):
         return False
-    cpus = needs.cpus or (1.0 if machine.cards and not cards else 0.0)
-    if (holds.cpus, holds.memory) != (cpus, needs.memory):
+    if (holds.cpus, holds.memory) != (cpus_wanted(needs, machine), needs.memory):
         return False
     if any(card is not None and not suits(needs.cards, card.name, card.memory) for card in cards):
         return False
@@ -177,6 +175,11 @@ def cards_wanted(needs: Needs, machine: Machine) -> int:
     if needs.count is not None:
         return needs.count
     return 1 if needs.part or machine.cards else 0
+
+
+def cpus_wanted(needs: Needs, machine: Machine) -> float:
+    """On a machine with cards, a place without one takes a CPU where nothing else is said: so many there are."""
+    return needs.cpus or (1.0 if machine.cards and cards_wanted(needs, machine) == 0 else 0.0)
 
 
 def part_of(part: int, card: Card) -> int:
@@ -234,7 +237,10 @@ def never(needs: Needs, name: str, machine: Machine) -> str | None:
         return f"is too small for {shown(needs.part)}: it has {cards_shown(machine)}"
     if not needs.part and len(able) < count:
         return f"has {len(able)} of {count} such cards: it has {cards_shown(machine)}"
-    for asked, has, what in ((needs.cpus, machine.cpus, "CPUs"), (needs.memory, machine.memory, "memory")):
+    for asked, has, what in (
+        (cpus_wanted(needs, machine), machine.cpus, "CPUs"),
+        (needs.memory, machine.memory, "memory"),
+    ):
         if asked > has:
             said = f"{has:g} CPUs" if what == "CPUs" else f"{shown(int(has))} of memory"
             return f"has {said} for jobs" if has else f"does not say how much of its {what} jobs may have"
@@ -272,8 +278,8 @@ def not_now(needs: Needs, machine: Machine) -> str | None:
             outside = sum(1 for card in able if not card.lost and not card.whole)
             more = f"; {outside} used outside Hecaton" if outside else ""
             return f"has {free} of {count} cards free{more}"
-    if needs.cpus and needs.cpus > machine.cpus - taken.cpus:
-        return f"has {machine.cpus - taken.cpus:g} of {machine.cpus:g} CPUs free, of {needs.cpus:g}"
+    if (cpus := cpus_wanted(needs, machine)) and cpus > machine.cpus - taken.cpus:
+        return f"has {machine.cpus - taken.cpus:g} of {machine.cpus:g} CPUs free, of {cpus:g}"
     if needs.memory and needs.memory > machine.memory - taken.memory:
         return f"has {shown(max(0, machine.memory - taken.memory))} of memory free, of {shown(needs.memory)}"
     return "is busy: all of its places run other jobs"

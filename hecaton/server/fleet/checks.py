@@ -99,12 +99,19 @@ def ability(hello: Hello) -> Ability:
     return Ability(serves, carried_out(hello.doors, any_image=serves is None), options | has)
 
 
+def opened_by_itself(hello: Hello) -> list[int]:
+    """Numbers of the places that a worker has without any assignment, in order."""
+    cards = any(info.gpu is not None for info in hello.slots)
+    return sorted({info.index for info in hello.slots if info.holds is None or info.gpu is not None or not cards})
+
+
 def enrolled(hello: Hello, slots: int, name: str) -> Hello:
     """With so many slots to be used, those with the lowest numbers: a token in other hands draws no more work than the
     machine that it was made for."""
-    used = sorted({info.index for info in hello.slots})[:slots]
+    own = opened_by_itself(hello)
+    used = {info.index for info in hello.slots} - set(own[slots:])
     why = (
-        f"{slots} of its {len(hello.slots)} slots are used: it was enrolled with {slots}."
+        f"{slots} of its {len(own)} slots are used: it was enrolled with {slots}."
         f" To use all: hecaton worker undrain {name}"
     )
     shown = [info if info.index in used else msgspec.structs.replace(info, lost=why) for info in hello.slots]

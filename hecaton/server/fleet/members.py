@@ -15,8 +15,9 @@ import msgspec
 from hecaton.core.errors import Fenced
 from hecaton.core.model import AttemptRef, JobId, WorkerId
 from hecaton.core.placement.holds import Holds
-from hecaton.core.placement.packing import Fit, giving_way
-from hecaton.server.fleet.checks import ability, version_of
+from hecaton.core.placement.needs import Needs
+from hecaton.core.placement.packing import Fit, Machine, giving_way, nobody_could
+from hecaton.server.fleet.checks import ability, opened_by_itself, version_of
 from hecaton.server.fleet.places.leases import (
     IN_SERVICE,
     MAX_HELD,
@@ -52,6 +53,8 @@ class Fleet:
         self.out_of_service: dict[WorkerId, OutOfService] = {}
         self.changed: dict[Place, None] = {}  # in order: what is decided from it is the same in each run
         self._numbers = numbers()
+        self._strangers: set[WorkerId] = set()  # enrolled, and not here since the start of this server
+        self._machines: dict[str, Machine] = {}  # all that were ever connected, by name
 
     def take_changed(self) -> dict[Place, None]:
         """The slots that changed since the last call, in the order in which they did."""
@@ -147,11 +150,11 @@ class Fleet:
         slot = member.slots.get(index)
         return None if slot is None else slot.holds
 
-    def keep(self, worker_id: WorkerId, lane: int | None) -> None:
-        """What becomes free there is for this lane alone; None: for everybody, as before."""
+    def keep(self, worker_id: WorkerId, lane: int | None, cards: frozenset[str] = frozenset()) -> None:
+        """What of these becomes free there is for this lane alone; None: for everybody, as before."""
         member = self.members.get(worker_id)
         if member is not None and member.kept_for != lane:
-            member.kept_for, member.packed = lane, True
+            member.kept_for, member.kept_cards, member.packed = lane, cards, True
             self._shade(member)
             self._note(member)
 
@@ -168,7 +171,7 @@ class Fleet:
         for slot in member.slots.values():
             if slot.fixed and slot.gpu is not None:
                 holder = used.get(slot.gpu.uuid, slot.index)
-                blocked = holder != slot.index or member.kept_for is not None
+                blocked = holder != slot.index or slot.gpu.uuid in member.kept_cards
                 if blocked != slot.blocked:
                     slot.blocked = blocked
                     self.changed[member.id, slot.index] = None
@@ -182,6 +185,14 @@ class Fleet:
             member.last_contact = now
             self.changed[worker_id, slot] = None
             member.put(Lease(ref, slot, 0, None, started=started))
+
+    def enrolled(self, workers: Iterable[WorkerId]) -> None:
+        """At start: all that there are."""
+        self._strangers.update(workers)
+
+    def nobody_could(self, needs: Needs) -> str | None:
+        """The sentence that says so; None: one could, or there is one of which nobody knows what it has."""
+        return nobody_could(needs, self._machines) if not self._strangers else None
 
     def unknown(self, worker_id: WorkerId, held: Sequence[Held]) -> dict[AttemptRef, int]:
         """What a returning worker holds without a lease, and on which slot: only the store can say what it is."""
@@ -205,7 +216,9 @@ class Fleet:
         member.boot_id = hello.boot_id
         member.runtime, member.version, member.protocol = hello.runtime, hello.version, hello.protocol
         member.ability = ability(hello)
-        member.slots = {info.index: slot_of(info) for info in hello.slots}
+        own = set(opened_by_itself(hello))
+        self._strangers.discard(worker_id)
+        member.slots = {info.index: slot_of(info, info.index in own) for info in hello.slots}
         member.cards = {info.gpu.uuid: info for info in hello.cards or ()}
         member.cpus, member.memory = hello.cpus, hello.memory
         member.packed = any(info.holds is not None for info in hello.slots)
@@ -226,6 +239,7 @@ class Fleet:
             member.put(lease)
         if member.packed:
             self._shade(member)
+        self._machines[name] = member.machine()
         self._note(member)
         started = tuple(ref for ref, lease in owned.items() if lease.started)
         waiting = tuple(ref for ref, lease in owned.items() if not lease.started)

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from hecaton.core.errors import BadRequest
 from hecaton.core.model import Image, WorkerId, WorkerStatus
 from hecaton.core.option_kinds import Changes
 from hecaton.core.options import NOTHING_ASKED, OPTIONS, Asks, given
 from hecaton.core.placement.matching import Lane, Want, unable
-from hecaton.core.placement.needs import Needs, needs_of
-from hecaton.core.placement.packing import Fit, Machine, fit, holds_enough, never
+from hecaton.core.placement.needs import Needs, needs_of, suits
+from hecaton.core.placement.packing import Fit, Machine, cards_wanted, fit, holds_enough, never, not_now
 from hecaton.server.fleet.lanes import LaneState, defaults_of
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.places.leases import Member, Place
@@ -29,7 +30,7 @@ ENOUGH = 64
 Give = Callable[[Want, WorkerId, int, int], None]
 
 
-class Turns(NamedTuple):
+class Ranking(NamedTuple):
     """Who comes first, as `core.placement.matching` has it: who has the fewest places, then who waits longest since he
     was served. `max_running`: places for one owner. `least`: only who has no more than that; None: all, but nothing is
     kept free for them."""
@@ -60,14 +61,26 @@ def needs_asked(lane: Lane, image: Image | None) -> Needs | None:
     defaults = defaults_of(image)
     if not lane.asks and defaults is NOTHING_ASKED:
         return None
-    own = tuple((o.name, str(value)) for o, value in given(defaults) if o.changes is Changes.PLACEMENT)
+    own = tuple((o.name, str(value)) for o, value in given(defaults) if Changes.PLACEMENT in o.changes)
     return _needs(lane.asks, own)
 
 
 @lru_cache(4096)
 def _needs(asks: Asks, defaults: Asks) -> Needs | None:
-    placing = {name: text for name, text in asks if OPTIONS[name].changes is Changes.PLACEMENT}
-    return needs_of({**dict(defaults), **placing})
+    placing = {name: text for name, text in asks if Changes.PLACEMENT in OPTIONS[name].changes}
+    try:
+        return needs_of({**dict(defaults), **placing})
+    except BadRequest:  # they contradict each other: what the job says is meant
+        return needs_of(placing)
+
+
+def why_not(needs: Needs, member: Member) -> str:
+    """Which one condition this worker does not meet, in words; it is in service."""
+    machine = member.machine()
+    why = never(needs, member.name, machine) or not_now(needs, machine)
+    if why is None and member.kept_for is not None:
+        return "is kept free for a job that needs more than is free there now"
+    return why or "has room: the job goes there next"
 
 
 class PackedLanes:
@@ -119,7 +132,7 @@ class PackedLanes:
         found = [state for state, needs in self._lanes.values() if self._maybe[needs]]
         return [state for state in found if state.lane.owner_id not in without]
 
-    def place(self, wants: Mapping[int, Want], order: Turns, give: Give) -> None:
+    def place(self, wants: Mapping[int, Want], order: Ranking, give: Give) -> None:
         """One after the other to whose turn it is, which may be another's with what is given. For the first that gets
         nothing a machine is kept free."""
         turns = [(order.rank(want), key, want.count) for key, want in wants.items()]
@@ -214,7 +227,9 @@ class PackedLanes:
         if able:
             chosen = min(able, key=lambda one: (sum(slot.taken for slot in one.slots.values()), one.number))
             self._kept = want.lane, chosen.id
-            self._fleet.keep(chosen.id, want.lane)
+            machine = self._machine(chosen) if cards_wanted(needs, self._machine(chosen)) else Machine()
+            able_cards = [card for card in machine.cards if suits(needs.cards, card.name, card.memory)]
+            self._fleet.keep(chosen.id, want.lane, frozenset(card.uuid for card in able_cards))
 
     def _let_go(self, lane: int) -> None:
         if self._kept is not None and self._kept[0] == lane:

@@ -40,7 +40,7 @@ from hecaton.server.fleet.lanes import (
     want_of,
 )
 from hecaton.server.fleet.members import Fleet
-from hecaton.server.fleet.packed import PackedLanes, Turns, fewest, needs_asked
+from hecaton.server.fleet.packed import PackedLanes, Ranking, fewest, needs_asked
 from hecaton.server.fleet.places.kinds import Work
 from hecaton.server.fleet.places.leases import Lease, Member
 from hecaton.server.fleet.places.openings import Openings
@@ -195,9 +195,8 @@ class Scheduler:
     def _wait(self, state: LaneState) -> None:
         """Not where its image is gone: then nobody is wanted for it."""
         image = self._image(state.lane.image_id)
-        needs_more = needs_asked(state.lane, image)
-        if image is not None and needs_more is not None:
-            self._packed.add(state, needs_more)
+        if (more := needs_asked(state.lane, image)) is not None:
+            self._packed.add(state, more)
         elif image is not None:
             work = Work(image.name, state.lane.mode, needs(state.asks, image))
             self._openings.ask(work)
@@ -292,7 +291,7 @@ class Scheduler:
             self.fleet.leave(member.id, member.link)
 
     def _plan(self) -> list[Claim]:
-        claims: list[Claim] = []
+        claims = list[Claim]()
         if self.stopped or not (self._waiting.works or self._packed):
             return claims
         if self._packed:
@@ -327,7 +326,7 @@ class Scheduler:
             claims.append(self._claim_of(want.lane, worker, slot, count))
             running[want.owner] += 1
 
-        self._packed.place(wants, Turns(running, self._served, self.max_running, least), give)
+        self._packed.place(wants, Ranking(running, self._served, self.max_running, least), give)
 
     def _claim_of(self, key: int, worker: WorkerId, slot: int, count: int) -> Claim:
         now = self._now()

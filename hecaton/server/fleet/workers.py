@@ -12,7 +12,7 @@ import structlog
 
 from hecaton.core.model import AttemptRef, JobState, Reason, WorkerId, WorkerRecord
 from hecaton.server.fleet.attempts import Attempts, Refs
-from hecaton.server.fleet.checks import enrolled
+from hecaton.server.fleet.checks import enrolled, opened_by_itself
 from hecaton.server.fleet.dispatcher import Dispatcher
 from hecaton.server.fleet.members import Fleet
 from hecaton.server.fleet.places.leases import Lease, Member, WorkerLink
@@ -62,7 +62,7 @@ class Workers:
 
     async def enrolled(self, worker: WorkerRecord, hello: Hello) -> Hello:
         """What it says, with as many slots to be used as when it was here first."""
-        slots = len(hello.slots)
+        slots = len(opened_by_itself(hello))
         if worker.slots is None and slots:
             await self._database.write(lambda store: store.enrol_slots(worker.id, slots))
         if worker.slots is None or slots <= worker.slots:

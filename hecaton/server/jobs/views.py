@@ -141,7 +141,7 @@ def worker_view(
         runtime=member.runtime if member else None,
         version=member.version if member else None,
         registered_by=record.registered_by,
-        slots=tuple(_slot_view(slot, seen) for slot in sorted(slots, key=lambda slot: slot.index)),
+        slots=tuple(_slot_view(slot, seen) for slot in sorted(slots, key=lambda slot: slot.index) if slot.shown),
         drained=record.drained,
         note=_note(record, member),
     )

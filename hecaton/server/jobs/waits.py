@@ -11,6 +11,7 @@ from hecaton.core.placement.matching import Want, refusal, why_waiting
 from hecaton.server.accounts.directory import Directory
 from hecaton.server.fleet.lanes import needs
 from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.packed import needs_asked, why_not
 from hecaton.server.fleet.scheduler import Scheduler
 from hecaton.server.resources import Resources
 from hecaton.wire import api
@@ -50,16 +51,23 @@ class Waits:
         if job.state is not JobState.IN_QUEUE:
             return self._why_there(job)
         image = self._directory.image(job.image_id)
-        asks = demands(lane_of(job.owner_id, job.image_id, job.spec).asks)
+        lane = lane_of(job.owner_id, job.image_id, job.spec)
+        asks = demands(lane.asks)
         name = image.name if image else job.image
         want = Want(job.lane, name, job.spec.mode, None, 1, 0, job.created_at, asks=needs(asks, image))
         without = self._pulls.why(name)
-        hosts = sorted((member.host() for member in self._fleet.members.values()), key=lambda host: host.name)
+        members = sorted(self._fleet.members.values(), key=lambda member: member.name)
+        needed = needs_asked(lane, image)
         lines = []
-        for host in hosts:
+        for member in members:
+            host = member.host()
             never = refusal(want, host) or without.get(host.id)
             working = holders.get(host.id, ()) if never is None else ()
-            lines.append(api.Waiting(host.name, never or why_waiting(want, host), working))
+            why = why_waiting(want, host) if needed is None else why_not(needed, member)
+            lines.append(api.Waiting(host.name, never or why, working))
+        nobody = None if needed is None else self._fleet.nobody_could(needed)
+        if nobody is not None:
+            lines.insert(0, api.Waiting("*", nobody))
         if job.batch_paused is not None:
             lines.insert(0, api.Waiting("*", f"its batch is paused: {job.batch_paused}"))
         if self._scheduler.stopped:
@@ -74,7 +82,7 @@ class Waits:
         wait = job.run_after - self._clock.now()
         if wait > 0:
             lines.insert(0, api.Waiting("*", f"the next attempt starts in {wait:.0f} s (back-off after a failure)"))
-        if not hosts:
+        if not members:
             lines.append(api.Waiting("*", "no worker is connected: start one with `hecaton-gpu run <server>`"))
         return lines
 

@@ -65,7 +65,13 @@ class SlotState(msgspec.Struct):
         """Jobs that it has, or is about to get."""
         return len(self.held) + self.reserved
 
+    @property
+    def shown(self) -> bool:
+        """One that was opened for jobs is nothing once they and their container are gone."""
+        return self.fixed or self.taken > 0 or self.warm_key is not None
+
     def what(self) -> Holds:
+        """What it holds, or would if it had something to do."""
         if self.holds is not None:
             return self.holds
         return Holds() if self.gpu is None else Holds((Part(self.gpu.uuid),))
@@ -111,6 +117,7 @@ class Member(msgspec.Struct):
     memory: int = 0
     packed: bool = False  # places have been opened that may be in the way of others
     kept_for: int | None = None  # the lane that waits for more of it than is free
+    kept_cards: frozenset[str] = frozenset()  # those that it waits for
     slots: dict[int, SlotState] = {}
     leased: dict[AttemptRef, Lease] = {}  # what the slots hold
     storing: dict[AttemptRef, Lease] = {}  # their place is free, their end is on its way into the store
@@ -129,9 +136,9 @@ class Member(msgspec.Struct):
         return self.slots.setdefault(index, SlotState(index))
 
     def host(self, slots: tuple[Slot, ...] | None = None) -> Host:
-        """As the matching sees it: with all its slots, or with these."""
+        """As the matching sees it: with all the slots that it has opened itself, or with these."""
         if slots is None:
-            slots = tuple(self.slots[index].view() for index in sorted(self.slots))
+            slots = tuple(self.slots[index].view() for index in sorted(self.slots) if self.slots[index].fixed)
         kind, why, leaves = self.runtime or "unknown", self.out_of_service, self.draining
         return Host(self.id, self.name, self.status, slots, self.ability, why.quarantine, kind, leaves)
 
@@ -184,7 +191,6 @@ class Member(msgspec.Struct):
         return self.leased.get(ref)
 
 
-def slot_of(info: SlotInfo) -> SlotState:
+def slot_of(info: SlotInfo, fixed: bool) -> SlotState:
     lost = info.lost[:MAX_NOTE] if info.lost is not None else None
-    fixed = info.holds is None or info.gpu is not None
     return SlotState(info.index, info.gpu, info.warm_key, info.image, lost=lost, holds=info.holds, fixed=fixed)
