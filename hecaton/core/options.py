@@ -142,7 +142,6 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
             changes=Changes.CONTAINER, by_worker=True, by_image=True, label="shm",
         ),
     ] = None  # fmt: skip
-
     gpus: Annotated[
         int | None,
         _asks(

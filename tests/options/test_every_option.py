@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hecaton.worker.runtimes.starting import DEFAULT_SHM_SIZE
 from tests.e2e import http_server
 from tests.e2e.commands import mount
 from tests.engine.images import build_image
+from tests.worker.driver import compile_driver
 
 IMAGE = "python:3.9-slim"
 SLOW_IMAGE = "slow:1"
@@ -51,7 +53,7 @@ Submit = Callable[..., JobHandle]
 
 class Site:
     def __init__(self, cluster: LocalCluster, client: Client, file: Path, docker: bool) -> None:
-        self.cluster, self.client, self.docker = cluster, client, docker
+        self.cluster, self.client, self.file, self.docker = cluster, client, file, docker
         self._way: dict[str, Any] = {"mode": "handler", "file": file} if docker else {}
         self._slow = file.with_name("slow.py")
 
@@ -260,6 +262,53 @@ def _shm(site: Site) -> None:
     return None
 
 
+@contextmanager
+def _cards(site: Site) -> Iterator[None]:
+    """A worker beside the other one, of the process runtime, with two cards that the driver's stand-in has."""
+    folder = site.cluster.folder / "driver"
+    folder.mkdir(exist_ok=True)
+    compile_driver(folder)
+    environment = {"LD_LIBRARY_PATH": str(folder), "CARDS": "2"}
+    worker = site.cluster.start_worker("cards", handlers={IMAGE: site.file}, environment=environment)
+    try:
+        yield
+    finally:
+        worker.stop()
+
+
+def _seen_of_cards(site: Site, **asked: Any) -> list[str]:
+    """By the job; where there is no card, it waits and says so."""
+    order = {"seen": True, "name": "CUDA_VISIBLE_DEVICES"}
+    job = site.submit(order, **asked)
+    assert "has no card" in {line.worker: line.why for line in site.client.job(job.id).waiting or ()}["one"]
+    if site.docker:
+        site.client.cancel(job.id)
+        return []
+    with _cards(site):
+        return sorted(str(job.result(PATIENCE)).split(","))
+
+
+def _gpus(site: Site) -> None:
+    assert _seen_of_cards(site, gpus=2) == ([] if site.docker else ["GPU-0001", "GPU-0002"])
+
+
+def _gpu(site: Site) -> None:
+    assert _seen_of_cards(site, gpu="card 2") == ([] if site.docker else ["GPU-0002"])
+
+
+def _vram(site: Site) -> None:
+    assert _seen_of_cards(site, vram="80G", gpu="card 1") == ([] if site.docker else ["GPU-0001"])
+
+
+def _on(site: Site) -> None:
+    """Not there where it may not run, until another one comes."""
+    job = site.submit({}, on="!one,two")
+    [why] = [line.why for line in site.client.job(job.id).waiting or () if line.worker == "one"]
+    assert why == "is not asked for (--on)"
+    site.client.cancel(job.id)
+    assert site.submit({}, on="one").wait(PATIENCE).worker == "one"
+
+
 HOLDS: dict[str, Callable[[Site], None]] = {
     "timeout": _timeout,
     "retries": _retries,
@@ -269,6 +318,10 @@ HOLDS: dict[str, Callable[[Site], None]] = {
     "entrypoint": _entrypoint,
     "startup_timeout": _startup_timeout,
     "env": _env,
+    "gpus": _gpus,
+    "gpu": _gpu,
+    "vram": _vram,
+    "on": _on,
     "protocol": _protocol_and_port,
     "port": _protocol_and_port,
     "ready": _ready,
