@@ -81,8 +81,8 @@ MUTANTS = (
         "slots-as-said",
         "a worker uses no more slots than when it was here first",
         "server/fleet/checks.py",
-        "for info in hello.slots})[:slots]",
-        "for info in hello.slots})",
+        "set(own[slots:])",
+        "set()",
         (_ENROLMENT + "test_a_worker_that_says_more_slots_than_at_first_uses_no_more_until_an_admin_lets_it",),
     ),
     Mutant(

@@ -322,8 +322,8 @@ MUTANTS = (
         "started-at-the-floor",
         "with the disk nearly full nothing is started that would fill it",
         "server/fleet/scheduler.py",
-        "or self.stopped or",
-        "or",
+        "if self.stopped or not",
+        "if not",
         (_BUDGET + "test_at_the_floor_admins_make_room_and_then_all_goes_on",),
     ),
     Mutant(
