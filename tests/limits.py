@@ -183,6 +183,14 @@ ROWS = (
         "400",
     ),
     Row(
+        "Files of a checkpoint",
+        "{worker.files.checkpoints.MAX_CHECKPOINT_FILES:count}; /checkpoints is looked at every"
+        " {worker.files.checkpoints.LOOK_EVERY:time}; a file counts after {worker.files.checkpoints.FILE_QUIET:time}"
+        " without a change, a folder that does not say that it is complete after"
+        " {worker.files.checkpoints.FOLDER_QUIET:time}",
+        "it is not sent",
+    ),
+    Row(
         "`--mount`",
         "{core.files.mounts.MAX_MOUNTS:count} of one job, and of one machine; {core.files.mounts.MAX_TARGET:count}"
         " characters for each place",

@@ -27,6 +27,7 @@ from hecaton.server.accounts.permissions import Action
 from hecaton.server.clock import Clock
 from hecaton.server.composition import Composition, identify
 from hecaton.server.connections import Connections, memory_here
+from hecaton.server.files.checkpoints import JobCheckpoints
 from hecaton.server.files.files_api import FilesApi
 from hecaton.server.files.folders import JobFolders
 from hecaton.server.files.folders_api import FoldersApi
@@ -116,7 +117,7 @@ class Server:
             workers=parts.workers,
             jobs=parts.jobs,
         )
-        files = FilesApi(JobFiles(resources, parts.fleet))
+        files = FilesApi(JobFiles(resources, parts.fleet), JobCheckpoints(resources, parts.fleet))
         folders = FoldersApi(JobFolders(resources, parts.fleet, parts.budget))
         others = [*BatchApi(parts.batches).routes(), *UsageApi(parts.usages).routes()]
         return self._application([*api.routes(), *others, *files.routes(), *folders.routes()])

@@ -1,5 +1,6 @@
 """Runs your handler inside your image. Standard library only, Python 3.8 and newer.
 
+- `checkpoints`: The folder in which a job keeps what its next attempt goes on with.
 - `calling`: Calls the user's handler, whatever its shape; what happens becomes an `Outcome`.
 - `job`: What a handler is given: the payload and the names of the job.
 - `kept`: Files that a handler leaves in the folder of outputs are its job's: they are put aside before the next job
@@ -15,7 +16,8 @@
 - `values`: One rule for JSON at the edge: what a handler may return or report, checked where it leaves the handler.
 """
 
+from hecaton.serverless.checkpoints import checkpoint
 from hecaton.serverless.job import ServerLessInput
 from hecaton.serverless.loop import progress, start
 
-__all__ = ["ServerLessInput", "progress", "start"]
+__all__ = ["ServerLessInput", "checkpoint", "progress", "start"]

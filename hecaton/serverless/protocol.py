@@ -90,6 +90,11 @@ IN_NAME = "in"
 OUT_NAME = "out"
 TURNS_NAME = "turns"
 
+#: Where a job keeps what its next attempt goes on with, and the file in there, or in a folder of it, that says that all
+#: beside it is complete.
+CHECKPOINTS_VARIABLE = "HECATON_CHECKPOINTS"
+COMPLETE_NAME = ".complete"
+
 #: In the environment: the folder of outputs, whose files are kept when a job ends.
 OUTPUTS_VARIABLE = "HECATON_OUTPUTS"
 #: In that folder: has a folder for each attempt that has left something there, named `JOB.ATTEMPT`.

@@ -31,7 +31,8 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True):
     worker has said in `Hello` that it carries out; with `no_overlap` it stops the job before the server can give it to
     another worker (`Welcome.lost_after`). `holds`: of the place, which is opened for it if the worker has none of this
     number that holds the same; None: one that the worker has said in `Hello`. `uid`: as whom it may write into folders
-    of the machine. `workdir`: the manifest of the folder that goes along (`core.files.manifest`)."""
+    of the machine. `workdir`: the manifest of the folder that goes along (`core.files.manifest`). `checkpoint`: the
+    server has one of the job, to begin with."""
 
     ref: AttemptRef
     slot: int
@@ -47,6 +48,7 @@ class Assignment(msgspec.Struct, frozen=True, array_like=True):
     holds: Holds | None = None
     uid: int | None = None
     workdir: FileRef | None = None
+    checkpoint: bool = False
 
 
 class SlotInfo(msgspec.Struct, frozen=True, array_like=True):

@@ -35,6 +35,7 @@ from hecaton.worker.containers.plan import Plan
 from hecaton.worker.doors.removal import Remover
 from hecaton.worker.end_lines import EndLines
 from hecaton.worker.files import mounts
+from hecaton.worker.files.checkpoints import Checkpoints, Together
 from hecaton.worker.files.folders import Folders
 from hecaton.worker.files.made import MadeFiles
 from hecaton.worker.hearing import Hearing
@@ -83,7 +84,8 @@ class Agent:
         self._spool = Spool(config.folder, self._journal.ended)
         self._remover = Remover()
         self._made = MadeFiles(config.folder, bodies, self._remover.remove, self._journal.ended)
-        self._outbox = Outbox(link, bodies, self._spool, self._made)
+        self._checkpoints = Checkpoints(config.folder, bodies, self._made, self._remover.remove)
+        self._outbox = Outbox(link, bodies, self._spool, Together(self._checkpoints, self._made))
         self._boot = boot_id()
         self._lease = NoOverlapLease(config.folder, self._boot)
         self._guard = Guard(config.folder, self._lease, self._guarded)
@@ -131,6 +133,7 @@ class Agent:
             spool=self._spool,
             outbox=self._outbox,
             made=self._made,
+            checkpoints=self._checkpoints,
             leftovers=Leftovers(config.folder / "leftovers"),
             journal=self._journal,
             boot=self._boot,

@@ -9,6 +9,7 @@ import msgspec
 
 from hecaton.wire.channel import FromWorker, ImageRef
 from hecaton.worker.brain import events as ev
+from hecaton.worker.files.checkpoints import Checkpoints
 from hecaton.worker.files.folders import Folders
 from hecaton.worker.files.made import MadeFiles
 from hecaton.worker.link.bodies import Bodies
@@ -25,6 +26,7 @@ class Site(msgspec.Struct, frozen=True):
     worker_id: str
     folder: Path  # has a folder per container
     python: Path  # to appear at PYTHON_TARGET
+    checkpoints: Checkpoints
     folders: Folders  # that containers see beside that
     runtime: Runtime
     bodies: Bodies

@@ -14,6 +14,7 @@ from hecaton.core.model import Role
 from hecaton.testing.cluster import PASSWORD, LocalCluster
 from tests.e2e.commands import Person, mount
 from tests.e2e.conftest import PYTHON
+from tests.small_disk import small_disk
 
 UID = 4711
 LOOK = """
@@ -28,6 +29,7 @@ seen = {
     "data": tried(lambda: sorted(os.listdir(data))),
     "word": tried((data / "word").read_text),
     "write": tried(lambda: (data / "new").write_text("x")),
+    "apart": tried(lambda: (data / "apart/new").write_text("x")),
     "below": tried(lambda: (data / "below/new").write_text("x")),
     "link": tried((data / "link").read_text),
     "home": tried(lambda: (home / "made").write_text("mine")),
@@ -54,7 +56,7 @@ def machine(python39_image: str, tmp_path_factory: pytest.TempPathFactory) -> It
         (disk / "home" / name).mkdir(parents=True, mode=0o700)
         os.chown(disk / "home" / name, uid, uid)
     (disk / "home/eve").symlink_to(disk)
-    with LocalCluster(disk / "hecaton", server_options=("--default-image", PYTHON)) as cluster:
+    with small_disk(disk / "data/apart"), LocalCluster(disk / "hecaton") as cluster:
         mount(cluster, "box", f"data={disk}/data:ro", f"home={disk}/home/{{user}}:rw")
         cluster.start_worker("box")
         cluster.register(PYTHON)
@@ -79,13 +81,14 @@ def test_a_job_sees_what_it_asks_for_and_nothing_else(machine: tuple[LocalCluste
     cluster, disk = machine
     ann = _user(cluster, tmp_path, "ann")
     seen = _seen(ann, "--mount data")
-    assert (seen["data"], seen["word"]) == (["below", "link", "word"], "here")
-    assert seen["write"] == seen["below"] == "OSError", "it is read-only"
+    assert (seen["data"], seen["word"]) == (["apart", "below", "link", "word"], "here")
+    assert seen["write"] == seen["below"] == seen["apart"] == "OSError", "it is read-only, and what is mounted below"
     assert seen["link"] == "FileNotFoundError", "a link leads to what the container has there"
     assert seen["home"] == "FileNotFoundError"
     assert (seen["scratch"], seen["cache"]) == (1, 1)
     assert seen["uid"] == [0, 0], "who writes nowhere is whoever the image says"
-    assert sorted(os.listdir(disk / "data")) == ["below", "link", "word"]
+    assert sorted(os.listdir(disk / "data")) == ["apart", "below", "link", "word"]
+    assert os.listdir(disk / "data/apart") == []
     again = _seen(ann, "")
     assert again["data"] == "FileNotFoundError"
     assert "huggingface-0" in again["others"], "the cache is there for the next job"

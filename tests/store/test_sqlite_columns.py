@@ -73,6 +73,7 @@ def test_a_new_job_stands_in_the_columns_of_its_names(connection: sqlite3.Connec
         "run_after": 0.0,
         "expires_at": 150.0,
         "attempt": 0,
+        "checkpoint": 0,
         "id": "id",
         "key": "key",
         "key_digest": b"digest",

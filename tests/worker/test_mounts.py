@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hecaton.core.errors import BadRequest, NotFound
+from hecaton.worker.doors.removal import remove
 from hecaton.worker.files import caches
 from hecaton.worker.files.mounts import Mount, binds, file_of, parsed, read, without, write
 from hecaton.worker.runtimes.port import Bind, RuntimeFault
@@ -100,10 +101,19 @@ def test_of_caches_what_was_used_least_recently_goes(tmp_path: Path) -> None:
         (folder / "link").symlink_to("/etc")
         for path in (folder / "model", folder / "link", folder, folder.parent):
             os.utime(path, (now - age * caches.REST,) * 2, follow_symlinks=False)
+    deep = os.open(tmp_path / "ann/new", os.O_RDONLY)
+    for _ in range(3000):  # deeper than any stack, and longer than any path
+        os.mkdir("d", dir_fd=deep)
+        deep, above = os.open("d", os.O_RDONLY, dir_fd=deep), deep
+        os.close(above)
+    os.close(deep)
     assert caches.excess(tmp_path, now, budget=1 << 30) == [], "there is room for all"
-    one = sum(path.lstat().st_blocks * 512 for path in (tmp_path / "bob/oldest", *(tmp_path / "bob/oldest").rglob("*")))
-    assert caches.excess(tmp_path, now, budget=4 * one - 1) == [tmp_path / "bob/oldest"]
+    total = sum(status.st_blocks * 512 for owner in ("ann", "bob") for folder in (tmp_path / owner).iterdir()
+                for status in caches._walk(folder))  # fmt: skip
+    assert caches.excess(tmp_path, now, budget=total) == []
+    assert caches.excess(tmp_path, now, budget=total - 1) == [tmp_path / "bob/oldest"]
     assert set(caches.excess(tmp_path, now, budget=0)) == {tmp_path / n for n in ("ann/old", "bob/older", "bob/oldest")}
+    assert remove(tmp_path / "ann") is None
 
 
 def test_mounts_are_named_listed_and_taken_back(tmp_path: Path) -> None:

@@ -116,6 +116,8 @@ class Attempts:
             lease = member.lease(ref)
             if lease is not None:
                 lease.started = True
+                if self.live and (live := self.live.get(ref.job)) is not None:
+                    live.note = None  # what was done to start it
                 self._starts.add(ref, now, member.slots[lease.slot].version)
                 self.publish(ref, "state", JobState.IN_PROGRESS)
 

@@ -178,4 +178,5 @@ def assigned(job: Claimed, claim: Claim, lane: Lane, image: Image, holds: Holds 
         uid=job.uid,
         workdir=FileRef(spec.workdir, "workdir") if spec.workdir else None,
         holds=holds,
+        checkpoint=job.checkpoint,
     )

@@ -6,6 +6,7 @@ import codecs
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from hecaton.core.batches import lane_of
+from hecaton.core.doors import WAYS
 from hecaton.core.errors import Conflict, Forbidden, NotFound
 from hecaton.core.model import INLINE_LIMIT, JOB_ID_LENGTH, Body, Job, JobId, JobState, Reason
 from hecaton.server.accounts.auth import Caller
@@ -175,6 +176,7 @@ class Jobs:
                 attempts,
                 store.queue_position(job.id) if job.state is JobState.IN_QUEUE else None,
                 {number: store.log_tail(job.id, number, TAIL_BYTES) for number in bad},
+                None if WAYS[job.spec.mode].warm else store.checkpoint(job.id),
             )
 
         parts = await self._database.read(read)

@@ -13,6 +13,7 @@ from hecaton.core.options import values_of
 from hecaton.core.placement.matching import BY_ITSELF
 from hecaton.server.fleet.attempts import Live
 from hecaton.server.fleet.places.leases import Member, SlotState
+from hecaton.store.port import Checkpoint
 from hecaton.wire import api
 
 SHOWN_PAYLOAD = 64 * 1024
@@ -29,6 +30,7 @@ class JobParts(msgspec.Struct, frozen=True):
     attempts: list[Attempt]
     queue_position: int | None
     log_tails: dict[int, bytes]  # by number of the attempt
+    checkpoint: Checkpoint | None = None
 
 
 def _reason(job: Job, reason: Reason | None) -> Reason | None:
@@ -88,8 +90,14 @@ def job_view(parts: JobParts, live: Live | None, waiting: Sequence[api.Waiting],
         waiting=tuple(waiting),
         attempts=tuple(_attempt(job, attempt, parts.log_tails.get(attempt.number)) for attempt in parts.attempts),
         log_tail=_tail(parts.log_tails.get(job.attempt, b"")) if job.state is JobState.FAILED else None,
+        checkpoint=None if parts.checkpoint is None else _checkpoint(parts.checkpoint),
         removed=removed(keep_results) if job.result_kind is not None and parts.result is None else None,
     )
+
+
+def _checkpoint(found: Checkpoint) -> api.CheckpointView:
+    size = sum(file.size for file in found.files)
+    return api.CheckpointView(found.attempt, found.made_at, len(found.files), size)
 
 
 def removed(keep_results: float) -> str:

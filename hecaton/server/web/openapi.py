@@ -73,6 +73,16 @@ EXAMPLES: Mapping[type, Any] = {
     Retry: {"timeout": 7200},
     RetryBatch: {},
     api.Wanted: {"files": ["0" * 64]},
+    api.NewCheckpoint: {
+        "attempt": 1,
+        "files": [
+            {
+                "path": "model.pt",
+                "size": 0,
+                "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            }
+        ],
+    },
     api.NewFiles: {"attempt": 1, "first": 0, "files": [{"path": "run/fifo", "size": 0, "why": "it is a pipe"}]},
 }
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 from hecaton.store.port.accounts import Home, Used
 from hecaton.store.port.batches import Appended, EndedItem, FailedItem, NewBatch, Swept
 from hecaton.store.port.blobs import Blobs, BlobWriter
-from hecaton.store.port.files import FileSums
+from hecaton.store.port.files import Checkpoint, FileSums
 from hecaton.store.port.jobs import (
     AttemptEnd,
     CancelResult,
@@ -56,6 +56,7 @@ __all__ = [
     "BlobWriter",
     "Blobs",
     "CancelResult",
+    "Checkpoint",
     "Claim",
     "Claimed",
     "Database",

@@ -20,6 +20,14 @@ class FileSums(msgspec.Struct, frozen=True):
     left: int
 
 
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What a job's next attempt begins with. `attempt`: the one that made it; 0: of the job that this one repeats."""
+
+    attempt: int
+    made_at: float
+    files: tuple[KeptFile, ...]
+
+
 class Files(Protocol):
     """Files of an attempt have numbers from 0 on."""
 
@@ -35,3 +43,9 @@ class Files(Protocol):
         ...
 
     def file(self, job: JobId, attempt: int, number: int) -> KeptFile | None: ...
+
+    def keep_checkpoint(self, ref: AttemptRef, files: Sequence[KeptFile], now: float) -> None:
+        """In place of the one before, whose bytes go with the next cleaning where nobody else needs them. Fenced if
+        that is not the attempt at the job; BadRequest for content that its owner does not have."""
+
+    def checkpoint(self, job: JobId) -> Checkpoint | None: ...

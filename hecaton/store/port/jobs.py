@@ -71,6 +71,7 @@ class Claimed(msgspec.Struct, frozen=True):
     key: str
     claim: int  # position in the list of claims it answers
     uid: int | None = None  # its owner's, on the machines
+    checkpoint: bool = False  # there is something for it to go on with
 
 
 class AttemptEnd(msgspec.Struct, frozen=True):

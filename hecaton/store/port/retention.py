@@ -44,7 +44,7 @@ class Retention(Protocol):
 
     def forget_logs(self, before: float, limit: int) -> int: ...
     def forget_files(self, before: float, limit: int) -> int:
-        """The files that their attempts have made."""
+        """The files that their attempts have made, and their checkpoints: those of finished jobs at once."""
 
     def forget_jobs(self, before: float, limit: int) -> int:
         """Jobs with all that belongs to them, and batches of which no job is left."""

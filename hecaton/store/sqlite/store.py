@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from hecaton.store.sqlite.made.checkpoints import CheckpointVerbs
 from hecaton.store.sqlite.made.files import FileVerbs
 from hecaton.store.sqlite.made.folders import FolderVerbs
 from hecaton.store.sqlite.made.logs import LogVerbs
@@ -32,14 +33,15 @@ class SqliteStore:
         statements = Statements(connection)
         tally = Tally(statements)
         there = AllThere(statements)
-        submission = SubmitVerbs(statements, tally, there)
+        checkpoints = CheckpointVerbs(statements)
+        submission = SubmitVerbs(statements, tally, there, checkpoints)
         queue = QueueVerbs(statements, BatchEnds(statements), tally, there.workers.has)
         views = ViewVerbs(statements)
         self._bind_jobs(submission, queue, views, ReturnVerbs(statements, tally))
         self._bind_batches(BatchVerbs(statements, tally, submission, queue))
         self._bind_accounts(AccountVerbs(statements, there))
         self._bind_logs_and_blobs(LogVerbs(statements, tally), BlobVerbs(statements, tally))
-        self._bind_files(FileVerbs(statements, tally), FolderVerbs(statements))
+        self._bind_files(FileVerbs(statements, tally), FolderVerbs(statements), checkpoints)
         self._bind_housekeeping(
             MetaVerbs(statements), BackupVerbs(statements, queue, views), RetentionVerbs(statements, tally)
         )
@@ -119,7 +121,9 @@ class SqliteStore:
         self.unused_blobs = blobs.unused_blobs
         self.forget_blobs = blobs.forget_blobs
 
-    def _bind_files(self, files: FileVerbs, folders: FolderVerbs) -> None:
+    def _bind_files(self, files: FileVerbs, folders: FolderVerbs, checkpoints: CheckpointVerbs) -> None:
+        self.keep_checkpoint = checkpoints.keep_checkpoint
+        self.checkpoint = checkpoints.checkpoint
         self.keep_files = files.keep_files
         self.file_sums = files.file_sums
         self.files = files.files

@@ -40,7 +40,17 @@ from hecaton.wire.api.batches import (
     NewItems,
     RetryBatch,
 )
-from hecaton.wire.api.files import MAX_TOLD, FileList, FileView, Folder, NewFiles, Wanted
+from hecaton.wire.api.files import (
+    MAX_TOLD,
+    CheckpointFiles,
+    CheckpointView,
+    FileList,
+    FileView,
+    Folder,
+    NewCheckpoint,
+    NewFiles,
+    Wanted,
+)
 from hecaton.wire.api.images import ImageChange, ImageVersion, ImageView, NewImage
 from hecaton.wire.api.jobs import (
     AttemptView,
@@ -71,6 +81,8 @@ __all__ = [
     "BatchSubmitted",
     "BatchView",
     "BlobRef",
+    "CheckpointFiles",
+    "CheckpointView",
     "Clear",
     "Cleared",
     "Enrolment",
@@ -90,6 +102,7 @@ __all__ = [
     "KeyLogin",
     "Login",
     "NewBatch",
+    "NewCheckpoint",
     "NewFiles",
     "NewImage",
     "NewItems",

@@ -60,3 +60,26 @@ class FileList(Reply, frozen=True):
     size: int = 0
     left: int = 0
     next: int | None = None
+
+
+class NewCheckpoint(Request, frozen=True):
+    """From a worker, whose blobs these are: the newest complete checkpoint of the job, in place of the one before."""
+
+    attempt: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+    files: Annotated[tuple[KeptFile, ...], msgspec.Meta(min_length=1, max_length=MAX_TOLD)]
+
+
+class CheckpointFiles(Reply, frozen=True):
+    """For a worker, to begin with; none: there is no checkpoint."""
+
+    files: tuple[KeptFile, ...]
+
+
+class CheckpointView(Reply, frozen=True):
+    """What the next attempt of a job begins with. `attempt`: the one that made it; 0: an attempt of the job that this
+    one repeats."""
+
+    attempt: int
+    made_at: float
+    files: int
+    size: int

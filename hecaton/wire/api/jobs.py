@@ -10,6 +10,7 @@ import msgspec
 from hecaton.core.model import Attempt, Failure, JobState, Kind, Mode, Reason
 from hecaton.core.options import Options
 from hecaton.wire.api.base import NULL, Reply, Request
+from hecaton.wire.api.files import CheckpointView
 
 
 class BlobRef(Request, frozen=True):
@@ -127,6 +128,7 @@ class JobView(Reply, Options, frozen=True, omit_defaults=False):
     args: tuple[str, ...] = ()
     tags: dict[str, str] = {}
     workdir: str | None = None  # folder that went along: SHA-256 of its manifest
+    checkpoint: CheckpointView | None = None  # what its next attempt begins with, and a job that repeats it
 
 
 class Whose(enum.StrEnum):

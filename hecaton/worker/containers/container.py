@@ -76,6 +76,7 @@ class LiveContainer:
         self.image_id = ""  # of the engine; empty: not known yet
         self._ended_unseen = False
         self.gone = False
+        self._state = plan.state  # until it has ended
 
     # -- orders --------------------------------------------------------------------------------------
 
@@ -157,6 +158,7 @@ class LiveContainer:
                 await asyncio.wait([task])
         if self._exchange is not None:
             await self._exchange.cut_off()
+        self._site.checkpoints.stop(self._first.ref)
         await self._close_door()
 
     def close_folder(self) -> Path:
@@ -238,6 +240,8 @@ class LiveContainer:
         self._post(ev.ContainerFailed(self._now(), self.id, reason, message, hint))
 
     async def _watch(self, handle: str, *, unseen: bool = False) -> None:
+        if self._state is not None:
+            self._site.checkpoints.watch(self._first.ref, self._state, self._note)
         try:
             exit = await self._site.runtime.wait(handle)
         except RuntimeFault as fault:
@@ -245,6 +249,7 @@ class LiveContainer:
         if self._exchange is not None:
             await self._exchange.hear_out()
             self._exchange.take_outputs()
+        self._take_state(needed=exit.code != 0)
         if self._plan.gpus and exit.code != 0:
             await self._site.look_at_cards()
         answer = self._exchange.door.ended(exit) if self._exchange else None
@@ -305,10 +310,19 @@ class LiveContainer:
                 await asyncio.sleep(STOP_RETRY)
         if self._exchange is not None:
             self._exchange.take_outputs()
+        self._take_state(needed=True)
         await self._close_door()
         if not self.gone:
             self._is_gone()
             self._post(ev.ContainerGone(self._now(), self.id))
+
+    def _take_state(self, *, needed: bool) -> None:
+        """Its container has ended. `needed`: another attempt may follow."""
+        state, self._state = self._state, None
+        if state is not None:
+            self._site.checkpoints.stop(self._first.ref)
+            if needed:
+                self._site.checkpoints.take(self._first.ref, state)
 
     async def _hear_last(self) -> None:
         """What it had done before this process of the worker was there to hear it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from hecaton.core.doors import WAYS
 from hecaton.core.model import Body, Gpu, Kind
 from hecaton.core.scripts import with_unix_lines
 from hecaton.wire.channel import Assignment, FileRef
@@ -18,6 +19,7 @@ from hecaton.worker.doors.exchange import Exchange
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.memory.records import Placed
 from hecaton.worker.runtimes.port import (
+    CHECKPOINTS,
     LABEL_CONTAINER,
     LABEL_SLOT,
     LABEL_WARM,
@@ -28,6 +30,9 @@ from hecaton.worker.runtimes.port import (
     Prepared,
 )
 from hecaton.worker.site import Site
+
+STATE_NAME = "checkpoints"
+"""In the folder of a container."""
 
 
 class Plan:
@@ -59,6 +64,19 @@ class Plan:
     def _kept(self, file: FileRef) -> Path:
         return self._site.spool.file(file.sha256)
 
+    @property
+    def state(self) -> Path | None:
+        """Where its container keeps what the next attempt begins with; None: it is shared by several jobs."""
+        return None if WAYS[self.first.mode].warm else self._site.folder / self.name / STATE_NAME
+
+    async def _lay_out_state(self, state: Path) -> None:
+        """Raises BodyRefused, OSError."""
+        job = self.first
+        os.mkdir(state)
+        os.chmod(state, 0o777)  # whoever the image runs as may replace what an earlier attempt has left
+        if job.checkpoint:
+            await self._site.checkpoints.restore(job.ref.job, state, self._site.folders.uid_of(job))
+
     def exchange(self, folder: ChannelFolder, placed: Placed | None = None) -> Exchange:
         """With its door, which is not open yet. `placed`: what an earlier process of this worker has kept of it."""
         exchange = Exchange(self._site, self.name, folder, on_card=bool(self.gpus), begun=placed is not None)
@@ -82,6 +100,9 @@ class Plan:
         job, folders = self.first, self._site.folders
         folder = self._site.folder / self.name
         shared = await asyncio.to_thread(folders.binds, job, folder)
+        if self.state is not None:
+            await self._lay_out_state(self.state)
+            shared = (*shared, Bind(str(self.state), CHECKPOINTS))
         return ContainerSpec(
             id=self.name,
             name=f"hecaton-{self._site.worker_id[:8]}-{self.name}",

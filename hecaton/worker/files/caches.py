@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from hecaton.worker.files.walk import FOLDER, walk
+
 PERCENT = 25
 """Of the disk: all caches of a worker together."""
 
@@ -62,13 +64,16 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _walk(path: Path) -> Iterator[os.stat_result]:
-    """Of everything there."""
+    """Of everything there, as far as it is looked into."""
     with contextlib.suppress(OSError):
         yield os.lstat(path)
-    for _, folders, files, fd in os.fwalk(path, follow_symlinks=False):
-        for name in (*folders, *files):
-            with contextlib.suppress(OSError):
-                yield os.stat(name, dir_fd=fd, follow_symlinks=False)
+        folder = os.open(path, FOLDER)
+        try:
+            for seen in walk(folder, ""):
+                with contextlib.suppress(OSError):
+                    yield os.stat(seen.name, dir_fd=seen.folder, follow_symlinks=False)
+        finally:
+            os.close(folder)
 
 
 def set_aside(caches: Path, into: Path, now: float) -> int:

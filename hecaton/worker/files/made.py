@@ -99,19 +99,17 @@ class MadeFiles:
 
     def forget(self, ref: AttemptRef) -> None:
         """The server has it, or needs it no more."""
+        self._stored.pop(ref, None)
         if self._sent.pop(ref, None) is not None:  # most jobs make no files
-            self._stored.pop(ref, None)
             self._remove(self._folder / file_name(ref))
 
     async def _send_load(self, ref: AttemptRef, load: Load, say: Say) -> None:
-        try:
-            files = await self._store(ref, load, say)
-        finally:
-            load.close()
+        files = await self.store(ref, load, say)
         await self._bodies.tell_of_files(ref.job, NewFiles(ref.attempt, load.first, tuple(files)), say=say)
 
-    async def _store(self, ref: AttemptRef, load: Load, say: Say) -> list[KeptFile]:
-        """Returns them as they are then: refused ones are left, and say why."""
+    async def store(self, ref: AttemptRef, load: Load, say: Say) -> list[KeptFile]:
+        """The bytes of a load, which is closed. Returns the files as they are then: refused ones are left, and say
+        why."""
         stored = self._stored.setdefault(ref, set())
         try:
             if load.bundle:
@@ -129,6 +127,8 @@ class MadeFiles:
             return [left(file, file.why or why) if file.pieces else file for file in load.files]
         except OSError as error:
             return [left(file, f"it cannot be read: {error.strerror or error}") for file in load.files]
+        finally:
+            load.close()
         return load.files
 
     async def _store_piece(self, ref: AttemptRef, fd: int, start: int, piece: Piece, say: Say) -> None:

@@ -17,7 +17,7 @@ import structlog
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import JobId
-from hecaton.wire.api import NewFiles
+from hecaton.wire.api import CheckpointFiles, NewCheckpoint, NewFiles
 from hecaton.wire.errors import from_reply, said_by_a_server
 
 _CHUNK = 1024 * 1024
@@ -63,14 +63,22 @@ class Bodies:
         self._parts = itertools.count(1)
 
     async def fetch(
-        self, job: JobId, sha256: str, target: Path, *, lasting: bool = False, say: Say | None = None
+        self,
+        job: JobId,
+        sha256: str,
+        target: Path,
+        *,
+        lasting: bool = False,
+        say: Say | None = None,
+        of: str = "blobs",
     ) -> None:
-        """`target` is complete or absent; with `lasting` also after a power cut. Several may fetch the same."""
+        """`target` is complete or absent; with `lasting` also after a power cut. Several may fetch the same. `of`: of
+        which content of the job, as it stands in the address."""
         part = target.with_name(f"{target.name}.{next(self._parts)}.part")
 
         async def attempt() -> None:
             try:
-                await self._download(job, sha256, part)
+                await self._download(f"{self._of(job)}/{of}/{sha256}", sha256, part)
                 if lasting:
                     await asyncio.to_thread(_sync, part)
                 os.replace(part, target)
@@ -98,18 +106,34 @@ class Bodies:
 
     async def tell_of_files(self, job: JobId, told: NewFiles, *, say: Say | None = None) -> None:
         """After the blobs that they are in."""
-        address = f"{self._url}/v1/worker/jobs/{job}/files"
+        await self._tell("a job's files", f"{self._of(job)}/files", told, say)
+
+    async def tell_of_checkpoint(self, job: JobId, told: NewCheckpoint, *, say: Say | None = None) -> None:
+        """After the blobs that it is in."""
+        await self._tell("a job's checkpoint", f"{self._of(job)}/checkpoint", told, say)
+
+    async def checkpoint(self, job: JobId) -> CheckpointFiles:
+        """What an earlier attempt of the job has left; no files: nothing."""
+
+        async def attempt() -> CheckpointFiles:
+            async with self._session.get(f"{self._of(job)}/checkpoint", allow_redirects=False) as reply:
+                await _check(reply, _GIVEN)
+                return msgspec.json.decode(await reply.read(), type=CheckpointFiles)
+
+        return await _until_it_works("ask for a job's checkpoint", attempt, None)
+
+    async def _tell(self, of: str, address: str, told: object, say: Say | None) -> None:
         body, headers = msgspec.json.encode(told), {"Content-Type": "application/json"}
 
         async def attempt() -> None:
             async with self._session.post(address, data=body, headers=headers, allow_redirects=False) as reply:
                 await _check(reply, _DONE)
 
-        await _until_it_works("tell of a job's files", attempt, say)
+        await _until_it_works(f"tell of {of}", attempt, say)
 
-    async def _download(self, job: JobId, sha256: str, part: Path) -> None:
+    async def _download(self, address: str, sha256: str, part: Path) -> None:
         digest = hashlib.sha256()
-        async with self._session.get(self._address(job, sha256), allow_redirects=False) as reply:
+        async with self._session.get(address, allow_redirects=False) as reply:
             await _check(reply, _GIVEN)
             with part.open("wb") as file:
 
@@ -122,8 +146,11 @@ class Bodies:
         if digest.hexdigest() != sha256:
             raise aiohttp.ClientPayloadError("the body arrived damaged: its hash is another one")
 
+    def _of(self, job: JobId) -> str:
+        return f"{self._url}/v1/worker/jobs/{job}"
+
     def _address(self, job: JobId, sha256: str) -> str:
-        return f"{self._url}/v1/worker/jobs/{job}/blobs/{sha256}"
+        return f"{self._of(job)}/blobs/{sha256}"
 
 
 async def _until_it_works(what: str, attempt: Callable[[], Awaitable[T]], say: Say | None) -> T:

@@ -144,13 +144,22 @@ def _fields(view: JobView, now: float) -> list[tuple[str, object]]:
         ("starting", duration(starting) if started else None),
         ("running", duration(running) if started and running else None),
         ("worker", view.worker),
-        ("doing", view.note if view.state == "ASSIGNED" else None),
+        ("doing", view.note if view.state in ("ASSIGNED", "IN_PROGRESS") else None),
         ("progress", progress(view.progress) if view.progress is not None else None),
         ("attempt", f"{view.attempt}, up to {view.retries} retries" if view.retries else view.attempt or None),
+        ("checkpoint", _checkpoint(view, now)),
         ("exit code", view.exit_code or None),
         *((option.label, _asked(option, value)) for option, value in given(view) if option.label),
         *_of_its_image(view),
     ]
+
+
+def _checkpoint(view: JobView, now: float) -> str | None:
+    found = view.checkpoint
+    if found is None:
+        return None
+    whose = f"of attempt {found.attempt}" if found.attempt else "of the job that it repeats"
+    return f"{whose}, {ago(found.made_at, now)}: {size(found.size)}, {found.files} file{'s' * (found.files > 1)}"
 
 
 def spent(view: JobView, now: float) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ _UNUSED = """
       AND NOT EXISTS (SELECT 1 FROM job WHERE file = blob.sha256)
       AND NOT EXISTS (SELECT 1 FROM made_blob WHERE sha256 = blob.sha256)
       AND NOT EXISTS (SELECT 1 FROM folder_blob WHERE sha256 = blob.sha256)
+      AND NOT EXISTS (SELECT 1 FROM checkpoint_blob WHERE sha256 = blob.sha256)
     GROUP BY sha256 HAVING max(added_at) < ? LIMIT ?
 """
 

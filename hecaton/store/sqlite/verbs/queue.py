@@ -38,6 +38,7 @@ class ClaimedRow(msgspec.Struct, gc=False):
     payload: bytes | None
     key: str
     uid: int | None
+    checkpoint: int
 
 
 CLAIMED = f"""
@@ -395,4 +396,5 @@ def claimed_of(row: ClaimedRow, attempt: int, position: int) -> Claimed:
         key=row.key,
         claim=position,
         uid=row.uid,
+        checkpoint=bool(row.checkpoint),
     )

@@ -38,6 +38,11 @@ _UNNEEDED = """
       AND NOT EXISTS (SELECT 1 FROM made_file WHERE seq = ?1 AND attempt = ?2)
 """
 
+_OLD_CHECKPOINTS = """
+    SELECT checkpoint.seq FROM checkpoint CROSS JOIN job USING (seq)
+    WHERE job.state = 'FINISHED' OR (checkpoint.seq < ? AND job.ended_at < ?) LIMIT ?
+"""
+
 _OLD_PIECES = """
     SELECT log_piece.rowid, length(data), owner_id FROM log_piece CROSS JOIN job USING (seq)
     WHERE log_piece.seq < ? AND job.ended_at < ? ORDER BY log_piece.seq LIMIT ?
@@ -116,7 +121,10 @@ class RetentionVerbs:
             self._tally.add(one.owner_id, results=-one.size)
         self._sql_many(_DELETE_FILE, [(one.seq, one.attempt, one.number) for one in old])
         self._sql_many(_UNNEEDED, sorted({(one.seq, one.attempt) for one in old}))
-        return len(old)
+        states = self._sql(_OLD_CHECKPOINTS, (self._first_since(before), before, limit)).fetchall()
+        self._sql_many("DELETE FROM checkpoint_blob WHERE seq = ?", states)
+        self._sql_many("DELETE FROM checkpoint WHERE seq = ?", states)
+        return len(old) + len(states)
 
     def forget_jobs(self, before: float, limit: int) -> int:
         rows = _bounded(self._sql(_OLD_JOBS, (self._first_since(before), before, limit)))

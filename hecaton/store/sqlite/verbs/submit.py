@@ -8,6 +8,7 @@ from itertools import chain, count, repeat
 
 from hecaton.core.errors import Conflict, NotFound
 from hecaton.store.port import JOB_BYTES, NewJob, Stored
+from hecaton.store.sqlite.made.checkpoints import CheckpointVerbs
 from hecaton.store.sqlite.rows import json_text
 from hecaton.store.sqlite.run_after import READY
 from hecaton.store.sqlite.statements import PARTS, Row, Statements, parts
@@ -30,8 +31,8 @@ _INSERTS = {
 class SubmitVerbs:
     """Each call that takes several jobs leaves all of them or none, whatever it raises."""
 
-    def __init__(self, statements: Statements, tally: Tally, there: AllThere) -> None:
-        self._tally, self._there = tally, there
+    def __init__(self, statements: Statements, tally: Tally, there: AllThere, checkpoints: CheckpointVerbs) -> None:
+        self._tally, self._there, self._checkpoints = tally, there, checkpoints
         self._sql = statements.run
         self._sql_many = statements.run_many
         self._first = statements.first
@@ -68,6 +69,8 @@ class SubmitVerbs:
             if not one.duplicate:
                 size = JOB_BYTES + len(row[_SPEC]) + len(job.payload.data)  # which is empty where that is a file
                 sizes[job.owner_id] = sizes.get(job.owner_id, 0) + size
+                if job.retry_of is not None:
+                    self._checkpoints.inherit_checkpoint(one.index, job.retry_of)
                 if job.spec.tags or job.spec.name is not None:
                     labels += [(key, value, one.index) for key, value in job.spec.labels]
                 if job.spec.workdir is not None:
