@@ -499,6 +499,7 @@ EXEMPT: Mapping[str, str] = {
     "client.http.LONGEST_PAUSE": "a client's patience with its server",
     "core.files.kept.MAX_SIZE": "more than any disk has",
     "core.files.kept.MAX_WHY": "our own words",
+    "worker.containers.kills.LONGEST_LINE": "of the kernel's log, as the kernel has it",
     "core.shown.LONGEST": "how much of one text stands in a Python prompt",
     "wire.api.accounts.LONGEST_AGE": "ten years: nothing is older",
     "server.files.files_api.LONGEST_NUMBER": "more digits than any file's number has",

@@ -13,11 +13,13 @@ import msgspec
 
 from hecaton.core.doors import WAYS
 from hecaton.core.model import Failure, Gpu, Reason
+from hecaton.core.options import NOTHING_ASKED
 from hecaton.wire.channel import Draining, Lost, Note
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.departure import Departure
 from hecaton.worker.brain.ends import Ends
 from hecaton.worker.brain.events import row
+from hecaton.worker.brain.failures.shortage import hinted
 from hecaton.worker.brain.failures.sticky import StickyErrors, explained
 from hecaton.worker.brain.failures.words import UNHEARD, exit_failure, no_room, payload_failure, startup_failure
 from hecaton.worker.brain.from_server import FromServer
@@ -192,6 +194,9 @@ class WorkerState:
         if (ending := self._sticky.judge(container, event)) is not None:
             self._ends.replace(container, ending, event.now)
             event = explained(event) if ending is EarlyEnd.REPLACED else event
+        if event.reason is Reason.HANDLER_ERROR and event.failure is not None:
+            failure = hinted(event.failure, job.assignment.options, self.settings.memory)
+            event = msgspec.structs.replace(event, failure=failure)
         self._ends.answered(job, event)
 
     def _on_withdrawn(self, event: ev.Withdrawn) -> None:
@@ -206,13 +211,14 @@ class WorkerState:
             return
         begun = self._ends.emptied(container, event.never_began, event.now)
         noun = WAYS[begun[0].assignment.mode].noun if begun else "container"
-        reason, failure = exit_failure(event.exit, event.output, noun)
+        asked = begun[0].assignment.options if begun else NOTHING_ASKED
+        reason, failure = exit_failure(event.exit, event.output, noun, asked)
         if not begun and not container.served:
             first = self.holdings.find(container.started_for)
             begun = [] if first is None else [first]
             for job in begun:
-                job.image = container.runs
-            reason, failure = startup_failure(event.exit, event.output, event.how, event.hint)
+                job.image, asked = container.runs, job.assignment.options
+            reason, failure = startup_failure(event.exit, event.output, event.how, event.hint, asked)
         if event.unheard:
             reason, failure = Reason.RELEASED, UNHEARD
         for job in begun:

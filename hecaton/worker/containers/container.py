@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,9 @@ import structlog
 from hecaton.core.model import AttemptRef, Reason
 from hecaton.wire.channel import Assignment, Broken, ImageRef, Pulled
 from hecaton.worker.brain import events as ev
+from hecaton.worker.brain.failures.shortage import KILLED
 from hecaton.worker.brain.failures.words import UNHEARD
+from hecaton.worker.containers.kills import kernel_lines, last_kill
 from hecaton.worker.containers.plan import Plan
 from hecaton.worker.doors.channel_folder import ChannelFolder, Spoilt, name_of
 from hecaton.worker.doors.door import Door, Unready
@@ -32,6 +35,7 @@ from hecaton.worker.runtimes.port import (
     Found,
     MachineBroken,
     RuntimeFault,
+    Shortage,
     patiently,
 )
 from hecaton.worker.site import Site
@@ -45,10 +49,13 @@ OPENING_SECONDS = 5.0
 STOP_RETRY = 2.0
 """Seconds until the next try when the engine could not stop a container."""
 
+LATEST_EFFECT = 60.0
+"""Seconds after which the end of a container has another reason than that a child process was killed for memory."""
+
 ANSWER_SECONDS = 3.0
 """More than a container takes to come back to a worker that was away."""
 
-STOPPED_CODES = frozenset({0, 128 + signal.SIGKILL, 128 + signal.SIGTERM})
+STOPPED_CODES = frozenset({0, KILLED, 128 + signal.SIGTERM})
 """Exit codes that an engine or machine that goes down leaves behind as well: no handler is blamed for them unseen."""
 
 _log = structlog.get_logger("hecaton.worker.containers")
@@ -246,6 +253,8 @@ class LiveContainer:
             exit = await self._site.runtime.wait(handle)
         except RuntimeFault as fault:
             exit = Exit(-1, error=fault.message)
+        if exit.code != 0:
+            exit = await self._with_shortage(exit, handle)
         if self._exchange is not None:
             await self._exchange.hear_out()
             self._exchange.take_outputs()
@@ -268,6 +277,19 @@ class LiveContainer:
         self._post(
             ev.ContainerExited(self._now(), self.id, exit, words, never_began, unready.how, unready.hint, unheard)
         )
+
+    async def _with_shortage(self, exit: Exit, handle: str) -> Exit:
+        """The engine keeps for ever that something of a container was killed for memory; its jobs come and go."""
+        if "memory" not in self._site.runtime.options:  # then it has no control group of its own
+            return exit
+        lines = await asyncio.to_thread(kernel_lines)
+        since = 0.0 if self._ended_unseen else time.monotonic() - LATEST_EFFECT
+        found = last_kill(lines or (), handle, since)
+        if found is None and exit.oom and (lines is None or exit.code == KILLED):
+            found = Shortage()
+        if found is not None:
+            found = msgspec.structs.replace(found, limit=self._site.memory)
+        return msgspec.structs.replace(exit, oom=found is not None, shortage=found, sure=lines is not None)
 
     async def _hear_start(self, exchange: Exchange, handle: str) -> None:
         """What it says before `start` turns its output into the log is the beginning of the log of its first job; what

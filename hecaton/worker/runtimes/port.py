@@ -176,10 +176,26 @@ class ProcMark(msgspec.Struct, frozen=True):
     text: str
 
 
+class Shortage(msgspec.Struct, frozen=True):
+    """The kernel has killed something for memory. `machine`: since the machine had none left; else since the container
+    had all that it may have. `process` and `size`: what was killed, and the bytes of RAM that it had; empty: unknown.
+    `limit`: bytes that the container may have; 0: nobody has said."""
+
+    machine: bool = False
+    process: str = ""
+    size: int = 0
+    limit: int = 0
+
+
 class Exit(msgspec.Struct, frozen=True):
+    """`oom`: the engine says that something of it was killed as it had all memory that it may have. `shortage`: what
+    the kernel says of that; `sure`: it was asked, and has said all there is."""
+
     code: int
     oom: bool = False
     error: str = ""
+    shortage: Shortage | None = None
+    sure: bool = False
 
 
 class Found(msgspec.Struct, frozen=True):

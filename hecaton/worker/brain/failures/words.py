@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import signal
 
-from hecaton.core.batches import LAST_LINES
 from hecaton.core.model import Failure, Reason
+from hecaton.core.options import NOTHING_ASKED, Options
+from hecaton.worker.brain.failures.shortage import bus_hint, memory_failure, with_lines
 from hecaton.worker.runtimes.port import Exit
 
 PID_1_HINT = (
@@ -28,39 +29,42 @@ UNHEARD = Failure(
 CUT_OFF = Failure("its container was stopped for the sake of another job as this one began")
 
 
-def exit_failure(exit: Exit, output: str, noun: str = "container") -> tuple[Reason, Failure]:
+def exit_failure(
+    exit: Exit, output: str, noun: str = "container", asked: Options = NOTHING_ASKED
+) -> tuple[Reason, Failure]:
     """Why a job ended whose container ended under it. Exit code 0 is no success: only a result is. `noun`: what people
-    call what ended (`doors.Way.noun`)."""
+    call what ended (`doors.Way.noun`). `asked`: of the job."""
     if exit.error:
         return Reason.WORKER_ERROR, Failure(f"the container was lost: {exit.error}")
-    if exit.oom:
-        return Reason.OOM_HOST, Failure("the container was killed because it ran out of memory")
+    if exit.oom or exit.shortage is not None:
+        return memory_failure(exit, output, noun, asked)
     if exit.code == 0:
         hint = "The handler, or something it called, ended the process: return a result instead."
         return Reason.NO_RESULT, Failure("the container ended with exit code 0 and without a result", hint=hint)
     return Reason.HANDLER_EXIT, Failure(
-        _with_lines(
-            f"the {noun} ended with {_code(exit.code)}{' during the job' if noun == 'container' else ''}", output
-        )
+        with_lines(f"the {noun} ended with {_code(exit)}{' during the job' if noun == 'container' else ''}", output),
+        hint=bus_hint(exit, output, asked),
     )
 
 
-def startup_failure(exit: Exit, output: str, how: str, hint: str) -> tuple[Reason, Failure]:
+def startup_failure(
+    exit: Exit, output: str, how: str, hint: str, asked: Options = NOTHING_ASKED
+) -> tuple[Reason, Failure]:
     """Why a job failed whose container ended before it was ready for work. `how` completes the sentence."""
-    if exit.error or exit.oom:
-        return exit_failure(exit, output)
+    if exit.error or exit.oom or exit.shortage is not None:
+        return exit_failure(exit, output, asked=asked)
     if exit.code == 128 + signal.SIGKILL:
         # Nothing in the image did that: unlike every other end before the start, the next attempt may go well.
         return Reason.HANDLER_EXIT, Failure("the container was killed (SIGKILL) from outside before it asked for work")
     return Reason.STARTUP_EXIT, Failure(
-        _with_lines(f"the container ended with {_code(exit.code)} {how}", output),
+        with_lines(f"the container ended with {_code(exit)} {how}", output),
         hint=PID_1_HINT if re.search(r"\bpid 1\b", output, re.IGNORECASE) else hint,
     )
 
 
 def no_hello_failure(seconds: float, output: str, hint: str) -> Failure:
     message = f"the container ran for {seconds:g} s (--startup-timeout) without asking for work"
-    return Failure(_with_lines(message, output), hint=hint)
+    return Failure(with_lines(message, output), hint=hint)
 
 
 def timeout_failure(seconds: float) -> Failure:
@@ -80,17 +84,14 @@ def payload_failure(why: str) -> Failure:
     return Failure(f"the payload could not be brought to the worker: {why}")
 
 
-def _with_lines(message: str, output: str) -> str:
-    lines = output.strip()
-    return f"{message}. {LAST_LINES}\n{lines}" if lines else message
-
-
-def _code(code: int) -> str:
+def _code(exit: Exit) -> str:
     """A code over 128 is how a shell or engine tells of a signal, a negative one how a parent process does."""
+    code = exit.code
     try:
         name = signal.Signals(code - 128 if code > 128 else -code).name
         # The engine sees an end for memory in the container's own limit, not one by the machine's kernel.
-        why = ": killed, most likely for memory" if name == "SIGKILL" else ""
+        likely = " from outside, and not by the kernel for memory" if exit.sure else ", most likely for memory"
+        why = f": killed{likely}" if name == "SIGKILL" else ""
         return f"exit code {code} ({name}{why})"
     except ValueError:
         return f"exit code {code}"
