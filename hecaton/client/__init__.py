@@ -17,6 +17,7 @@
   replacement as a whole.
 - `submission`: From what a user hands in to the request that submits it: payload inline or as an upload, handler or
   script file.
+- `files/`: Folders and files of jobs on the side of whoever submits them.
 - `managers/`: The calls that the README promises from Python.
 - `nouns/`: What there is: the calls of `Client`, one file per noun.
 """

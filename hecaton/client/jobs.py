@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,8 +20,11 @@ from hecaton.client.heads import quoted
 from hecaton.client.http import Transport, may_pass
 from hecaton.core.errors import BadRequest, Conflict, HecatonError, JobFailed, NotFound, WaitTimeout
 from hecaton.core.model import JobState, Kind, Reason
-from hecaton.wire.api import API, BatchResult, JobEvent, JobView, Submitted
+from hecaton.wire.api import API, BatchResult, FileView, JobEvent, JobView, Submitted
 from hecaton.wire.decoding import decode
+
+if TYPE_CHECKING:
+    from hecaton.client.files.fetching import LocalFile
 
 _random = random.SystemRandom()  # it has no state that forked children would share, nor one that a program seeds
 
@@ -275,6 +278,20 @@ class JobHandle:
     def logs(self, attempt: int | None = None) -> str:
         """What the handler has printed in the last attempt, or in the one named. What is no UTF-8 in it is replaced."""
         return read_log(self._asked(), self.id, attempt).decode(errors="replace")
+
+    def files(self) -> list[FileView]:
+        """What it has put into /outputs, as `Client.files`."""
+        from hecaton.client.files import fetching
+
+        return [file for page in fetching.listed(self._asked(), self.id) for file in page.files]
+
+    def get(
+        self, folder: str | os.PathLike[str], pattern: str | None = None, *, overwrite: bool = False
+    ) -> list[LocalFile]:
+        """Bring them into a local folder, as `Client.get`."""
+        from hecaton.client.files import fetching
+
+        return fetching.get(self._asked(), self.index, folder, pattern, None, overwrite)
 
     def events(self, offset: int = 0) -> Iterator[JobEvent]:
         """What happens to the job, live, until it has ended."""

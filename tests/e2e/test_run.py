@@ -58,3 +58,31 @@ def test_what_takes_too_long_is_124(ann: Person) -> None:
 def test_a_run_that_is_detached_is_there_for_later(ann: Person) -> None:
     job = ann.types("hecaton run -d -- echo later").out.strip()
     assert "later" in ann.types(f"hecaton job wait {job}").err
+
+
+MAKES = """
+import os, sys, pathlib
+out = pathlib.Path("/outputs")
+assert os.environ["HECATON_OUTPUTS"] == "/outputs"
+(out / "plots").mkdir()
+(out / "plots/loss.txt").write_text("0.1")
+(out / "last").symlink_to("plots")
+(out / "model.bin").write_bytes(bytes(range(256)) * 8192)  # 2 MiB: not with the others
+sys.exit(len(sys.argv) - 1)
+"""
+
+
+@pytest.mark.parametrize("arguments", ["", "fail fail"])
+def test_what_a_script_puts_into_outputs_comes_back_also_when_it_fails(ann: Person, arguments: str) -> None:
+    ann.write("makes.py", MAKES)
+    done = ann.types(f"hecaton run makes.py {arguments}", code=len(arguments.split()))
+    number = done.err.split()[1]
+    assert done.err.splitlines()[-2:] == [
+        "last was not kept: it is a link",
+        f"2 files, 2.0 MiB: outputs/{number}",
+    ]
+    assert (ann.folder / f"outputs/{number}/plots/loss.txt").read_text() == "0.1"
+    listed = ann.types(f"hecaton get {number} '*.bin' --list").out
+    assert "2.0 MiB  model.bin" in listed
+    assert "loss" not in listed
+    assert ann.types(f"hecaton get {number} plots -o of-{number}").err == f"1 file, 3 B: of-{number}\n"

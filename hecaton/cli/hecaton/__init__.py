@@ -10,6 +10,7 @@
 - `tree`: The click classes of the command tree: nouns load when they are used; every command takes --json and --server.
 - `why`: `hecaton why`: why a job waits, what it does, or why it failed: one answer.
 - `demo/`: `hecaton demo`.
+- `files/`: Commands about folders and files of jobs.
 - `jobs/`: My work.
 - `machine/`: The first minutes: a server and its worker on this machine, and other machines that join.
 - `nouns/`: What there is, and people.

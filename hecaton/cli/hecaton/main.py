@@ -28,6 +28,7 @@ NOUNS = {
     "image": "hecaton.cli.hecaton.nouns.images:image",
     "run": "hecaton.cli.hecaton.jobs.run:run",
     **{verb: f"hecaton.cli.hecaton.jobs.job:{verb}" for verb in ("ps", "logs", "wait", "cancel", "retry")},
+    "get": "hecaton.cli.hecaton.files.get:get",
     "why": "hecaton.cli.hecaton.why:why",
     "job": "hecaton.cli.hecaton.jobs.job:job",
     "batch": "hecaton.cli.hecaton.jobs.batch:batch",

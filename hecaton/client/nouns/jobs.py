@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hecaton.client import jobs as job_calls
 from hecaton.client import submission
+from hecaton.client.files import fetching
+from hecaton.client.files.fetching import LocalFile
 from hecaton.client.jobs import JobHandle, path_of
 from hecaton.client.nouns.calls import Calls, member
 from hecaton.core.model import JobState, Mode
@@ -124,6 +127,42 @@ class JobCalls(Calls):
     def download_log(self, job: str | int, attempt: int | None = None) -> bytes:
         """As `logs`, byte for byte."""
         return job_calls.read_log(self._transport, job, attempt)
+
+    def files(self, job: str | int, attempt: int | None = None) -> list[api.FileView]:
+        """What a job has put into /outputs, in its newest attempt that has put anything there, or in the one named.
+        Those with a `why` were not kept."""
+        return [file for page in self.file_pages(job, attempt) for file in page.files]
+
+    def file_pages(self, job: str | int, attempt: int | None = None) -> Iterator[api.FileList]:
+        """As `files`, page by page: at least one. Each has the sums of all of them."""
+        return fetching.listed(self._transport, job, attempt)
+
+    def get(
+        self,
+        job: str | int,
+        folder: str | os.PathLike[str],
+        pattern: str | None = None,
+        *,
+        attempt: int | None = None,
+        overwrite: bool = False,
+    ) -> list[LocalFile]:
+        """Bring the files of a job into a local folder, those alone that `pattern` names ("*.pt", "plots").
+
+        A file that is there and differs stays, and what comes is written beside it, unless `overwrite`. Cut off, the
+        next call goes on where it was. Memory stays flat."""
+        return fetching.get(self._transport, self.job(job).index, folder, pattern, attempt, overwrite)
+
+    def fetch_file(
+        self,
+        job: int,
+        file: api.FileView,
+        folder: str | os.PathLike[str],
+        *,
+        attempt: int,
+        overwrite: bool = False,
+    ) -> LocalFile:
+        """One file of the list of this attempt, as `get` does it. `job`: its index."""
+        return fetching.Fetching(self._transport, job, attempt, Path(folder), overwrite).fetch(file)
 
     def events(self, job: str | int, offset: int = 0) -> Iterator[api.JobEvent]:
         """What happens to a job, live, up to and with the event "end". Goes on over a restart of the server.

@@ -15,6 +15,7 @@ import click
 from hecaton.cli import output
 from hecaton.cli.hecaton.completers import images
 from hecaton.cli.hecaton.context import Cli, is_address, pass_cli
+from hecaton.cli.hecaton.files.get import bring_back
 from hecaton.cli.hecaton.jobs import project as projects
 from hecaton.cli.hecaton.jobs.follow import follow
 from hecaton.cli.hecaton.jobs.new import Submission, known_image, submit
@@ -151,8 +152,9 @@ def run(
     hecaton run -- nvidia-smi
 
     Our options stand before FILE: everything behind it is the script's. What would be typed each time may stand in
-    hecaton.toml in this folder (--save writes it). The files that it writes are lost with its container; a result in
-    JSON is kept if it writes that to the file that HECATON_OUTPUT names.
+    hecaton.toml in this folder (--save writes it). What it writes into /outputs is kept, and comes back to outputs/JOB
+    if that is not much (hecaton get brings the rest); other files are lost with its container. A result in JSON is kept
+    if it writes that to the file that HECATON_OUTPUT names.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if save:
@@ -175,7 +177,10 @@ def run(
         cli.submitted("job", handle.index, handle.id)
         return 0
     output.say(f"Job {handle.index} is submitted" + ("." if chosen else f", in {there}."))
-    return follow(cli, handle.id, None, None, str(handle.index), exit_code)
+    code = follow(cli, handle.id, None, None, str(handle.index), exit_code)
+    if code != output.INTERRUPTED and not cli.json:
+        bring_back(cli, handle.id, handle.index)
+    return code
 
 
 def exit_code(view: JobView) -> int:

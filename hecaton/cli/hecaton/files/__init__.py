@@ -1,0 +1,4 @@
+"""Commands about folders and files of jobs.
+
+- `get`: `hecaton get`.
+"""

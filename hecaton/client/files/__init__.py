@@ -1,0 +1,4 @@
+"""Folders and files of jobs on the side of whoever submits them.
+
+- `fetching`: Brings the files that a job has made into a local folder.
+"""
