@@ -134,7 +134,7 @@ class JobCalls(Calls):
         return [file for page in self.file_pages(job, attempt) for file in page.files]
 
     def file_pages(self, job: str | int, attempt: int | None = None) -> Iterator[api.FileList]:
-        """As `files`, page by page: at least one. Each has the sums of all of them."""
+        """As `files`, page by page: at least one. The first has the sums of all of them."""
         return fetching.listed(self._transport, job, attempt)
 
     def get(

@@ -51,7 +51,8 @@ class FileView(Reply, frozen=True):
 
 class FileList(Reply, frozen=True):
     """A page of the files of one attempt, the newest that has any if none is asked for; attempt 0: there is none.
-    `kept` and `size`: how many there are on all pages that are kept, and their bytes; `left`: how many are not kept.
+    `kept` and `size`: how many there are on all pages that are kept, and their bytes; `left`: how many are not kept (0
+    on all pages but the first of a named attempt).
     `next`: what to ask for as `after` for the next page."""
 
     attempt: int
