@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,9 @@ OURS = ".hecaton"
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "outputs"
-    folder.mkdir()
+def root() -> Iterator[Path]:
+    """Not among the folders of pytest, which removes none that is as deep: a test that was killed would leave it."""
+    folder = Path(tempfile.mkdtemp(prefix="hecaton-outputs-"))
     yield folder
     assert remove(folder) is None
 
