@@ -7,6 +7,7 @@ import sys
 import types
 
 from hecaton.serverless.job import ServerLessInput
+from hecaton.serverless.kept import with_files
 from hecaton.serverless.protocol import MAX_MESSAGE, MAX_TRACEBACK
 from hecaton.serverless.values import MAX_DEPTH, NotJson, bounded, spelled, to_json
 
@@ -99,11 +100,14 @@ class Caller:
             return Outcome("ok", "bytes", bytes(value))
         # A Path can only be returned by who has imported pathlib: do not import it to look.
         pathlib = sys.modules.get("pathlib")
-        if pathlib is not None and isinstance(value, pathlib.Path):
+        if pathlib is not None and isinstance(value, pathlib.Path) and not os.path.isdir(value):
             return Outcome("ok", "bytes", source=os.path.abspath(value))
         try:
             return Outcome("ok", "json", to_json(value))
         except NotJson as error:
+            named = with_files(value)
+            if named is not None:
+                return Outcome("ok", "json", to_json(named))
             raise Refused(error, spelled(value)) from None
 
     def _run_async(self, work: Awaitable[Any]) -> Any:

@@ -29,9 +29,11 @@ def start(handler: Callable[[ServerLessInput], Any]) -> NoReturn:
     """Run `handler` for every job that the worker sends; never returns.
 
     The handler may be a function, an async function, a generator or an async generator, or any callable. It returns
-    JSON, `bytes` or the `pathlib.Path` of a file; what it raises fails the job, and the next one is served. The result
-    of a generator is the list of all its items. Who watches the job meanwhile sees the newest item, at most four times
-    a second: of a fast generator not each one, and none of more than 64 KiB.
+    JSON, `bytes` or the `pathlib.Path` of a file, whose bytes are the result then. A Path within a list or a dict, or
+    one of a folder, names a file that is kept (`hecaton get`), as is all that the handler leaves in /outputs. What it
+    raises fails the job, and the next one is served. The result of a generator is the list of all its items. Who
+    watches the job meanwhile sees the newest item, at most four times a second: of a fast generator not each one, and
+    none of more than 64 KiB.
 
     What is not JSON (NaN, a set) fails the job as `result_invalid` and is kept as text, so that it can be fetched.
 
