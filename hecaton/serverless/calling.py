@@ -100,7 +100,10 @@ class Caller:
             return Outcome("ok", "bytes", bytes(value))
         # A Path can only be returned by who has imported pathlib: do not import it to look.
         pathlib = sys.modules.get("pathlib")
-        if pathlib is not None and isinstance(value, pathlib.Path) and not os.path.isdir(value):
+        if pathlib is not None and isinstance(value, pathlib.Path):
+            kept = with_files(value) if os.path.isdir(value) else None
+            if kept is not None:
+                return Outcome("ok", "json", to_json(kept))
             return Outcome("ok", "bytes", source=os.path.abspath(value))
         try:
             return Outcome("ok", "json", to_json(value))
