@@ -29,13 +29,16 @@ class Outputs:
         """Whether the job has left something, which is in a folder of its own now. Never raises: what cannot be moved
         stays where it is."""
         # hot: benchmarks/instructions.py
-        if self._path is None:
-            return False
-        changed = self._time()
-        if changed is None or changed == self._settled:
+        path = self._path
+        if path is None:
             return False
         try:
-            return self._move(self._path, f"{job}.{attempt}")
+            if os.stat(path).st_mtime_ns == self._settled:
+                return False
+        except OSError:
+            return False
+        try:
+            return self._move(path, f"{job}.{attempt}")
         except OSError:
             return False
         finally:
