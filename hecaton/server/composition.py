@@ -70,7 +70,7 @@ class Composition:
         entries = Entries(resources.settings)
         self.directory = Directory(database, passwords, clock, resolver, entries, self.hub.revoke, pulls.gone)
         most = resources.settings.max_running
-        self.scheduler = Scheduler(self.fleet, entries.get, clock.now, pulls, most)
+        self.scheduler = Scheduler(self.fleet, entries.as_used, clock.now, pulls, most)
         self.dispatcher = Dispatcher(database, clock, self.scheduler)
         self.budget = Budget(resources, self.scheduler, self.dispatcher.kick)
         quotas = Quotas(resources.settings, self.scheduler, self.budget)

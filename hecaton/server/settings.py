@@ -42,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True):
     max_running: int | None = None  # places that may work for one user at a time; None: all that there are
     images: str = ANY  # which ones people may use
     default_image: str = "python:3.12-slim"  # of jobs that name none; may be used whatever else may
+    default_timeout: float | None = None  # of jobs that ask for none, and whose image has none; None: none
     pull_patience: float = 600.0  # an image that no machine can get is tried for so long
     keep_results: float = 30 * DAY  # after the job's end, as the next two
     keep_logs: float = 7 * DAY

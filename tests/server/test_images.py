@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from hecaton.wire.channel import Outcome, Pulled, Resolve, Resolved, Started, Wa
 from tests.client.scripted import HANG, HTML_502, Answer, ScriptedServer, Seen, reply
 from tests.engine.registry import Registry
 from tests.server.people import eventually
-from tests.server.running import IMAGE, Running
+from tests.server.running import IMAGE, Running, running
 from tests.server.scripted_worker import ScriptedWorker, json_body
 
 DIGEST = "sha256:" + "ab" * 32
@@ -340,6 +341,21 @@ async def test_an_image_has_options_for_jobs_that_ask_for_nothing_else(server: R
     shown = await server.admin.ended(job)
     assert [attempt.get("defaults") for attempt in shown["attempts"]] == [{"startup_timeout": 1200}, None]
     assert shown["startup_timeout"] is None, "the job has what its user asked for"
+
+
+async def test_a_job_that_asks_for_no_timeout_has_that_of_the_server(tmp_path: Path) -> None:
+    async with running(tmp_path, default_timeout=3600.0) as server:
+        await server.image()
+        worker = await server.worker()
+        job = await server.admin.submit(IMAGE)
+        first = await worker.start()
+        assert first.options.timeout == 3600
+        await worker.report(Outcome(first.ref, Reason.OK, json_body(1), ran=0.1))
+        shown = await server.admin.ended(job)
+        assert shown["attempts"][0]["defaults"] == {"timeout": 3600}
+        await server.admin.submit(IMAGE, timeout=60)
+        assert (await worker.start()).options.timeout == 60
+        assert (await server.admin.get(f"/v1/images/{IMAGE}"))["defaults"] == {}
 
 
 async def test_a_job_that_asks_itself_gets_what_it_asks_for(server: Running) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from hecaton.core.errors import Conflict
 from hecaton.core.model import AttemptRef, Body, Failure, Kind, Mode, Reason
+from hecaton.core.placement.holds import Holds
 from hecaton.wire.channel import Assignment, FileRef, Hello, Started
 from hecaton.worker import adoption, agent, control, warden
 from hecaton.worker.app import serve
@@ -241,6 +242,17 @@ class TestAWorkerThatWasKilled:
         assert site.server.log(A) == b"began\nended\n"
         assert outcome.ran is not None
         assert outcome.ran > hello.held[0].age
+
+    async def test_goes_on_with_a_place_that_an_assignment_had_opened(self, site: Site) -> None:
+        await site.comes()
+        await site.begins(msgspec.structs.replace(site.job("a"), slot=5, holds=Holds()))
+        await site.is_killed()
+        hello = await site.comes_back()
+        assert [(info.index, info.holds) for info in hello.slots] == [(0, None), (1, None), (5, Holds())]
+        assert [(held.ref, held.slot, held.phase) for held in hello.held] == [(A, 5, "running")]
+        site.let_go()
+        assert (await site.server.outcome(A)).reason is Reason.OK
+        assert site.executions() == 1
 
     async def test_gives_the_next_job_to_the_same_container(self, site: Site) -> None:
         await site.comes()

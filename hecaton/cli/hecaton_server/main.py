@@ -111,6 +111,12 @@ HABITS = {
     help="The image of jobs that name none. May always be used.",
 )  # fmt: skip
 @click.option(
+    "--default-timeout",
+    type=Duration(),
+    metavar="TIME",
+    help="How long a job may run that asks for no time-out. Without it: for ever.",
+)
+@click.option(
     "--pull-patience",
     type=Duration(),
     default=f"{DEFAULTS.pull_patience:g}",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+import msgspec
+
 from hecaton.core.errors import Forbidden, NotFound
 from hecaton.core.model import Image
 from hecaton.core.references import parse, same_repository
@@ -32,6 +34,7 @@ class Entries:
     def __init__(self, settings: Settings) -> None:
         self._only_listed = settings.images == LISTED
         self.default = settings.default_image
+        self._timeout = settings.default_timeout
         self._images: dict[int, Image] = {}
         self._registered: dict[str, Image] = {}
         self._own: dict[tuple[int, str], Image] = {}
@@ -63,6 +66,14 @@ class Entries:
 
     def get(self, image_id: int) -> Image | None:
         return self._images.get(image_id)
+
+    def as_used(self, image_id: int) -> Image | None:
+        """As its jobs have it: of what neither they nor the image ask for, what the server says."""
+        image = self._images.get(image_id)
+        if image is None or self._timeout is None:
+            return image
+        asked = msgspec.structs.replace(image.defaults, timeout=self._timeout)
+        return msgspec.structs.replace(image, defaults=asked)
 
     def has(self, name: str) -> bool:
         """Anybody's."""
