@@ -478,6 +478,11 @@ ROWS = (
         "refused",
     ),
     Row(
+        "Folders of which a client remembers what was in them",
+        "{client.files.seen.MAX_FOLDERS:count}",
+        "what was sent longest ago is read again as a whole",
+    ),
+    Row(
         "Small files that are sent together",
         "{wire.bundles.MAX_BUNDLED:count} files of at most {wire.bundles.SMALL:size}, {wire.bundles.MAX_BUNDLE:size}"
         " together",

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from hecaton.client.batches import BatchHandle
 from hecaton.client.client import Client
+from hecaton.client.files.sending import SentFolder
 from hecaton.client.jobs import JobHandle
 from hecaton.core.errors import (
     BadRequest,
@@ -53,6 +54,7 @@ __all__ = [
     "JobFailed",
     "JobHandle",
     "NotFound",
+    "SentFolder",
     "TooLarge",
     "TooMany",
     "Unauthenticated",

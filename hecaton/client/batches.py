@@ -55,6 +55,7 @@ def head_of(job: NewJob, name: str, *, pause: bool) -> NewBatch:
         file_name=job.file_name,
         args=job.args,
         tags=job.tags,
+        workdir=job.workdir,
         **values_of(job),
     )
 

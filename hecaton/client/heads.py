@@ -37,11 +37,18 @@ def target(path: str, query: Mapping[str, object] | None) -> str:
     return f"{path}?{urlencode(given, doseq=True)}" if given else path
 
 
-def encoded(body: msgspec.Struct | Mapping[str, object] | None, key: str | None) -> tuple[bytes | None, dict[str, str]]:
-    """A body of JSON, and what the head says of it. BadRequest for what is not text."""
+Content = msgspec.Struct | Mapping[str, object] | bytes
+"""Of a request: what is sent as JSON, or bytes as they are."""
+
+
+def encoded(body: Content | None, key: str | None) -> tuple[bytes | None, dict[str, str]]:
+    """A body, and what the head says of it. BadRequest for what is not text."""
     headers = {IDEMPOTENCY_HEADER: key} if key else {}
     if body is None:
         return None, headers
+    if isinstance(body, bytes):
+        headers["Content-Type"] = "application/octet-stream"
+        return body, headers
     headers["Content-Type"] = "application/json"
     try:
         return msgspec.json.encode(body), headers

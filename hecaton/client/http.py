@@ -11,12 +11,12 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
 from hecaton import __version__
-from hecaton.client.heads import ahead_of, encoded, is_about, seconds_of, target, token_value
+from hecaton.client.heads import Content, ahead_of, encoded, is_about, seconds_of, target, token_value
 from hecaton.client.payload import Source
 from hecaton.core import errors
 from hecaton.wire.decoding import decode
@@ -93,7 +93,7 @@ class Transport:
         method: str,
         path: str,
         reply: type[T],
-        body: msgspec.Struct | Mapping[str, object] | None = None,
+        body: Content | None = None,
         *,
         query: Mapping[str, object] | None = None,
         key: str | None = None,
@@ -113,9 +113,9 @@ class Transport:
 
         return self._persist(attempt, repeatable=key is not None or method in _REPEATABLE, deadline=deadline)
 
-    def command(self, method: str, path: str, body: msgspec.Struct | None = None) -> None:
-        """A request whose answer has no body."""
-        self.call(method, path, _Nothing, body)
+    def command(self, method: str, path: str, body: Content | None = None, **how: Any) -> None:
+        """A request whose answer has no body. `how`: as in `call`."""
+        self.call(method, path, _Nothing, body, **how)
 
     def exists(self, path: str) -> bool:
         """HEAD: 404 is an answer, not an error."""

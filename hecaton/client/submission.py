@@ -165,7 +165,7 @@ def _uploaded(transport: Transport, request: Holder, kind: Kind, source: Source)
 def _upload(transport: Transport, source: Source) -> str:
     """Its SHA-256. Content that this user has uploaded before does not travel again."""
     if source.size > LOOK_FIRST:
-        _require_fit(transport, source)
+        require_fit(transport, source)
     sha256 = source.sha256()
     path = f"{API}/blobs/{sha256}"
     if not transport.exists(path):
@@ -173,7 +173,7 @@ def _upload(transport: Transport, source: Source) -> str:
     return sha256
 
 
-def _require_fit(transport: Transport, source: Source) -> None:
+def require_fit(transport: Transport, source: Source) -> None:
     """TooLarge before the first byte has travelled."""
     limit = transport.call("GET", f"{API}/server", ServerInfo).max_payload
     if source.size > limit:

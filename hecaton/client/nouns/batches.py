@@ -9,6 +9,7 @@ from typing import Any
 from hecaton.client import batches as batch_calls
 from hecaton.client import submission
 from hecaton.client.batches import BatchHandle, Progress
+from hecaton.client.files.sending import with_folder
 from hecaton.client.nouns.calls import Calls, member
 from hecaton.core.doors import DEFAULT
 from hecaton.core.errors import BadRequest
@@ -35,7 +36,7 @@ class BatchCalls(Calls):
         image: None is the server's default one.
         key: idempotency key: called again with the same one and the same inputs, it goes on where it was cut off.
         pause: hand out no more when the first 20 jobs to end have all failed alike.
-        options: mode, file, args, tags and all options of `submit`.
+        options: mode, file, args, tags, workdir and all options of `submit`.
         """
         items = (batch_calls.item_of(self._transport, value) for value in inputs)
         return self.submit_items(image, items, name=name, key=key, pause=pause, **options)
@@ -92,10 +93,12 @@ class BatchCalls(Calls):
 
     def _batch_head(self, image: str | None, name: str, pause: bool, options: dict[str, Any]) -> api.NewBatch:
         mode, file = member(Mode, options.pop("mode", DEFAULT)), options.pop("file", None)
-        tags = options.pop("tags", None)
+        tags, workdir = options.pop("tags", None), options.pop("workdir", None)
         request = submission.new_job(image, mode=mode, file=file, args=options.pop("args", ()), options=options)
         if file is not None:
             request = submission.with_file(self._transport, request, file)
+        if workdir is not None:
+            request = with_folder(self._transport, request, workdir)
         return batch_calls.head_of(submission.labelled(request, None, tags), name, pause=pause)
 
     def batch(self, batch: str | int) -> BatchHandle:

@@ -11,6 +11,7 @@ from hecaton.client import jobs as job_calls
 from hecaton.client import submission
 from hecaton.client.files import fetching
 from hecaton.client.files.fetching import LocalFile
+from hecaton.client.files.sending import SentFolder, send, with_folder
 from hecaton.client.jobs import JobHandle, path_of
 from hecaton.client.nouns.calls import Calls, member
 from hecaton.core.model import JobState, Mode
@@ -35,6 +36,7 @@ class JobCalls(Calls):
         key: str | None = None,
         name: str | None = None,
         tags: Mapping[str, str] | None = None,
+        workdir: str | os.PathLike[str] | SentFolder | None = None,
         **options: Any,
     ) -> JobHandle:
         """Submit a job; the answer means that it is stored durably.
@@ -49,6 +51,8 @@ class JobCalls(Calls):
         key: idempotency key: submitting again with the same one gives the first job. By default a fresh one, so that
             the retries of this call never make two jobs.
         name, tags: what you call it, and by what else you will look for it.
+        workdir: a folder that goes along, without what its .gitignore and .hecatonignore leave out; only what the
+            server lacks travels. Or what `send_folder` gave.
         options: what else may be asked of a job, by name. Defaults to nothing of it:
         """
         request = submission.new_job(image, mode=member(Mode, mode), file=file, args=args, options=options)
@@ -56,7 +60,14 @@ class JobCalls(Calls):
         request = submission.with_payload(self._transport, request, input, payload, payload_file)
         if file is not None:
             request = submission.with_file(self._transport, request, file)
+        if workdir is not None:
+            request = with_folder(self._transport, request, workdir)
         return JobHandle(self._transport, *submission.send(self._transport, request, key))
+
+    def send_folder(self, folder: str | os.PathLike[str], exclude: Sequence[str] = ()) -> SentFolder:
+        """A folder as it is now, for `submit(workdir=)`. `exclude`: what else is left out, in the words of .gitignore.
+        BadRequest where a file changes meanwhile."""
+        return send(self._transport, folder, exclude)
 
     def run(self, image: str | None = None, input: Any = None, *, wait: float | None = None, **asked: Any) -> Any:
         """Submit a job, wait for its end, and give what the handler returned, all in one round trip.
