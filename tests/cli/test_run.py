@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hecaton.core.files import manifest
 from hecaton.core.model import Reason
 from hecaton.wire.api import JobView
 from tests.cli.conftest import Ended, Invoke
@@ -100,8 +101,10 @@ def test_a_command_is_a_script_of_one_line(
 def test_what_a_file_lacks_is_said_as_with_job_new(invoke: Invoke, takes: ScriptedServer, here: Path) -> None:
     (here / "helper.py").write_text("")
     (here / "train.py").write_text("import helper\nimport torch\n")
+    ended = invoke("run", "--no-workdir", "train.py")
+    assert "Warning: train.py imports helper from beside it, which does not travel: --workdir ." in ended.err
     ended = invoke("run", "train.py")
-    assert "Warning: train.py imports helper from beside it, which does not travel" in ended.err
+    assert "helper" not in ended.err
     assert "Warning: train.py imports torch: python:3.12-slim as it is published" in ended.err
 
 
@@ -109,6 +112,80 @@ def test_an_image_that_is_nearly_another_is_wondered_at(invoke: Invoke, takes: S
     new = image("n1-imag", owner="ann", created_at=time.time())
     takes.on("GET", "/v1/images", reply([image("n1-image"), new]))
     assert "Did you mean 'n1-image'?" in invoke("run", "-i", "n1-imag", "train.py").err
+
+
+# -- the folder that goes along --------------------------------------------------------------------
+
+
+def _folder_of(server: ScriptedServer) -> list[str]:
+    """What is in the folder that went along, by the manifest that was sent."""
+    *_, (path, body) = [(seen.path, seen.body) for seen in server.seen if seen.path.startswith("/v1/folders/")]
+    assert _sent(server)["workdir"] == path.rpartition("/")[2]
+    return [entry.path for entry in manifest.decoded(body).entries]
+
+
+def test_the_folder_of_the_script_goes_along_and_is_said(invoke: Invoke, takes: ScriptedServer, here: Path) -> None:
+    assert "along" not in invoke("run", "train.py").err
+    assert _folder_of(takes) == ["train.py"]
+    (here / "lib").mkdir()
+    (here / "lib/helper.py").write_text("x = 1\n")
+    (here / ".env").write_text("SECRET=1\n")
+    assert invoke("run", "train.py").err.splitlines()[0] == f"2 files (15 B) of {here} go along."
+    assert _folder_of(takes) == ["lib/helper.py", "train.py"]
+
+
+def test_the_folder_is_that_of_the_project(invoke: Invoke, takes: ScriptedServer, here: Path) -> None:
+    (here / "src").mkdir()
+    (here / "src/main.py").write_text("")
+    (here / "data.ckpt").write_text("")
+    invoke("run", "src/main.py")
+    assert _folder_of(takes) == ["main.py"]
+    (here / "hecaton.toml").write_text('exclude = ["*.ckpt"]\n')
+    invoke("run", "src/main.py")
+    assert _folder_of(takes) == ["hecaton.toml", "src/main.py", "train.py"]
+    invoke("run", "--", "ls")
+    assert _folder_of(takes) == ["hecaton.toml", "src/main.py", "train.py"]
+    invoke("run", "--workdir", "src", "train.py")
+    assert _folder_of(takes) == ["main.py"]
+    invoke("run", "--no-workdir", "train.py")
+    assert "workdir" not in _sent(takes)
+
+
+def test_a_home_folder_does_not_go_along(
+    invoke: Invoke, takes: ScriptedServer, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    (here / ".git").mkdir()
+    ended = invoke("run", "train.py")
+    assert f"train.py goes alone: {here} is no folder of a project. --workdir FOLDER sends one along." in ended.err
+    assert "workdir" not in _sent(takes)
+
+
+def test_what_would_go_is_listed_and_nothing_sent(invoke: Invoke, takes: ScriptedServer, here: Path) -> None:
+    (here / ".env").write_text("SECRET=1\n")
+    ended = invoke("run", "--dry-run", "train.py")
+    assert (ended.code, ended.out) == (0, "       9 B  train.py\n")
+    assert "stays here  .env" in ended.err
+    assert f"1 file (9 B) of {here} would go along. Nothing was sent." in ended.err
+    assert takes.asked("POST", "/v1/jobs") == []
+    assert invoke("run", "--dry-run", "--no-workdir", "train.py").err == "train.py would go alone. Nothing was sent.\n"
+
+
+def test_a_folder_that_is_too_large_to_be_meant_is_refused_with_the_ways_out(
+    invoke: Invoke, takes: ScriptedServer, here: Path
+) -> None:
+    with open(here / "huge", "wb") as file:
+        file.truncate(2 * 1024**3)
+    ended = invoke("run", "train.py")
+    assert (ended.code, ended.out) == (125, "")
+    assert f"Error: the files in {here} have more than 1,024 MiB together" in ended.err
+    assert "--no-workdir sends the file alone" in ended.err
+    assert takes.asked("POST", "/v1/jobs") == []
+
+
+def test_exclude_is_a_list(invoke: Invoke, takes: ScriptedServer, here: Path) -> None:
+    (here / "hecaton.toml").write_text('exclude = "*.ckpt"\n')
+    assert "hecaton.toml, line 1: exclude has to be a list of texts" in invoke("run", "train.py").err
 
 
 # -- exit codes ------------------------------------------------------------------------------------

@@ -33,9 +33,9 @@ class SentFolder(msgspec.Struct, frozen=True):
     size: int
 
 
-def send(transport: Transport, folder: str | os.PathLike[str], exclude: Sequence[str] = ()) -> SentFolder:
-    """As it is now. BadRequest and TooLarge as `snapshot`."""
-    return send_snapshot(transport, snapshot(folder, exclude))
+def send(transport: Transport, folder: str | os.PathLike[str] | Snapshot, exclude: Sequence[str] = ()) -> SentFolder:
+    """As it is now, or was. BadRequest and TooLarge as `snapshot`."""
+    return send_snapshot(transport, folder if isinstance(folder, Snapshot) else snapshot(folder, exclude))
 
 
 def with_folder(transport: Transport, request: NewJob, folder: str | os.PathLike[str] | SentFolder) -> NewJob:

@@ -12,6 +12,7 @@ from hecaton.client import submission
 from hecaton.client.files import fetching
 from hecaton.client.files.fetching import LocalFile
 from hecaton.client.files.sending import SentFolder, send, with_folder
+from hecaton.client.files.snapshot import Snapshot
 from hecaton.client.jobs import JobHandle, path_of
 from hecaton.client.nouns.calls import Calls, member
 from hecaton.core.model import JobState, Mode
@@ -64,9 +65,9 @@ class JobCalls(Calls):
             request = with_folder(self._transport, request, workdir)
         return JobHandle(self._transport, *submission.send(self._transport, request, key))
 
-    def send_folder(self, folder: str | os.PathLike[str], exclude: Sequence[str] = ()) -> SentFolder:
-        """A folder as it is now, for `submit(workdir=)`. `exclude`: what else is left out, in the words of .gitignore.
-        BadRequest where a file changes meanwhile."""
+    def send_folder(self, folder: str | os.PathLike[str] | Snapshot, exclude: Sequence[str] = ()) -> SentFolder:
+        """A folder as it is now (or as `client.files.snapshot` found it), for `submit(workdir=)`. `exclude`: what else
+        is left out, in the words of .gitignore. BadRequest where a file changes meanwhile."""
         return send(self._transport, folder, exclude)
 
     def run(self, image: str | None = None, input: Any = None, *, wait: float | None = None, **asked: Any) -> Any:

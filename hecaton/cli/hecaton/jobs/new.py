@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import click
 from hecaton.cli import output
 from hecaton.cli.hecaton.completers import images
 from hecaton.cli.hecaton.context import Cli, pass_cli
+from hecaton.cli.hecaton.files.workdir import dry_run_option, look, send, show, workdir_option
 from hecaton.cli.hecaton.jobs.follow import follow, output_option
 from hecaton.cli.hecaton.jobs.options import job_options, tags_option
 from hecaton.cli.hecaton.tree import Command
@@ -71,6 +72,8 @@ def _with_dashes(typed: Sequence[str], unknown: str) -> str | None:
     "--handler", type=click.Path(path_type=Path), help="A local file that calls start(); FILE_PATH is its payload."
 )
 @job_options
+@workdir_option
+@dry_run_option
 @click.option("--idempotency-key", help="Submitting again with the same key gives the first job.")
 @output_option
 @pass_cli
@@ -88,6 +91,8 @@ def new(
     handler: Path | None,
     target: Path | None,
     idempotency_key: str | None,
+    workdir: Path | None,
+    dry_run: bool,
     **options: Any,
 ) -> int:
     """Submit a new job; prints its id. `-` is stdin in the place of a file.
@@ -96,11 +101,13 @@ def new(
     hecaton job new payload.json my-image:latest
     hecaton job new payload.json my-image:latest --wait -o result.json
     hecaton job new train.py python:3.9-slim --script -- --epochs 3
-    hecaton job new payload.json python:3.9-slim --handler handler.py
+    hecaton job new payload.json python:3.9-slim --handler handler.py --workdir .
     hecaton job new --each payloads.jsonl --name pictures my-image:latest
     """
     given = {name: value for name, value in options.items() if value is not None}
     asked = Submission(script, handler, args, idempotency_key, {**given, "tags": tags})
+    if dry_run:
+        return show(cli, look(workdir or Path(), True))
     if script and handler:
         raise click.UsageError("--script and --handler exclude each other")
     if target and not wait:
@@ -109,7 +116,7 @@ def new(
         _refuse_files_of_a_glob(each, [str(file_path), image_name or "", *args])
         if script or image_name is not None:
             raise click.UsageError("--each takes the place of FILE_PATH, and goes with no script")
-        return _new_batch(cli, str(file_path), each, name or "", wait, target, asked)
+        return _new_batch(cli, str(file_path), each, name or "", wait, target, _with_folder(cli, asked, workdir))
     if image_name is None:
         raise click.UsageError("Missing argument 'IMAGE_NAME'.")
     if not script:
@@ -120,7 +127,7 @@ def new(
         raise Suggestion(f"there is no file {file_path}", [f"hecaton job new {image_name} {file_path}"])
     client = cli.client()  # that no server is known is not for the image
     with known_image(cli, image_name):
-        handle = submit(client, file_path, image_name, name, asked)
+        handle = submit(client, file_path, image_name, name, _with_folder(cli, asked, workdir))
     if wait:
         output.say(f"Job {handle.index} is submitted.")
         return follow(cli, handle.id, None, target, str(handle.index))
@@ -131,7 +138,7 @@ def new(
 @dataclass(frozen=True)
 class Submission:
     """How a payload is to be run. `key`: idempotency key. `options`: of the job, by name, without those not given, and
-    its tags."""
+    its tags and folder."""
 
     script: bool
     handler: Path | None
@@ -140,13 +147,19 @@ class Submission:
     options: dict[str, Any]
 
 
+def _with_folder(cli: Cli, asked: Submission, folder: Path | None) -> Submission:
+    if folder is None:
+        return asked
+    return replace(asked, options={**asked.options, "workdir": send(cli, look(folder, True), None)})
+
+
 def submit(client: Client, path: Path, image: str, name: str | None, asked: Submission) -> JobHandle:
     """With what will not go well said first."""
     from hecaton.cli.hecaton.jobs import notes
     from hecaton.core.doors import WAYS, asked_for
 
     mode = asked_for(name for name, given in (("script", asked.script), ("handler", asked.handler)) if given)
-    for note in notes.of_submission(path, asked.handler, image, mode):
+    for note in notes.of_submission(path, asked.handler, image, mode, "workdir" not in asked.options):
         output.warn(note)
     options = {"mode": mode, "key": asked.key, "name": name, **asked.options}
     if not WAYS[mode].takes_payload:
@@ -204,7 +217,7 @@ def _new_batch(cli: Cli, image: str, each: str, name: str, wait: bool, target: P
     options = asked.options
     if asked.handler:
         options = {**options, "mode": "handler", "file": asked.handler}
-        for note in notes.of_handler(asked.handler, image):
+        for note in notes.of_handler(asked.handler, image, "workdir" not in options):
             output.warn(note)
     with items_of(client, each) as items, known_image(cli, image):
         handle = client.submit_items(image, items, name=name, key=asked.key, **options)

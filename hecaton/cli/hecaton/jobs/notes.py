@@ -16,38 +16,36 @@ if TYPE_CHECKING:
 MAX_LOOKED_AT = 64 * 1024 * 1024
 """Bytes of a payload that are read for a warning: to say where one is no JSON takes all of it in memory."""
 
-ONE_FILE = "python -m zipapp FOLDER -o app.py makes one file of a folder."
 
-
-def of_submission(path: Path, handler: Path | None, image: str, mode: Mode) -> Iterator[str]:
-    """`path`: the payload, or where the way takes none the file that is run."""
+def of_submission(path: Path, handler: Path | None, image: str, mode: Mode, alone: bool) -> Iterator[str]:
+    """`path`: the payload, or where the way takes none the file that is run. `alone`: no folder goes along."""
     if not WAYS[mode].takes_payload:
         yield from _empty(path, "nothing runs")
-        yield from _of_script(path, image)
+        yield from _of_script(path, image, alone)
         return
     yield from _of_payload(path)
     if handler is not None:
-        yield from of_handler(handler, image)
+        yield from of_handler(handler, image, alone)
     elif interpreters(path.name):
         yield f"{path} travels as payload, not as a program. To run it: --script"
 
 
-def of_handler(file: Path, image: str) -> Iterator[str]:
+def of_handler(file: Path, image: str, alone: bool) -> Iterator[str]:
     from hecaton.client.python_file import look
 
     seen = look(file)
     if seen is not None:
         if not seen.names_start:
             yield f"{file} does not import start from hecaton.serverless: a handler has to call it. A script: --script"
-        yield from _missing(file, image, seen.local, seen.foreign)
+        yield from _missing(file, image, seen.local if alone else (), seen.foreign)
 
 
-def _of_script(file: Path, image: str) -> Iterator[str]:
+def _of_script(file: Path, image: str, alone: bool) -> Iterator[str]:
     from hecaton.client.python_file import look
 
     seen = look(file) if not file.suffix or file.suffix == ".py" else None
     if seen is not None:
-        yield from _missing(file, image, seen.local, seen.foreign)
+        yield from _missing(file, image, seen.local if alone else (), seen.foreign)
 
 
 def _missing(file: Path, image: str, local: tuple[str, ...], foreign: tuple[str, ...]) -> Iterator[str]:
@@ -55,7 +53,7 @@ def _missing(file: Path, image: str, local: tuple[str, ...], foreign: tuple[str,
     from hecaton.core.references import parse
 
     if local:
-        yield f"{file} imports {', '.join(local)} from beside it, which does not travel: one file does. {ONE_FILE}"
+        yield f"{file} imports {', '.join(local)} from beside it, which does not travel: --workdir . sends the folder"
     try:
         bare = parse(image).repository == "library/python"
     except BadRequest:

@@ -26,7 +26,7 @@ FILE = "hecaton.toml"
 
 _OPTIONS: Mapping[str, Option] = {option.flag.removeprefix("--"): option for option in OF_SCRIPTS}
 
-KEYS = ("image", "name", "server", "tags", *_OPTIONS)
+KEYS = ("image", "name", "server", "tags", "exclude", *_OPTIONS)
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -39,6 +39,7 @@ class Project(msgspec.Struct, frozen=True):
     server: str | None = None  # as it is called here: an address that came with somebody's files would get one's token
     tags: dict[str, str] = {}
     options: dict[str, Any] = {}
+    exclude: tuple[str, ...] = ()  # of the folder: what stays here, in the words of .gitignore
 
 
 def read(folder: Path) -> Project:
@@ -68,6 +69,10 @@ def _checked(values: Mapping[str, Any], text: str) -> Project:
             options[_OPTIONS[key].name] = _option(_OPTIONS[key], value, where)
         elif key == "tags":
             found[key] = _texts(value, f"{where}: {key}")
+        elif key == "exclude":
+            if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+                raise BadRequest(f"{where}: exclude has to be a list of texts", 'Write ["data/", "*.ckpt"].')
+            found[key] = tuple(value)
         elif not isinstance(value, str) or not value:
             raise BadRequest(f"{where}: {key} has to be a text in quotes")
         else:

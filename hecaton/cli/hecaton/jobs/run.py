@@ -16,6 +16,7 @@ from hecaton.cli import output
 from hecaton.cli.hecaton.completers import images
 from hecaton.cli.hecaton.context import Cli, is_address, pass_cli
 from hecaton.cli.hecaton.files.get import bring_back
+from hecaton.cli.hecaton.files.workdir import dry_run_option, found_for, look, send, show, workdir_option
 from hecaton.cli.hecaton.jobs import project as projects
 from hecaton.cli.hecaton.jobs.follow import follow
 from hecaton.cli.hecaton.jobs.new import Submission, known_image, submit
@@ -28,6 +29,7 @@ from hecaton.core.model import JobState, Reason
 from hecaton.core.options import OPTIONS
 
 if TYPE_CHECKING:
+    from hecaton.client.files.snapshot import Snapshot
     from hecaton.wire.api import JobView
 
 EXIT_CODES = """\b
@@ -82,7 +84,7 @@ _DAILY, _CONTAINER, _QUEUE, _FOUND, _LINE = _GROUPS
 
 def _group(name: str) -> str:
     option = OPTIONS.get(name)
-    if name in ("detach", "image", "env", "name", "timeout"):
+    if name in ("detach", "image", "env", "name", "timeout", "workdir", "dry_run"):
         return _DAILY
     if option is not None:
         return _CONTAINER if option.by_worker else _QUEUE
@@ -123,6 +125,9 @@ def _show_all(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     help="Where it runs: any image there is. Without it: that of hecaton.toml, or the server's default one.",
 )  # fmt: skip
 @script_options
+@workdir_option
+@click.option("--no-workdir", is_flag=True, help="No folder goes along: the file alone.")
+@dry_run_option
 @click.option("--name", help="What you call the job.")
 @tags_option("By what else you will look for it, as team=vision.")
 @click.option("--idempotency-key", "key", help="Submitting again with the same key gives the first job.")
@@ -142,6 +147,9 @@ def run(
     tags: dict[str, str],
     key: str | None,
     save: bool,
+    workdir: Path | None,
+    no_workdir: bool,
+    dry_run: bool,
     **options: Any,
 ) -> int:
     """Run a Python or shell FILE, or a command, on a worker, and wait for it: its output, its exit code.
@@ -152,9 +160,10 @@ def run(
     hecaton run -- nvidia-smi
 
     Our options stand before FILE: everything behind it is the script's. What would be typed each time may stand in
-    hecaton.toml in this folder (--save writes it). What it writes into /outputs is kept, and comes back to outputs/JOB
-    if that is not much (hecaton get brings the rest); other files are lost with its container. A result in JSON is kept
-    if it writes that to the file that HECATON_OUTPUT names.
+    hecaton.toml in this folder (--save writes it). The folder of its project goes along (--dry-run lists what):
+    that with hecaton.toml or .git around FILE, else FILE's own. What it writes into /outputs is kept, and comes back to
+    outputs/JOB if that is not much (hecaton get brings the rest); other files are lost with its container. A result in
+    JSON is kept if it writes that to the file that HECATON_OUTPUT names.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if save:
@@ -171,6 +180,11 @@ def run(
         own["env"] = {**known.options.get("env", {}), **given.get("env", {})}
     chosen = image or known.image
     with _file(words, is_command) as (file, args), known_image(cli, chosen):
+        found = None if no_workdir else _folder(workdir, None if is_command or words[0] == "-" else file)
+        if dry_run:
+            return show(cli, found, file)
+        if found is not None:
+            own["workdir"] = send(cli, found, file.name)
         there = chosen or _default_image(cli)
         handle = submit(cli.client(), file, there, name or known.name, Submission(True, None, args, key, own))
     if detach:
@@ -192,6 +206,12 @@ def exit_code(view: JobView) -> int:
     code = None if view.reason is None else _OF_REASONS.get(view.reason)
     own = view.exit_code & 0xFF if view.exit_code is not None else 0
     return code or own or OURS
+
+
+def _folder(named: Path | None, file: Path | None) -> Snapshot | None:
+    """What goes along with a script, or with a command (None)."""
+    folder = named or found_for(file)
+    return None if folder is None else look(folder, named is not None)
 
 
 def _default_image(cli: Cli) -> str:

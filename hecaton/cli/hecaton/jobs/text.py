@@ -15,7 +15,6 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import click
 
 from hecaton.cli import output
-from hecaton.cli.hecaton.jobs.notes import ONE_FILE
 from hecaton.cli.terminal import (
     Column,
     HarmlessStream,
@@ -325,7 +324,7 @@ def _missing_module(text: str) -> str | None:
     found = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", text)
     if found is None:
         return None
-    return f"The image has no module {found[1]}: it has to be installed there. {ONE_FILE}"
+    return f"The image has no module {found[1]}: it has to be installed there. Your own go along with --workdir."
 
 
 def print_result(client: Client, view: JobView) -> None:
