@@ -478,6 +478,11 @@ ROWS = (
         "refused",
     ),
     Row(
+        "A folder that goes along with `hecaton run` without being named",
+        "{cli.hecaton.files.workdir.MAX_UNASKED:size}",
+        "refused; `--workdir FOLDER` sends it, `--no-workdir` the script alone",
+    ),
+    Row(
         "Folders of which a client remembers what was in them",
         "{client.files.seen.MAX_FOLDERS:count}",
         "what was sent longest ago is read again as a whole",

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hecaton.cli.hecaton.jobs.project import KEYS
 from hecaton.core.files import manifest
 from hecaton.core.model import Reason
 from hecaton.wire.api import JobView
@@ -294,8 +295,7 @@ def test_hecaton_toml_is_what_is_typed_each_time_and_the_line_goes_before_it(
         (
             '# mine\nimgae = "x"\n',
             "hecaton.toml, line 2: there is no key 'imgae'. Did you mean 'image'?",
-            "Keys: image, name, server, tags, timeout, retries, priority, queue-ttl, no-overlap, entrypoint,"
-            " startup-timeout, env.",
+            f"Keys: {', '.join(KEYS)}.",
         ),
         ("image = x\n", "hecaton.toml cannot be read: Invalid value (at line 1, column 9)", None),
         ('\ntimeout = "soon"', "hecaton.toml, line 2: 'soon' is no duration: write seconds, or 90s, 15m, 2h, 1d", None),
