@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hecaton.cli.hecaton.jobs.project import KEYS
+from hecaton.cli.hecaton.project import KEYS
 from hecaton.core.files import manifest
 from hecaton.core.model import Reason
 from hecaton.wire.api import JobView
@@ -349,7 +349,7 @@ def test_what_is_saved_later_stands_beside_what_is_there_and_times_are_written_i
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from hecaton.cli.hecaton.jobs.project import Project, save
+from hecaton.cli.hecaton.project import Project, save
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8))
 save(Path(), Project(image="team/another:1"))

@@ -5,6 +5,7 @@
 - `context`: What one command line knows: which server it means, whether it answers in JSON, and how it gets its client.
 - `habits`: What people type whom other programs have taught it, and the line that does it here.
 - `main`: The command `hecaton`: the root of its command tree, and the one place where errors become exit codes.
+- `project`: `hecaton.toml` in the folder where `hecaton run` is typed: what one would type there each time.
 - `shell`: `hecaton` without a command: the interactive shell, or, when stdin is no terminal, one command line after
   another.
 - `tree`: The click classes of the command tree: nouns load when they are used; every command takes --json and --server.

@@ -22,7 +22,7 @@ SETTLED = 2_000_000_000
 as if it was written once."""
 
 
-class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class SeenFile(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of a file: what tells that it is another now, and its content."""
 
     modified: int
@@ -37,23 +37,23 @@ class SeenFiles:
 
     def __init__(self, root: Path) -> None:
         self._now = time.time_ns()
-        self._before: dict[str, Seen] = {}
-        self._after: dict[str, Seen] = {}
+        self._before: dict[str, SeenFile] = {}
+        self._after: dict[str, SeenFile] = {}
         self._file: Path | None = None
         with contextlib.suppress(OSError, BadRequest, msgspec.MsgspecError):
             name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()
             self._file = home() / "client" / "folders" / name
-            self._before = msgspec.msgpack.decode(self._file.read_bytes(), type=dict[str, Seen])
+            self._before = msgspec.msgpack.decode(self._file.read_bytes(), type=dict[str, SeenFile])
 
-    def known(self, path: str, status: os.stat_result) -> Seen | None:
+    def known(self, path: str, status: os.stat_result) -> SeenFile | None:
         seen = self._before.get(path)
         if seen is None or (seen.modified, seen.changed, seen.inode, seen.size) != _of(status):
             return None
         self._after[path] = seen
         return seen
 
-    def add(self, path: str, status: os.stat_result, sha256: str) -> Seen:
-        seen = Seen(*_of(status), sha256)
+    def add(self, path: str, status: os.stat_result, sha256: str) -> SeenFile:
+        seen = SeenFile(*_of(status), sha256)
         if max(seen.modified, seen.changed) < self._now - SETTLED:
             self._after[path] = seen
         return seen

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hecaton.cli import output
+from hecaton.cli.hecaton import project
 from hecaton.cli.hecaton.context import Cli
-from hecaton.cli.hecaton.jobs import project
 from hecaton.cli.terminal import size as readable
 from hecaton.core.errors import HecatonError, TooLarge
 from hecaton.core.files.manifest import MAX_FOLDER

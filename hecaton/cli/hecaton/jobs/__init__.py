@@ -9,7 +9,6 @@
 - `new`: `hecaton job new`: one job, or with --each a batch, from what is typed; what will not go well is said at once.
 - `notes`: What is likely to go wrong with a job, seen before it is submitted.
 - `options`: The flags by which options of a job are asked for, made from `core.options`.
-- `project`: `hecaton.toml` in the folder where `hecaton run` is typed: what one would type there each time.
 - `run`: `hecaton run`: a file, or a command, as a job that is waited for as if it ran here: its output, its exit code.
 - `text`: How one job is shown: a row, all details, why it waits, why it failed, its result.
 """

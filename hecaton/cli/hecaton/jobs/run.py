@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hecaton.cli import output
+from hecaton.cli.hecaton import project as projects
 from hecaton.cli.hecaton.completers import images
 from hecaton.cli.hecaton.context import Cli, is_address, pass_cli
 from hecaton.cli.hecaton.files.get import bring_back
 from hecaton.cli.hecaton.files.workdir import dry_run_option, found_for, look, send, show, workdir_option
-from hecaton.cli.hecaton.jobs import project as projects
 from hecaton.cli.hecaton.jobs.follow import follow
 from hecaton.cli.hecaton.jobs.new import Submission, known_image, submit
 from hecaton.cli.hecaton.jobs.options import script_options, tags_option
-from hecaton.cli.hecaton.jobs.project import Project
+from hecaton.cli.hecaton.project import Project
 from hecaton.cli.hecaton.tree import Command
 from hecaton.cli.suggestions import Suggestion
 from hecaton.core.errors import BadRequest
