@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants import of_blame, of_client, of_rights, of_server, of_store, of_worker
+from tests.mutants import of_blame, of_client, of_places, of_rights, of_server, of_store, of_worker
 
 MUTANTS = (
     *of_blame.MUTANTS,
@@ -10,5 +10,6 @@ MUTANTS = (
     *of_rights.MUTANTS,
     *of_store.MUTANTS,
     *of_server.MUTANTS,
+    *of_places.MUTANTS,
     *of_worker.MUTANTS,
 )
