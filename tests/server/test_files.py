@@ -136,3 +136,25 @@ async def test_bytes_that_files_need_stay_as_long_as_these(server: Running) -> N
     job_id = job.ref.job
     assert await server.server.database.read(lambda store: store.file_sums(job_id, None)) is None
     assert server.server.parts.resources.blobs.path(blob) is None
+
+
+async def test_what_is_listed_counts_as_stored_until_it_goes_with_its_job(server: Running) -> None:
+    worker, job = await _running(server)
+    blob = await _put(server, worker, job.ref.job, b"model")
+
+    async def stored() -> list[tuple[int, int]]:
+        found = await server.server.database.read(lambda store: store.stored())
+        return [(one.results, one.total) for one in found]
+
+    before = await stored()
+    for _ in range(2):
+        await _tell(
+            server, worker, job, [_file("m" * 900, b"model", (blob, 0, 5)), {"path": "p", "size": 0, "why": "x"}]
+        )
+    [(results, _)], [(earlier, _)] = await stored(), before
+    assert 1000 < results - earlier < 3000, "once, however often it is said"
+    await worker.finish(job.ref)
+    await server.admin.ended(job.ref.job)
+    server.later(server.server.settings.keep_jobs + 7200)
+    await server.server.parts.duties.clean()
+    assert await stored() == [(0, 0)]
