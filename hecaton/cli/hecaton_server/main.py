@@ -146,7 +146,7 @@ HABITS = {
     metavar="PLACES",
     help="Places that may work for one user at a time. Without it: all that nobody else has work for.",
 )
-@_keep("results", DEFAULTS.keep_results, "Results are removed so long after their job ended; the job stays listed.")
+@_keep("results", DEFAULTS.keep_results, "Results and files are removed so long after their job ended; it stays.")
 @_keep("logs", DEFAULTS.keep_logs, "Logs are removed so long after their job ended.")
 @_keep("jobs", DEFAULTS.keep_jobs, "Jobs are removed, with all that belongs to them, so long after they ended.")
 @click.version_option(__version__, prog_name="hecaton-server", message="%(prog)s %(version)s")
