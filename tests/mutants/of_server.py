@@ -432,4 +432,36 @@ MUTANTS = (
         ("tests/server/test_content.py::"
          "test_a_result_of_up_to_a_mebibyte_comes_with_its_job_however_it_came",),
     ),
+    Mutant(
+        "bytes-given-twice",
+        "no byte of a card is given twice",
+        "core/placement/packing.py",
+        "self.bytes.get(part.card, 0) + part.bytes > self._room.get(part.card, 0)",
+        "part.bytes > self._room.get(part.card, 0)",
+        ("tests/core/test_packing.py::test_nothing_is_given_twice_and_nothing_is_refused_for_which_there_is_room",),
+    ),
+    Mutant(
+        "card-under-a-pair",
+        "a card that a place of several holds is no place of its own meanwhile",
+        "server/fleet/members.py",
+        "blocked = holder != slot.index or",
+        "blocked =",
+        ("tests/server/test_packed.py::test_two_cards_are_one_place_and_keep_both_from_others",),
+    ),
+    Mutant(
+        "nothing-kept",
+        "a job that needs more than is free is not starved by small ones",
+        "server/fleet/packed.py",
+        "                self._keep(want, needs)\n",
+        "                pass\n",
+        ("tests/server/test_packed.py::test_a_large_job_is_not_starved_by_small_ones",),
+    ),
+    Mutant(
+        "kept-for-who-may-not",
+        "no card is kept free for him whose jobs may not start",
+        "server/fleet/packed.py",
+        "            self._let_go(kept[0].key)\n",
+        "            pass\n",
+        ("tests/server/test_packed.py::test_nothing_is_kept_for_him_whose_jobs_may_not_start",),
+    ),
 )  # fmt: skip

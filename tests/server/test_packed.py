@@ -120,6 +120,27 @@ async def test_a_large_job_is_not_starved_by_small_ones(server: Running) -> None
         await server.admin.ended(job)
 
 
+async def test_nothing_is_kept_for_him_whose_jobs_may_not_start(server: Running) -> None:
+    """A large job's machine is free for others again once its owner has stored more than he may."""
+    worker = await box(server, T4, T4)
+    other = await server.user("other")
+    first = [await server.admin.submit(IMAGE) for _ in range(2)]
+    running = [await worker.take() for _ in first]
+    await other.submit(IMAGE, gpus=2)
+    await worker.finish(running[0].ref)
+    small = await server.admin.submit(IMAGE)
+    assert (await server.admin.job(small))["state"] == "IN_QUEUE", "kept for the large one"
+    scheduler = server.server.parts.scheduler
+    scheduler.hold(
+        False, frozenset(state.lane.owner_id for state in scheduler.lanes.values() if state.count == 1) - {1}
+    )
+    server.server.parts.dispatcher.kick()
+    given = await worker.take()
+    assert given.holds is None
+    await worker.finish(given.ref)
+    await server.admin.ended(small)
+
+
 async def test_what_never_runs_there_says_why(server: Running) -> None:
     await box(server, T4, T4)
     for asked, why in (

@@ -128,7 +128,10 @@ class PackedLanes:
                 maybe.add(worker)
 
     def candidates(self, without: frozenset[int]) -> list[LaneState]:
-        """Lanes for which there may be room, but not those of these owners."""
+        """Lanes for which there may be room, but not those of these owners, for whom nothing is kept free either."""
+        kept = self._lanes.get(self._kept[0]) if self._kept is not None else None
+        if kept is not None and kept[0].lane.owner_id in without:
+            self._let_go(kept[0].key)
         found = [state for state, needs in self._lanes.values() if self._maybe[needs]]
         return [state for state in found if state.lane.owner_id not in without]
 
@@ -144,6 +147,8 @@ class PackedLanes:
                 heapq.heappush(turns, (now, key, left))
                 continue
             if known[0] >= order.below or left <= 0:
+                if order.least is not None:
+                    self._let_go(key)
                 continue
             needs = self._lanes[key][1]
             if self._open(want, needs, give):
