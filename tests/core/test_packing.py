@@ -52,7 +52,9 @@ needs = st.one_of(
         cpus=st.sampled_from([0.0, 0.5, 4.0, 40.0]),
         memory=st.sampled_from([0, GIB, 20 * GIB]),
     ),
-    st.builds(Needs, part=st.integers(1, 30).map(lambda gb: gb * GIB), cpus=st.sampled_from([0.0, 4.0])),
+    st.builds(
+        Needs, part=st.sampled_from([4, 8, 12, 30]).map(lambda gb: gb * GIB), cpus=st.sampled_from([0.0, 0.0, 4.0])
+    ),
 )
 
 

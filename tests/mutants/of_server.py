@@ -438,7 +438,7 @@ MUTANTS = (
         "core/placement/packing.py",
         "self.bytes.get(part.card, 0) + part.bytes > self._room.get(part.card, 0)",
         "part.bytes > self._room.get(part.card, 0)",
-        ("tests/core/test_packing.py::test_nothing_is_given_twice_and_nothing_is_refused_for_which_there_is_room",),
+        ("tests/core/test_packing.py::test_idle_ones_give_way_the_least_recently_used_first",),
     ),
     Mutant(
         "card-under-a-pair",
