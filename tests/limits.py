@@ -494,6 +494,12 @@ ROWS = (
         "400 or 413; the client sends several bundles",
     ),
     Row(
+        "What folders of jobs hold, kept on a worker's disk",
+        "a tenth of the disk, {worker.files.content.MAX_CONTENT:size} at most;"
+        " {worker.files.workfolders.MAX_LAID_OUT:count} folders that are ready for the next job",
+        "what was used least recently and is in no running job's folder goes; it is fetched again",
+    ),
+    Row(
         "Handler files kept on a worker's disk",
         "{worker.memory.spool.FILES_LIMIT:size}",
         "the least recently used go; they are fetched again",

@@ -6,7 +6,7 @@ import msgspec
 
 from hecaton.core.doors import WAYS
 from hecaton.core.model import Failure, JobId, JobSpec, Reason
-from hecaton.core.options import asks_of
+from hecaton.core.options import FOLDER, asks_of
 from hecaton.core.placement.matching import Lane
 
 PAUSE_AFTER = 20
@@ -75,7 +75,10 @@ class FailureGroup(msgspec.Struct, frozen=True):
 
 def lane_of(owner_id: int, image_id: int, spec: JobSpec) -> Lane:
     warm = WAYS[spec.mode].warm
-    return Lane(owner_id, image_id, spec.mode, spec.file if warm else None, asks_of(spec, warm))
+    asks = asks_of(spec, warm)
+    if spec.workdir is not None:
+        asks = (*asks, (FOLDER, spec.workdir if warm else ""))
+    return Lane(owner_id, image_id, spec.mode, spec.file if warm else None, asks)
 
 
 def cause_of(reason: Reason, failure: Failure | None) -> Cause:

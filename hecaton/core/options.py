@@ -186,13 +186,16 @@ def _table() -> Mapping[str, Option]:
 
 OPTIONS: Mapping[str, Option] = _table()
 
+FOLDER = "workdir"
+"""Among what is asked of a worker: a folder goes along with the job, and lies in its container."""
+
 EVERYWHERE = frozenset({"timeout"})
 """What every worker carries out, also one that lists no options, being of the release before options were listed. Never
 grows. No-overlap is not here: it needs a warden, and not every machine lets a worker end its containers itself."""
 
 OF_WORKERS = frozenset(
     name for name, option in OPTIONS.items() if option.by_worker and Changes.CONTAINER not in option.changes
-)
+) | {FOLDER}
 """What every worker of this release carries out. What changes the container is its runtime's to list."""
 
 OF_IMAGES: Mapping[str, Option] = {name: option for name, option in OPTIONS.items() if option.by_image}
@@ -324,11 +327,13 @@ def demands(asks: Asks) -> frozenset[str]:
     # hot: benchmarks/throughput.py - mostly nothing is asked
     if not asks:
         return frozenset()
-    wanted = (mounts.as_asks(json.loads(value)) for name, value in asks if OPTIONS[name].kind is ValueKind.MOUNTS)
-    return frozenset(name for name, _ in asks if OPTIONS[name].by_worker).union(*wanted)
+    options = [(OPTIONS[name], value) for name, value in asks if name != FOLDER]
+    wanted = (mounts.as_asks(json.loads(value)) for option, value in options if option.kind is ValueKind.MOUNTS)
+    names = frozenset(option.name for option, _ in options if option.by_worker).union(*wanted)
+    return names if len(options) == len(asks) else names | {FOLDER}
 
 
 def container_key(asks: Asks) -> str:
     """Names what is asked of a container beyond its image; empty where nothing is."""
-    shape = [f"{name}={value}" for name, value in asks if _shapes(OPTIONS[name])]
+    shape = [f"{name}={value}" for name, value in asks if name == FOLDER or _shapes(OPTIONS[name])]
     return f"-{hashlib.blake2b('/'.join(shape).encode(), digest_size=6).hexdigest()}" if shape else ""

@@ -55,6 +55,9 @@ class ScriptedRuntime:
     async def check(self, folder: Path, cards: Sequence[str] = ()) -> str:
         return "scripted runtime"
 
+    async def sees(self, path: Path) -> bool:
+        return True
+
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:
         self.orders.append(f"prepare {image.name}")
         note(f"pulling {image.name}")

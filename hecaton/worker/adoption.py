@@ -233,6 +233,7 @@ class ContainerSweeper:
             for file in self._old_logs.pop(name, {}).values():
                 os.close(file.fd)
             self._remover.remove(self._site.folder / name)
+        self._site.work.sweep(wanted)
 
 
 def boot_id() -> str:

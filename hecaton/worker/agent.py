@@ -36,8 +36,11 @@ from hecaton.worker.doors.removal import Remover
 from hecaton.worker.end_lines import EndLines
 from hecaton.worker.files import mounts
 from hecaton.worker.files.checkpoints import Checkpoints, Together
+from hecaton.worker.files.content import Contents
+from hecaton.worker.files.fetching import BroughtFolders
 from hecaton.worker.files.folders import Folders
 from hecaton.worker.files.made import MadeFiles
+from hecaton.worker.files.workfolders import WorkFolders
 from hecaton.worker.hearing import Hearing
 from hecaton.worker.image_watch import ImageWatch
 from hecaton.worker.link.bodies import Bodies, BodyRefused
@@ -123,6 +126,7 @@ class Agent:
         )
 
     def _site_of(self, config: WorkerConfig, python: Path) -> Site:
+        work = WorkFolders(config.folder, Contents(config.folder / "content"), self._boot, self._remover.remove)
         return Site(
             worker_id=config.worker_id,
             folder=config.folder / "c",
@@ -134,6 +138,8 @@ class Agent:
             outbox=self._outbox,
             made=self._made,
             checkpoints=self._checkpoints,
+            work=work,
+            fetching=BroughtFolders(work, self._bodies, self._disk),
             leftovers=Leftovers(config.folder / "leftovers"),
             journal=self._journal,
             boot=self._boot,
@@ -152,6 +158,7 @@ class Agent:
         """Go on with what an earlier process of this worker left; the rest of it goes. Raises RuntimeFault."""
         self._site.folder.mkdir(mode=0o700, exist_ok=True)
         self._site.folder.chmod(0o700)
+        await self._site.work.find_out(self._runtime.sees)
         adoption = Adoption(self._site, self._holdings.places, self._journal)
         for container, found, event in await adoption.run():
             self._live.add(container)

@@ -10,8 +10,10 @@ import msgspec
 from hecaton.wire.channel import FromWorker, ImageRef
 from hecaton.worker.brain import events as ev
 from hecaton.worker.files.checkpoints import Checkpoints
+from hecaton.worker.files.fetching import BroughtFolders
 from hecaton.worker.files.folders import Folders
 from hecaton.worker.files.made import MadeFiles
+from hecaton.worker.files.workfolders import WorkFolders
 from hecaton.worker.link.bodies import Bodies
 from hecaton.worker.link.leftovers import Leftovers
 from hecaton.worker.memory.disk import Disk
@@ -33,6 +35,8 @@ class Site(msgspec.Struct, frozen=True):
     spool: Spool
     outbox: Outbox
     made: MadeFiles
+    work: WorkFolders
+    fetching: BroughtFolders
     leftovers: Leftovers
     journal: Journal
     boot: str

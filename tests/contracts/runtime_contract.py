@@ -121,7 +121,7 @@ class RuntimeContract:
             "open('made', 'w').close(); open(os.environ['HECATON_SCRATCH'] + '/made', 'w').close()"
         )
         binds = (Bind(str(tmp_path / "work"), WORKDIR), Bind(str(tmp_path / "scratch"), SCRATCH))
-        handle = await start(program, binds=binds)
+        handle = await start(program, binds=binds, begins_in=WORKDIR)
         assert await runtime.wait(handle) == Exit(0), await runtime.output(handle, 5000)
         assert (tmp_path / "work/made").exists()
         assert (tmp_path / "scratch/made").exists()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hecaton.core import doors
 from hecaton.core.batches import lane_of
 from hecaton.core.doors import WAYS
-from hecaton.core.model import JobSpec, Mode
-from hecaton.core.options import OPTIONS
-from hecaton.core.placement.matching import Lane, warm_key
+from hecaton.core.model import JobSpec, Mode, WorkerId, WorkerStatus
+from hecaton.core.options import FOLDER, OPTIONS, demands
+from hecaton.core.placement.matching import Ability, Host, Lane, Want, refusal, warm_key
 
 
 def test_every_mode_has_a_row_and_is_asked_for_by_an_option_or_a_protocol_of_its_own() -> None:
@@ -41,3 +41,18 @@ def test_keys_of_lanes_and_containers_are_what_databases_and_workers_have() -> N
     assert [lane.key() for lane in lanes] == [6864722077160733516, 1207416049911834840, 4641641959624432240]
     containers = [warm_key(lane, "sha256:" + "d" * 64, 3) for lane in lanes]
     assert containers == ["1-2-dddddddddddd-3-", "1-2-dddddddddddd-3-ffffffffffffffff", None]
+
+
+def test_another_folder_is_another_warm_container_and_needs_a_worker_that_knows_of_folders() -> None:
+    for mode, way in WAYS.items():
+        file = "f" * 64 if way.needs_file else None
+        none, one, other = (lane_of(1, 2, JobSpec(mode, file, workdir=folder)) for folder in (None, "a" * 64, "b" * 64))
+        assert none.key() != one.key()
+        assert (one.key() != other.key()) == way.warm
+        assert demands(one.asks) == {FOLDER}
+        keys = [warm_key(lane, None, 1) for lane in (none, one, other)]
+        assert len(set(keys)) == (3 if way.warm else 1)
+        host = Host(WorkerId("w1"), "old", WorkerStatus.ONLINE, (), Ability(options=frozenset({"timeout"})))
+        said = refusal(Want(1, "image", mode, None, 1, 0, 0.0, asks=demands(one.asks)), host)
+        assert said is not None
+        assert "does not carry out --workdir there" in said

@@ -28,7 +28,7 @@ EDITS = (
         '"mount", "port", "ready", "shm", "network"})\n',
     ),
     (
-        "worker/runtimes/docker.py",
+        "worker/runtimes/docker_config.py",
         '            "RestartPolicy": {"Name": "no"},\n',
         '            "RestartPolicy": {"Name": "no"}, "NetworkMode": spec.options.network,\n',
     ),

@@ -10,8 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from hecaton.core.batches import lane_of
 from hecaton.core.files import manifest
 from hecaton.core.files.manifest import Entry
+from hecaton.core.model import JobSpec
+from hecaton.server.fleet.packed import needs_asked
 from hecaton.wire import bundles
 from tests.server.people import Person
 from tests.server.running import IMAGE, Running
@@ -184,3 +187,12 @@ async def test_what_jobs_have_is_kept_and_the_rest_is_cleaned(server: Running) -
     assert there(kept) is not None
     assert (await put_folder(server.admin, manifest_of(unused)))[1]["missing"] == [sha256_of(b"nobody")]
     assert (await put_folder(server.admin, manifest_of(FILES)))[1]["missing"] == []
+
+
+def test_a_folder_says_nothing_of_what_its_job_needs_of_a_machine() -> None:
+    for wanted in (1, 2):
+        with_folder, without = (
+            needs_asked(lane_of(1, 2, JobSpec(gpus=wanted, workdir=folder)), None) for folder in ("a" * 64, None)
+        )
+        assert with_folder == without
+    assert needs_asked(lane_of(1, 2, JobSpec(workdir="a" * 64)), None) is None

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -14,12 +14,17 @@ from typing import TypeVar
 import msgspec
 from aiohttp import WSMsgType, web
 
+from hecaton.core.files import manifest
+from hecaton.core.files.manifest import Entry
 from hecaton.core.model import AttemptRef
 from hecaton.wire import channel
+from hecaton.wire.api import Wanted
+from hecaton.wire.bundles import head
 from hecaton.wire.channel import (
     Accepted,
     Assign,
     Assignment,
+    FileRef,
     FromWorker,
     Hello,
     Log,
@@ -57,6 +62,10 @@ class ScriptedServer:
         self.tokens = {TOKEN}
         self.blobs: dict[str, bytes] = {}
         self.fetched: list[str] = []  # blobs that were asked for
+        self.bundles: list[tuple[str, ...]] = []  # files of folders that were asked for together
+        self.spoils: Callable[[bytes], bytes] | None = None  # what comes instead of the next bundle
+        self.hold_bundles: asyncio.Event | None = None  # bundles stop in their middle until it is set
+        self.cut_bundles = 0  # whose reader has gone away
         self.refuse_blobs = 0  # status of the next answers about blobs
         self.proxy_says: Callable[[], web.Response] | None = None  # in place of the server
         self.cannot_store = 0  # the next so many results: the connection is closed instead
@@ -83,7 +92,8 @@ class ScriptedServer:
         app.router.add_get(channel.PATH, self._channel)
         app.router.add_get("/v1/worker/jobs/{job}/blobs/{sha}", self._get_blob)
         app.router.add_put("/v1/worker/jobs/{job}/blobs/{sha}", self._put_blob)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        app.router.add_post("/v1/worker/jobs/{job}/bundle", self._get_bundle)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls, reuse_address=True)
         await site.start()
@@ -207,6 +217,31 @@ class ScriptedServer:
         self.fetched.append(request.match_info["sha"])
         return self._refusal() or web.Response(body=self.blobs[request.match_info["sha"]])
 
+    async def _get_bundle(self, request: web.Request) -> web.StreamResponse:
+        self._authenticate(request)
+        wanted = msgspec.json.decode(await request.read(), type=Wanted).files
+        self.bundles.append(wanted)
+        body = b"".join(head(name, len(self.blobs[name])) + self.blobs[name] for name in wanted)
+        if self.spoils is not None:
+            body, self.spoils = self.spoils(body), None
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        await answer.write(body[: len(body) // 2])
+        await self._changing()
+        try:
+            if self.hold_bundles is not None:
+                await self.hold_bundles.wait()
+        except asyncio.CancelledError:
+            self.cut_bundles += 1
+            await self._changing()
+            raise
+        await answer.write(body[len(body) // 2 :])
+        return answer
+
+    async def _changing(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
     async def _put_blob(self, request: web.Request) -> web.Response:
         self._authenticate(request)
         body = await request.read()
@@ -237,3 +272,8 @@ class ScriptedServer:
         name = hashlib.sha256(data).hexdigest()
         self.blobs[name] = data
         return name
+
+    def keep_folder(self, files: Mapping[str, bytes], *others: Entry, programs: tuple[str, ...] = ()) -> FileRef:
+        """Store a folder with these files, and what else is in it; its name."""
+        entries = (Entry(path, "file", self.keep(data), len(data), path in programs) for path, data in files.items())
+        return FileRef(self.keep(manifest.encoded([*entries, *others])), "workdir")

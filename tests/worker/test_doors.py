@@ -14,7 +14,7 @@ from hecaton.core.model import Mode, Reason
 from hecaton.core.options import Options
 from hecaton.wire.channel import FileRef
 from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder
-from hecaton.worker.doors.door import Door
+from hecaton.worker.doors.door import Door, Lies
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.runtimes.port import Exit
@@ -43,10 +43,10 @@ def test_a_door_agrees_with_the_row_of_its_way(mode: Mode, tmp_path: Path) -> No
     kept = tmp_path / "file"
     kept.write_bytes(b"pass")
     folder = ChannelFolder(tmp_path / "c")
-    commands = made(mode, folder).commands(job, lambda file: kept)
+    commands = made(mode, folder).commands(job, lambda file: Lies(kept, "/workdir/my_file.py"))
     folder.close()
     assert (commands is not None) == way.needs_file
-    assert all("/run/hecaton/in/my_file.py" in command.words for command in commands or ())
+    assert all("/workdir/my_file.py" in command.words for command in commands or ())
 
 
 @pytest.mark.parametrize("mode", DOORS)

@@ -18,7 +18,7 @@ import msgspec
 from hecaton.core.doors import DEFAULT, WAYS
 from hecaton.core.files.mounts import mounts_in
 from hecaton.core.model import Mode, WorkerId, WorkerStatus
-from hecaton.core.options import EVERYWHERE, OPTIONS, Asks, container_key
+from hecaton.core.options import EVERYWHERE, FOLDER, OPTIONS, Asks, container_key
 
 PATIENCE = 5.0
 """Seconds that older work of another lane lets a warm lane go first. Below it, alternating images would swap
@@ -162,7 +162,8 @@ def unable(want: Asked, ability: Ability) -> str | None:
         known = ", ".join(sorted(ability.serves)) or "nothing"
         return f" and has no handler for {want.image!r} (it has: {known})"
     if want.asks and not want.asks <= ability.options:
-        missing = ", ".join(OPTIONS[name].flag for name in sorted((want.asks - ability.options) & OPTIONS.keys()))
+        lacking = sorted((want.asks - ability.options) & {*OPTIONS, FOLDER})
+        missing = ", ".join("--workdir" if name == FOLDER else OPTIONS[name].flag for name in lacking)
         if not missing:
             has, without = mounts_in(ability.options), mounts_in(want.asks - ability.options)
             return f" and has no mount {', '.join(without)} (it has: {', '.join(has) or 'none'})"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from hecaton.core.errors import BadRequest
 from hecaton.core.model import Image, WorkerId, WorkerStatus
 from hecaton.core.option_kinds import Changes
-from hecaton.core.options import NOTHING_ASKED, OPTIONS, Asks, given
+from hecaton.core.options import FOLDER, NOTHING_ASKED, OPTIONS, Asks, given
 from hecaton.core.placement.matching import Lane, Want, unable
 from hecaton.core.placement.needs import Needs, needs_of, suits
 from hecaton.core.placement.packing import Fit, Machine, cards_wanted, fit, holds_enough, never, not_now
@@ -67,7 +67,7 @@ def needs_asked(lane: Lane, image: Image | None) -> Needs | None:
 
 @lru_cache(4096)
 def _needs(asks: Asks, defaults: Asks) -> Needs | None:
-    placing = {name: text for name, text in asks if Changes.PLACEMENT in OPTIONS[name].changes}
+    placing = {name: text for name, text in asks if name != FOLDER and Changes.PLACEMENT in OPTIONS[name].changes}
     try:
         return needs_of({**dict(defaults), **placing})
     except BadRequest:  # they contradict each other: what the job says is meant

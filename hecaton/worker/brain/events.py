@@ -124,12 +124,14 @@ class ContainerUnready(Event, frozen=True):
 
 
 class ContainerFailed(Event, frozen=True):
-    """It could not be prepared or started, and nothing of it is left."""
+    """It could not be prepared or started, and nothing of it is left. `no_room`: what goes along with its job does not
+    fit on this machine's disk, which has room for others."""
 
     container: str
     reason: Reason
     message: str
     hint: str | None = None
+    no_room: bool = False
 
 
 class ContainerReady(Event, frozen=True):

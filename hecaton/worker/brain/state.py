@@ -159,7 +159,8 @@ class WorkerState:
         job = self.holdings.find(container.started_for)
         slot = self._ends.clear(container, event.now)
         if job is not None and job.ending is None:
-            self._ends.finish(job, event.reason, event.now, Failure(event.message, hint=event.hint))
+            failure = no_room(event.message) if event.no_room else Failure(event.message, hint=event.hint)
+            self._ends.finish(job, event.reason, event.now, failure)
         self._steps.advance(slot, event.now)
 
     def _on_ready(self, event: ev.ContainerReady) -> None:

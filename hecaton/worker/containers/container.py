@@ -26,6 +26,7 @@ from hecaton.worker.doors.channel_folder import ChannelFolder, Spoilt, name_of
 from hecaton.worker.doors.door import Door, Unready
 from hecaton.worker.doors.exchange import Exchange
 from hecaton.worker.doors.turns import Turns
+from hecaton.worker.files.fetching import NoRoom
 from hecaton.worker.link.bodies import BodyRefused
 from hecaton.worker.link.logs import AttemptLog, ContainerLog, LogFile
 from hecaton.worker.memory import disk
@@ -174,6 +175,7 @@ class LiveContainer:
         if exchange is not None:
             exchange.log.close()
             exchange.folder.close()
+        self._site.work.drop(self.id)
         return self._site.folder / self.id
 
     # -- its life ------------------------------------------------------------------------------------
@@ -213,6 +215,9 @@ class LiveContainer:
         except BodyRefused as refused:
             await self._fail(Reason.WORKER_ERROR, f"the job's file could not be fetched: {refused.error.message}")
             return
+        except NoRoom as error:
+            await self._fail(Reason.RELEASED, str(error), no_room=True)
+            return
         except (OSError, Spoilt) as error:
             reason = Reason.WORKER_ERROR
             if isinstance(error, OSError) and error.errno in disk.ERRORS:
@@ -232,19 +237,20 @@ class LiveContainer:
 
     async def _make_ready(self) -> Door:
         files = await self._plan.files(self._note)
+        await self._plan.working_folder(self._note)
         self._exchange = exchange = self._plan.exchange(ChannelFolder(self._site.folder / self.id))
         for file, content in files:
             exchange.folder.put_program(name_of(file), content)
         await exchange.door.open()
         return exchange.door
 
-    async def _fail(self, reason: Reason, message: str, hint: str | None = None) -> None:
+    async def _fail(self, reason: Reason, message: str, hint: str | None = None, *, no_room: bool = False) -> None:
         _log.warning("Could not start a container", image=self._first.image.name, reason=reason.value, error=message)
         if self._plan.gpus and reason is Reason.WORKER_ERROR:
             await self._site.look_at_cards()
         await self._close_door()
         self._is_gone()
-        self._post(ev.ContainerFailed(self._now(), self.id, reason, message, hint))
+        self._post(ev.ContainerFailed(self._now(), self.id, reason, message, hint, no_room))
 
     async def _watch(self, handle: str, *, unseen: bool = False) -> None:
         if self._state is not None:

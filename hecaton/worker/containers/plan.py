@@ -13,10 +13,11 @@ from hecaton.core.doors import WAYS
 from hecaton.core.model import Body, Gpu, Kind
 from hecaton.core.scripts import with_unix_lines
 from hecaton.wire.channel import Assignment, FileRef
-from hecaton.worker.doors.channel_folder import LAYOUT, OUTPUTS_NAME, ChannelFolder
-from hecaton.worker.doors.door import Door
+from hecaton.worker.doors.channel_folder import LAYOUT, OUTPUTS_NAME, ChannelFolder, seen_inside
+from hecaton.worker.doors.door import Door, Lies
 from hecaton.worker.doors.exchange import Exchange
 from hecaton.worker.doors.table import DOORS
+from hecaton.worker.files.workfolders import make_program, place_in
 from hecaton.worker.memory.records import Placed
 from hecaton.worker.runtimes.port import (
     CHECKPOINTS,
@@ -25,6 +26,7 @@ from hecaton.worker.runtimes.port import (
     LABEL_WARM,
     LABEL_WORKER,
     OUTPUTS,
+    WORKDIR,
     Bind,
     ContainerSpec,
     Prepared,
@@ -44,13 +46,18 @@ class Plan:
         self.first = first
         self.gpus = gpus
         self._site = site
+        self._working: tuple[Bind, ...] = ()
+        self._program: str | None = None  # as seen inside, if it lies in there
 
     async def files(self, note: Callable[[str], None]) -> list[tuple[FileRef, bytes]]:
         """What lies in its folder from the start, fetched unless it is here. Raises BodyRefused, OSError."""
         files = DOORS[self.first.mode].files(self.first)
         for file in files:
             await self._fetch(file.sha256, note)
-        return [(file, with_unix_lines(file.name, self._kept(file).read_bytes())) for file in files]
+        return [(file, self._content(file)) for file in files]
+
+    def _content(self, file: FileRef) -> bytes:
+        return with_unix_lines(file.name, self._site.spool.file(file.sha256).read_bytes())
 
     async def _fetch(self, sha256: str, note: Callable[[str], None]) -> None:
         path = self._site.spool.file(sha256)
@@ -61,8 +68,21 @@ class Plan:
             await self._site.bodies.fetch(self.first.ref.job, sha256, path, lasting=True, say=note)
             await asyncio.to_thread(self._site.spool.prune_files)
 
-    def _kept(self, file: FileRef) -> Path:
-        return self._site.spool.file(file.sha256)
+    async def working_folder(self, note: Callable[[str], None]) -> None:
+        """Of its own, where a folder goes along with its job, which is fetched unless it is here. Raises BodyRefused,
+        OSError, NoRoom."""
+        folder, job = self.first.workdir, self.first
+        if folder is None:
+            return
+        own, manifest = await self._site.fetching.make(self.name, job.ref.job, folder.sha256, note)
+        self._working = (Bind(str(own), WORKDIR),)
+        for file in DOORS[job.mode].files(job):
+            if (path := place_in(manifest, file)) is not None:
+                await asyncio.to_thread(make_program, own / path, self._content(file))
+                self._program = f"{WORKDIR}/{path}"
+
+    def _kept(self, file: FileRef) -> Lies:
+        return Lies(self._site.spool.file(file.sha256), self._program or seen_inside(file))
 
     @property
     def state(self) -> Path | None:
@@ -121,6 +141,8 @@ class Plan:
             commands=door.commands(job, self._kept),
             options=job.options,
             memory=self._site.memory,
-            binds=(Bind(str(folder / OUTPUTS_NAME), OUTPUTS), *shared),
+            binds=(*self._working, Bind(str(folder / OUTPUTS_NAME), OUTPUTS), *shared),
+            # An image's own command may be relative to the folder that the image says.
+            begins_in=WORKDIR if self._working and job.file is not None else None,
             uid=folders.uid_of(job),
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -17,8 +17,15 @@ from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands, Exit
 
-Kept = Callable[[FileRef], Path]
-"""Where a file that travelled with a job lies on this host."""
+
+class Lies(NamedTuple):
+    """Where a file that travelled with a job lies: on this host, and for what runs in the container."""
+
+    here: Path
+    inside: str
+
+
+Kept = Callable[[FileRef], Lies]
 
 
 class Answer(msgspec.Struct, frozen=True):

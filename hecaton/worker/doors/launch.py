@@ -14,7 +14,6 @@ from hecaton.core.model import Reason
 from hecaton.core.scripts import LOOKED_AT, check, interpreters
 from hecaton.serverless.protocol import LOG_NAME
 from hecaton.wire.channel import Assignment, FileRef
-from hecaton.worker.doors.channel_folder import seen_inside
 from hecaton.worker.doors.door import Kept, Unready
 from hecaton.worker.runtimes.port import CHANNEL_TARGET, CommandLine, Commands, RuntimeFault
 from hecaton.worker.runtimes.python_mount import PYTHON_LAUNCHER, SHELL_LAUNCHER
@@ -28,13 +27,14 @@ _PYTHONS = ("python3", "python")
 def commands(file: FileRef, kept: Kept, args: Sequence[str], *, run_by: tuple[str, ...], output: str = "") -> Commands:
     """`run_by`: interpreters for a file that names none; none: they go by its name. `output`: the file, as seen in the
     container, that takes what it prints; empty: none. Raises RuntimeFault for what no image could run, OSError."""
-    with open(kept(file), "rb") as source:
+    lies = kept(file)
+    with open(lies.here, "rb") as source:
         start = source.read(LOOKED_AT)
     try:
         check(file.name, start, run_by)
     except BadRequest as refused:
         raise RuntimeFault(Reason.STARTUP_EXIT, refused.message, refused.hint) from refused
-    words = (output or "-", ",".join(run_by or interpreters(file.name)) or "-", seen_inside(file), *args)
+    words = (output or "-", ",".join(run_by or interpreters(file.name)) or "-", lies.inside, *args)
     # Without a shell there is no entrypoint to speak of that runs what it is given, so ours takes its place.
     without_shell = (CommandLine((python, PYTHON_LAUNCHER, *words)) for python in _PYTHONS)
     return (CommandLine(("/bin/sh", SHELL_LAUNCHER, *words), by_entrypoint=True), *without_shell)

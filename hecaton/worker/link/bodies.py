@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ import structlog
 
 from hecaton.core.errors import HecatonError
 from hecaton.core.model import JobId
-from hecaton.wire.api import CheckpointFiles, NewCheckpoint, NewFiles
+from hecaton.wire.api import CheckpointFiles, NewCheckpoint, NewFiles, Wanted
 from hecaton.wire.errors import from_reply, said_by_a_server
 
 _CHUNK = 1024 * 1024
@@ -36,6 +36,10 @@ T = TypeVar("T")
 
 Say = Callable[[str], None]
 """Hears, once, what somebody between this worker and its server does to a body."""
+
+
+Feed = Callable[[aiohttp.StreamReader], Awaitable[None]]
+"""Takes what comes, until its end."""
 
 
 class BodyRefused(Exception):
@@ -86,6 +90,19 @@ class Bodies:
                 part.unlink(missing_ok=True)
 
         await _until_it_works("fetch a body", attempt, say)
+
+    async def fetch_bundle(self, job: JobId, wanted: Iterable[str], feed: Feed, say: Say | None = None) -> None:
+        """Files of the job's folder in one answer (`wire.bundles`). `wanted`: read anew for each try, after a cut.
+        `feed` raises ClientError for what is not what was asked for."""
+
+        async def attempt() -> None:
+            body = msgspec.json.encode(Wanted(tuple(wanted)))
+            address = f"{self._url}/v1/worker/jobs/{job}/bundle"
+            async with self._session.post(address, data=body, allow_redirects=False) as reply:
+                await _check(reply, _GIVEN)
+                await feed(reply.content)
+
+        await _until_it_works("fetch a folder", attempt, say)
 
     async def store(self, job: JobId, sha256: str, source: Path, *, say: Say | None = None) -> None:
         size = (await asyncio.to_thread(source.stat)).st_size

@@ -50,7 +50,7 @@ class Disk:
             self._say(True)
             _log.error("The disk of the worker's folder is full: no new jobs until there is room")
 
-    def lacks(self, wanted: int) -> str | None:
+    def lacks(self, wanted: int, what: str = "the payload") -> str | None:
         """So many bytes found no room. None: it is full, as `refused` hears. Else it has room for others, and this is
         what to say of that one."""
         found = os.statvfs(self._folder)
@@ -58,7 +58,7 @@ class Disk:
         if free >= wanted or (free < MAX_WANTED and found.f_frsize * found.f_blocks >= wanted):
             self.refused(wanted)
             return None
-        return f"the payload has {wanted} bytes, the disk of this machine has room for {free}"
+        return f"{what} has {wanted} bytes, the disk of this machine has room for {free}"
 
     def require_room(self, wanted: int) -> None:
         """OSError, as for the byte that finds none, before the first is written: the way there would take the room of

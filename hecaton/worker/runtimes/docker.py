@@ -77,22 +77,25 @@ class DockerRuntime:
             info = await self._ask("tell its version", self._engine.client.system.info())
         except DockerError as error:
             raise _refused(error) from error
-        await self._see(folder)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".seen-") as file:
+            if (fault := await self._unseen(Path(file.name))) is not None:
+                raise fault
         return f"Docker {info['ServerVersion']}, {info['Driver']}"
 
-    async def _see(self, folder: Path) -> None:
-        """Does the engine see the worker's folder where the worker does? It looks for what is to be mounted before it
-        looks for the image, and of that there is none."""
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".seen-") as file:
-            mounts = [{"Type": "bind", "Source": file.name, "Target": CHANNEL_TARGET, "ReadOnly": True}]
-            config: dict[str, Any] = {"Image": "hecaton.invalid/nothing:none", "HostConfig": {"Mounts": mounts}}
-            try:
-                made = await self._ask("create a container", self._engine.client.containers.create(config))
-            except DockerError as error:
-                if (fault := folder_unseen(folder, error)) is not None:
-                    raise fault from error
-            else:
-                await self._discard(made)
+    async def sees(self, path: Path) -> bool:
+        return await self._unseen(path) is None
+
+    async def _unseen(self, path: Path) -> RuntimeFault | None:
+        """Why the engine does not see this where the worker does. It looks for what is to be mounted before it looks
+        for the image, and of that there is none."""
+        mounts = [{"Type": "bind", "Source": str(path), "Target": CHANNEL_TARGET, "ReadOnly": True}]
+        config: dict[str, Any] = {"Image": "hecaton.invalid/nothing:none", "HostConfig": {"Mounts": mounts}}
+        try:
+            made = await self._ask("create a container", self._engine.client.containers.create(config))
+        except DockerError as error:
+            return folder_unseen(path.parent, error)
+        await self._discard(made)
+        return None
 
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:
         return await self._images.prepare(image, note)

@@ -13,7 +13,6 @@ from hecaton.worker.runtimes.port import (
     LABEL_WORKER,
     OWN,
     PYTHON_TARGET,
-    WORKDIR,
     Bind,
     CommandLine,
     ContainerSpec,
@@ -50,7 +49,7 @@ def configuration(
             "Mounts": _mounts(spec),
         },
     }
-    where = {"WorkingDir": WORKDIR} if any(bind.target == WORKDIR for bind in spec.binds) else {}
+    where = {} if spec.begins_in is None else {"WorkingDir": spec.begins_in}
     return config | where | ({} if spec.uid is None else {"User": f"{spec.uid}:{spec.uid}"})
 
 

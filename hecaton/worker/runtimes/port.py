@@ -147,8 +147,8 @@ class Bind(msgspec.Struct, frozen=True):
 
 class ContainerSpec(msgspec.Struct, frozen=True):
     """`folder`: the channel folder on this host. `python`: the folder to appear at PYTHON_TARGET. `binds`: the folders
-    of its job; one at WORKDIR is the current folder of what it is started with. `uid`: as whom it runs, user and group;
-    None: as its image says.
+    of its job. `begins_in`: the current folder of what it is started with; None: that of its image. `uid`: as whom it
+    runs, user and group; None: as its image says.
 
     `commands`: None: the image's own. `env`: the runtime adds where the folders appear."""
 
@@ -165,6 +165,7 @@ class ContainerSpec(msgspec.Struct, frozen=True):
     commands: Commands | None = None
     options: Options = NOTHING_ASKED
     binds: tuple[Bind, ...] = ()
+    begins_in: str | None = None
     uid: int | None = None
 
 
@@ -233,6 +234,11 @@ class Runtime(Protocol):
         """One line about the engine ("Docker 20.10.24, overlay2"); RuntimeFault says what to install, start or mount.
         `folder`: the worker's, in which those of its containers will be. `cards`: UUIDs of those that containers are
         to get; an engine that would start them without is refused."""
+        ...
+
+    async def sees(self, path: Path) -> bool:
+        """Whether a container would find this file or folder where this process does, mounts of this process
+        included. Raises RuntimeFault, OSError."""
         ...
 
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:

@@ -111,6 +111,9 @@ class ProcessRuntime:
             )
         return "process runtime: handlers run as this user, without isolation: what is the worker's they can change too"
 
+    async def sees(self, path: Path) -> bool:
+        return await asyncio.to_thread(path.exists)
+
     async def prepare(self, image: ImageRef, note: Callable[[str], None]) -> Prepared:
         if image.name not in self._handlers:
             known = ", ".join(sorted(self._handlers)) or "none"
