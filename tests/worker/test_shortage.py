@@ -9,7 +9,7 @@ from hecaton.core.options import NOTHING_ASKED, Options
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.failures.shortage import hinted, larger
 from hecaton.worker.brain.failures.words import exit_failure, startup_failure
-from hecaton.worker.containers.kills import last_kill
+from hecaton.worker.containers.kills import last_kill, tells_of_containers
 from hecaton.worker.runtimes.port import Exit, Shortage
 from tests.worker.brain import Brain, assignment
 
@@ -42,6 +42,12 @@ def test_the_kernel_says_who_was_killed_and_whose_limit_that_was() -> None:
 def test_what_was_killed_long_ago_ended_another_job() -> None:
     assert last_kill(kernel(OURS, at=100.0), OURS, since=101.0) is None
     assert last_kill(kernel(OURS, at=102.0), OURS, since=101.0) is not None
+
+
+def test_an_older_kernel_does_not_say_which_container_it_was() -> None:
+    line = "3,903,1,-;Out of memory: Kill process 12132 (python3) score 900 or sacrifice child"
+    assert not tells_of_containers([line])
+    assert tells_of_containers(kernel(OURS))
 
 
 def test_a_job_that_reached_its_own_limit_hears_the_figure_and_the_next_one() -> None:

@@ -20,7 +20,7 @@ from hecaton.wire.channel import Assignment, Broken, ImageRef, Pulled
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.failures.shortage import KILLED
 from hecaton.worker.brain.failures.words import UNHEARD
-from hecaton.worker.containers.kills import kernel_lines, last_kill
+from hecaton.worker.containers.kills import kernel_lines, last_kill, tells_of_containers
 from hecaton.worker.containers.plan import Plan
 from hecaton.worker.doors.channel_folder import ChannelFolder, Spoilt, name_of
 from hecaton.worker.doors.door import Door, Unready
@@ -295,7 +295,8 @@ class LiveContainer:
             found = Shortage()
         if found is not None:
             found = msgspec.structs.replace(found, limit=self._site.memory)
-        return msgspec.structs.replace(exit, oom=found is not None, shortage=found, sure=lines is not None)
+        sure = lines is not None and tells_of_containers(lines)
+        return msgspec.structs.replace(exit, oom=found is not None, shortage=found, sure=sure)
 
     async def _hear_start(self, exchange: Exchange, handle: str) -> None:
         """What it says before `start` turns its output into the log is the beginning of the log of its first job; what

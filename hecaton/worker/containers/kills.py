@@ -17,6 +17,7 @@ LONGEST_LINE = 8 * 1024
 """Bytes: the kernel gives no line that is longer, and refuses a reader with less room."""
 
 _KILL = re.compile(r"oom-kill:constraint=(\w+),.*?(?:oom_memcg=([^,]*),)?task_memcg=([^,]*),task=(.*),pid=(\d+),uid=")
+_OLD_KILL = "emory: Kill process "
 _HEAD = re.compile(r"\d+,\d+,(\d+),")
 _SIZE = re.compile(r"Killed process (\d+) .*?anon-rss:(\d+)kB, file-rss:(\d+)kB, shmem-rss:(\d+)kB")
 
@@ -39,6 +40,11 @@ def last_kill(lines: Iterable[str], container: str, since: float = 0.0) -> Short
 def _at(line: str) -> float:
     head = _HEAD.match(line)
     return int(head[1]) / 1e6 if head else math.inf
+
+
+def tells_of_containers(lines: Iterable[str]) -> bool:
+    """Kernels before Linux 5 say whom they have killed, and not of which container."""
+    return not any(_OLD_KILL in line for line in lines)
 
 
 def kernel_lines(log: Path = KERNEL_LOG) -> list[str] | None:
