@@ -78,9 +78,9 @@ def test_names_that_no_text_can_hold_are_named_as_far_as_they_can(root: Path) ->
     assert "" in whys, "a line break is none of our business here"
 
 
-def test_twenty_thousand_levels_are_looked_into_as_far_as_files_are_kept(root: Path) -> None:
+def test_thousands_of_levels_are_looked_into_as_far_as_files_are_kept(root: Path) -> None:
     here = os.open(root, walk.FOLDER)
-    for _ in range(20_000):
+    for _ in range(2_000):
         os.mkdir("d", dir_fd=here)
         inner = os.open("d", walk.FOLDER, dir_fd=here)
         os.close(here)
