@@ -524,6 +524,7 @@ EXEMPT: Mapping[str, str] = {
     "store.sqlite.file.QUICK_CHECK_LIMIT": "how much is read at start",
     "wire.channel.DIRECT_LIMIT": "how a body travels, which nobody sees",
     "worker.brain.slots.MAX_AHEAD": "how much a container has before it asks; the rest comes when it does",
+    "worker.cards.reading.MAX_HOLDERS": "how many programs one sentence names",
     "worker.memory.disk.MAX_WANTED": "when a disk counts as full, whatever was to be written",
     "worker.link.link.LONGEST_DELAY": "a worker's patience with its server",
 }

@@ -11,7 +11,7 @@ import msgspec
 from hecaton.core.model import AttemptRef, Body, Failure, Gpu, Mode, Reason
 from hecaton.core.options import NOTHING_ASKED, Options
 from hecaton.core.placement.holds import Holds
-from hecaton.wire.bounds import Index, Name, Size, Text
+from hecaton.wire.bounds import Index, Name, Number, Size, Text
 
 
 class ImageRef(msgspec.Struct, frozen=True, array_like=True):
@@ -65,12 +65,17 @@ class SlotInfo(msgspec.Struct, frozen=True, array_like=True):
 
 class CardInfo(msgspec.Struct, frozen=True, array_like=True):
     """A card as it is now. `outside`: bytes of its memory that are used by what is not a job; `holder`: by whom, for
-    people. `lost`: why it can be used no more."""
+    people. `lost`: why it can be used no more. `used`: bytes of its memory, by all. `use` (percent of the time),
+    `temperature` (degrees Celsius) and `power` (watts): None: it does not tell."""
 
     gpu: Gpu
     outside: Size = 0
     holder: Text | None = None
     lost: Text | None = None
+    used: Size = 0
+    use: Number | None = None
+    temperature: Number | None = None
+    power: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):

@@ -241,6 +241,12 @@ class Have(_Message, frozen=True, tag="have"):
     names: Names
 
 
+class CardsNow(_Message, frozen=True, tag="cards"):
+    """All cards of the machine, as they are now: one was lost, somebody else uses one, or time has passed."""
+
+    cards: Annotated[tuple[CardInfo, ...], msgspec.Meta(max_length=MAX_SLOTS)]
+
+
 class Broken(_Message, frozen=True, tag="broken"):
     """This machine starts no container at all, and says why."""
 
@@ -263,6 +269,7 @@ FromWorker = (
     | Pulled
     | Have
     | Broken
+    | CardsNow
 )
 
 
@@ -307,6 +314,7 @@ __all__ = [
     "Broken",
     "Cancel",
     "CardInfo",
+    "CardsNow",
     "Drain",
     "Draining",
     "FileRef",

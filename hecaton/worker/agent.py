@@ -19,9 +19,7 @@ import msgspec
 import structlog
 
 from hecaton.core.model import AttemptRef, Gpu
-from hecaton.wire.channel import (
-    Assignment,
-)
+from hecaton.wire.channel import Assignment, CardInfo
 from hecaton.worker.adoption import Adoption, ContainerSweeper, boot_id
 from hecaton.worker.brain import events as ev
 from hecaton.worker.brain.events import row
@@ -54,7 +52,7 @@ from hecaton.worker.memory.outbox import Outbox
 from hecaton.worker.memory.records import Ended
 from hecaton.worker.memory.spool import Spool
 from hecaton.worker.no_overlap import Guard, NoOverlapLease
-from hecaton.worker.runtimes.port import Runtime
+from hecaton.worker.runtimes.port import ProcMark, Runtime
 from hecaton.worker.site import Site
 
 _log = structlog.get_logger("hecaton.worker.agent")
@@ -77,7 +75,7 @@ class Agent:
     ) -> None:
         """Raises OSError for the worker's folder; NewerJournal; BadRequest for the file that names mounts."""
         self._runtime = runtime
-        self._gpus = gpus
+        self._gpus, self._new_cards = gpus, settings.new_cards
         self._cards: CardWatch | None = None
         self._link = link
         self._bodies = bodies
@@ -174,8 +172,9 @@ class Agent:
             self.hearing.options -= {"no_overlap"}
         self._sweeper = sweeper = ContainerSweeper(self._site, adoption.old_logs, self._remover)
         await sweeper.sweep(self._live.in_use, at_start=True)
-        if self._gpus:
-            self._cards = CardWatch([gpu.uuid for gpu in self._gpus], self._gpu_lost)
+        if self._gpus or self._new_cards:
+            self.hearing.cards = self._holdings.places.infos()
+            self._cards = CardWatch(self._gpus, self)
         self._sweeping = self._loop.create_task(sweeper.run(self._live.in_use))
         self._images.start()
         self._live.look()
@@ -241,9 +240,22 @@ class Agent:
         if self._cards is not None:
             await self._cards.look()
 
-    def _gpu_lost(self, uuid: str, why: str) -> None:
+    def marks(self) -> tuple[ProcMark, ...]:
+        return tuple(map(self._runtime.mark, tuple(self._live.by_id)))  # on another thread: a copy first
+
+    def card_lost(self, uuid: str, why: str) -> None:
         _log.error("A card is lost: its slot takes no more jobs until this worker is restarted", why=why)
         self.post(ev.GpuLost(self._loop.time(), uuid, why))
+
+    def cards_came(self, gpus: tuple[Gpu, ...]) -> None:
+        if self._new_cards:
+            _log.info("Cards came: each is a slot from now on", cards=[gpu.name for gpu in gpus])
+            self.post(ev.GpusCame(self._loop.time(), gpus))
+            self._link.reconnect()
+
+    def cards_changed(self, cards: tuple[CardInfo, ...]) -> None:
+        known = self._holdings.places.gpus
+        self.hearing.tell_cards(tuple(card for card in cards if card.gpu.uuid in known))
 
     def _guarded(self, guarded: bool) -> None:
         self.post(ev.Guarded(self._loop.time(), guarded))

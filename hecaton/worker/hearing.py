@@ -11,6 +11,8 @@ from hecaton.wire.channel import (
     Accepted,
     Assign,
     Cancel,
+    CardInfo,
+    CardsNow,
     Drain,
     Hello,
     Resolve,
@@ -26,10 +28,13 @@ from hecaton.worker.no_overlap import NoOverlapLease
 from hecaton.worker.runtimes.port import Runtime
 from hecaton.worker.site import Site
 
+TELLS_OF_CARDS = 4
+"""The first version of the protocol that has the message."""
+
 
 class Hearing:
     """The agent's ear (`link.Listener`), on its loop. `options`: of a job, that this worker carries out. `max_result`:
-    bytes, as the server has said."""
+    bytes, as the server has said. `cards`: of this machine, as they were seen last; None: nobody looks."""
 
     def __init__(
         self,
@@ -42,6 +47,9 @@ class Hearing:
     ) -> None:
         self.options = OF_WORKERS | runtime.options
         self.max_result = DEFAULT_MAX_RESULT
+        self.cards: tuple[CardInfo, ...] | None = None
+        self._said: tuple[CardInfo, ...] | None = None  # of cards, in the hello
+        self._hears_of_cards = False
         self._runtime = runtime
         self._holdings = holdings
         self._images = images
@@ -55,6 +63,7 @@ class Hearing:
     def hello(self) -> Hello:
         self._connections += 1
         places = self._holdings.places
+        self._said = self.cards
         return Hello(
             protocol=PROTOCOL,
             version=hecaton.__version__,
@@ -68,15 +77,24 @@ class Hearing:
             doors=tuple(sorted(self._runtime.doors)),
             options=tuple(sorted(self.options)),
             mounts=tuple(sorted(self._site.folders.mounts)),
-            cards=places.infos() if places.gpus else None,
+            cards=self.cards,
             cpus=places.cpus,
             memory=places.memory,
         )
 
     def welcome(self, message: Welcome) -> None:
         self.max_result = message.max_result
+        self._hears_of_cards = message.protocol >= TELLS_OF_CARDS
+        if self.cards is not None and self.cards != self._said:
+            self.tell_cards(self.cards)
         self._lost_after = message.lost_after
         self._post(ev.Welcomed(self._now(), message.drop, message.drained))
+
+    def tell_cards(self, cards: tuple[CardInfo, ...]) -> None:
+        """To a server that knows the message; one that connects later hears it with the hello."""
+        self.cards = cards
+        if self._hears_of_cards:
+            self._site.say(CardsNow(cards))
 
     def assured(self, at: float) -> None:
         now = self._now()

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import msgspec
 
+from hecaton.cli.terminal import clock_time
+from hecaton.core.model import Gpu
 from hecaton.core.options import Options
-from hecaton.wire.api import SlotView
+from hecaton.wire.api import CardView, Holder, MachineView, SlotView
 from tests.cli.conftest import Invoke, Process
 from tests.cli.views import image, server_info, user, worker
 from tests.client.scripted import Answer, ScriptedServer, error, reply
@@ -189,6 +191,32 @@ def test_worker_list_shows_status_last_active_time_and_cards(invoke: Invoke, ser
     assert titles.split("  ")[0] == "NAME"
     assert row.startswith("gpu-1  ONLINE  30 s ago     1/2   2 x H200 (139.7 GiB)  a:1   docker")
     assert json.loads(invoke("worker", "list", "--json").out)[0]["slots"][0]["gpu"]["name"] == "H200"
+
+
+def test_worker_show_shows_what_each_card_does_who_works_there_and_what_strangers_hold(
+    invoke: Invoke, server: ScriptedServer
+) -> None:
+    now = time.time()
+    job = Holder(398, "bob", "train.py", now - 11_520, now + 3600)
+    cards = (
+        CardView(Gpu("GPU-1", "RTX 3090", 24 << 30), 20 << 30, 9 << 30, "game", None, 87, 61, 250.0, (job,)),
+        CardView(Gpu("GPU-2", "T4", 16 << 30), lost="Xid 79: it fell off the bus"),
+    )
+    shown = msgspec.structs.asdict(worker(last_seen=now - 30))
+    server.on("GET", "/v1/workers/gpu-1", reply(MachineView(**shown, cards=cards)))
+    lines = invoke("worker", "show", "gpu-1").out.splitlines()
+    assert lines[0].split() == ["worker", "gpu-1"]
+    assert lines[lines.index("card 0  RTX 3090  GPU-1") :] == [
+        "card 0  RTX 3090  GPU-1",
+        "  20.0 GiB of 24.0 GiB used, 87 % busy, 61 °C, 250 W",
+        "  9.0 GiB of it is used outside Hecaton, by game",
+        f"  job 398 of bob, train.py, for 3 h 12 min, ends by {clock_time(now + 3600, now)} (its time limit)",
+        "",
+        "card 1  T4  GPU-2",
+        "  lost: Xid 79: it fell off the bus",
+    ]
+    server.on("GET", "/v1/workers/gpu-1", reply(MachineView(**shown, cards=cards)))
+    assert json.loads(invoke("worker", "show", "gpu-1", "--json").out)["cards"][0]["outside"] == 9 << 30
 
 
 def test_worker_remove_asks_first(invoke: Invoke, server: ScriptedServer) -> None:

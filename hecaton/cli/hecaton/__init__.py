@@ -4,6 +4,7 @@
 - `completion`: `hecaton completion SHELL`, and the answers to the scripts that it prints.
 - `context`: What one command line knows: which server it means, whether it answers in JSON, and how it gets its client.
 - `habits`: What people type whom other programs have taught it, and the line that does it here.
+- `holders`: Who works on a machine, in one line: what everybody may know of a job.
 - `main`: The command `hecaton`: the root of its command tree, and the one place where errors become exit codes.
 - `project`: `hecaton.toml` in the folder where `hecaton run` is typed: what one would type there each time.
 - `shell`: `hecaton` without a command: the interactive shell, or, when stdin is no terminal, one command line after

@@ -82,7 +82,8 @@ IMAGE = _lines(
 )
 
 WORKER = _lines(
-    ("workers ls status show info gpus", "hecaton worker list"),
+    ("workers ls status", "hecaton worker list"),
+    ("info gpus cards", "hecaton worker show {NAME}"),
     ("new add install create join", "sudo hecaton-gpu install SERVER"),
     ("rm delete", "hecaton worker remove {NAME}"),
     ("stop pause disable cordon", "hecaton worker drain {NAME}"),

@@ -68,6 +68,7 @@ def run_worker(options: WorkerOptions) -> int:
             grace=options.grace,
             cpus=has.cpus,
             memory=has.memory,
+            new_cards=True,
         )
         try:
             return run(config, runtime, found.gpus, settings)

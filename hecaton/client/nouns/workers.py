@@ -25,6 +25,10 @@ class WorkerCalls(Calls):
     def workers(self) -> list[api.WorkerView]:
         return self._transport.call("GET", f"{API}/workers", list[api.WorkerView])
 
+    def worker(self, name: str) -> api.MachineView:
+        """With its cards: what they do, and who works there. `name`: of the worker, or its id."""
+        return self._transport.call("GET", path_in("workers", name), api.MachineView)
+
     def remove_worker(self, name: str) -> None:
         """`name`: of the worker, or its id."""
         self._transport.command("DELETE", path_in("workers", name))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from hecaton.core.errors import BadRequest, Conflict, Forbidden, TooMany
+from hecaton.core.errors import BadRequest, Conflict, Forbidden, NotFound, TooMany
 from hecaton.core.model import Image, Role, User, WorkerId, WorkerRecord
 from hecaton.core.options import NOTHING_ASKED, with_defaults
 from hecaton.core.references import is_digest, parse
@@ -292,6 +292,13 @@ class Directory:
 
     async def workers(self) -> list[WorkerRecord]:
         return await self._database.read(lambda store: store.workers())
+
+    async def worker(self, name: str) -> WorkerRecord:
+        """By its name, or its id. NotFound."""
+        found = next((worker for worker in await self.workers() if name in (worker.name, worker.id)), None)
+        if found is None:
+            raise NotFound(f"there is no worker {name!r}", "hecaton worker list shows them.")
+        return found
 
     async def remove_worker(self, name: str) -> WorkerRecord:
         return await self._database.write(lambda store: store.remove_worker(name))

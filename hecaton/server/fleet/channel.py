@@ -32,6 +32,7 @@ from hecaton.wire.channel import (
     OLDEST,
     PROTOCOL,
     Broken,
+    CardsNow,
     Draining,
     FromWorker,
     Have,
@@ -292,6 +293,8 @@ class Channel:
             case Lost(slot, why):
                 if self._fleet.lose_slot(worker, slot, why[:MAX_NOTE]):
                     _log.warning("A worker has lost a card", worker=worker, slot=slot, why=why[:MAX_NOTE])
+            case CardsNow(cards):
+                self._workers.see_cards(worker, cards)
             case Released(refs):
                 self._gather(link, worker, [Outcome(ref, Reason.RELEASED) for ref in refs])
             case Draining(active):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -18,6 +18,8 @@ from hecaton.core.placement.matching import Ability
 from hecaton.store.port import Blobs
 from hecaton.wire.channel import (
     Broken,
+    CardInfo,
+    CardsNow,
     Draining,
     FromWorker,
     Have,
@@ -89,6 +91,8 @@ def _weight(message: FromWorker) -> int:
         return 1 + len(message.refs)
     if isinstance(message, Have):
         return _SELDOM + len(message.names)
+    if isinstance(message, CardsNow):
+        return _SELDOM + len(message.cards)
     return _SELDOM if isinstance(message, (Draining, Lost, Pulled, Broken)) else 1
 
 
@@ -103,6 +107,20 @@ def opened_by_itself(hello: Hello) -> list[int]:
     """Numbers of the places that a worker has without any assignment, in order."""
     cards = any(info.gpu is not None for info in hello.slots)
     return sorted({info.index for info in hello.slots if info.holds is None or info.gpu is not None or not cards})
+
+
+def shown_cards(cards: Iterable[CardInfo]) -> list[CardInfo]:
+    """With texts that are short enough to be kept and shown."""
+    return [
+        msgspec.structs.replace(info, holder=_shortened(info.holder), lost=_shortened(info.lost))
+        if info.holder is not None or info.lost is not None
+        else info
+        for info in cards
+    ]
+
+
+def _shortened(text: str | None) -> str | None:
+    return None if text is None else text[:MAX_NOTE]
 
 
 def enrolled(hello: Hello, slots: int, name: str) -> Hello:

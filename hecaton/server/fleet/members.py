@@ -7,7 +7,7 @@ the store when the server starts: every lease then gets one full `lost_after`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count as numbers
 
 import msgspec
@@ -17,7 +17,7 @@ from hecaton.core.model import AttemptRef, JobId, WorkerId
 from hecaton.core.placement.holds import Holds
 from hecaton.core.placement.needs import Needs
 from hecaton.core.placement.packing import Fit, Machine, giving_way, nobody_could
-from hecaton.server.fleet.checks import ability, opened_by_itself, version_of
+from hecaton.server.fleet.checks import ability, opened_by_itself, shown_cards, version_of
 from hecaton.server.fleet.places.leases import (
     IN_SERVICE,
     MAX_HELD,
@@ -30,7 +30,7 @@ from hecaton.server.fleet.places.leases import (
     slot_of,
 )
 from hecaton.wire.bounds import MAX_SLOTS
-from hecaton.wire.channel import Held, Hello, Warm
+from hecaton.wire.channel import CardInfo, Held, Hello, Warm
 
 
 class Reconciled(msgspec.Struct, frozen=True):
@@ -94,6 +94,17 @@ class Fleet:
         if slot is not None:
             slot.warm_key, slot.image, slot.version = news.warm_key, news.image, version_of(news.version)
             self.changed[worker_id, news.slot] = None
+
+    def set_cards(self, worker_id: WorkerId, cards: Iterable[CardInfo]) -> bool:
+        """As the worker sees them now. True: of some there is more for jobs than before, or less."""
+        member = self.members.get(worker_id)
+        if member is None:
+            return False
+        before, member.cards = member.cards, {info.gpu.uuid: info for info in shown_cards(cards)}
+        changed = _usable(before) != _usable(member.cards)
+        if changed:
+            self._note(member)
+        return changed
 
     def reserve(self, worker_id: WorkerId, index: int, count: int, warm_key: str | None, opened: bool = False) -> None:
         """So many jobs are about to be committed to the slot; `count` below 0: that is over. `opened`: it was opened
@@ -219,7 +230,7 @@ class Fleet:
         own = set(opened_by_itself(hello))
         self._strangers.discard(worker_id)
         member.slots = {info.index: slot_of(info, info.index in own) for info in hello.slots}
-        member.cards = {info.gpu.uuid: info for info in hello.cards or ()}
+        member.cards = {info.gpu.uuid: info for info in shown_cards(hello.cards or ())}
         member.cpus, member.memory = hello.cpus, hello.memory
         member.packed = any(info.holds is not None for info in hello.slots)
         member.leased = {}
@@ -363,3 +374,7 @@ class Fleet:
         member = self.members.get(worker)
         if member is None or not any(lease.ref.job == job for lease in member.all_leases()):
             raise Fenced(f"job {job} is not assigned to this worker")
+
+
+def _usable(cards: Mapping[str, CardInfo]) -> dict[str, tuple[int, bool]]:
+    return {uuid: (info.outside, info.lost is not None) for uuid, info in cards.items()}

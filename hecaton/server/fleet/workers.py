@@ -20,7 +20,7 @@ from hecaton.server.fleet.quarantine import Quarantine
 from hecaton.server.hub import Hub
 from hecaton.server.resources import Resources
 from hecaton.store.port import Store
-from hecaton.wire.channel import CLOSE_UNAUTHENTICATED, PROTOCOL, Cancel, Hello, Retire, Welcome
+from hecaton.wire.channel import CLOSE_UNAUTHENTICATED, PROTOCOL, Cancel, CardInfo, Hello, Retire, Welcome
 
 _log = structlog.get_logger("hecaton.workers")
 
@@ -137,6 +137,10 @@ class Workers:
         # hot: benchmarks/throughput.py - with every frame of a worker
         if self._fleet.contact(worker, self._clock.now()):
             self._dispatcher.kick()  # for what came while it was suspect nobody else asks
+
+    def see_cards(self, worker: WorkerId, cards: Sequence[CardInfo]) -> None:
+        if self._fleet.set_cards(worker, cards):
+            self._dispatcher.kick()  # what waited for memory that others held may start
 
     def drain(self, worker: WorkerId, active: bool) -> None:
         self._fleet.set_draining(worker, active)

@@ -6,6 +6,7 @@
 - `end_news`: A job that was waited for, as it is at its end, without asking the store again: all of it has just passed
   by.
 - `jobs`: Use cases around jobs, for people: submit, look, wait, cancel, retry, read logs.
+- `machines`: A machine with its cards, what they do, and who works there.
 - `quotas`: What one user may have at a time: asked before anything is stored, so that nobody's waiting work costs the
   others.
 - `requests`: From what people send to what is stored: options, payload, uploads, checked.

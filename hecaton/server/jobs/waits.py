@@ -44,7 +44,7 @@ class Waits:
         found: Holders = {}
         for (worker, _), job in zip(pairs, jobs, strict=True):
             if job is not None:
-                found[worker] = (*found.get(worker, ()), _holder(job))
+                found[worker] = (*found.get(worker, ()), holder(job))
         return found
 
     def why(self, job: Job, holders: Holders) -> list[api.Waiting]:
@@ -102,7 +102,7 @@ class Waits:
         return []
 
 
-def _holder(job: Job) -> api.Holder:
+def holder(job: Job) -> api.Holder:
     spec, started_at = job.spec, job.started_at
     ends_by = None if spec.timeout is None or started_at is None else started_at + spec.timeout
     since = started_at or job.assigned_at or job.created_at

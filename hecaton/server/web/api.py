@@ -18,8 +18,10 @@ from hecaton.server.accounts.keys import Keys
 from hecaton.server.accounts.logins import Logins
 from hecaton.server.accounts.permissions import Action
 from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.places.leases import Member
 from hecaton.server.fleet.workers import Workers
 from hecaton.server.jobs.jobs import Jobs
+from hecaton.server.jobs.machines import machine_view
 from hecaton.server.jobs.requests import Sought, labels_of, request_digest
 from hecaton.server.jobs.views import Seen, worker_view
 from hecaton.server.resources import Resources
@@ -64,6 +66,7 @@ class Api:
         workers: Workers,
         jobs: Jobs,
     ) -> None:
+        self._resources = resources
         self._settings, self._server_id, self._clock = resources.settings, resources.server_id, resources.clock
         self._database, self._blobs = resources.database, resources.blobs
         self._directory, self._logins, self._tokens = directory, logins, tokens
@@ -167,6 +170,11 @@ class Api:
         seen = None if call.caller.may(Action.SEE_JOBS) else await self._seen_on_slots(call.caller)
         return [self._worker_view(record, seen) for record in records]
 
+    async def show_worker(self, call: Call) -> api.MachineView:
+        record = await self._directory.worker(call.params["name"])
+        seen = None if call.caller.may(Action.SEE_JOBS) else await self._seen_on_slots(call.caller)
+        return await machine_view(self._resources, record, *self._member(record), seen)
+
     async def _seen_on_slots(self, caller: Caller) -> Seen:
         leases = [lease for member in self._fleet.members.values() for lease in member.leases()]
         own = frozenset(lease.ref.job for lease in leases if lease.owner == caller.user_id)
@@ -189,9 +197,12 @@ class Api:
         return self._worker_view(record)
 
     def _worker_view(self, record: WorkerRecord, seen: Seen | None = None) -> api.WorkerView:
+        return worker_view(record, *self._member(record), seen)
+
+    def _member(self, record: WorkerRecord) -> tuple[Member | None, float]:
+        """As it is known now, and when it was heard from last."""
         member = self._fleet.members.get(record.id)
-        last_seen = member.last_contact if member and member.link else record.last_seen
-        return worker_view(record, member, last_seen, seen)
+        return member, member.last_contact if member and member.link else record.last_seen
 
     # -- jobs ----------------------------------------------------------------------------------
 
@@ -359,6 +370,7 @@ class Api:
             Route("DELETE", image, own_images, self.delete_image, "Remove an image", status=204),
             Route("GET", "/v1/workers", see_workers, self.list_workers, "All workers", None, list[api.WorkerView]),
             Route("POST", "/v1/workers", enrol, self.add_worker, "Register a worker", api.NewWorker, made, 201),
+            Route("GET", worker, see_workers, self.show_worker, "A worker and its cards", None, api.MachineView),
             Route("DELETE", worker, workers, self.remove_worker, "Remove a worker", status=204),
             Route("POST", worker + "/drain", workers, self.drain_worker, "Give it nothing new", None, api.WorkerView),
             Route("POST", worker + "/undrain", workers, self.undrain_worker, "Use it again", None, api.WorkerView),

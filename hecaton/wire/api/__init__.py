@@ -67,7 +67,7 @@ from hecaton.wire.api.jobs import (
     Whose,
 )
 from hecaton.wire.api.server import About, Health, ServerInfo
-from hecaton.wire.api.workers import NewWorker, SlotView, WorkerCredentials, WorkerView
+from hecaton.wire.api.workers import CardView, MachineView, NewWorker, SlotView, WorkerCredentials, WorkerView
 
 __all__ = [
     "API",
@@ -81,6 +81,7 @@ __all__ = [
     "BatchSubmitted",
     "BatchView",
     "BlobRef",
+    "CardView",
     "CheckpointFiles",
     "CheckpointView",
     "Clear",
@@ -101,6 +102,7 @@ __all__ = [
     "Key",
     "KeyLogin",
     "Login",
+    "MachineView",
     "NewBatch",
     "NewCheckpoint",
     "NewFiles",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hecaton.core.model import Gpu, WorkerStatus
 from hecaton.wire.api.base import Reply, Request
+from hecaton.wire.api.jobs import Holder
 
 
 class NewWorker(Request, frozen=True):
@@ -35,3 +36,26 @@ class WorkerView(Reply, frozen=True):
     slots: tuple[SlotView, ...] = ()
     drained: bool = False  # by an admin: gets nothing new, also after it comes back
     note: str | None = None  # why it gets nothing, where that needs a sentence
+
+
+class CardView(Reply, frozen=True):
+    """A card as its machine saw it last. `used`: bytes of its memory, by all; `outside`: by what is no job; `holder`:
+    the programs that use these. `lost`: why it can be used no more. `use` (percent of the time), `temperature` (degrees
+    Celsius), `power` (watts): None: it does not tell. `jobs`: who works there."""
+
+    gpu: Gpu
+    used: int = 0
+    outside: int = 0
+    holder: str | None = None
+    lost: str | None = None
+    use: int | None = None
+    temperature: int | None = None
+    power: float | None = None
+    jobs: tuple[Holder, ...] = ()
+
+
+class MachineView(WorkerView, frozen=True):
+    """A worker with its cards. `without_card`: who works there without one."""
+
+    cards: tuple[CardView, ...] = ()
+    without_card: tuple[Holder, ...] = ()

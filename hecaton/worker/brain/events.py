@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from hecaton.core.model import AttemptRef, Body, Failure, Reason
+from hecaton.core.model import AttemptRef, Body, Failure, Gpu, Reason
 from hecaton.wire.channel import Assignment, FromWorker, Outcome, Released, Started
 from hecaton.worker.brain.failures.words import NEVER_ASKED, NO_START_HINT
 from hecaton.worker.runtimes.port import Exit
@@ -227,6 +227,12 @@ class GpuLost(Event, frozen=True):
 
     uuid: str
     message: str
+
+
+class GpusCame(Event, frozen=True):
+    """Cards that this machine did not have before: a driver was installed, or a card was put in."""
+
+    gpus: tuple[Gpu, ...]
 
 
 class Fetched(Event, frozen=True):

@@ -14,6 +14,9 @@ from hecaton.wire.channel import Assignment, CardInfo
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import NOTHING, Phase, WorkerSlot
 
+CARDS_CAME = "this machine has cards now: its jobs go to these"
+"""Why places without a card take nothing more."""
+
 
 class Places:
     """`by_number`: the number travels as `slot`. `gpus`: all cards, by UUID; `lost`: why some can be used no more.
@@ -38,6 +41,18 @@ class Places:
         if assignment.slot >= MAX_SLOTS or not asked <= able or len(asked) < len(holds.cards):
             return None
         return None if giving_way(self._machine(()), holds) is None else holds
+
+    def without_card(self) -> list[WorkerSlot]:
+        """The places of a machine that has no card, as far as it has opened them itself and they are used."""
+        if self.gpus:
+            return []
+        return [slot for slot in self.by_number.values() if slot.own == NOTHING and slot.lost is None]
+
+    def add(self, gpus: tuple[Gpu, ...]) -> None:
+        """Cards that came: a place for each."""
+        for number, gpu in enumerate(gpus, max(self.by_number, default=-1) + 1):
+            self.by_number[number] = WorkerSlot(number, gpu, _own(gpu))
+            self.gpus[gpu.uuid] = gpu
 
     def open(self, number: int) -> WorkerSlot:
         """The place of this number, which is there from now on."""

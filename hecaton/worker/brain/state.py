@@ -25,6 +25,7 @@ from hecaton.worker.brain.failures.words import UNHEARD, exit_failure, no_room, 
 from hecaton.worker.brain.from_server import FromServer
 from hecaton.worker.brain.holdings import Holdings
 from hecaton.worker.brain.limits import Limits
+from hecaton.worker.brain.places import CARDS_CAME
 from hecaton.worker.brain.settings import WorkerSettings
 from hecaton.worker.brain.slots import NOTHING, Container, Done, EarlyEnd, HeldJob, Phase
 from hecaton.worker.brain.steps import Steps
@@ -100,6 +101,7 @@ class WorkerState:
             row(ev.AttemptLost, self._ends.lost),
             row(ev.DiskFull, self._on_disk_full),
             row(ev.GpuLost, self._on_gpu_lost),
+            row(ev.GpusCame, self._on_gpus_came),
             row(ev.Fetched, self._on_fetched),
             row(ev.FetchFailed, self._on_fetch_failed),
             row(ev.ResultsSafe, self._on_safe),
@@ -284,6 +286,20 @@ class WorkerState:
                 self._ends.end_early(job, EarlyEnd.GPU_LOST if begun else EarlyEnd.RELEASED, event.now)
             if slot.container is not None:
                 self._steps.stop(slot.container)
+
+    def _on_gpus_came(self, event: ev.GpusCame) -> None:
+        """Each opens a place. Places without a card, on a machine that had none, take nothing more: what runs there
+        ends as it would have."""
+        held = self.holdings
+        for slot in held.places.without_card():
+            slot.lost = CARDS_CAME
+            self._orders.report(Lost(slot.index, CARDS_CAME))
+            for job in list(slot.jobs):
+                if not held.may_have_started(job) or held.is_ahead(job):
+                    self._ends.end_early(job, EarlyEnd.RELEASED, event.now)
+            if slot.container is not None and not slot.jobs:
+                self._steps.stop(slot.container)
+        held.places.add(event.gpus)
 
     def _on_fetched(self, event: ev.Fetched) -> None:
         job = self.holdings.find(event.ref)

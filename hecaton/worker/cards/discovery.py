@@ -21,6 +21,14 @@ class Discovery(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Device(msgspec.Struct, frozen=True):
+    """A card as the driver's library knows it. `parent`: UUID of the whole card, where this is an instance of it."""
+
+    gpu: Gpu
+    handle: Any
+    parent: str
+
+
 def discover(deadline: float = DEADLINE) -> Discovery:
     """Each card once; of a card that is divided (MIG) its instances instead. Never raises."""
     found: list[Discovery] = []
@@ -41,47 +49,52 @@ def _ask_driver() -> Discovery:
     except pynvml.NVMLError as error:
         return Discovery((), f"the NVIDIA driver says: {error}")
     try:
-        cards, faults = _cards(pynvml)
+        found, faults = devices(pynvml)
     except pynvml.NVMLError as error:
         return Discovery((), f"the NVIDIA driver says: {error}")
     finally:
-        _quietly(pynvml, pynvml.nvmlShutdown)
+        quietly(pynvml, pynvml.nvmlShutdown)
+    cards = tuple(device.gpu for device in found)
     return Discovery(cards, "" if cards else "; ".join(faults) or "the NVIDIA driver knows no card")
 
 
-def _cards(nvml: Any) -> tuple[tuple[Gpu, ...], list[str]]:
+def devices(nvml: Any) -> tuple[list[Device], list[str]]:
     """What works, and what is wrong with the rest: one failed card must not take the others along."""
-    cards: list[Gpu] = []
+    found: list[Device] = []
     faults: list[str] = []
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
-            cards += _cards_at(nvml, index)
+            found += _devices_at(nvml, index)
         except nvml.NVMLError as error:
             faults.append(f"card {index}: {error}")
-    return tuple(cards), faults
+    return found, faults
 
 
-def _cards_at(nvml: Any, index: int) -> list[Gpu]:
-    device = nvml.nvmlDeviceGetHandleByIndex(index)
-    model = _text(nvml.nvmlDeviceGetName(device))
+def _devices_at(nvml: Any, index: int) -> list[Device]:
+    whole = nvml.nvmlDeviceGetHandleByIndex(index)
+    model, parent = _text(nvml.nvmlDeviceGetName(whole)), _text(nvml.nvmlDeviceGetUUID(whole))
     return [
-        Gpu(
-            uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
-            name=_text(_quietly(nvml, nvml.nvmlDeviceGetName, handle) or model),
-            memory=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+        Device(
+            Gpu(
+                uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+                name=_text(quietly(nvml, nvml.nvmlDeviceGetName, handle) or model),
+                memory=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+            ),
+            handle,
+            parent,
         )
-        for handle in _instances(nvml, device) or [device]
+        for handle in _instances(nvml, whole) or [whole]
     ]
 
 
 def _instances(nvml: Any, device: Any) -> list[Any]:
     """Of a divided card; existing divisions are used, never changed."""
-    count = _quietly(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, device) or 0
-    handles = [_quietly(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, device, index) for index in range(count)]
+    count = quietly(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, device) or 0
+    handles = [quietly(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, device, index) for index in range(count)]
     return [handle for handle in handles if handle is not None]
 
 
-def _quietly(nvml: Any, ask: Callable[..., Any], *arguments: Any) -> Any:
+def quietly(nvml: Any, ask: Callable[..., Any], *arguments: Any) -> Any:
     """The answer, or None where this driver or card does not know the question."""
     try:
         return ask(*arguments)
@@ -93,4 +106,4 @@ def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-__all__ = ["DEADLINE", "Discovery", "discover"]
+__all__ = ["DEADLINE", "Device", "Discovery", "devices", "discover", "quietly"]

@@ -86,6 +86,9 @@ class Sender(Protocol):
     @property
     def congested(self) -> bool: ...
     def send(self, message: FromWorker) -> None: ...
+    def reconnect(self) -> None:
+        """What this worker has is another now, which only a hello can say."""
+        ...
 
 
 FINAL_EXIT = 3
@@ -116,6 +119,8 @@ class ServerLink:
         self._urgent = False  # something waits that no answer need be waited for
         self._hasty = False  # something waits beside starts, or they have waited
         self._timed = False
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._closing: asyncio.Future[bool] | None = None
         self._welcomed = False
         self._of_use = False  # the server has taken a result in this connection, or answered a beat while it had none
         self._sending = 0
@@ -143,6 +148,10 @@ class ServerLink:
                 self._hasty = True
                 self._urgent = self._urgent or not isinstance(message, Results)
             self._wake_up()
+
+    def reconnect(self) -> None:
+        if self._socket is not None:
+            self._closing = asyncio.ensure_future(self._socket.close())  # who receives hears of it at once
 
     def _start_later(self) -> None:
         # hot: benchmarks/instructions.py - a frame for each start costs the server and the worker 4 % of a short job. A
@@ -208,6 +217,7 @@ class ServerLink:
             # A Hecaton server opens the connection before it looks at the token: another program answers here.
             by = error.headers.get("Server") if error.headers is not None else None
             raise aiohttp.ClientError(no_channel(error.status, by)) from error
+        self._socket = socket
         tasks: list[asyncio.Task[None]] = []
         hello: list[FromWorker] = [listener.hello()]
         self._unanswered = deque((time.clock_gettime(time.CLOCK_BOOTTIME),))
@@ -215,6 +225,7 @@ class ServerLink:
             await socket.send_bytes(channel.encode(hello))
             return await self._receive(socket, listener, tasks)
         finally:
+            self._socket = None
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

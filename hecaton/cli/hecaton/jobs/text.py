@@ -15,12 +15,12 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import click
 
 from hecaton.cli import output
+from hecaton.cli.hecaton.holders import holder_line
 from hecaton.cli.terminal import (
     Column,
     HarmlessStream,
     ago,
     bar,
-    clock_time,
     duration,
     harmless,
     harmless_json,
@@ -36,7 +36,7 @@ from hecaton.core.image_versions import short
 if TYPE_CHECKING:
     from hecaton.client import Client
     from hecaton.core.option_kinds import Option
-    from hecaton.wire.api import AttemptView, Holder, JobSummary, JobView
+    from hecaton.wire.api import AttemptView, JobSummary, JobView
 
 COPY = 1024 * 1024
 
@@ -254,14 +254,8 @@ def waiting_lines(view: JobView, now: float | None = None) -> list[str]:
         # "*" stands for all workers, or for none at all.
         lines.append(one_line(waiting.why if waiting.worker == "*" else f"{waiting.worker} {waiting.why}"))
         if now is not None:
-            lines += [f"  {one_line(_holder(holder, now))}" for holder in waiting.holders]
+            lines += [f"  {one_line(holder_line(holder, now))}" for holder in waiting.holders]
     return lines or [NOBODY]
-
-
-def _holder(holder: Holder, now: float) -> str:
-    called = f", {holder.name}" if holder.name else ""
-    ends = f", ends by {clock_time(holder.ends_by, now)} (its time limit)" if holder.ends_by is not None else ""
-    return f"job {holder.index} of {holder.owner}{called}, for {duration(now - holder.since)}{ends}"
 
 
 def _waiting(view: JobView, now: float) -> list[str]:

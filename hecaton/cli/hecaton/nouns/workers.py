@@ -1,4 +1,4 @@
-"""`hecaton worker`: list, drain, undrain, remove."""
+"""`hecaton worker`: list, show, drain, undrain, remove."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hecaton.cli import output
 from hecaton.cli.hecaton import habits
 from hecaton.cli.hecaton.completers import workers
 from hecaton.cli.hecaton.context import Cli, pass_cli
+from hecaton.cli.hecaton.nouns.machine import machine_lines
 from hecaton.cli.hecaton.tree import Group, confirm, yes_option
 from hecaton.cli.suggestions import known
 from hecaton.cli.terminal import Column, ago, size
@@ -76,6 +77,17 @@ def _gpus(slots: tuple[SlotView, ...]) -> str:
     if slots and not cards:
         return "CPU only"
     return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in cards.items())
+
+
+@worker.command("show")
+@click.argument("name", shell_complete=workers)
+@pass_cli
+def show(cli: Cli, name: str) -> None:
+    """Show a worker with its cards: what each does, who works there, and what others hold of it."""
+    with _known(cli, name):
+        view = cli.client().worker(name)
+    now = cli.client().now()
+    cli.show(view, lambda: machine_lines(view, now))
 
 
 @worker.command("drain")
