@@ -34,8 +34,37 @@ def test_a_script_runs_where_nothing_is_said_of_an_image(ann: Person) -> None:
     ann.write("train.py", "import sys\nprint('lr', *sys.argv[1:])\nsys.exit(len(sys.argv))\n")
     done = ann.types("hecaton run train.py --lr 0.1", code=3)
     assert done.out == "lr --lr 0.1\n"
-    assert done.err.splitlines()[0].endswith(f"is submitted, in {PYTHON}.")
+    first, second, *_ = done.err.splitlines()
+    assert first.startswith("train.py goes alone: ")  # where ann works is her home folder
+    assert second.endswith(f"is submitted, in {PYTHON}.")
     assert "script_exit" in done.err
+
+
+PROJECT = {
+    "hecaton.toml": "",
+    "train.py": "import helper, pack.model\nprint(helper.X, pack.model.Y, open('data/in.txt').read())\n",
+    "helper.py": "X = 1\n",
+    "pack/__init__.py": "",
+    "pack/model.py": "from .parts import Y\n",
+    "pack/parts.py": "Y = 2\n",
+    "data/in.txt": "three",
+    ".env": "SECRET=1\n",
+}
+
+
+def test_what_lies_beside_a_script_is_there_and_keys_are_not(ann: Person) -> None:
+    for name, content in PROJECT.items():
+        (ann.folder / "project" / name).parent.mkdir(parents=True, exist_ok=True)
+        ann.write(f"project/{name}", content)
+    done = ann.types("cd project && hecaton run train.py")
+    assert done.out == "1 2 three\n"
+    assert done.err.startswith("7 files (")
+    ann.write("project/helper.py", "X = 'changed'\n")
+    assert ann.types("hecaton run project/train.py").out == "changed 2 three\n"
+    listed = ann.types("cd project && hecaton run -- sh -c 'pwd; ls -A'").out.split()
+    assert listed[0] == "/workdir"
+    assert "train.py" in listed
+    assert ".env" not in listed
 
 
 def test_a_command_is_piped_on_as_if_it_ran_here(ann: Person) -> None:
