@@ -84,7 +84,7 @@ class Engine:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         _, version, *path = request.path.split("/")
-        if version == "version":
+        if version == "version" or path == ["version"]:
             return web.json_response({"ApiVersion": self.version, "MinAPIVersion": "1.24"})
         self.paths.append(request.path)
         if path == ["info"]:
@@ -192,7 +192,9 @@ async def test_the_probe_has_the_card_and_nothing_of_the_job(runtime: DockerRunt
     probe = engine.made[2]
     assert (probe["Image"], probe["Entrypoint"], probe["Cmd"]) == ("good", ["/sbin/docker-init", "--version"], [])
     assert "of the job" not in json.dumps(probe)
-    assert probe["HostConfig"]["DeviceRequests"] == [{"DeviceIDs": ["GPU-1"], "Capabilities": [["gpu"]]}]
+    assert probe["HostConfig"]["DeviceRequests"] == [
+        {"Driver": "nvidia", "DeviceIDs": ["GPU-1"], "Capabilities": [["gpu"]]}
+    ]
 
 
 async def test_known_faults_of_images_need_no_probe(runtime: DockerRuntime, engine: Engine) -> None:
