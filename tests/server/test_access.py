@@ -93,6 +93,9 @@ EXPECTED: dict[str, dict[Role, Scope] | str] = {
     f"GET {WORKER_PATH}": WORKER,
     f"PUT {WORKER_PATH}": WORKER,
     "POST /v1/worker/jobs/{job}/files": WORKER,
+    "POST /v1/worker/jobs/{job}/checkpoint": WORKER,
+    "GET /v1/worker/jobs/{job}/checkpoint": WORKER,
+    "GET /v1/worker/jobs/{job}/checkpoint/{sha256}": WORKER,
     "POST /v1/worker/jobs/{job}/bundle": WORKER,
 }
 
