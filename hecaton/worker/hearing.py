@@ -56,6 +56,7 @@ class Hearing:
         self._outbox = outbox
         self._lease = lease
         self._site = site
+        self._post, self._now = site.post, site.now
         self._lost_after = LOST_AFTER  # until a server has said it
         self._started_at = self._now()
         self._connections = 0
@@ -122,9 +123,3 @@ class Hearing:
 
     def dismissed(self, code: int, message: str) -> None:
         self._post(ev.ShutdownAsked(self._now(), code, message))
-
-    def _post(self, event: ev.Event) -> None:
-        self._site.post(event)
-
-    def _now(self) -> float:
-        return self._site.now()

@@ -21,7 +21,7 @@ CARDS_CAME = "this machine has cards now: its jobs go to these"
 class Places:
     """`by_number`: the number travels as `slot`. `gpus`: all cards, by UUID; `lost`: why some can be used no more.
     `cpus` and `memory`: what jobs may have, all together. `waiting`: numbers of places with a job and no room for its
-    container yet, the first came first."""
+    container yet, the first came first. `opened`: by assignments, to be closed when they are empty."""
 
     def __init__(self, gpus: tuple[Gpu, ...], settings: WorkerSettings) -> None:
         cards: tuple[Gpu | None, ...] = gpus or (None,) * settings.slots
@@ -29,7 +29,7 @@ class Places:
         self.gpus = {gpu.uuid: gpu for gpu in gpus}
         self.lost: dict[str, str] = {}
         self.waiting: dict[int, None] = {}
-        self._opened: set[int] = set()
+        self.opened: set[int] = set()
         self.cpus, self.memory = settings.cpus, settings.memory
 
     def holds_of(self, assignment: Assignment) -> Holds | None:
@@ -58,13 +58,13 @@ class Places:
         """The place of this number, which is there from now on."""
         if number not in self.by_number:
             self.by_number[number] = WorkerSlot(number, None, None)
-            self._opened.add(number)
+            self.opened.add(number)
         return self.by_number[number]
 
     def close_empty(self) -> None:
         """Of those that assignments have opened."""
-        for number in [one for one in self._opened if self.by_number[one].empty]:
-            self._opened.discard(number)
+        for number in [one for one in self.opened if self.by_number[one].empty]:
+            self.opened.discard(number)
             del self.by_number[number]
 
     def in_the_way(self, slot: WorkerSlot, holds: Holds) -> list[WorkerSlot] | None:
@@ -78,11 +78,6 @@ class Places:
         cards = tuple(Card(gpu.uuid, gpu.name, gpu.memory) for gpu in self.gpus.values())
         spots = tuple(spot for slot in taken if (spot := _spot(slot)) is not None)
         return Machine(cards, spots, self.cpus, self.memory)
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether places wait, or may have to be closed."""
-        return bool(self.waiting or self._opened)
 
     def infos(self) -> tuple[CardInfo, ...]:
         """For Hello."""

@@ -46,6 +46,7 @@ class WorkerState:
         `no_overlap_until`: monotonic seconds until which no-overlap jobs may run, as that process knew it."""
         self.settings = settings
         self.holdings = Holdings(gpus, settings, done)
+        self._places = self.holdings.places
         self._orders = ev.Orders()
         self._steps = Steps(self.holdings, self._orders, prefix)
         self._ends = Ends(self.holdings, self._orders, self._steps)
@@ -61,7 +62,8 @@ class WorkerState:
         if self._departure.left:
             return []
         self._table[type(event)](event)
-        if self.holdings.places.unsettled:
+        places = self._places
+        if places.waiting or places.opened:
             self._settle_places(event.now)
         if self.holdings.leaving is not None:
             self._departure.leave_if_done(event.now)
