@@ -44,7 +44,8 @@ def with_folder(transport: Transport, request: NewJob, folder: str | os.PathLike
 
 
 def send_snapshot(transport: Transport, found: Snapshot) -> SentFolder:
-    """BadRequest where a file is not any more what it was: the server never has a mixture."""
+    """BadRequest where a file is not any more what it was. Each file is whole; two that changed between their readings
+    may be of two moments."""
     text = found.manifest
     sha256 = hashlib.sha256(text).hexdigest()
     path, within = f"{API}/folders/{sha256}", transport.timeout + len(text) / PACE
