@@ -1,12 +1,13 @@
 """The folder in which a job keeps what its next attempt goes on with."""
 
+from __future__ import annotations
+
 import os
-from typing import Optional
 
 from hecaton.serverless.protocol import CHECKPOINTS_VARIABLE, COMPLETE_NAME
 
 
-def checkpoint(folder: "Optional[str]" = None) -> None:
+def checkpoint(folder: str | None = None) -> None:
     """Say that what is in this folder is complete, and may be what another attempt begins with: a folder of
     HECATON_CHECKPOINTS, or all of that. Does nothing outside of Hecaton.
 

@@ -136,9 +136,11 @@ def test_times_add_up_over_all_attempts(invoke: Invoke, server: ScriptedServer) 
     assert re.search(r"^in the queue  11 s\nstarting      5\.00 s\nrunning       1 min 14 s$", shown, re.MULTILINE)
 
 
-def test_what_a_worker_was_doing_before_the_job_ran_is_over(invoke: Invoke, server: ScriptedServer) -> None:
-    server.on("GET", "/v1/jobs/12", reply(job("IN_PROGRESS", note="fetching the job's file")))
+def test_what_a_worker_does_for_a_job_is_shown_until_that_has_ended(invoke: Invoke, server: ScriptedServer) -> None:
+    server.on("GET", "/v1/jobs/12", reply(job("FINISHED", note="sending its files")))
     assert "doing" not in invoke("job", "show", "12").out
+    server.on("GET", "/v1/jobs/12", reply(job("IN_PROGRESS", note="sending its files")))
+    assert "sending its files" in invoke("job", "show", "12").out
     server.on("GET", "/v1/jobs/12", reply(job("ASSIGNED", note="fetching the job's file")))
     assert "fetching the job's file" in invoke("job", "show", "12").out
 

@@ -86,6 +86,7 @@ EXPECTED: dict[str, dict[Role, Scope] | str] = {
     "PATCH /v1/images/{name:path}": OWNERS,
     "DELETE /v1/images/{name:path}": OWNERS,
     "GET /v1/workers": PEOPLE,
+    "GET /v1/workers/{name}": PEOPLE,
     "POST /v1/workers": ENROL,
     "DELETE /v1/workers/{name}": ADMIN,
     "POST /v1/workers/{name}/drain": ADMIN,

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from hecaton.core.model import Body, Failure, Kind, Reason
+from hecaton.server.web import api as web
 from hecaton.wire.channel import Assignment, Log, Note, Outcome
 from tests.server.people import Person, eventually
 from tests.server.running import IMAGE, Running, running
@@ -190,7 +191,8 @@ async def test_a_worker_reaches_only_content_of_jobs_that_it_holds(server: Runni
     assert (await server.nobody.call("PUT", path, body=b"x", headers=worker.http)).status == 409
 
 
-async def test_a_large_result_over_the_limit_is_refused(tmp_path: Path) -> None:
+async def test_a_large_result_over_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PIECE", 10)  # of files, which come the same way
     async with running(tmp_path / "server", max_result=1000) as server:
         worker, job_id, job = await _running_job(server)
         path = f"/v1/worker/jobs/{job_id}/blobs/{_sha256(b'x' * 1001)}"

@@ -393,7 +393,9 @@ async def test_a_job_that_was_sent_ahead_says_behind_what_it_waits(server: Runni
     for number, expected in ((1, "behind one job that runs"), (2, "behind 2 jobs")):
         view = await server.admin.job(ids[number])
         assert view["state"] == "ASSIGNED"
-        assert view["waiting"] == [{"worker": "w1", "why": f"has it already, {expected} on the same slot"}]
+        assert view["waiting"] == [
+            {"worker": "w1", "why": f"has it already, {expected} on the same slot", "holders": []}
+        ]
 
 
 async def test_a_job_at_a_worker_that_is_away_says_until_when_it_waits(server: Running) -> None:

@@ -29,6 +29,7 @@ def _literals(name: str) -> list[str]:
     own = [json.dumps(value) for value in SENSELESS[name] if isinstance(value, int | float) and abs(value) < 1e9]
     # JSON has one kind of number: 1.0 is the integer 1.
     sensible = {"retries": ("1.0", "0.0"), "priority": ("1.0", "0.0"), "no_overlap": ("true", "false"), "env": ("{}",)}
+    sensible |= {"mount": ("{}",), "gpu": ('"1"',), "on": ('"1"',)}
     return [text for text in own + ON_THE_WIRE if text not in sensible.get(name, ())]
 
 

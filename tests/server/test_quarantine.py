@@ -37,7 +37,9 @@ async def test_a_drained_worker_finishes_what_it_runs_and_gets_nothing_new(serve
     assert (await server.admin.ended(running_job))["result"] == "done"
     shown = await server.admin.job(waiting)
     assert shown["state"] == "IN_QUEUE"
-    assert shown["waiting"] == [{"worker": "w1", "why": "is draining: it finishes what it has and takes nothing new"}]
+    assert shown["waiting"] == [
+        {"worker": "w1", "why": "is draining: it finishes what it has and takes nothing new", "holders": []}
+    ]
     assert len(worker.assigned) == 1
 
     await server.admin.must("POST", "/v1/workers/w1/undrain")
@@ -130,7 +132,9 @@ async def test_a_machine_that_fails_three_attempts_in_a_row_is_quarantined_with_
     await eventually(lambda: status(server, "w1"), "QUARANTINED")
     job = await server.admin.submit(IMAGE)
     why = "its last 3 attempts were ended by the machine (worker_error, gpu_lost, worker_error)"
-    assert (await server.admin.job(job))["waiting"] == [{"worker": "w1", "why": f"is quarantined: {why}"}]
+    assert (await server.admin.job(job))["waiting"] == [
+        {"worker": "w1", "why": f"is quarantined: {why}", "holders": []}
+    ]
     (view,) = await server.admin.get("/v1/workers")
     assert view["note"] == f"quarantined: {why}"
     await worker.cut()

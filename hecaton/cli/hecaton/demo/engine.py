@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import grp
 import http.client
 import json
 import os
-import pwd
 import re
 import shutil
 import socket
@@ -71,6 +69,9 @@ def _not_allowed(path: str) -> NoEngine:
     """It may run all the same: its socket is a group's."""
     if sys.platform == "win32":
         return NoEngine(NOBODY, _how_to_get_one())
+    import grp  # neither is there on Windows, where this module is loaded all the same
+    import pwd
+
     try:
         number = os.stat(path).st_gid
     except OSError:  # in a folder that is not his, as that of a rootless engine of somebody else
