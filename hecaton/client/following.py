@@ -21,6 +21,10 @@ MOST_FOLLOWED = 8
 TELLING = 0.05
 """Seconds that a job takes at least to show whether something on the way keeps answers back until they are complete."""
 
+KEPT_BACK = 3
+"""So many answers in a row, of jobs that took as long: one alone may have come to a process that was busy itself, as a
+client is with its first request."""
+
 FOLLOWED = 50.0
 """Seconds that the server may take until it says how the job is: less than the patience of most proxies."""
 
@@ -68,7 +72,10 @@ class Following:
             self._give_up()
         ran = (view.ended_at or 0.0) - view.created_at
         if TELLING < ran <= self._took:  # that it was stored was heard when it had ended
-            self._transport.may_follow = False
+            self._transport.kept_back += 1
+            self._transport.may_follow = self._transport.kept_back < KEPT_BACK
+        elif ran > TELLING:
+            self._transport.kept_back = 0
         return view
 
     def leave(self) -> None:

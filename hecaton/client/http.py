@@ -59,7 +59,7 @@ class Transport:
     file, the bytes that are sent, and its size.
 
     `follows`: whoever submits waits for the end at once, as far as is known; `may_follow`: that may be used;
-    `followed`: what is open for it (`following`)."""
+    `kept_back`: answers in a row that came late for it; `followed`: what is open for it (`following`)."""
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Transport:
         self.clock_ahead: float | None = None
         self.uploading: Callable[[str, int, int], None] | None = None
         self.follows = self.may_follow = True
+        self.kept_back = 0
         self.followed: weakref.WeakSet[Followed] = weakref.WeakSet()
         self._ca_file = ca_file
         self._connection: Connection | None = None
