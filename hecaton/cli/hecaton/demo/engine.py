@@ -12,6 +12,10 @@ import sys
 
 import msgspec
 
+if sys.platform != "win32":  # where this module is loaded all the same
+    import grp
+    import pwd
+
 SOCKET = "/var/run/docker.sock"
 WHERE = "DOCKER_HOST"
 NOBODY = "no Docker engine answers here"
@@ -69,9 +73,6 @@ def _not_allowed(path: str) -> NoEngine:
     """It may run all the same: its socket is a group's."""
     if sys.platform == "win32":
         return NoEngine(NOBODY, _how_to_get_one())
-    import grp  # neither is there on Windows, where this module is loaded all the same
-    import pwd
-
     try:
         number = os.stat(path).st_gid
     except OSError:  # in a folder that is not his, as that of a rootless engine of somebody else
