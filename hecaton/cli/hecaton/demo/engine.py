@@ -69,28 +69,33 @@ def _how_to_get_one() -> str:
     return "Install it: curl -fsSL https://get.docker.com | sudo sh"
 
 
-def _not_allowed(path: str) -> NoEngine:
-    """It may run all the same: its socket is a group's."""
-    if sys.platform == "win32":
+if sys.platform == "win32":
+
+    def _not_allowed(path: str) -> NoEngine:
         return NoEngine(NOBODY, _how_to_get_one())
-    try:
-        number = os.stat(path).st_gid
-    except OSError:  # in a folder that is not his, as that of a rootless engine of somebody else
-        return NoEngine(
-            f"you may not use the Docker engine at {path}", f"Name your own one ({WHERE}), or type it as root"
-        )
-    try:
-        group, you = grp.getgrgid(number), pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        group, you = None, ""
-    if group is None or number == 0:
-        return NoEngine(f"you may not use the Docker engine: {path} is not for your groups", "Type it as root")
-    why = f"the user {you} may not use the Docker engine"
-    join = f"newgrp {group.gr_name}"
-    if you in group.gr_mem:
-        return NoEngine(f"{why} yet: this login is older than being in the group {group.gr_name}", f"Type: {join}")
-    add = f"sudo usermod -aG {group.gr_name} {you}"
-    return NoEngine(f"{why}: that takes the group {group.gr_name}", f"Type: {add} && {join}")
+
+else:
+
+    def _not_allowed(path: str) -> NoEngine:
+        """It may run all the same: its socket is a group's."""
+        try:
+            number = os.stat(path).st_gid
+        except OSError:  # in a folder that is not his, as that of a rootless engine of somebody else
+            return NoEngine(
+                f"you may not use the Docker engine at {path}", f"Name your own one ({WHERE}), or type it as root"
+            )
+        try:
+            group, you = grp.getgrgid(number), pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            group, you = None, ""
+        if group is None or number == 0:
+            return NoEngine(f"you may not use the Docker engine: {path} is not for your groups", "Type it as root")
+        why = f"the user {you} may not use the Docker engine"
+        join = f"newgrp {group.gr_name}"
+        if you in group.gr_mem:
+            return NoEngine(f"{why} yet: this login is older than being in the group {group.gr_name}", f"Type: {join}")
+        add = f"sudo usermod -aG {group.gr_name} {you}"
+        return NoEngine(f"{why}: that takes the group {group.gr_name}", f"Type: {add} && {join}")
 
 
 def find_python_image() -> tuple[str | None, str]:
