@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,9 @@ from hecaton.serverless import checkpoint
 from hecaton.worker.files import checkpoints
 from hecaton.worker.files.checkpoints import complete, stage
 from hecaton.worker.files.walk import FOLDER
+
+LOOKS = 2_000
+"""At a file that is opened all the time: each of them may meet the moment in which a lease is held."""
 
 
 @pytest.fixture
@@ -106,3 +112,21 @@ def test_what_is_written_to_while_it_is_held_is_noticed(root: int, tmp_path: Pat
     time.sleep(0.02)
     (tmp_path / "state/model").write_text("torn!")
     assert not checkpoints._is_as_it_was(tmp_path / "staged", units)
+
+
+def test_a_job_that_opens_its_file_while_it_is_looked_at_does_not_end_the_worker(root: int, tmp_path: Path) -> None:
+    """The lease by which a closed file is known is broken then, of which the kernel tells by a signal: SIGIO, if no
+    other is named, which ends whoever does not await it."""
+    (tmp_path / "state/model").write_text("whole")
+    opens = "import os, sys\nwhile True: os.close(os.open(sys.argv[1], os.O_WRONLY))"
+    heard: list[int] = []
+    before = signal.signal(signal.SIGIO, lambda number, frame: heard.append(number))
+    opening = subprocess.Popen([sys.executable, "-c", opens, str(tmp_path / "state/model")])
+    try:
+        for _ in range(LOOKS):
+            complete(root, time.time() + 60)
+    finally:
+        opening.kill()
+        opening.wait()
+        signal.signal(signal.SIGIO, before)
+    assert not heard

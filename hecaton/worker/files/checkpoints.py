@@ -13,6 +13,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import stat
 import time
 from collections.abc import Callable
@@ -100,6 +101,7 @@ def _is_closed(folder: int, name: str) -> bool:
     except OSError:
         return False
     try:
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # who opens it just now breaks the lease: SIGIO would end us
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:
