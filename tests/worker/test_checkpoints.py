@@ -68,6 +68,11 @@ def test_a_folder_counts_when_it_says_so_and_no_longer_when_it_is_written_to(
     assert counted(root) == {"step-9"}
     checkpoint()
     assert counted(root) == {""}, "all of it"
+    time.sleep(0.02)
+    (state / "model").write_text("of the next step")
+    assert counted(root, 60) == set(), "nothing else counts: what lies beside it is still of the step before"
+    checkpoint()
+    assert counted(root) == {""}
 
 
 def test_what_can_be_part_of_no_checkpoint_never_counts(root: int, tmp_path: Path) -> None:

@@ -65,14 +65,14 @@ class _Counted(msgspec.Struct, frozen=True):
 def complete(root: int, now: float, ahead: float = 0.0) -> list[_Counted]:
     """What counts in the open folder, or will in so many seconds if nobody changes it. In a thread."""
     now += ahead
-    whole = _folder(root, ".", now, inside="")
-    if whole is not None and any(path == COMPLETE_NAME for path, *_ in whole.files):
-        return [whole]
     newest: dict[str, _Counted] = {}
     with os.scandir(root) as entries:
         names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    if (COMPLETE_NAME, False) in names:  # its job says when: files of two moments are no checkpoint
+        whole = _folder(root, ".", now, inside="")
+        return [] if whole is None else [whole]
     for name, is_folder in names:
-        if name == COMPLETE_NAME or name.startswith("."):
+        if name.startswith("."):
             continue
         unit = _folder(root, name, now, inside=name) if is_folder else _file(root, name, now)
         alike = re.sub(r"\d+", "#", name)
