@@ -123,15 +123,17 @@ def test_a_job_that_opens_its_file_while_it_is_looked_at_does_not_end_the_worker
     """The lease by which a closed file is known is broken then, of which the kernel tells by a signal: SIGIO, if no
     other is named, which ends whoever does not await it."""
     (tmp_path / "state/model").write_text("whole")
-    opens = "import os, sys\nwhile True: os.close(os.open(sys.argv[1], os.O_WRONLY))"
+    opens = "import os, sys\nprint(flush=True)\nwhile True: os.close(os.open(sys.argv[1], os.O_WRONLY))"
     heard: list[int] = []
     before = signal.signal(signal.SIGIO, lambda number, frame: heard.append(number))
-    opening = subprocess.Popen([sys.executable, "-c", opens, str(tmp_path / "state/model")])
+    opening = subprocess.Popen([sys.executable, "-c", opens, str(tmp_path / "state/model")], stdout=subprocess.PIPE)
     try:
+        assert opening.stdout is not None
+        opening.stdout.readline()
         for _ in range(LOOKS):
             complete(root, time.time() + 60)
     finally:
         opening.kill()
-        opening.wait()
+        opening.communicate()
         signal.signal(signal.SIGIO, before)
     assert not heard
