@@ -300,6 +300,7 @@ class Checkpoints:
             if any(file.why for file in files) or not await asyncio.to_thread(_is_as_it_was, staged, units):
                 return False
             await self._bodies.tell_of_checkpoint(ref.job, NewCheckpoint(ref.attempt, tuple(files)), say=say)
+            self._made.keeps(ref, files)
         except (BodyRefused, OSError) as error:
             _log.warning("A checkpoint could not be sent", job=ref.job, error=str(error))
             return False

@@ -48,7 +48,7 @@ class MadeFiles:
                 self._sent[ref] = 0
             else:
                 remove(path)
-        self._stored: dict[AttemptRef, set[str]] = {}
+        self._stored: dict[AttemptRef, set[str]] = {}  # blobs that the server keeps
 
     def take(self, ref: AttemptRef, outputs: Path, *, aside: bool = False) -> None:
         """What lies in the folder of outputs, or, `aside`, what its container has put aside there. `outputs` is where
@@ -106,11 +106,16 @@ class MadeFiles:
     async def _send_load(self, ref: AttemptRef, load: Load, say: Say) -> None:
         files = await self.store(ref, load, say)
         await self._bodies.tell_of_files(ref.job, NewFiles(ref.attempt, load.first, tuple(files)), say=say)
+        self._stored.setdefault(ref, set()).update(piece.blob for file in files for piece in file.pieces)
+
+    def keeps(self, ref: AttemptRef, checkpoint: Iterable[KeptFile]) -> None:
+        """The server has this checkpoint now, and those before it no more: what is in it need not be sent again."""
+        self._stored[ref] = {piece.blob for file in checkpoint for piece in file.pieces}
 
     async def store(self, ref: AttemptRef, load: Load, say: Say) -> list[KeptFile]:
         """The bytes of a load, which is closed. Returns the files as they are then: refused ones are left, and say
         why."""
-        stored = self._stored.setdefault(ref, set())
+        stored = set(self._stored.get(ref, ()))
         try:
             if load.bundle:
                 blob = hashlib.sha256(load.bundle).hexdigest()
