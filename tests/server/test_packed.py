@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from hecaton.core.model import Gpu
+from hecaton.core.options import OF_WORKERS
 from hecaton.core.placement.holds import Holds, Part
 from hecaton.core.placement.needs import GIB
 from hecaton.wire.channel import Assignment, Revoke, SlotInfo, Warm
 from tests.server.running import IMAGE, Running
 from tests.server.scripted_worker import ScriptedWorker, holding
 
+EVERY_OPTION = tuple(OF_WORKERS | {"mount"})
 T4, A100 = 15 * GIB, 79 * GIB
 
 
@@ -251,3 +253,19 @@ async def test_no_part_is_given_twice_whatever_ends_in_between(server: Running) 
     for job in jobs:
         assert (await server.admin.ended(job))["state"] == "FINISHED"
     assert not [one for one in worker.heard if isinstance(one, Revoke)]
+
+
+async def test_what_one_lane_cannot_run_on_is_there_for_another_that_needs_the_same(server: Running) -> None:
+    """Jobs that need a mount wait for the machine that has it; the card of the machine beside it is no less free."""
+    with_mount = await box(server, T4, name="has", mounts=("data",), options=EVERY_OPTION)
+    without = await server.worker("lacks", slots=cards(T4), options=EVERY_OPTION)
+    first = await server.admin.submit(IMAGE, gpus=1, mount={"data": "/mnt/data"})
+    there = await start(with_mount)
+    second = await server.admin.submit(IMAGE, gpus=1, mount={"data": "/mnt/data"}, tags={"a": "b"})
+    other = await server.admin.submit(IMAGE, gpus=1)
+    here = await start(without)
+    await without.finish(here.ref)
+    await with_mount.finish(there.ref)
+    await with_mount.finish((await start(with_mount)).ref)
+    for job in (first, second, other):
+        await server.admin.ended(job)

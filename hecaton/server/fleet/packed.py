@@ -84,12 +84,14 @@ def why_not(needs: Needs, member: Member) -> str:
 
 
 class PackedLanes:
-    """On the server's event loop; nothing awaits. `_maybe`: by what is needed, the workers that may have room."""
+    """On the server's event loop; nothing awaits. `_maybe`: by what is needed, the workers that may have room.
+    `_cannot`: by lane, those of them that cannot run its jobs for another reason, which holds for no other lane."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._lanes: dict[int, tuple[LaneState, Needs]] = {}
         self._maybe: dict[Needs, set[WorkerId]] = {}
+        self._cannot: dict[int, set[WorkerId]] = {}
         self._groups: Counter[Needs] = Counter()  # lanes that need the same
         self._kept: tuple[int, WorkerId] | None = None
         self._machines: dict[WorkerId, Machine] = {}
@@ -103,6 +105,7 @@ class PackedLanes:
             self.remove(state)
         if state.key not in self._lanes:
             self._groups[needs] += 1
+            self._cannot[state.key] = set()
         self._lanes[state.key] = state, needs
         if needs not in self._maybe:
             self._maybe[needs] = set(self._fleet.members)
@@ -111,6 +114,7 @@ class PackedLanes:
         """Also one that is not among them."""
         known = self._lanes.pop(state.key, None)
         if known is not None:
+            del self._cannot[state.key]
             self._groups[known[1]] -= 1
             if not self._groups[known[1]]:
                 del self._groups[known[1]], self._maybe[known[1]]
@@ -126,13 +130,15 @@ class PackedLanes:
             self._machines.pop(worker, None)
             for maybe in self._maybe.values():
                 maybe.add(worker)
+            for cannot in self._cannot.values():
+                cannot.discard(worker)
 
     def candidates(self, without: frozenset[int]) -> list[LaneState]:
         """Lanes for which there may be room, but not those of these owners, for whom nothing is kept free either."""
         kept = self._lanes.get(self._kept[0]) if self._kept is not None else None
         if kept is not None and kept[0].lane.owner_id in without:
             self._let_go(kept[0].key)
-        found = [state for state, needs in self._lanes.values() if self._maybe[needs]]
+        found = [state for state, needs in self._lanes.values() if not self._maybe[needs] <= self._cannot[state.key]]
         return [state for state in found if state.lane.owner_id not in without]
 
     def place(self, wants: Mapping[int, Want], order: Ranking, give: Give) -> None:
@@ -160,11 +166,13 @@ class PackedLanes:
     def _open(self, want: Want, needs: Needs, give: Give) -> bool:
         """For one job."""
         best: tuple[tuple[object, ...], Member, Fit] | None = None
-        maybe, looked = self._maybe[needs], 0
-        for worker in sorted(maybe):
+        maybe, cannot, looked = self._maybe[needs], self._cannot[want.lane], 0
+        for worker in sorted(maybe - cannot):
             member = self._fleet.members.get(worker)
-            if member is None or not self._able(member, want, needs):
+            if member is None or not self._has(member, needs):
                 maybe.discard(worker)
+            elif unable(want, member.ability) is not None:
+                cannot.add(worker)
             elif worker not in want.barred and member.kept_for in (None, want.lane):
                 found = fit(needs, self._machine(member), want.warm_key)
                 if found is None:
@@ -189,10 +197,10 @@ class PackedLanes:
         self._machines.pop(member.id, None)
         return True
 
-    def _able(self, member: Member, want: Want, needs: Needs) -> bool:
-        if member.status is not WorkerStatus.ONLINE or unable(want, member.ability) is not None:
-            return False
-        return never(needs, member.name, self._machine(member)) is None
+    def _has(self, member: Member, needs: Needs) -> bool:
+        """Once it is free."""
+        online = member.status is WorkerStatus.ONLINE
+        return online and never(needs, member.name, self._machine(member)) is None
 
     def _machine(self, member: Member) -> Machine:
         machine = self._machines.get(member.id)
@@ -227,7 +235,7 @@ class PackedLanes:
         able = [
             member
             for member in self._fleet.members.values()
-            if member.id not in want.barred and self._able(member, want, needs)
+            if member.id not in want.barred and unable(want, member.ability) is None and self._has(member, needs)
         ]
         if able:
             chosen = min(able, key=lambda one: (sum(slot.taken for slot in one.slots.values()), one.number))
