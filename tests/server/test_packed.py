@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from hecaton.core.model import Gpu
+from hecaton.core.model import AttemptRef, Gpu, JobId, WorkerId
 from hecaton.core.options import OF_WORKERS
 from hecaton.core.placement.holds import Holds, Part
 from hecaton.core.placement.needs import GIB
-from hecaton.wire.channel import Assignment, Revoke, SlotInfo, Warm
+from hecaton.core.placement.packing import Fit
+from hecaton.server.fleet.members import Fleet
+from hecaton.server.fleet.places.leases import Lease
+from hecaton.server.jobs.machines import machine_view
+from hecaton.wire.channel import PROTOCOL, Assignment, Hello, Revoke, SlotInfo, Warm
 from tests.server.running import IMAGE, Running
 from tests.server.scripted_worker import ScriptedWorker, holding
+from tests.server.test_openings import NoLink
 
 EVERY_OPTION = tuple(OF_WORKERS | {"mount"})
 T4, A100 = 15 * GIB, 79 * GIB
@@ -269,3 +275,45 @@ async def test_what_one_lane_cannot_run_on_is_there_for_another_that_needs_the_s
     await with_mount.finish((await start(with_mount)).ref)
     for job in (first, second, other):
         await server.admin.ended(job)
+
+
+def test_a_place_that_is_being_opened_while_its_worker_returns_holds_what_it_was_opened_for() -> None:
+    """The claim is on its way into the store when the worker says hello anew, which knows nothing of that place."""
+    fleet, worker = Fleet(), WorkerId("w")
+    hello = Hello(PROTOCOL, "1", "docker", cards(T4, T4), ())
+    fleet.join(worker, "w", NoLink(), hello, 0.0)
+    pair = Holds((Part("GPU-0"), Part("GPU-1")))
+    number = fleet.open(worker, Fit(None, pair, (), (0, 0, 0)))
+    assert number is not None
+    fleet.reserve(worker, number, 1, None, opened=True)
+    fleet.join(worker, "w", NoLink(), hello, 1.0)
+    fleet.reserve(worker, number, -1, None)
+    assert fleet.held_there(worker, number) == pair
+    member = fleet.grant(worker, Lease(AttemptRef(JobId("j"), 1), number, 1, None), 1)
+    assert member is not None
+    assert [slot.held for slot in member.host().slots] == [1, 1], "both cards are taken"
+
+
+def test_what_a_worker_has_not_said_of_itself_is_no_place_for_others() -> None:
+    """A lease may come back to a number that has been closed since: once it is over, nobody is sent there."""
+    fleet, worker, ref = Fleet(), WorkerId("w"), AttemptRef(JobId("j"), 1)
+    fleet.join(worker, "w", NoLink(), Hello(PROTOCOL, "1", "docker", cards(T4), ()), 0.0)
+    member = fleet.grant(worker, Lease(ref, 7, 1, None), 1)
+    assert member is not None
+    fleet.release(worker, ref, 1.0)
+    assert [slot.index for slot in member.host().slots] == [0]
+
+
+async def test_a_machine_is_shown_whose_place_closes_in_that_moment(server: Running) -> None:
+    worker = await box(server, T4, T4)
+    await server.admin.submit(IMAGE, gpus=2)
+    given = await start(worker)
+    parts = server.server.parts
+    [member] = parts.fleet.members.values()
+    [record] = await parts.directory.workers()
+    showing = asyncio.ensure_future(machine_view(parts.resources, record, member, 0.0, None))
+    await asyncio.sleep(0)
+    closed = member.slots.pop(given.slot)
+    view = await showing
+    member.slots[given.slot] = closed
+    assert [[job.index for job in card.jobs] for card in view.cards] == [[1], [1]]

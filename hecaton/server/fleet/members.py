@@ -229,10 +229,14 @@ class Fleet:
         member.ability = ability(hello)
         own = set(opened_by_itself(hello))
         self._strangers.discard(worker_id)
+        being_given = [slot for slot in member.slots.values() if slot.reserved and slot.holds is not None]
         member.slots = {info.index: slot_of(info, info.index in own) for info in hello.slots}
         member.cards = {info.gpu.uuid: info for info in shown_cards(hello.cards or ())}
         member.cpus, member.memory = hello.cpus, hello.memory
-        member.packed = any(info.holds is not None for info in hello.slots)
+        member.packed = bool(being_given) or any(info.holds is not None for info in hello.slots)
+        for slot in being_given:  # a claim is under way, and its jobs need what was opened for them
+            again = member.slot(slot.index)
+            again.holds, again.reserved, again.promised = slot.holds, slot.reserved, slot.promised
         member.leased = {}
         keep, drop = [], []
         for held in hello.held:

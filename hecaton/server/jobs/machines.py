@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -23,21 +23,20 @@ async def machine_view(
     shown = msgspec.structs.asdict(worker_view(record, member, last_seen, seen))
     if member is None:
         return api.MachineView(**shown)
-    at_work = {slot.index: next(iter(slot.held)) for slot in member.slots.values() if slot.held}
-    found = await resources.database.read(lambda store: [store.job(job) for job in at_work.values()])
+    at_work = [(slot, next(iter(slot.held))) for slot in member.slots.values() if slot.held]
+    found = await resources.database.read(lambda store: [store.job(job) for _, job in at_work])
     holders = {job.id: holder(job) for job in found if job is not None}
-    slots = {index: (member.slots[index], job) for index, job in at_work.items()}
-    without = tuple(holders[job] for slot, job in slots.values() if not slot.what().uuids and job in holders)
-    return api.MachineView(**shown, cards=_cards(member, slots, holders), without_card=without)
+    without = tuple(holders[job] for slot, job in at_work if not slot.what().uuids and job in holders)
+    return api.MachineView(**shown, cards=_cards(member, at_work, holders), without_card=without)
 
 
-def _cards(member: Member, slots: Mapping[int, tuple[SlotState, JobId]], holders: _Holders) -> tuple[api.CardView, ...]:
+def _cards(member: Member, at_work: Sequence[tuple[SlotState, JobId]], holders: _Holders) -> tuple[api.CardView, ...]:
     """In the order of its slots; a worker of an older release names the cards, and says no more of them."""
     known = {slot.gpu.uuid: slot.gpu for slot in member.slots.values() if slot.gpu is not None}
     known |= {uuid: info.gpu for uuid, info in member.cards.items()}
     cards = []
     for uuid, gpu in known.items():
-        jobs = tuple(holders[job] for slot, job in slots.values() if uuid in slot.what().uuids and job in holders)
+        jobs = tuple(holders[job] for slot, job in at_work if uuid in slot.what().uuids and job in holders)
         info = member.cards.get(uuid)
         if info is None:
             cards.append(api.CardView(gpu, jobs=jobs))

@@ -133,7 +133,8 @@ class Member(msgspec.Struct):
         return WorkerStatus.SUSPECT if self.suspect else WorkerStatus.ONLINE
 
     def slot(self, index: int) -> SlotState:
-        return self.slots.setdefault(index, SlotState(index))
+        """One of which its worker has said nothing is no place for new work."""
+        return self.slots.setdefault(index, SlotState(index, fixed=False))
 
     def host(self, slots: tuple[Slot, ...] | None = None) -> Host:
         """As the matching sees it: with all the slots that it has opened itself, or with these."""
