@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from hecaton.core.model import AttemptRef, JobId
 from hecaton.serverless import checkpoint
 from hecaton.worker.files import checkpoints
-from hecaton.worker.files.checkpoints import complete, stage
+from hecaton.worker.files.checkpoints import Checkpoints, complete, stage
+from hecaton.worker.files.made import MadeFiles
 from hecaton.worker.files.walk import FOLDER
+from hecaton.worker.link.bodies import Bodies
 
 LOOKS = 2_000
 """At a file that is opened all the time: each of them may meet the moment in which a lease is held."""
@@ -137,3 +143,33 @@ def test_a_job_that_opens_its_file_while_it_is_looked_at_does_not_end_the_worker
         opening.communicate()
         signal.signal(signal.SIGIO, before)
     assert not heard
+
+
+async def test_what_was_held_when_its_container_ends_is_held_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link to a checkpoint takes its room on the disk, after its job has removed it, too."""
+    monkeypatch.setattr(checkpoints, "LOOK_EVERY", 0.0)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/model").write_text("whole")
+    os.utime(tmp_path / "state/model", (1, 1))
+    begun, goes_on = threading.Event(), threading.Event()
+    held = checkpoints.stage
+
+    def waiting(*args: object) -> None:
+        begun.set()
+        goes_on.wait()
+        held(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoints, "stage", waiting)
+    removed = asyncio.Queue[Path]()
+    ref = AttemptRef(JobId("job"), 1)
+    async with aiohttp.ClientSession() as session:
+        bodies = Bodies("http://localhost", session)
+        parts = Checkpoints(tmp_path, bodies, MadeFiles(tmp_path, bodies, print), removed.put_nowait)
+        parts.watch(ref, tmp_path / "state", print)
+        await asyncio.to_thread(begun.wait)
+        parts.stop(ref)
+        await asyncio.sleep(0)
+        goes_on.set()
+        assert (await asyncio.wait_for(removed.get(), 20) / "model").read_text() == "whole"

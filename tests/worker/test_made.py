@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,6 @@ def loads(folder: Path, known: int = 0) -> list[Load]:
         return every
     finally:
         found.close()
-        os.close(fd)
 
 
 def files(folder: Path, known: int = 0) -> dict[str, KeptFile]:
@@ -150,3 +150,29 @@ def test_what_cannot_be_read_or_changes_meanwhile_is_said(root: Path, monkeypatc
 
     monkeypatch.setattr(walk.FolderEntry, "open", replaced)
     assert "no plain file any more" in files(root)["grows"].why
+
+
+def test_what_is_closed_while_a_large_file_is_read_leaves_nothing_open(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the connection breaks: the task is cancelled, its thread goes on."""
+    (root / "large").write_bytes(bytes(reading.SMALL + 1))
+    begun, goes_on = threading.Event(), threading.Event()
+    chunks = reading.chunks
+
+    def waiting(fd: int, start: int, size: int) -> Iterator[bytes]:
+        begun.set()
+        goes_on.wait()
+        return chunks(fd, start, size)
+
+    monkeypatch.setattr(reading, "chunks", waiting)
+    before = os.listdir("/proc/self/fd")
+    found = Loads(os.open(root, walk.FOLDER), OURS, 0)
+    reads = threading.Thread(target=found.next)
+    reads.start()
+    begun.wait()
+    found.close()
+    goes_on.set()
+    reads.join()
+    assert os.listdir("/proc/self/fd") == before
+    assert found.next() is None

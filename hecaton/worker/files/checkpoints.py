@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import itertools
 import os
 import re
 import shutil
@@ -186,7 +187,7 @@ class Checkpoints:
         self._watched: dict[AttemptRef, asyncio.Task[None]] = {}
         self._kept: dict[AttemptRef, list[_Counted]] = {}  # what the server has
         self._last: dict[AttemptRef, tuple[list[_Counted], Path]] = {}  # staged when the container had ended
-        self._number = 0
+        self._numbers = itertools.count(1)
         for path in self._folder.iterdir():
             remove(path)
 
@@ -239,7 +240,12 @@ class Checkpoints:
     async def _watch(self, ref: AttemptRef, path: Path, say: Say) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            staged = await asyncio.to_thread(self._stage, ref, path, FILE_QUIET)
+            staging = asyncio.ensure_future(asyncio.to_thread(self._stage, ref, path, FILE_QUIET))
+            try:
+                staged = await asyncio.shield(staging)
+            except asyncio.CancelledError:
+                staging.add_done_callback(self._drop)
+                raise
             if staged is None:
                 continue
             units, folder = staged
@@ -251,6 +257,11 @@ class Checkpoints:
                     self._kept[ref] = units
             finally:
                 self._remove(folder)
+
+    def _drop(self, staging: asyncio.Future[tuple[list[_Counted], Path] | None]) -> None:
+        """What was held for nobody: it would take its room on the disk until this worker starts anew."""
+        if not staging.cancelled() and staging.exception() is None and (staged := staging.result()) is not None:
+            self._remove(staged[1])
 
     async def _send_saying(self, ref: AttemptRef, units: list[_Counted], staged: Path, say: Say) -> bool:
         """What takes long is told to who looks at the job."""
@@ -277,8 +288,7 @@ class Checkpoints:
                 return None
             if sum(len(unit.files) for unit in units) > MAX_CHECKPOINT_FILES:
                 return None
-            self._number += 1
-            into = self._folder / f"{file_name(ref)}.{self._number}"
+            into = self._folder / f"{file_name(ref)}.{next(self._numbers)}"
             try:
                 stage(root, units, into)
             except OSError as error:  # it was changed meanwhile: the next look finds what is there then
@@ -292,8 +302,11 @@ class Checkpoints:
     async def _send(self, ref: AttemptRef, units: list[_Counted], staged: Path, say: Say) -> bool:
         """Whether the server has it now. What was changed under our hands is no checkpoint, and is left."""
         files: list[KeptFile] = []
-        root = os.open(staged, FOLDER)
-        loads = Loads(root, "", 0)
+        try:
+            loads = Loads(os.open(staged, FOLDER), "", 0)
+        except OSError as error:  # no descriptor is left: the next time
+            _log.warning("A checkpoint could not be sent", job=ref.job, error=str(error))
+            return False
         try:
             while (load := await asyncio.to_thread(loads.next)) is not None:
                 files += await self._made.store(ref, load, say)
@@ -306,7 +319,6 @@ class Checkpoints:
             return False
         finally:
             loads.close()
-            os.close(root)
         return True
 
 

@@ -95,7 +95,6 @@ class MadeFiles:
             _log.warning("Cannot read what a job has made", job=ref.job, error=str(error))
         finally:
             loads.close()
-            os.close(root)
 
     def forget(self, ref: AttemptRef) -> None:
         """The server has it, or needs it no more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 
 import msgspec
@@ -45,17 +46,46 @@ class Load(msgspec.Struct):
 
 
 class Loads:
-    """Of an open folder. `known`: so many files are left out, which the server has. In one thread at a time."""
+    """Of an open folder, which is closed with this. `known`: so many files are left out, which the server has. `next`
+    in one thread at a time; `close` at any time, also while a cancelled task has left that at work: it ends soon."""
 
     def __init__(self, root: int, leave_out: str, known: int) -> None:
+        self._root = root
         self._walk = walk(root, leave_out)
         self._known = known
         self._number = 0
         self._bytes = 0
         self._held: FolderEntry | None = None
+        self._given: Load | None = None
+        self._closed = False
+        self._working = threading.Lock()
 
     def next(self) -> Load | None:
         """None: that was all. Raises OSError."""
+        try:
+            with self._working:
+                self._given = None if self._closed else self._next()
+                return self._given
+        finally:
+            if self._closed:
+                self.close()
+
+    def close(self) -> None:
+        """What is open in it, and in a load that nobody was there to take. Twice does no harm."""
+        self._closed = True
+        if not self._working.acquire(blocking=False):
+            return  # `next` does it
+        try:
+            if self._given is not None:
+                self._given.close()
+            if self._root >= 0:
+                self._walk.close()  # type: ignore[attr-defined]
+                os.close(self._root)
+                self._root = -1
+        finally:
+            self._working.release()
+
+    def _next(self) -> Load | None:
         files: list[KeptFile] = []
         bundle = bytearray()
         first = self._number
@@ -75,9 +105,6 @@ class Loads:
             if len(files) == MAX_TOLD or len(bundle) >= BUNDLE:
                 break
         return Load(first, _in_bundle(files, bundle), bytes(bundle)) if files else None
-
-    def close(self) -> None:
-        self._walk.close()  # type: ignore[attr-defined]
 
     def _remaining(self) -> Iterator[FolderEntry]:
         if self._held is not None:
@@ -132,6 +159,8 @@ class Loads:
                 size = min(PIECE, seen.size - done)
                 one = hashlib.sha256()
                 for chunk in chunks(fd, done, size):
+                    if self._closed:
+                        raise OSError("nobody waits for it any more")
                     one.update(chunk)
                     whole.update(chunk)
                 pieces.append(Piece(one.hexdigest(), 0, size))
