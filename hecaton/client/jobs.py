@@ -182,6 +182,12 @@ def keeps_refused(view: JobView | BatchResult) -> bool:
     return view.reason is Reason.RESULT_INVALID and view.result_kind is not None and not gone
 
 
+def hint_of(view: JobView) -> str | None:
+    """What to do about its failure. A worker does not know the number by which people call the job."""
+    hint = None if view.failure is None else view.failure.hint
+    return None if hint is None else hint.replace("hecaton retry JOB ", f"hecaton retry {view.index} ")
+
+
 def failure(view: JobView) -> JobFailed:
     return job_failed(f"job {view.index} ({view.id})", view)
 
@@ -192,6 +198,8 @@ def job_failed(name: str, view: JobView | BatchResult) -> JobFailed:
     if view.failure is not None:
         named = f"{view.failure.type}: " if view.failure.type else ""
         why, hint, traceback = f": {named}{view.failure.message}", view.failure.hint, view.failure.traceback
+    if isinstance(view, JobView):
+        hint = hint_of(view)
     if keeps_refused(view):
         job = view.index if isinstance(view, JobView) else view.id  # the index of an item is its place
         kept = f"What it returned is kept: hecaton job wait {job} -o FILE, or Client.download_result({job!r}, PATH)."

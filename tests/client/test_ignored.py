@@ -57,3 +57,10 @@ def test_our_own_file_has_the_last_word_and_nothing_else_sends_a_key() -> None:
         if not rules.leave(path)
     ]
     assert sent == ["public.pem", "model.bin", "src/"]
+
+
+def test_what_jobs_have_made_does_not_go_along_with_the_next_one() -> None:
+    rules = Rules.of_all()
+    paths = ("outputs/412/", "sub/outputs/7/", "outputs/", "outputs/notes.txt", "outputs/final/", "inputs/412/")
+    assert [path for path in paths if rules.leave(path)] == ["outputs/412/", "sub/outputs/7/"]
+    assert not rules.within("", None, Patterns(["!outputs/412/"])).leave("outputs/412/")

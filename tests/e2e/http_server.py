@@ -16,6 +16,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
+        print("looked at", path, flush=True)
         if path == "/health":
             loaded = time.monotonic() - BEGAN > 0.5
             self._answer(200 if loaded else 503, "text/plain", b"loaded" if loaded else b"loading")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from hecaton.core.errors import BadRequest
 from hecaton.testing.cluster import LocalCluster
 from hecaton.wire.api import JobView
 from tests.e2e.commands import Person
-from tests.e2e.conftest import PATIENCE, PYTHON, running
+from tests.e2e.conftest import PATIENCE, PYTHON, running, until
 from tests.engine.daemon import docker
 from tests.engine.images import build_image
 
@@ -99,6 +100,25 @@ def test_a_server_that_never_listens_is_told_with_its_port(image: str, admin: Cl
     view = job.wait(PATIENCE)
     assert view.reason == "startup_exit"
     assert "nothing listened on its port 9101" in hint(view)
+
+
+def test_who_waits_for_a_server_hears_what_it_lacks(image: str, admin: Client) -> None:
+    job = admin.submit(image, {"path": "/seen"}, port=9101, startup_timeout=20.0)
+    until(lambda: job.view().note == "it is not ready: nothing listened on its port 9101", "it is said")
+    job.cancel()
+    job.wait(PATIENCE)
+
+
+def test_that_it_listens_is_seen_without_a_request_that_would_stand_in_its_log(image: str, admin: Client) -> None:
+    other = image.replace(":1", ":2")
+    build_image(other, f"FROM {TAG}\n")
+    logs = []
+    ways: tuple[dict[str, Any], ...] = ({}, {"ready": "/health"})
+    for ready in ways:
+        job = admin.submit(other, "asked", protocol="http", port=9100, path="/predict", **ready)
+        assert job.result(PATIENCE) == "asked"
+        logs.append(job.logs())
+    assert ["looked at" in log for log in logs] == [False, True]
 
 
 def test_a_server_that_is_never_ready_is_told_with_what_it_answered(image: str, admin: Client) -> None:

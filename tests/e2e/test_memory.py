@@ -63,7 +63,7 @@ def test_one_that_reaches_the_containers_limit_ran_out_of_memory(job: JobHandle,
     said = person.types(f"hecaton job wait {job.index}", code=1).err
     assert "out of memory (RAM, not GPU memory). It may use 64 MB (--memory) and reached it" in said
     assert "The kernel killed python" in said
-    assert "hecaton retry JOB --memory 128M" in said
+    assert f"hecaton retry {job.index} --memory 128M" in said
 
 
 def test_a_child_process_that_was_killed_is_named(admin: Client, person: Person, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_bus_error_names_shm(admin: Client, person: Person, tmp_path: Path) ->
     assert ended(job).reason == "script_exit"
     said = person.types(f"hecaton job wait {job.index}", code=1).err
     assert "exit code 135 (SIGBUS)" in said
-    assert "/dev/shm, which data loaders share, is full. Try: hecaton retry JOB --shm 128M" in said
+    assert f"/dev/shm, which data loaders share, is full. Try: hecaton retry {job.index} --shm 128M" in said
 
 
 def test_one_that_somebody_has_killed_did_not_run_out_of_memory(job: JobHandle, admin: Client, person: Person) -> None:

@@ -42,6 +42,9 @@ class Visitor:
     def gets_ready(self, hint: str) -> None:
         self._hear(hint)
 
+    def waits(self, why: str) -> None:
+        self._hear(why)
+
     def answers(self, answer: Answer) -> None:
         self._hear(answer)
 

@@ -18,6 +18,7 @@ NEVER_MEANT = (
     # What others have of it, and what is made anew
     ".git", ".hg/", ".svn/", "__pycache__/", "*.py[co]", ".venv/", "venv/", ".tox/", ".nox/", "node_modules/",
     ".mypy_cache/", ".pytest_cache/", ".ruff_cache/", ".ipynb_checkpoints/", ".DS_Store", "Thumbs.db",
+    "**/outputs/[0-9]*/",  # what `hecaton run` has brought back: each job would take it along, and bring it back, again
 )  # fmt: skip
 """A line with ! in `.hecatonignore` sends it all the same."""
 

@@ -60,6 +60,9 @@ class Visitor(Protocol):
     def gets_ready(self, hint: str) -> None:
         """What it was started for runs. `hint`: what to do if it gets no further."""
 
+    def waits(self, why: str) -> None:
+        """It runs, and is not ready yet: for whoever watches the job that it was started for."""
+
     def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool, log: str | None = None) -> None:
         """`busy`: what the container says it works on, or has the result of. `log`: name in out/ of the file that it
         prints into now; None: `log` itself."""

@@ -169,6 +169,9 @@ class Exchange:
     def gets_ready(self, hint: str) -> None:
         self._post(ev.ContainerUnready(self._now(), self._container, hint))
 
+    def waits(self, why: str) -> None:
+        self._post(ev.ContainerNote(self._now(), self._container, why))
+
     def asks_for_work(self, busy: tuple[AttemptRef, ...], takes_ahead: bool, log: str | None = None) -> None:
         if self._given not in busy:  # else it is in its file already, or its result will name the next
             self.log.moved(log or LOG_NAME)

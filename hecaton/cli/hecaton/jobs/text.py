@@ -286,7 +286,7 @@ def _attempt(attempt: AttemptView, view: JobView, now: float) -> str:
 def ending(view: JobView, seen: str = "") -> list[str]:
     """Why there is no result: reason, message, where it happened, what to do next. `seen`: what of its log is shown
     beside; it is not said twice."""
-    from hecaton.client.jobs import keeps_refused
+    from hecaton.client.jobs import hint_of, keeps_refused
 
     lines = [harmless(f"Job {view.index} is {view.state}" + (f": {view.reason}" if view.reason else ""))]
     failure = view.failure
@@ -298,7 +298,7 @@ def ending(view: JobView, seen: str = "") -> list[str]:
     traceback = None if failure.traceback and _holds(seen, failure.traceback) else failure.traceback
     if traceback:
         lines += output.block_lines("traceback of the handler", traceback)
-    hint = failure.hint or _missing_module(f"{failure.type}: {failure.message}\n{failure.traceback or ''}")
+    hint = hint_of(view) or _missing_module(f"{failure.type}: {failure.message}\n{failure.traceback or ''}")
     if hint:
         lines += [""] if traceback else []
         lines.append(harmless(hint))

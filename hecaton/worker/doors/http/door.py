@@ -130,12 +130,16 @@ class HttpDoor(Door):
     # -- ready -----------------------------------------------------------------------------------------
 
     async def _get_ready(self, handle: str) -> None:
-        """Until it is, or the brain's patience with the start ends: then `unready` has what was seen last."""
-        pause = SOON
+        """Until it is, or the brain's patience with the start ends: then `unready` has what was seen last. Who watches
+        the job hears of it once that takes longer than a start does."""
+        pause, said = SOON, ""
         while (seen := await self._look(handle)) is not None:
             if seen != self._seen:
                 self._seen = seen
                 self._visitor.gets_ready(self._hint())
+            if pause == LATER and seen != said:
+                said = seen
+                self._visitor.waits(f"it is not ready: {seen}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, LATER)
         self._visitor.asks_for_work((), False)
@@ -145,22 +149,30 @@ class HttpDoor(Door):
         port, target = self._options.port, self._options.ready
         try:
             session = await self._connected(handle)
-            async with (
-                asyncio.timeout(ONE_LOOK),
-                session.get(self._url(target or "/"), allow_redirects=False) as answer,
-            ):
-                ready = target is None or 200 <= answer.status < 300
-                return None if ready else f"GET {target} was answered with {answer.status}"
+            async with asyncio.timeout(ONE_LOOK):
+                if target is None:
+                    await self._knock(port)
+                    return None
+                async with session.get(self._url(target), allow_redirects=False) as answer:
+                    return None if 200 <= answer.status < 300 else f"GET {target} was answered with {answer.status}"
         except TimeoutError:
             return f"it took more than {ONE_LOOK:g} s to answer on its port {port}"
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, PermissionError):
+        except PermissionError as error:
+            return f"its network cannot be entered: {error.strerror}. {_ENTER}"
+        except (ConnectionRefusedError, aiohttp.ClientConnectorError) as error:
+            if isinstance(getattr(error, "os_error", None), PermissionError):
                 return f"its network cannot be entered: {error.strerror}. {_ENTER}"
             return f"nothing listened on its port {port}"
         except (aiohttp.ClientError, ValueError) as error:
             return f"what listens on its port {port} speaks no HTTP: {str(error)[:200]}"
         except (RuntimeFault, OSError) as error:
             return f"its network cannot be reached: {str(error)[:200]}"
+
+    async def _knock(self, port: int) -> None:
+        """Whether it listens, without a request that would stand in its log."""
+        if self._namespace is not None:
+            with socket_factory(self._namespace)(None) as knocking:
+                await asyncio.get_running_loop().sock_connect(knocking, ("127.0.0.1", port))
 
     def _hint(self) -> str:
         name = self._image
