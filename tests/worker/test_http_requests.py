@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import json
 
+import msgspec
 import pytest
 
 from hecaton.core.model import AttemptRef, JobId, Kind, Reason
@@ -85,6 +87,9 @@ def test_lines_in_a_path_are_escaped_and_make_no_second_request() -> None:
         ("text/plain", "ä".encode(), Kind.TEXT, "ä".encode()),
         ("text/plain; charset=nonsense", b"x", Kind.BYTES, b"x"),
         ("text/plain; charset=rot13", b"x", Kind.BYTES, b"x"),
+        ("text/plain; charset=zlib", b"x", Kind.BYTES, b"x"),
+        ("text/plain; charset=bz2", bz2.compress(b"x"), Kind.BYTES, bz2.compress(b"x")),
+        ("text/plain; charset=punycode-", b"x-", Kind.BYTES, b"x-"),
         ("text/plain", b"\xff", Kind.BYTES, b"\xff"),
         ("image/png", b"\x89", Kind.BYTES, b"\x89"),
         ("", b"x", Kind.BYTES, b"x"),
@@ -101,3 +106,12 @@ def test_a_refusal_quotes_the_beginning_of_what_was_said() -> None:
     assert answer.failure is not None
     assert answer.failure.message == "GET /x was answered with 500 Internal Server Error"
     assert answer.failure.traceback == "y" * QUOTED
+
+
+def test_a_head_that_is_no_text_is_quoted_as_text() -> None:
+    """As aiohttp reads it: a worker could not send it on."""
+    half = b"\xff".decode("utf-8", "surrogateescape")
+    answer = refused(REF, asked({"path": "/x"}), 302, half, half, b"\xff")
+    assert answer.failure is not None
+    assert answer.failure.message == "GET /x was answered with 302 ?, another place: ?"
+    assert msgspec.json.encode(answer.failure)

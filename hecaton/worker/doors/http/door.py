@@ -21,7 +21,7 @@ from hecaton.worker.doors.answers import too_large
 from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.doors.door import Answer, Door, Kept, Unready, Visitor
 from hecaton.worker.doors.http.network import socket_factory
-from hecaton.worker.doors.http.requests import HttpRequest, Unusable, failed, refused, request_of, result_of
+from hecaton.worker.doors.http.requests import HttpRequest, Unusable, as_text, failed, refused, request_of, result_of
 from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands, Exit, RuntimeFault
 
@@ -164,9 +164,9 @@ class HttpDoor(Door):
                 return f"its network cannot be entered: {error.strerror}. {_ENTER}"
             return f"nothing listened on its port {port}"
         except (aiohttp.ClientError, ValueError) as error:
-            return f"what listens on its port {port} speaks no HTTP: {str(error)[:200]}"
+            return f"what listens on its port {port} speaks no HTTP: {_words(error)}"
         except (RuntimeFault, OSError) as error:
-            return f"its network cannot be reached: {str(error)[:200]}"
+            return f"its network cannot be reached: {_words(error)}"
 
     async def _knock(self, port: int) -> None:
         """Whether it listens, without a request that would stand in its log."""
@@ -236,4 +236,4 @@ class HttpDoor(Door):
 
 
 def _words(error: Exception) -> str:
-    return str(error)[:300] or type(error).__name__
+    return as_text(str(error)[:300]) or type(error).__name__

@@ -22,6 +22,9 @@ _CONTENT_TYPES = {
     Kind.TEXT: "text/plain; charset=utf-8",
     Kind.BYTES: "application/octet-stream",
 }
+_OF_HOST_NAMES = ("idna", "punycode")
+"""Charsets of no answer: they take minutes for a long text."""
+
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -119,10 +122,12 @@ def _kind_of(content_type: str, body: bytes) -> tuple[Kind, bytes]:
         return Kind.JSON, body
     if media.startswith("text/"):
         said = dict(part.strip().lower().partition("=")[::2] for part in parameters.split(";"))
+        charset = said.get("charset", "utf-8").strip('"')
         try:
-            return Kind.TEXT, codecs.decode(body, said.get("charset", "utf-8").strip('"')).encode()
-        except (LookupError, UnicodeError, TypeError, AttributeError):
-            return Kind.BYTES, body
+            if codecs.lookup(charset).name not in _OF_HOST_NAMES:
+                return Kind.TEXT, body.decode(charset).encode()  # charsets alone: other codecs unpack, as bz2 does
+        except (LookupError, ValueError):
+            pass
     return Kind.BYTES, body
 
 
@@ -144,4 +149,9 @@ def refused(
 def failed(
     ref: AttemptRef, message: str, type: str | None = None, hint: str | None = None, said: str | None = None
 ) -> Answer:
-    return Answer(ref, Reason.HANDLER_ERROR, failure=Failure(message, type, said, hint))
+    return Answer(ref, Reason.HANDLER_ERROR, failure=Failure(as_text(message), type, said, hint))
+
+
+def as_text(said: str) -> str:
+    """What is no UTF-8 in the head of an answer comes as halves of characters, which nothing can send on."""
+    return said.encode("utf-8", "replace").decode()
