@@ -39,7 +39,7 @@ def mount(mounts: tuple[str, ...], remove: tuple[str, ...], name: str | None, as
         output.print_json({key: str(one) for key, one in after.items()})
         return
     columns = [Column("NAME"), Column("PATH", flexible=True), Column("JOBS MAY")]
-    rows = [[*row[:2], "write" if row[2] == "rw" else "read"] for row in known.as_listed(after)]
+    rows = [[key, one.path, "write" if one.writable else "read"] for key, one in sorted(after.items())]
     empty = "Jobs may ask for no folder of this machine. To name one: hecaton-gpu mount data=/srv/data:ro"
     output.print_lines(output.table_lines(columns, rows, empty))
     if after != before:

@@ -163,11 +163,6 @@ def _source(name: str, mounts: Mounts, owner: str, uid: int | None) -> str:
     return path
 
 
-def as_listed(mounts: Mounts) -> list[list[str]]:
-    """Name, path and whether jobs may write there, for a table."""
-    return [[name, mount.path, "rw" if mount.writable else "ro"] for name, mount in sorted(mounts.items())]
-
-
 def without(mounts: Mounts, names: tuple[str, ...]) -> dict[str, Mount]:
     """NotFound for one that is not there."""
     for name in names:
