@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -170,6 +171,16 @@ def test_what_would_go_is_listed_and_nothing_sent(invoke: Invoke, takes: Scripte
     assert f"1 file (9 B) of {here} would go along. Nothing was sent." in ended.err
     assert takes.asked("POST", "/v1/jobs") == []
     assert invoke("run", "--dry-run", "--no-workdir", "train.py").err == "train.py would go alone. Nothing was sent.\n"
+    alone = invoke("--json", "run", "--dry-run", "--no-workdir", "train.py")
+    assert json.loads(alone.out) == {"folder": None, "files": [], "left": []}
+
+
+def test_of_a_job_that_names_no_folder_none_is_listed(invoke: Invoke, takes: ScriptedServer, here: Path) -> None:
+    words = ("job", "new", "train.py", "python:3.12-slim", "--script", "--dry-run")
+    ended = invoke(*words)
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == "No folder would go along: --workdir FOLDER sends one. Nothing was sent.\n"
+    assert invoke(*words, "--workdir", ".").out == "       9 B  train.py\n"
 
 
 def test_a_folder_that_is_too_large_to_be_meant_is_refused_with_the_ways_out(

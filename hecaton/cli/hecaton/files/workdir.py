@@ -93,13 +93,16 @@ def send(cli: Cli, found: Snapshot, alone: str | None) -> SentFolder:
 
 
 def show(cli: Cli, found: Snapshot | None, file: Path | None = None) -> int:
-    """For --dry-run: what goes on stdout, what stays on stderr. None: `file` goes alone."""
-    if found is None:
-        output.say(f"{file} would go alone. Nothing was sent.")
-        return 0
+    """For --dry-run: what goes on stdout, what stays on stderr. None: no folder, but `file` alone."""
     if cli.json:
-        files = [{"path": one.path, "kind": one.kind, "size": one.size} for one in found.entries]
-        output.print_json({"folder": str(found.folder), "files": files, "left": found.left})
+        entries = () if found is None else found.entries
+        files = [{"path": one.path, "kind": one.kind, "size": one.size} for one in entries]
+        folder, left = (None, ()) if found is None else (str(found.folder), found.left)
+        output.print_json({"folder": folder, "files": files, "left": left})
+        return 0
+    if found is None:
+        alone = "No folder would go along: --workdir FOLDER sends one" if file is None else f"{file} would go alone"
+        output.say(f"{alone}. Nothing was sent.")
         return 0
     output.print_lines(f"{readable(one.size):>10}  {one.path}{'/' * (one.kind == 'dir')}" for one in _sorted(found))
     for name in found.left:

@@ -107,7 +107,7 @@ def new(
     given = {name: value for name, value in options.items() if value is not None}
     asked = Submission(script, handler, args, idempotency_key, {**given, "tags": tags})
     if dry_run:
-        return show(cli, look(workdir or Path(), True))
+        return show(cli, None if workdir is None else look(workdir, True))
     if script and handler:
         raise click.UsageError("--script and --handler exclude each other")
     if target and not wait:
