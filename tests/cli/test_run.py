@@ -175,6 +175,21 @@ def test_what_would_go_is_listed_and_nothing_sent(invoke: Invoke, takes: Scripte
     assert json.loads(alone.out) == {"folder": None, "files": [], "left": []}
 
 
+def test_what_earlier_jobs_have_brought_back_does_not_go_along(
+    invoke: Invoke, takes: ScriptedServer, here: Path
+) -> None:
+    for name in ("outputs/411/model.pt", "sub/outputs/412/model.pt", "outputs/notes/by_hand.txt"):
+        (here / name).parent.mkdir(parents=True)
+        (here / name).write_text("x")
+    ended = invoke("run", "--dry-run", "train.py")
+    assert "by_hand.txt" in ended.out
+    assert "model.pt" not in ended.out
+    assert "stays here  outputs/411/" in ended.err
+    assert "model.pt" in invoke("run", "--dry-run", "--workdir", "outputs/411", "train.py").out
+    (here / ".hecatonignore").write_text("!outputs/411/\n")
+    assert "outputs/411/model.pt" in invoke("run", "--dry-run", "train.py").out
+
+
 def test_of_a_job_that_names_no_folder_none_is_listed(invoke: Invoke, takes: ScriptedServer, here: Path) -> None:
     words = ("job", "new", "train.py", "python:3.12-slim", "--script", "--dry-run")
     ended = invoke(*words)
