@@ -111,6 +111,17 @@ def test_a_file_that_differs_stays_and_what_comes_is_written_beside(
     assert (again.written, again.where.read_bytes()) == ("replaced", b"from the job")
 
 
+def test_what_is_beside_stays_too(server: ScriptedServer, client: Client, tmp_path: Path) -> None:
+    """Of another attempt, or a file of the job that is called so itself."""
+    for name in ("model.pt", "model.job7.pt"):
+        (tmp_path / name).write_bytes(name.encode())
+    Site(server).names(("model.pt", b"from the job"))
+    beside = tmp_path / "model.job7-2.pt"
+    assert [(one.written, one.where) for one in client.get(JOB_ID, tmp_path)] == [("beside", beside)]
+    assert (tmp_path / "model.job7.pt").read_bytes() == b"model.job7.pt"
+    assert [(one.written, one.where) for one in client.get(JOB_ID, tmp_path)] == [("same", beside)]
+
+
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", "a//x", "", "x\0"])
 def test_a_server_names_nothing_outside_of_the_folder(
     server: ScriptedServer, client: Client, tmp_path: Path, path: str

@@ -141,8 +141,14 @@ class Fetching:
             return target, Written.SAME
         if self._overwrite and not target.is_dir():
             return target, Written.REPLACED
-        beside = target.with_name(f"{target.stem}.job{self._job}{target.suffix}")
-        return beside, Written.SAME if _is_same(beside, file) else Written.BESIDE
+        for number in itertools.count(1):
+            mark = f".job{self._job}" if number == 1 else f".job{self._job}-{number}"
+            beside = target.with_name(f"{target.stem}{mark}{target.suffix}")
+            if not os.path.lexists(beside):
+                break
+            if _is_same(beside, file):
+                return beside, Written.SAME
+        return beside, Written.BESIDE
 
     def _complete(self, file: FileView, part: Path) -> None:
         cuts = 0
