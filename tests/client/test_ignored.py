@@ -64,3 +64,8 @@ def test_what_jobs_have_made_does_not_go_along_with_the_next_one() -> None:
     paths = ("outputs/412/", "sub/outputs/7/", "outputs/", "outputs/notes.txt", "outputs/final/", "inputs/412/")
     assert [path for path in paths if rules.leave(path)] == ["outputs/412/", "sub/outputs/7/"]
     assert not rules.within("", None, Patterns(["!outputs/412/"])).leave("outputs/412/")
+
+
+def test_a_key_stays_in_whatever_folder_it_lies() -> None:
+    assert Rules.of_all(["/data/**/raw"]).leave("line\nbreak/.env")
+    assert Rules.of_all(["/data/**/raw"]).leave("data/line\nbreak/raw")

@@ -36,7 +36,7 @@ class Patterns:
             if not groups or groups[-1][0] is not out:
                 groups.append((out, []))
             groups[-1][1].append(pattern)
-        self._groups = [(out, re.compile("|".join(patterns))) for out, patterns in reversed(groups)]
+        self._groups = [(out, re.compile("|".join(patterns), re.DOTALL)) for out, patterns in reversed(groups)]
 
     def say(self, path: str) -> bool | None:
         """Whether it stays at home; None: nothing is said of it. The last line that speaks of it counts."""
