@@ -101,7 +101,7 @@ def _keep(path: str, outputs: str) -> str:
     """Its name in the folder of outputs."""
     if not os.path.exists(path):
         raise NotJson(f"the handler returned the path {path}, which is not there")
-    if path.startswith(outputs + os.sep):
+    if path == outputs or path.startswith(outputs + os.sep):
         return os.path.relpath(path, outputs)
     import shutil
 

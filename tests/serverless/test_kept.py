@@ -64,6 +64,8 @@ def test_a_folder_is_kept_whole(outputs: Path, tmp_path: Path) -> None:
     (folder / "deep" / "file").write_text("x")
     assert _returned(folder) == "run"
     assert (outputs / "run" / "deep" / "file").read_text() == "x"
+    assert _returned({"all": outputs}) == {"all": "."}, "which is kept anyway"
+    assert os.listdir(outputs) == ["run"]
 
 
 @pytest.mark.parametrize("bad", [Path("/no/such/file"), Path("/dev/null")])
