@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hecaton.core.files.manifest import Entry, Manifest
 from hecaton.wire.bundles import head
 from hecaton.worker.doors.removal import remove
 from hecaton.worker.files import overlay
-from hecaton.worker.files.content import Contents, Damaged, Unpacking
+from hecaton.worker.files.content import Arriving, Contents, Damaged, Unpacking
 from hecaton.worker.files.workfolders import MAX_LAID_OUT, WorkFolders
 
 FILES = {"train.py": b"import helper\n", "pkg/ü.py": b"x = 1\n", "data.csv": b"1,2\n", "empty.txt": b""}
@@ -193,6 +194,33 @@ class TestContents:
         contents = Contents(place / "content")
         assert stored(contents) == {}
         assert contents.lacks(folder_of({"a": b"whole"})[1].files)
+
+    def test_what_is_closed_while_it_is_written_is_written_first(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A descriptor that is closed under a thread is soon that of another file, into which it writes then."""
+        begun, goes_on = threading.Event(), threading.Event()
+        write = Arriving.write
+
+        def waiting(arriving: Arriving, data: memoryview) -> None:
+            begun.set()
+            goes_on.wait()
+            write(arriving, data)
+
+        monkeypatch.setattr(Arriving, "write", waiting)
+        contents = Contents(place / "content")
+        unpacking = Unpacking(contents, {name_of(b"whole"): 5, name_of(b"other"): 5})
+        feeds = threading.Thread(target=unpacking.feed, args=(bundle(b"whole"),))
+        closes = threading.Thread(target=unpacking.close)
+        feeds.start()
+        begun.wait()
+        closes.start()
+        closes.join(0.2)  # it may not end, and would without waiting
+        goes_on.set()
+        for thread in (feeds, closes):
+            thread.join()
+        unpacking.feed(bundle(b"other"))
+        assert set(stored(contents).values()) == {b"whole"}
 
     def test_what_was_used_least_recently_goes_first_and_nothing_that_is_laid_out(self, place: Path) -> None:
         contents = Contents(place / "content", limit=20)

@@ -158,7 +158,7 @@ class Arriving:
 
 class Unpacking:
     """Takes a bundle apart: one content after the other, each with its head. `feed` in threads, one after the other;
-    `close` in any case."""
+    `close` in any case, also while a cancelled task has left `feed` at work: it waits for that."""
 
     def __init__(self, contents: Contents, wanted: Mapping[str, int]) -> None:
         """`wanted`: sizes by sha256."""
@@ -168,10 +168,16 @@ class Unpacking:
         self._part: Arriving | None = None
         self._left = 0
         self._sha256 = ""
+        self._closed = False
+        self._working = threading.Lock()
 
     def feed(self, data: bytes) -> None:
         """Raises Damaged for what was not asked for or is not what it says, OSError."""
-        view = memoryview(data)
+        with self._working:
+            if not self._closed:
+                self._feed(memoryview(data))
+
+    def _feed(self, view: memoryview) -> None:
         while view or (self._part is not None and not self._left):
             if self._part is None:
                 taken = min(HEAD_SIZE - len(self._head), len(view))
@@ -190,9 +196,11 @@ class Unpacking:
                 del self.missing[self._sha256]
 
     def close(self) -> None:
-        if self._part is not None:
-            self._part.close()
-            self._part = None
+        with self._working:
+            self._closed = True
+            if self._part is not None:
+                self._part.close()
+                self._part = None
 
     def _begin(self) -> None:
         sha256, size = read_head(bytes(self._head))
