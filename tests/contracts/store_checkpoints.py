@@ -55,7 +55,11 @@ class CheckpointContract:
             assert (found is not None) is goes_on
             (claimed,) = await scene.claim()
             assert claimed.checkpoint is goes_on
-            await scene.end(claimed.ref, Reason.OK, 2)
+            assert await database.write(lambda store: store.forget_jobs(NOW + 2, 10)) == 1
+            left = await database.read(lambda store: store.unused_blobs(NOW + 1))
+            assert (left == []) is goes_on, "its bytes are its own, whatever becomes of the job that it repeats"
+            await scene.end(claimed.ref, Reason.OK, 1)
+            await database.write(lambda store: store.forget_jobs(NOW + 2, 10))
 
     async def test_checkpoints_go_when_their_jobs_have_finished_or_are_old(self, database: Database) -> None:
         scene = await Scene.on(database)

@@ -158,6 +158,19 @@ def test_a_warm_container_that_holds_just_this_comes_first() -> None:
     assert other.number is None, "a place of another size is another place"
 
 
+def test_a_warm_container_on_a_lost_card_or_with_fewer_cpus_is_for_nobody_who_needs_more() -> None:
+    warm = Spot(9, Holds((Part("t4-0", 8 * GIB),), 2.0), warm_key="mine", used_at=1.0)
+    here = machine(t4(0), spots=(warm,))
+    found = fit(Needs(part=8 * GIB, cpus=2.0), here, "mine")
+    assert found is not None
+    assert found.number == 9
+    more = fit(Needs(part=8 * GIB, cpus=4.0), here, "mine")
+    assert more is not None
+    assert more.holds.cpus == 4.0
+    lost = machine(msgspec.structs.replace(t4(0), lost=True), spots=(warm,))
+    assert fit(Needs(part=8 * GIB, cpus=2.0), lost, "mine") is None
+
+
 def test_idle_ones_give_way_the_least_recently_used_first() -> None:
     spots = tuple(
         Spot(10 + n, Holds((Part("t4-0", 5 * GIB),)), warm_key=f"w{n}", used_at=used)
