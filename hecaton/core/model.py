@@ -182,7 +182,7 @@ class Image(msgspec.Struct, frozen=True):
     digest: str | None  # of the manifest at the registry; None: never seen there, used by its tag
     description: str
     env: dict[str, str]
-    env_revision: int
+    env_revision: int  # rises with what its containers are made with: the environment, and defaults such as shm
     created_at: float
     updated_at: float
     defaults: Options = NOTHING_ASKED  # for jobs that ask for nothing else

@@ -333,6 +333,11 @@ def demands(asks: Asks) -> frozenset[str]:
     return names if len(options) == len(asks) else names | {FOLDER}
 
 
+def same_container(one: Options, other: Options) -> bool:
+    """Is a container that is made for one as good for the other?"""
+    return all(getattr(one, o.name) == getattr(other, o.name) for o in OPTIONS.values() if _shapes(o))
+
+
 def container_key(asks: Asks) -> str:
     """Names what is asked of a container beyond its image; empty where nothing is."""
     shape = [f"{name}={value}" for name, value in asks if name == FOLDER or _shapes(OPTIONS[name])]

@@ -175,6 +175,23 @@ class AccountContract:
             )
             assert (image.env, image.env_revision) == (env, revision)
 
+    async def test_options_that_shape_a_container_have_a_new_revision_and_others_have_not(
+        self, database: Database
+    ) -> None:
+        await database.write(lambda store: store.add_image("a:1", None, "", NOW))
+        for change, revision in [
+            ({"shm": "8G"}, 1),
+            ({"shm": "8G"}, 1),
+            ({"startup_timeout": 9.0}, 1),
+            ({"shm": None}, 2),
+        ]:
+            image = await database.write(
+                lambda store, change=change: store.update_image(  # type: ignore[misc]
+                    "a:1", NOW, env=None, description=None, digest=None, defaults=change
+                )
+            )
+            assert image.env_revision == revision
+
     async def test_an_image_is_each_ones_own_beside_the_registered_one(self, database: Database) -> None:
         ann = await database.write(lambda store: store.create_user("ann", "hash", Role.USER, NOW))
         bob = await database.write(lambda store: store.create_user("bob", "hash", Role.USER, NOW))

@@ -13,6 +13,7 @@ import pytest
 
 from hecaton.core.errors import NotFound
 from hecaton.core.model import Reason
+from hecaton.core.options import OF_WORKERS
 from hecaton.core.references import parse
 from hecaton.server.accounts.questions import MAX_ANSWER
 from hecaton.server.accounts.registry import check
@@ -91,6 +92,20 @@ async def test_env_is_shown_to_admins_only_and_reaches_workers(server: Running) 
     second = await worker.start()
     assert second.image.env == {"TOKEN": "new"}
     assert second.warm_key != first.warm_key  # a warm container with the old values is not used
+
+
+async def test_a_container_is_not_warm_for_what_its_image_has_been_given_since(server: Running) -> None:
+    await server.image()
+    worker = await server.worker(options=(*OF_WORKERS, "shm"))
+    keys = []
+    for shm in (None, "8G", "16G"):
+        await server.admin.must("PATCH", f"/v1/images/{IMAGE}", {"defaults": {"shm": shm}})
+        await server.admin.submit(IMAGE)
+        given = await worker.start()
+        assert given.options.shm == shm
+        keys.append(given.warm_key)
+        await worker.finish(given.ref)
+    assert len({*keys}) == 3
 
 
 @pytest.mark.parametrize("env", [{"": "x"}, {"A=B": "x"}, {"A\0": "x"}, {"A": "x\0y"}])

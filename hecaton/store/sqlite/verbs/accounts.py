@@ -9,7 +9,7 @@ import msgspec
 
 from hecaton.core.errors import Conflict, NotFound, Unauthenticated
 from hecaton.core.model import Image, KeyScope, Role, User, WorkerId, WorkerRecord
-from hecaton.core.options import NOTHING_ASKED, Options, with_defaults
+from hecaton.core.options import NOTHING_ASKED, Options, same_container, with_defaults
 from hecaton.store.port import Home, Used
 from hecaton.store.sqlite.rows import Columns, defaults_of, defaults_text, json_text
 from hecaton.store.sqlite.run_after import IS_DELAYED, IS_READY, IS_WITHHELD
@@ -236,6 +236,8 @@ class AccountVerbs:
     ) -> Image:
         old = self._named_image(name, owner_id)
         new_env = old.env if env is None else env
+        new_defaults = with_defaults(old.defaults, defaults or {})
+        outdated = new_env != old.env or not same_container(new_defaults, old.defaults)
         self._sql(
             "UPDATE image SET digest = ?, description = ?, env = ?, env_revision = ?, updated_at = ?, defaults = ? "
             "WHERE id = ?",
@@ -243,9 +245,9 @@ class AccountVerbs:
                 old.digest if digest is None else digest,
                 old.description if description is None else description,
                 json_text(new_env),
-                old.env_revision + (new_env != old.env),
+                old.env_revision + outdated,
                 now,
-                defaults_text(with_defaults(old.defaults, defaults or {})),
+                defaults_text(new_defaults),
                 old.id,
             ),
         )
