@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from hecaton.client.files.fetching import LocalFile
     from hecaton.wire.api import FileList, FileView
 
-OUTPUTS = "outputs"
-
-BROUGHT_BACK = f"**/{OUTPUTS}/[0-9]*/"
-"""What `default_folder` gives, in the words of .gitignore."""
-
 AT_ONCE = 64 * 1024 * 1024
 """Bytes that `run` brings at its end without being asked."""
 
@@ -85,7 +80,7 @@ def get(
 
 
 def default_folder(index: int) -> Path:
-    return Path(OUTPUTS) / str(index)
+    return Path("outputs") / str(index)
 
 
 def bring_back(cli: Cli, job: str, index: int) -> None:

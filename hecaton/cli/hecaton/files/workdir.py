@@ -12,7 +12,6 @@ import click
 from hecaton.cli import output
 from hecaton.cli.hecaton import project
 from hecaton.cli.hecaton.context import Cli
-from hecaton.cli.hecaton.files.get import BROUGHT_BACK
 from hecaton.cli.terminal import size as readable
 from hecaton.core.errors import HecatonError, TooLarge
 from hecaton.core.files.manifest import MAX_FOLDER
@@ -76,7 +75,7 @@ def look(folder: Path, asked: bool) -> Snapshot:
     """What of it goes. `asked`: it was named; else it may be too large to be meant."""
     from hecaton.client.files.snapshot import snapshot
 
-    exclude = (BROUGHT_BACK, *project.read(folder).exclude)  # else each run would send what those before it have made
+    exclude = project.read(folder).exclude
     try:
         return snapshot(folder, exclude, MAX_FOLDER if asked else MAX_UNASKED)
     except TooLarge as error:
