@@ -165,6 +165,39 @@ def test_a_lost_card_takes_all_places_out_that_hold_it(brain: Brain) -> None:
     assert brain.started() == ["c-2"]
 
 
+def test_a_number_that_is_given_again_while_a_lost_card_is_cleared_is_the_next_jobs(brain: Brain) -> None:
+    """The server opens the place anew, with the other card, before the container of the lost one is gone."""
+    brain.assign(assignment("a", slot=5, holds=HALF))
+    brain.boot("c-1")
+    done(brain, "c-1", A)
+    brain.hear(ev.GpuLost(brain.now, FIRST.uuid, "it fell off the bus"))
+    brain.assign(assignment("b", slot=5, holds=Holds((Part(SECOND.uuid),))))
+    brain.gone("c-1")
+    assert brain.started() == ["c-2"]
+    assert held_by(brain, "c-2").uuids == (SECOND.uuid,)
+
+
+def test_what_waits_for_a_lost_card_behind_a_container_of_another_goes_elsewhere(brain: Brain) -> None:
+    brain.assign(assignment("a", slot=5, holds=Holds((Part(SECOND.uuid),))))
+    brain.boot("c-1")
+    done(brain, "c-1", A)
+    brain.assign(assignment("b", slot=5, holds=HALF))
+    assert brain.stopped() == ["c-1"]
+    brain.hear(ev.GpuLost(brain.now, FIRST.uuid, "it fell off the bus"))
+    assert brain.said(Released) == [Released((B,))]
+    brain.gone("c-1")
+    assert brain.started() == []
+    assert places(brain) == {0: None, 1: None}
+
+
+def test_a_place_without_a_card_takes_nothing_whatever_it_should_hold_once_cards_came() -> None:
+    brain = Brain(WorkerSettings(slots=1, cpus=8.0, memory=64))
+    brain.connect()
+    brain.hear(ev.GpusCame(brain.now, (FIRST,)))
+    brain.assign(assignment("a", slot=0, holds=Holds(cpus=2.0)))  # on its way meanwhile
+    assert brain.said(Released) == [Released((A,))]
+
+
 def test_the_next_process_goes_on_with_the_place_and_what_it_holds(brain: Brain) -> None:
     first = assignment("a", slot=7, holds=BOTH)
     brain.hear(ev.ContainerAdopted(brain.now, "old-1", 7, first, first, brain.now - 5))

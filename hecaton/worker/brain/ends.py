@@ -143,6 +143,8 @@ class Ends:
         self._orders.report(slot.news())
         for job in [job for job in slot.jobs if job.ending is not None]:
             self._settle(job, now, container.id)
+        if slot.own is None:
+            slot.lost = None  # with what it held: the server gives its number again, for other cards
         return slot
 
     def emptied(self, container: Container, never_began: Iterable[AttemptRef], now: float) -> list[HeldJob]:

@@ -35,8 +35,10 @@ class Places:
     def holds_of(self, assignment: Assignment) -> Holds | None:
         """What its place holds. None: there is no such place, and none can be opened."""
         slot, holds = self.by_number.get(assignment.slot), assignment.holds
+        if slot is not None and slot.own is not None and slot.lost is not None:
+            return None
         if holds is None or (slot is not None and holds == slot.own):
-            return None if slot is None or slot.lost is not None else slot.own
+            return None if slot is None else slot.own
         able, asked = self.gpus.keys() - self.lost.keys(), set(holds.uuids)
         if assignment.slot >= MAX_SLOTS or not asked <= able or len(asked) < len(holds.cards):
             return None

@@ -139,7 +139,7 @@ class WorkerSlot:
 
     `own`: what it holds where an assignment says nothing of it; None: it was opened by one, and is there as long as it
     has a job or a container. `gpu`: its card, of one with `own`. `lost`: why its card can be used no more; nothing is
-    taken or started until the worker is started anew."""
+    taken or started there until the worker is started anew, or, of one without `own`, until its container is gone."""
 
     index: int
     gpu: Gpu | None

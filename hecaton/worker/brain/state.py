@@ -278,6 +278,8 @@ class WorkerState:
             return
         held.places.lost[event.uuid] = event.message
         for slot in list(held.slots.values()):
+            for job in [job for job in slot.jobs if event.uuid in job.holds.uuids and job.holds != slot.holds]:
+                self._ends.end_early(job, EarlyEnd.RELEASED, event.now)  # behind a container that holds others
             own = slot.own or NOTHING
             if event.uuid not in (*own.uuids, *slot.holds.uuids) or slot.lost is not None:
                 continue
