@@ -14,7 +14,7 @@ from hecaton.core.model import Mode, Reason
 from hecaton.core.options import Options
 from hecaton.wire.channel import FileRef
 from hecaton.worker.doors.channel_folder import LAYOUT, ChannelFolder
-from hecaton.worker.doors.door import Door, Lies
+from hecaton.worker.doors.door import Door, Known, Lies
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.runtimes.docker import DockerRuntime
 from hecaton.worker.runtimes.port import Exit
@@ -27,7 +27,7 @@ FILE = FileRef("f" * 64, "my file.py")
 
 def made(mode: Mode, folder: ChannelFolder, nonce: str | None = None) -> Door:
     job = assignment("a", mode=mode, file=FILE if WAYS[mode].needs_file else None)
-    return DOORS[mode].of(job, folder, Visitor(), 1000, nonce)
+    return DOORS[mode].of(Known(job, folder, Visitor(), 1000, nonce))
 
 
 def test_every_way_has_a_door_of_its_own() -> None:
@@ -96,7 +96,7 @@ async def test_a_file_that_was_never_launched_is_told_apart(mode: Mode, tmp_path
 
 async def test_a_script_that_was_never_launched_is_no_success(tmp_path: Path) -> None:
     folder, visitor = ChannelFolder(tmp_path / "c"), Visitor()
-    door = DOORS[Mode.SCRIPT].of(assignment("a", mode=Mode.SCRIPT, file=FILE), folder, visitor, 1000)
+    door = DOORS[Mode.SCRIPT].of(Known(assignment("a", mode=Mode.SCRIPT, file=FILE), folder, visitor, 1000))
     await door.open()
     door.started("handle")
     assert door.ended(Exit(0)) is None
@@ -110,7 +110,7 @@ async def test_a_script_that_was_never_launched_is_no_success(tmp_path: Path) ->
 
 async def test_a_script_is_at_work_when_its_launcher_says_so(tmp_path: Path) -> None:
     folder, visitor = ChannelFolder(tmp_path / "c"), Visitor()
-    door = DOORS[Mode.SCRIPT].of(assignment("a", mode=Mode.SCRIPT, file=FILE), folder, visitor, 1000)
+    door = DOORS[Mode.SCRIPT].of(Known(assignment("a", mode=Mode.SCRIPT, file=FILE), folder, visitor, 1000))
     await door.open()
     door.started("handle")
     await asyncio.sleep(0)
@@ -126,7 +126,7 @@ async def test_a_script_is_at_work_when_its_launcher_says_so(tmp_path: Path) -> 
 async def test_a_handler_file_that_runs_is_no_fault_of_the_entrypoint(tmp_path: Path) -> None:
     """As long as a model takes to load."""
     folder, visitor = ChannelFolder(tmp_path / "c"), Visitor()
-    door = DOORS[Mode.HANDLER].of(assignment("a", mode=Mode.HANDLER, file=FILE), folder, visitor, 1000)
+    door = DOORS[Mode.HANDLER].of(Known(assignment("a", mode=Mode.HANDLER, file=FILE), folder, visitor, 1000))
     await door.open()
     os.write(folder.launched_fd, b"\n" * 9)
     assert "must call hecaton.serverless.start" in str(await visitor.has_heard(1))

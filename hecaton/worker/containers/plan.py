@@ -14,7 +14,7 @@ from hecaton.core.model import Body, Gpu, Kind
 from hecaton.core.scripts import with_unix_lines
 from hecaton.wire.channel import Assignment, FileRef
 from hecaton.worker.doors.channel_folder import LAYOUT, OUTPUTS_NAME, ChannelFolder, seen_inside
-from hecaton.worker.doors.door import Door, Lies
+from hecaton.worker.doors.door import Door, Known, Lies
 from hecaton.worker.doors.exchange import Exchange
 from hecaton.worker.doors.table import DOORS
 from hecaton.worker.files.workfolders import make_program, place_in
@@ -101,8 +101,8 @@ class Plan:
         """With its door, which is not open yet. `placed`: what an earlier process of this worker has kept of it."""
         exchange = Exchange(self._site, self.name, folder, on_card=bool(self.gpus), begun=placed is not None)
         nonce, served = (None, None) if placed is None else (placed.nonce, placed.served)
-        door, limit = DOORS[self.first.mode], self._site.max_result()
-        exchange.door = door.of(self.first, folder, exchange, limit, nonce, served)
+        door = DOORS[self.first.mode]
+        exchange.door = door.of(Known(self.first, folder, exchange, self._site.max_result(), nonce, served))
         exchange.log.elsewhere = door.prints_elsewhere
         return exchange
 

@@ -82,6 +82,18 @@ class Visitor(Protocol):
     def progresses(self, ref: AttemptRef, value: Any) -> None: ...
 
 
+class Known(NamedTuple):
+    """Of a container, when its door is made. `job`: that it is started for. `max_result`: bytes. `nonce`, `served`:
+    what the earlier process of the worker had, and which process of the container it had given its jobs."""
+
+    job: Assignment
+    folder: ChannelFolder
+    visitor: Visitor
+    max_result: int
+    nonce: str | None = None
+    served: Peer | None = None
+
+
 class Door(Protocol):
     """One for each container, made before it starts. All calls come on the worker's event loop and block it no longer
     than a small file takes to read.
@@ -103,18 +115,7 @@ class Door(Protocol):
     """What a door of a later process must have to go on with the same container; the journal keeps it."""
 
     @classmethod
-    def of(
-        cls,
-        job: Assignment,
-        folder: ChannelFolder,
-        visitor: Visitor,
-        max_result: int,
-        nonce: str | None = None,
-        served: Peer | None = None,
-    ) -> Self:
-        """`job`: that the container is started for. `max_result`: bytes. `nonce`, `served`: what the earlier process
-        of the worker had, and which process of the container it had given its jobs."""
-        ...
+    def of(cls, known: Known) -> Self: ...
 
     @classmethod
     def files(cls, job: Assignment) -> tuple[FileRef, ...]:
@@ -152,8 +153,8 @@ class Door(Protocol):
         """The result is safe: the container need not keep it."""
 
     def unready(self, job: Assignment, entrypoint: Sequence[str]) -> Unready:
-        """Asked when the container has started, and when it has ended. `job`: as in `of`. `entrypoint`: of the image;
-        empty also if unknown."""
+        """Asked when the container has started, and when it has ended. `job`: as in `Known`. `entrypoint`: of the
+        image; empty also if unknown."""
         ...
 
     def ended(self, exit: Exit) -> Answer | None:

@@ -11,10 +11,8 @@ from hecaton.core.doors import WAYS
 from hecaton.core.model import Mode
 from hecaton.wire.channel import Assignment, FileRef
 from hecaton.worker.doors import launch
-from hecaton.worker.doors.channel_folder import ChannelFolder
-from hecaton.worker.doors.door import Kept, Unready, Visitor
+from hecaton.worker.doors.door import Kept, Known, Unready
 from hecaton.worker.doors.native import NativeDoor
-from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands
 
 _HINT = "The handler file must call hecaton.serverless.start(handler)."
@@ -27,17 +25,9 @@ class HandlerDoor(NativeDoor):
     _launched: launch.Launched
 
     @classmethod
-    def of(
-        cls,
-        job: Assignment,
-        folder: ChannelFolder,
-        visitor: Visitor,
-        max_result: int,
-        nonce: str | None = None,
-        served: Peer | None = None,
-    ) -> Self:
-        door = super().of(job, folder, visitor, max_result, nonce, served)
-        door._launched = launch.Launched(folder.launched_fd)
+    def of(cls, known: Known) -> Self:
+        door = super().of(known)
+        door._launched = launch.Launched(known.folder.launched_fd)
         return door
 
     @classmethod

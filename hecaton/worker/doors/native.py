@@ -20,9 +20,8 @@ from hecaton.core.content import advice_on
 from hecaton.core.model import AttemptRef, Failure, JobId, Kind, Mode, Reason
 from hecaton.serverless import protocol
 from hecaton.wire.channel import Assignment, FileRef
-from hecaton.worker.doors.channel_folder import ChannelFolder
 from hecaton.worker.doors.connection import MAX_WAITING, Complaints, ContainerConnection, accept, listen
-from hecaton.worker.doors.door import Answer, Door, Kept, Unready, Visitor
+from hecaton.worker.doors.door import Answer, Door, Kept, Known, Unready, Visitor
 from hecaton.worker.doors.turns import Turns
 from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands, Exit
@@ -97,16 +96,9 @@ class NativeDoor(Door):
         self._ack_timer: asyncio.TimerHandle | None = None
 
     @classmethod
-    def of(
-        cls,
-        job: Assignment,
-        folder: ChannelFolder,
-        visitor: Visitor,
-        max_result: int,
-        nonce: str | None = None,
-        served: Peer | None = None,
-    ) -> Self:
-        return cls(folder.path, folder.turns_fd, visitor, max_result, nonce, served)
+    def of(cls, known: Known) -> Self:
+        folder = known.folder
+        return cls(folder.path, folder.turns_fd, known.visitor, known.max_result, known.nonce, known.served)
 
     @classmethod
     def files(cls, job: Assignment) -> tuple[FileRef, ...]:

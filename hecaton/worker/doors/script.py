@@ -14,8 +14,7 @@ from hecaton.serverless.protocol import OUT_NAME
 from hecaton.wire.channel import Assignment, FileRef
 from hecaton.worker.doors import launch
 from hecaton.worker.doors.channel_folder import ChannelFolder
-from hecaton.worker.doors.door import Answer, Door, Kept, Unready, Visitor
-from hecaton.worker.memory.peers import Peer
+from hecaton.worker.doors.door import Answer, Door, Kept, Known, Unready, Visitor
 from hecaton.worker.runtimes.port import CHANNEL_TARGET, Commands, Exit
 
 RESULT_FILE = "result.json"
@@ -37,16 +36,8 @@ class ScriptDoor(Door):
         self._launched = launch.Launched(folder.launched_fd)
 
     @classmethod
-    def of(
-        cls,
-        job: Assignment,
-        folder: ChannelFolder,
-        visitor: Visitor,
-        max_result: int,
-        nonce: str | None = None,
-        served: Peer | None = None,
-    ) -> Self:
-        return cls(job, folder, visitor)
+    def of(cls, known: Known) -> Self:
+        return cls(known.job, known.folder, known.visitor)
 
     @classmethod
     def files(cls, job: Assignment) -> tuple[FileRef, ...]:

@@ -19,10 +19,9 @@ from hecaton.serverless.protocol import IN_NAME
 from hecaton.wire.channel import Assignment, FileRef
 from hecaton.worker.doors.answers import too_large
 from hecaton.worker.doors.channel_folder import ChannelFolder
-from hecaton.worker.doors.door import Answer, Door, Kept, Unready, Visitor
+from hecaton.worker.doors.door import Answer, Door, Kept, Known, Unready, Visitor
 from hecaton.worker.doors.http.network import socket_factory
 from hecaton.worker.doors.http.requests import HttpRequest, Unusable, as_text, failed, refused, request_of, result_of
-from hecaton.worker.memory.peers import Peer
 from hecaton.worker.runtimes.port import Commands, Exit, RuntimeFault
 
 SOON, LATER = 0.02, 0.5
@@ -66,16 +65,8 @@ class HttpDoor(Door):
         self._seen = f"nothing listened on its port {self._options.port}"
 
     @classmethod
-    def of(
-        cls,
-        job: Assignment,
-        folder: ChannelFolder,
-        visitor: Visitor,
-        max_result: int,
-        nonce: str | None = None,
-        served: Peer | None = None,
-    ) -> Self:
-        return cls(job, folder, visitor, max_result)
+    def of(cls, known: Known) -> Self:
+        return cls(known.job, known.folder, known.visitor, known.max_result)
 
     @classmethod
     def files(cls, job: Assignment) -> tuple[FileRef, ...]:
