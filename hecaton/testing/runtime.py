@@ -100,8 +100,9 @@ class ScriptedRuntime:
     async def output(self, handle: str, limit: int) -> bytes:
         return self.script.output[-limit:]
 
-    async def follow(self, handle: str) -> AsyncIterator[bytes]:
-        yield self.script.output
+    async def follow(self, handle: str, since: float = 0.0) -> AsyncIterator[bytes]:
+        if not since:
+            yield self.script.output
 
     async def network(self, handle: str) -> int:
         return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

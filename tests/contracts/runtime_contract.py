@@ -147,13 +147,16 @@ class RuntimeContract:
             "while not os.path.exists(go): time.sleep(0.02)\n"
             "os.write(2, b'loaded\\n')"
         )
-        following = runtime.follow(await start(program))
+        following = runtime.follow(handle := await start(program))
         async with asyncio.timeout(20):
             heard = b""
             while heard != b"loading\n":
                 heard += await anext(following)
+            later = asyncio.ensure_future(anext(runtime.follow(handle, since=time.time())))
+            await asyncio.sleep(0)
             (channel / "out/go").touch()
             assert b"".join([text async for text in following]) == b"loaded\n"
+            assert await later == b"loaded\n"
 
     async def test_output_that_nobody_reads_blocks_nothing(self, runtime: Runtime, start: Start) -> None:
         handle = await start("for _ in range(1000): os.write(1, b'x' * 999 + b'\\n')")

@@ -162,9 +162,13 @@ def own(image: str, tmp_path: Path) -> Iterator[LocalCluster]:
 def test_a_worker_that_comes_back_goes_on_with_its_server(own: LocalCluster, image: str) -> None:
     client = own.client()
     assert client.run(image, {"path": "/slow?0"}, wait=PATIENCE) == 1
+    client.run(image, {"number": 1}, wait=PATIENCE)
     own.workers["one"].kill()
     own.start_worker("one")
     assert client.run(image, {"path": "/slow?0"}, wait=PATIENCE) == 2, "the same container"
+    job = client.submit(image, {"number": 2})
+    assert job.result(PATIENCE) == {"number": 2}
+    assert job.logs().count("serving") == 1, "what it prints for its next job is in that one's log, and nothing else is"
 
 
 def test_a_request_that_was_on_its_way_with_a_killed_worker_is_asked_again(own: LocalCluster, image: str) -> None:

@@ -119,6 +119,8 @@ class LiveContainer:
         self._handle, self.image_id, self._ended_unseen = found.handle, found.image_id, found.ended
         self._life = asyncio.get_running_loop().create_task(self._watch(found.handle, unseen=found.ended))
         if self._exchange is not None:
+            if self._exchange.door.prints_elsewhere:  # for its next jobs; what it has said before is no job's
+                self._hear(self._exchange, found.handle, since=time.time())
             self._exchange.door.adopted(found.handle)
 
     def give(self, job: Assignment) -> None:
@@ -231,7 +233,7 @@ class LiveContainer:
         if self._exchange is not None:
             hint = self._exchange.door.unready(self._first, self._entrypoint).hint
             self._post(ev.ContainerUnready(self._now(), self.id, hint))
-            self._opening = asyncio.get_running_loop().create_task(self._hear_start(self._exchange, self._handle))
+            self._hear(self._exchange, self._handle)
             self._exchange.door.started(self._handle)
         await self._watch(self._handle)
 
@@ -298,11 +300,14 @@ class LiveContainer:
         sure = lines is not None and tells_of_containers(lines)
         return msgspec.structs.replace(exit, oom=found is not None, shortage=found, sure=sure)
 
-    async def _hear_start(self, exchange: Exchange, handle: str) -> None:
+    def _hear(self, exchange: Exchange, handle: str, since: float = 0.0) -> None:
+        self._opening = asyncio.get_running_loop().create_task(self._hear_what_it_says(exchange, handle, since))
+
+    async def _hear_what_it_says(self, exchange: Exchange, handle: str, since: float) -> None:
         """What it says before `start` turns its output into the log is the beginning of the log of its first job; what
         those say later that it has begun before, is no job's."""
         words = b""
-        async for text in self._site.runtime.follow(handle):
+        async for text in self._site.runtime.follow(handle, since):
             if exchange.log.add(text):
                 words = (words + text)[-OUTPUT_LIMIT:]
                 self._post(ev.ContainerSaid(self._now(), self.id, words.decode("utf-8", "replace")))

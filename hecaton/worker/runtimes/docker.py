@@ -167,8 +167,8 @@ class DockerRuntime:
             raise _refused(error) from error
         return b"".join(Streams().feed(raw))[-limit:] if limit > 0 else b""
 
-    async def follow(self, handle: str) -> AsyncIterator[bytes]:
-        params = {"stdout": "1", "stderr": "1", "follow": "1"}
+    async def follow(self, handle: str, since: float = 0.0) -> AsyncIterator[bytes]:
+        params = {"stdout": "1", "stderr": "1", "follow": "1", "since": f"{since:.9f}"}
         streams = Streams()
         with suppress(DockerError, aiohttp.ClientError, OSError, ValueError):  # the engine went away: so does this
             async for raw in self._engine.stream(f"containers/{handle}/logs", params):

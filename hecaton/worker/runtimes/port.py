@@ -275,8 +275,9 @@ class Runtime(Protocol):
         """The last bytes of what it wrote outside its log (start-up errors). Before `stop`."""
         ...
 
-    def follow(self, handle: str) -> AsyncIterator[bytes]:
-        """What it writes outside its log, from its start on, as it comes; ends with the container."""
+    def follow(self, handle: str, since: float = 0.0) -> AsyncIterator[bytes]:
+        """What it writes outside its log, as it comes, from its start on or since then (Unix seconds); ends with the
+        container."""
         ...
 
     async def network(self, handle: str) -> int:

@@ -220,15 +220,15 @@ class ProcessRuntime:
         child = self._children.get(handle)
         return bytes(child.tail[-limit:]) if child and limit > 0 else b""
 
-    async def follow(self, handle: str) -> AsyncIterator[bytes]:
+    async def follow(self, handle: str, since: float = 0.0) -> AsyncIterator[bytes]:
         child = self._children.get(handle)
-        if child is None:
+        if child is None:  # an earlier process has started it, and had the other end of its pipe
             return
         news: asyncio.Queue[bytes] = asyncio.Queue()
         child.followers.append(news)
         over = child.exit.done()
         try:
-            text = bytes(child.tail)
+            text = b"" if since else bytes(child.tail)  # which has no times
             if text:
                 yield text
             while not over and (text := await news.get()):
