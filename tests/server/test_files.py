@@ -128,7 +128,8 @@ async def test_bytes_that_files_need_stay_as_long_as_these(server: Running) -> N
     await worker.finish(job.ref)
     await server.admin.ended(job.ref.job)
     path = f"/v1/jobs/{job.ref.job}/files"
-    server.later(7200)
+    server.later(2 * server.server.settings.blob_grace)
+    server.server.parts.duties._cleaned = 0.0
     await server.server.parts.duties.clean()
     assert (await server.admin.call("GET", f"{path}/0")).body == b"model"
     server.later(server.server.settings.keep_results + 7200)

@@ -187,6 +187,8 @@ async def test_what_jobs_have_is_kept_and_the_rest_is_cleaned(server: Running) -
     assert there(kept) is not None
     assert (await put_folder(server.admin, manifest_of(unused)))[1]["missing"] == [sha256_of(b"nobody")]
     assert (await put_folder(server.admin, manifest_of(FILES)))[1]["missing"] == []
+    again = await send(server.admin, {**unused, "beside": b"in another bundle"})
+    await server.admin.submit(IMAGE, 1, workdir=again)
 
 
 def test_a_folder_says_nothing_of_what_its_job_needs_of_a_machine() -> None:
